@@ -1,0 +1,37 @@
+"""Statements: one SQL query, ready but for the quoting that only a connection can do.
+
+A statement keeps the template's literal text and the values that go between apart, because how a value must be escaped depends on the
+connection that will run it: its character set, and whether the server's SQL mode has NO_BACKSLASH_ESCAPES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Quote = Callable[[bytes], bytes]
+"""Escapes a value for the inside of a quoted SQL string; it does not add the quotes (the template has them)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A piece of a statement that came from a client and must be escaped."""
+
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One query as pieces: literal SQL (bytes) and values.
+
+    `table` is the configured name that the query belongs to, for logs and metrics; `require_result_set` is mysql_table(5)'s (a stored
+    procedure that returns no result set is an error when true).
+    """
+
+    table: str
+    pieces: tuple[bytes | Value, ...]
+    require_result_set: bool = True
+
+    def render(self, quote: Quote) -> bytes:
+        """Return the SQL text with every value escaped by `quote`."""
+        return b"".join([quote(piece.raw) if isinstance(piece, Value) else piece for piece in self.pieces])
