@@ -1,0 +1,25 @@
+"""Durations and sizes as people write them: ``"5m"``, ``"1.5s"``, ``"24h"``, or a plain number of seconds."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)?")
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds for a number of seconds or a text such as ``"5m"`` (units ms, s, m, h, d, w).
+
+    Raises ValueError with what to write instead.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f'expected a duration such as "30s" or "5m", not {type(value).__name__}')
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError(f'"{value}" is not a duration; write a number with ms, s, m, h, d or w, such as "30s" or "5m"')
+        return float(match["number"]) * _UNITS[match["unit"] or "s"]
+    if not 0 <= value < float("inf"):
+        raise ValueError("a duration cannot be negative or infinite")
+    return float(value)

@@ -1,0 +1,156 @@
+"""What parts of the configuration say of each other: names that must exist, keys that exclude each other, sockets used twice."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+from mailmapd.config.address import TcpAddress
+from mailmapd.config.schema import Config, Database, ListenAddress, Table
+from mailmapd.errors import Fault
+
+
+def reference_faults(config: Config) -> list[Fault]:
+    """Return every fault that needs more than one key to see."""
+    faults = [
+        *_listen_faults(config),
+        *_database_faults(config),
+        *_table_faults(config),
+        *_map_faults(config),
+        *_hosted_domains_faults(config),
+        *_dict_faults(config),
+    ]
+    return [Fault(config.file, where, problem, remedy) for where, problem, remedy in faults]
+
+
+_Finding = tuple[str, str, str]
+
+
+def _missing(where: str, kind: str, name: str, known: Iterable[str]) -> _Finding:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    remedy = f'did you mean "{near[0]}"?' if near else f"add a [{kind}.{name}] section"
+    return where, f'there is no {kind} "{name}"', remedy
+
+
+def _sockets(config: Config) -> Iterator[tuple[str, ListenAddress]]:
+    listen = config.listen
+    for index, entry in enumerate(listen.socketmap):
+        yield f"listen.socketmap[{index}]", entry
+    for index, entry in enumerate(listen.dicts):
+        yield f"listen.dict[{index}]", entry
+    for name, one in (("http", listen.http), ("control", listen.control), ("lookup_http", listen.lookup_http)):
+        if one is not None:
+            yield f"listen.{name}", one
+    for name, entry in listen.tcp_table.items():
+        yield f"listen.tcp_table.{name}", entry
+
+
+def _listen_faults(config: Config) -> Iterator[_Finding]:
+    seen: dict[str, str] = {}
+    for where, entry in _sockets(config):
+        address = entry.address
+        if isinstance(address, TcpAddress):
+            if not address.loopback and not config.listen.allow_remote:
+                yield where, f"{address} can be reached from other machines", "use 127.0.0.1, or set listen.allow_remote = true behind a firewall"
+            if entry.owner or entry.group or entry.mode is not None or entry.peers:
+                yield where, "owner, group, mode and peers need a UNIX socket", "use a unix: address or remove them"
+        text = str(address)
+        if text in seen and not (isinstance(address, TcpAddress) and address.port == 0):
+            yield where, f"{text} is already used by {seen[text]}", "give each listener an address of its own"
+        seen.setdefault(text, where)
+    if config.listen.control is not None and isinstance(config.listen.control.address, TcpAddress):
+        yield "listen.control", "must be a UNIX socket, because its clients are known by their user id", 'write "unix:/run/mailmapd/control"'
+    for name in config.listen.tcp_table:
+        if name not in config.maps:
+            yield _missing(f"listen.tcp_table.{name}", "map", name, config.maps)
+
+
+def _database_faults(config: Config) -> Iterator[_Finding]:
+    for name, database in config.databases.items():
+        where = f"database.{name}"
+        if database.driver == "sqlite":
+            if database.path is None:
+                yield f"{where}.path", "is missing", 'a sqlite database needs path = "/var/lib/mail.sqlite"'
+            yield from _foreign(where, "sqlite", database, ("hosts", "user", "password", "password_file", "dbname", "option_file", "tls"))
+        else:
+            yield from _foreign(where, "mysql", database, ("path",))
+            if database.password is not None and database.password_file is not None:
+                yield f"{where}.password", "password and password_file are both set", "keep one of them"
+            for host in database.prefer:
+                if host not in database.hosts:
+                    yield f"{where}.prefer", f'"{host}" is not one of the hosts', "write it exactly as in hosts"
+
+
+def _foreign(where: str, driver: str, database: Database, names: tuple[str, ...]) -> Iterator[_Finding]:
+    for name in names:
+        if getattr(database, name):
+            yield f"{where}.{name}", f"means nothing with the {driver} driver", "remove it"
+
+
+_CF_EXCLUDES = ("database", "query", "domain", "expansion_limit")
+
+
+def _table_faults(config: Config) -> Iterator[_Finding]:
+    for name, table in config.tables.items():
+        where = f"table.{name}"
+        if table.postfix_cf is not None:
+            yield from _cf_faults(where, table)
+            continue
+        if table.query is None:
+            yield f"{where}.query", "is missing", "write the SQL, or postfix_cf = \"/etc/postfix/mysql-….cf\""
+        if table.database is None:
+            yield f"{where}.database", "is missing", "name one of the [database.…] sections"
+        elif table.database not in config.databases:
+            yield _missing(f"{where}.database", "database", table.database, config.databases)
+
+
+def _cf_faults(where: str, table: Table) -> Iterator[_Finding]:
+    for key in _CF_EXCLUDES:
+        if getattr(table, key):
+            yield f"{where}.{key}", "is set beside postfix_cf", "the .cf file says it; remove it here"
+    if table.result_format != "%s":
+        yield f"{where}.result_format", "is set beside postfix_cf", "the .cf file says it; remove it here"
+
+
+def _map_faults(config: Config) -> Iterator[_Finding]:
+    for name, one in config.maps.items():
+        where = f"map.{name}"
+        if " " in name or not name:
+            yield where, "a map name cannot be empty or hold a blank (socketmap ends the name there)", "rename it"
+        for index, table in enumerate(one.tables):
+            if table not in config.tables:
+                yield _missing(f"{where}.tables[{index}]", "table", table, config.tables)
+            elif table in one.tables[:index]:
+                yield f"{where}.tables[{index}]", f'table "{table}" is listed twice', "the second can never answer; remove it"
+
+
+def _hosted_domains_faults(config: Config) -> Iterator[_Finding]:
+    for name, one in config.maps.items():
+        if one.hosted_domains is None:
+            continue
+        where = f"map.{name}.hosted_domains"
+        if one.hosted_domains not in config.maps:
+            yield _missing(where, "map", one.hosted_domains, config.maps)
+            continue
+        path = [name]
+        following: str | None = one.hosted_domains
+        while following is not None and following in config.maps and following not in path:
+            path.append(following)
+            following = config.maps[following].hosted_domains
+        if following == name:
+            yield where, f"is a cycle: {' → '.join([*path, name])}", "name a map of domains that has no hosted_domains itself"
+
+
+def _dict_faults(config: Config) -> Iterator[_Finding]:
+    for name, one in config.dicts.items():
+        where = f"dict.{name}"
+        for key in ("passdb", "userdb", "iterate"):
+            table = getattr(one, key)
+            if table is None:
+                continue
+            if one.dovecot_sql is not None:
+                yield f"{where}.{key}", "is set beside dovecot_sql", "the dovecot-sql.conf.ext file says it; remove one of them"
+            elif table not in config.tables:
+                yield _missing(f"{where}.{key}", "table", table, config.tables)
+        if one.dovecot_sql is None and one.passdb is None and one.userdb is None and one.iterate is None:
+            yield where, "asks nothing", "set passdb, userdb, iterate or dovecot_sql"

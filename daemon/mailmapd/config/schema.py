@@ -1,0 +1,198 @@
+"""The configuration as values: every section and key of mailmapd.toml, with its type and default.
+
+The classes hold what the administrator wrote, checked for type and range; names that refer to each other are checked in `references`.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+from attrs import field, frozen, validators
+
+from mailmapd.config.address import Address
+
+Seconds = NewType("Seconds", float)
+Mode = NewType("Mode", int)
+
+_positive = validators.gt(0)
+_not_negative = validators.ge(0)
+_fraction = validators.and_(validators.ge(0), validators.lt(1))
+
+
+@frozen(kw_only=True)
+class ListenAddress:
+    """One socket to listen on, with who may connect to it.
+
+    `owner`, `group` and `mode` apply to UNIX sockets; `peers` are user names (or numeric ids) that may connect, checked with SO_PEERCRED
+    (empty: whoever the mode lets in).
+    """
+
+    address: Address
+    owner: str | None = None
+    group: str | None = None
+    mode: Mode | None = None
+    peers: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Listen:
+    """`[listen]`: where each protocol is served."""
+
+    socketmap: tuple[ListenAddress, ...] = ()
+    dicts: tuple[ListenAddress, ...] = ()
+    http: ListenAddress | None = None
+    control: ListenAddress | None = None
+    lookup_http: ListenAddress | None = None
+    tcp_table: dict[str, ListenAddress] = field(factory=dict)
+    allow_remote: bool = False
+
+
+@frozen(kw_only=True)
+class Limits:
+    """`[limits]`: what clients may use up."""
+
+    max_connections: int = field(default=10_000, validator=_positive)
+    idle_timeout: Seconds = field(default=Seconds(600.0), validator=_positive)
+    stall_timeout: Seconds = field(default=Seconds(30.0), validator=_positive)
+    backlog: int = field(default=4096, validator=_positive)
+    drain_timeout: Seconds = field(default=Seconds(10.0), validator=_not_negative)
+
+
+@frozen(kw_only=True)
+class Log:
+    """`[log]`: how much is written to stderr, and how."""
+
+    level: str = field(default="info", validator=validators.in_(("debug", "info", "warning", "error")))
+    format: str = field(default="auto", validator=validators.in_(("auto", "plain", "journald", "json")))
+    slow_lookup: Seconds = field(default=Seconds(1.0), validator=_not_negative)
+
+
+@frozen(kw_only=True)
+class Tls:
+    """`tls = {…}` of a database: PEM files, and whether the server's certificate must be valid for its name."""
+
+    ca: str | None = None
+    capath: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    ciphers: str | None = None
+    verify: bool = True
+
+
+@frozen(kw_only=True)
+class Database:
+    """`[database.NAME]`: a server group (driver "mysql") or a file (driver "sqlite")."""
+
+    driver: str = field(validator=validators.in_(("mysql", "sqlite")))
+    path: str | None = None
+    hosts: tuple[str, ...] = ()
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    dbname: str | None = None
+    charset: str = "utf8mb4"
+    option_file: str | None = None
+    option_group: str = "client"
+    pool_size: int = field(default=8, validator=_positive)
+    max_queued: int = field(default=1000, validator=_positive)
+    connect_timeout: Seconds = field(default=Seconds(3.0), validator=_positive)
+    query_timeout: Seconds = field(default=Seconds(5.0), validator=_positive)
+    queue_timeout: Seconds = field(default=Seconds(3.0), validator=_positive)
+    retry_interval: Seconds = field(default=Seconds(60.0), validator=_positive)
+    idle_interval: Seconds = field(default=Seconds(60.0), validator=_positive)
+    prefer: tuple[str, ...] = ()
+    tls: Tls | None = None
+
+
+@frozen(kw_only=True)
+class Cache:
+    """`[cache]`: the defaults of every table's cache. Times in seconds, sizes in entries."""
+
+    ttl: Seconds = field(default=Seconds(300.0), validator=_positive)
+    negative_ttl: Seconds = field(default=Seconds(60.0), validator=_not_negative)
+    stale_ttl: Seconds = field(default=Seconds(86400.0), validator=_not_negative)
+    negative_stale_ttl: Seconds = field(default=Seconds(3600.0), validator=_not_negative)
+    max_entries: int = field(default=1_000_000, validator=_positive)
+    max_negative_entries: int = field(default=200_000, validator=_positive)
+    refresh_ahead: float = field(default=0.2, validator=_fraction)
+    jitter: float = field(default=0.1, validator=_fraction)
+
+
+@frozen(kw_only=True)
+class TableCache:
+    """`[table.NAME.cache]`: what differs from `[cache]` for one table; None means as there."""
+
+    ttl: Seconds | None = field(default=None, validator=validators.optional(_positive))
+    negative_ttl: Seconds | None = field(default=None, validator=validators.optional(_not_negative))
+    stale_ttl: Seconds | None = field(default=None, validator=validators.optional(_not_negative))
+    negative_stale_ttl: Seconds | None = field(default=None, validator=validators.optional(_not_negative))
+    max_entries: int | None = field(default=None, validator=validators.optional(_positive))
+    max_negative_entries: int | None = field(default=None, validator=validators.optional(_positive))
+    refresh_ahead: float | None = field(default=None, validator=validators.optional(_fraction))
+    jitter: float | None = field(default=None, validator=validators.optional(_fraction))
+
+    def over(self, defaults: Cache) -> Cache:
+        """Return the defaults with this table's own settings in their place."""
+        names = [attribute.name for attribute in self.__attrs_attrs__]
+        own = {name: getattr(self, name) for name in names}
+        return Cache(**{name: getattr(defaults, name) if value is None else value for name, value in own.items()})
+
+
+@frozen(kw_only=True)
+class Table:
+    """`[table.NAME]`: one SQL query with mysql_table(5) meaning, or a .cf file used as it is."""
+
+    database: str | None = None
+    query: str | None = None
+    result_format: str = "%s"
+    domain: tuple[str, ...] = ()
+    expansion_limit: int = field(default=0, validator=_not_negative)
+    require_result_set: bool = True
+    fold: bool = True
+    postfix_cf: str | None = None
+    cache: TableCache = field(factory=TableCache)
+
+
+@frozen(kw_only=True)
+class Map:
+    """`[map.NAME]`: what one main.cf parameter names, an ordered list of tables and the search that Postfix would do."""
+
+    tables: tuple[str, ...] = field(validator=validators.min_len(1))
+    search: str | tuple[str, ...] = "exact"
+    recipient_delimiter: str = ""
+    owner_request_special: bool = True
+    propagate_unmatched_extensions: bool = False
+    local_domains: tuple[str, ...] = ()
+    parent_domain_matches_subdomains: bool = False
+    hosted_domains: str | None = None
+
+
+@frozen(kw_only=True)
+class Dict:
+    """`[dict.NAME]`: what Dovecot asks."""
+
+    passdb: str | None = None
+    userdb: str | None = None
+    iterate: str | None = None
+    dovecot_sql: str | None = None
+    default_pass_scheme: str = "CRYPT"
+
+
+@frozen(kw_only=True)
+class Config:
+    """A whole mailmapd.toml. `file` is where it was read from; relative file names in it are relative to its folder."""
+
+    file: str
+    listen: Listen = field(factory=Listen)
+    limits: Limits = field(factory=Limits)
+    log: Log = field(factory=Log)
+    cache: Cache = field(factory=Cache)
+    databases: dict[str, Database] = field(factory=dict)
+    tables: dict[str, Table] = field(factory=dict)
+    maps: dict[str, Map] = field(factory=dict)
+    dicts: dict[str, Dict] = field(factory=dict)
+
+
+TOML_NAMES = {Listen: {"dicts": "dict"}, Config: {"databases": "database", "tables": "table", "maps": "map", "dicts": "dict"}}
+"""Attributes whose key in the file is another word: the file speaks of one ([table.NAME]), the code of many."""
+

@@ -1,0 +1,205 @@
+"""From TOML's tables to the schema's classes, collecting every fault instead of stopping at the first.
+
+cattrs does the walking. Its hooks here are strict (a number is not a text, a text is not a list), and its grouped exceptions become Faults
+that name the TOML key and say what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+from cattrs import Converter, override
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn
+
+from mailmapd.config import schema
+from mailmapd.config.address import parse_address
+from mailmapd.config.duration import parse_duration
+from mailmapd.errors import Fault
+
+Hook = Callable[[Any, Any], Any]
+
+_TYPE_WORDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+_NOT_A_TABLE = "must be a table ([section]), not a single value"
+
+_SECTIONS = (
+    schema.Limits,
+    schema.Log,
+    schema.Tls,
+    schema.Database,
+    schema.Cache,
+    schema.TableCache,
+    schema.Table,
+    schema.Map,
+    schema.Dict,
+    schema.ListenAddress,
+    schema.Listen,
+    schema.Config,
+)
+"""Every class of the schema, each after the classes it is made of."""
+
+
+def structure_config(file: str, document: Mapping[str, Any]) -> tuple[schema.Config | None, list[Fault]]:
+    """Return the configuration, or None and every fault of type, range or unknown key."""
+    try:
+        return make_converter().structure({**document, "file": file}, schema.Config), []
+    except ClassValidationError as error:
+        return None, list(_faults(file, error, ()))
+
+
+def make_converter() -> Converter:
+    """Return the strict converter for `schema.Config`."""
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    for wanted in (str, int, float, bool):
+        converter.register_structure_hook(wanted, _strict(wanted))
+    converter.register_structure_hook_func(lambda kind: kind is schema.Seconds, lambda value, _: parse_duration(value))
+    converter.register_structure_hook_func(lambda kind: kind is schema.Mode, _mode)
+    converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
+    converter.register_structure_hook_func(lambda kind: kind == str | tuple[str, ...], _search)
+    converter.register_structure_hook_func(lambda kind: kind == schema.Address, lambda value, _: parse_address(_strict(str)(value, str)))
+    converter.register_structure_hook_func(lambda kind: kind == tuple[schema.ListenAddress, ...], _listen_addresses(converter))
+    for section in _SECTIONS:
+        hook = _section_hook(converter, section)
+        converter.register_structure_hook(section, _listen_address(hook) if section is schema.ListenAddress else _table(hook))
+    return converter
+
+
+def _strict(wanted: type) -> Hook:
+    def strict(value: object, _: object) -> object:
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if type(value) is not wanted:
+            raise ValueError(f"must be {_TYPE_WORDS[wanted]}, not {_describe(value)}")
+        return value
+
+    return strict
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    return _TYPE_WORDS.get(type(value), type(value).__name__)
+
+
+def _texts(value: object, _: object = None) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError('must be a list of texts, such as ["one", "two"]')
+    return tuple(value)
+
+
+def _search(value: object, _: object) -> str | tuple[str, ...]:
+    return value if isinstance(value, str) else _texts(value)
+
+
+def _mode(value: object, _: object) -> int:
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError('must be an octal file mode in quotes, such as "0660"')
+    return int(value, 8)
+
+
+def _listen_addresses(converter: Converter) -> Hook:
+    def addresses(value: object, _: object) -> tuple[schema.ListenAddress, ...]:
+        if not isinstance(value, list):
+            raise ValueError('must be a list of addresses, such as ["unix:/run/mailmapd/dict"]')
+        return tuple(converter.structure(value, list[schema.ListenAddress]))
+
+    return addresses
+
+
+def _listen_address(full: Hook) -> Hook:
+    def address(value: object, kind: object) -> object:
+        if isinstance(value, str):
+            value = {"address": value}
+        elif not isinstance(value, dict):
+            raise ValueError('must be an address such as "unix:/run/mailmapd/dict", or a table {address = "…", group = "…"}')
+        return full(value, kind)
+
+    return address
+
+
+def _table(full: Hook) -> Hook:
+    def table(value: object, kind: object) -> object:
+        if not isinstance(value, dict):
+            raise ValueError(_NOT_A_TABLE)
+        return full(value, kind)
+
+    return table
+
+
+def _section_hook(converter: Converter, section: type) -> Hook:
+    """Return the hook of one class; each value's range is checked with its type, so that every fault of a section is reported."""
+    attrs.resolve_types(section)
+    overrides = {
+        attribute.name: override(rename=_toml_name(section, attribute.name), struct_hook=_in_range(converter, attribute))
+        for attribute in attrs.fields(section)
+    }
+    return make_dict_structure_fn(section, converter, _cattrs_forbid_extra_keys=True, **overrides)  # type: ignore[arg-type]
+
+
+def _in_range(converter: Converter, attribute: Any) -> Hook:
+    def in_range(value: object, _: object) -> object:
+        if isinstance(attribute.default, attrs.Factory) and attribute.default.factory is dict and not isinstance(value, dict):
+            raise ValueError(_NOT_A_TABLE)
+        structured = converter.structure(value, attribute.type)
+        if attribute.validator is not None:
+            try:
+                attribute.validator(None, attribute, structured)
+            except ValueError as error:
+                raise ValueError(_range_text(error, attribute.name)) from error
+        return structured
+
+    return in_range
+
+
+def _range_text(error: ValueError, name: str) -> str:
+    text = str(error.args[0])
+    choices = re.match(r"'\w+' must be in \((.*?)\)", text)
+    if choices:
+        return f"must be one of {choices[1]}".replace("'", '"')
+    if text.startswith("Length of"):
+        return "must not be empty"
+    return re.sub(r"^must be (\S+) (\S+): .*", r"must be \1 \2", text.removeprefix(f"'{name}' "))
+
+
+def _toml_name(owner: type, attribute: str) -> str:
+    return schema.TOML_NAMES.get(owner, {}).get(attribute, attribute)
+
+
+def _faults(file: str, error: BaseException, path: tuple[str, ...]) -> Iterator[Fault]:
+    if isinstance(error, ClassValidationError):
+        noted, others = error.group_exceptions()
+        for inner, note in noted:
+            yield from _faults(file, inner, (*path, _toml_name(error.cl, note.name)))
+        for inner in others:
+            yield from _faults(file, inner, path)
+    elif isinstance(error, IterableValidationError):
+        items, others = error.group_exceptions()
+        for inner, item in items:
+            step = f"[{item.index}]" if isinstance(item.index, int) else str(item.index)
+            yield from _faults(file, inner, (*path, step))
+        for inner in others:
+            yield from _faults(file, inner, path)
+    elif isinstance(error, ForbiddenExtraKeysError):
+        for name in sorted(error.extra_fields):
+            yield _unknown_key(file, path, name, error.cl)
+    elif isinstance(error, KeyError):
+        yield Fault(file, _dotted(path), "is missing", "add it")
+    else:
+        yield Fault(file, _dotted(path), str(error), "")
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(path).replace(".[", "[")
+
+
+def _unknown_key(file: str, path: tuple[str, ...], name: str, owner: type) -> Fault:
+    known = [_toml_name(owner, attribute.name) for attribute in attrs.fields(owner) if attribute.name != "file"]
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
+    return Fault(file, _dotted((*path, name)), "unknown key", remedy)
