@@ -1,23 +1,47 @@
-"""The interface between tables and databases. The engine sees this and nothing of aiomysql or aiosqlite."""
+"""The interface between tables and databases. The engine sees this and nothing of aiomysql or aiosqlite.
+
+What a failure means to the caller:
+
+    DatabaseUnavailable   a host, a connection or a deadline: a stale answer may stand in for it
+    DatabaseOverloaded    our own budget: the same
+    DataError             this key cannot be evaluated: remember it for the key, briefly
+    SchemaError           this table's query does not fit: every key of the table will fail
+    DatabaseError itself  an error number we do not know: a temporary failure of this query and nothing more
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mailmapd.model import ResultSet, Row
-from mailmapd.template.statement import Statement
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from mailmapd.model import ResultSet, Row
+    from mailmapd.template.statement import Statement
 
 
 class DatabaseObserver(Protocol):
     """Told what a database does, with plain values (times in seconds). Implementations must not block or raise."""
 
     def query_finished(self, database: str, host: str, outcome: str, seconds: float) -> None:
-        """One query ended; `outcome` is one of ok, data_error, schema_error, unavailable, timeout, overloaded."""
+        """One query ended; `outcome` is one of ok, data_error, schema_error, unavailable, timeout, overloaded, error.
+
+        `host` is empty when the query never reached one (overloaded, or every host down).
+        """
 
     def host_state(self, database: str, host: str, up: bool) -> None:
         """A host was found reachable or not."""
+
+
+class SilentObserver:
+    """An observer that keeps nothing, for commands that show no metrics."""
+
+    def query_finished(self, database: str, host: str, outcome: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def host_state(self, database: str, host: str, up: bool) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +58,27 @@ class HostStatus:
 class Database(Protocol):
     """A server group (or file) that runs statements.
 
-    Every method raises a `DatabaseError` subclass and nothing else; an empty `ResultSet` is a definite "no row".
+    Every method raises a `DatabaseError` and nothing else; an empty `ResultSet` is a definite "no row". Construction touches neither network
+    nor disk: the first statement opens the first connection.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The configured name, for logs and metrics."""
+        ...
 
     async def fetch(self, statement: Statement) -> ResultSet:
-        """Run the statement and return all of its rows, within the configured deadlines."""
+        """Run the statement and return all of its rows, within the configured deadlines.
+
+        A caller may be cancelled at any time; the connection stays usable.
+        """
         ...
 
     def stream(self, statement: Statement, batch: int = 1000) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
-        """Run the statement and yield (column names, up to `batch` rows) without holding the whole result."""
+        """Run the statement and yield (column names, up to `batch` rows) without holding the whole result.
+
+        Yields once, with no rows, when the result is empty. The iterator must be exhausted or closed (`contextlib.aclosing`).
+        """
         ...
 
     def describe(self, statement: Statement) -> str:

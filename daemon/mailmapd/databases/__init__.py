@@ -1,0 +1,1 @@
+"""Databases: what runs a table's statements. Everything above sees `interface` only."""
