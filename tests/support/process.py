@@ -51,7 +51,10 @@ class ServerProcess:
     def __init__(self, command: Sequence[str], log: Path, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
         self.log = log
         with log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env=env)
+            # A session of its own: an interrupt at the terminal reaches the test alone, which then ends its servers in order.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env=env, start_new_session=True
+            )
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,287 @@
+"""A private Postfix: own configuration, queue, data directory and log; smtpd on a loopback port; every message kept on hold.
+
+    with Postfix(directory, {"virtual_mailbox_domains": "socketmap:unix:mailmapd/socketmap:domains"}) as postfix:
+        with postfix.smtp() as session:
+            session.mail("sender@example.net"); session.rcpt("user@example.com")
+        postfix.postmap("mysql:/etc/postfix/x.cf", [b"key"])
+        postfix.queue()                     # queued messages with their resulting recipients
+
+Messages are kept on hold (``header_checks = static:HOLD``), so that cleanup's work shows in the queue and nothing is ever delivered; pass
+``{"header_checks": ""}`` to let the queue manager have them. Postfix's master needs root, as every Postfix does.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from support.process import ServerFailed, ServerProcess, free_port, program, wait_until
+from support.smtp import SmtpSession
+
+PACKAGE = "postfix"
+DAEMON_DIRECTORY = Path("/usr/lib/postfix/sbin")
+OWNED_BY_POSTFIX = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
+
+BASIC_SETTINGS = {
+    "compatibility_level": "3.6",
+    "mail_owner": "postfix",
+    "setgid_group": "postdrop",
+    "daemon_directory": str(DAEMON_DIRECTORY),
+    "command_directory": "/usr/sbin",
+    "meta_directory": "/etc/postfix",
+    "shlib_directory": "/usr/lib/postfix",
+    "myhostname": "mx.mail.test",
+    "mydomain": "mail.test",
+    "myorigin": "mail.test",
+    "mydestination": "",
+    "mynetworks": "127.0.0.0/8",
+    "inet_interfaces": "127.0.0.1",
+    "inet_protocols": "ipv4",
+    "alias_maps": "",
+    "alias_database": "",
+    "local_recipient_maps": "",
+    "biff": "no",
+    "smtp_host_lookup": "native",
+    "disable_dns_lookups": "yes",
+    "smtpd_peername_lookup": "no",
+    "append_dot_mydomain": "no",
+    "header_checks": "static:HOLD",
+    "smtpd_relay_restrictions": "reject_unauth_destination",
+    "smtpd_recipient_restrictions": "",
+    "smtpd_error_sleep_time": "0",
+    "smtpd_soft_error_limit": "100000",
+    "smtpd_hard_error_limit": "1000000",
+    "smtpd_junk_command_limit": "1000000",
+    "smtpd_client_connection_count_limit": "0",
+    "smtpd_recipient_limit": "10000",
+    "smtpd_recipient_overshoot_limit": "10000",
+    "in_flow_delay": "0",
+    "maillog_file_prefixes": "/",
+}
+
+SERVICES = """\
+pickup    unix  n       -       n       60      1       pickup
+cleanup   unix  n       -       {chroot}       -       0       cleanup
+qmgr      unix  n       -       n       300     1       qmgr
+tlsmgr    unix  -       -       n       1000?   1       tlsmgr
+rewrite   unix  -       -       {chroot}       -       -       trivial-rewrite
+bounce    unix  -       -       n       -       0       bounce
+defer     unix  -       -       n       -       0       bounce
+trace     unix  -       -       n       -       0       bounce
+verify    unix  -       -       n       -       1       verify
+flush     unix  n       -       n       1000?   0       flush
+proxymap  unix  -       -       n       -       -       proxymap
+proxywrite unix -       -       n       -       1       proxymap
+smtp      unix  -       -       n       -       -       smtp
+relay     unix  -       -       n       -       -       smtp
+showq     unix  n       -       n       -       -       showq
+error     unix  -       -       n       -       -       error
+retry     unix  -       -       n       -       -       error
+discard   unix  -       -       n       -       -       discard
+local     unix  -       n       n       -       -       local
+virtual   unix  -       n       n       -       -       virtual
+lmtp      unix  -       -       n       -       -       lmtp
+anvil     unix  -       -       n       -       1       anvil
+scache    unix  -       -       n       -       1       scache
+postlog   unix-dgram n  -       n       -       1       postlogd
+"""
+
+
+class LookupFailed(Exception):
+    """`postmap -q` ended with an error, which is not the same as "not found"; the text is what it printed."""
+
+
+@dataclass(frozen=True)
+class PostmapRun:
+    """What one `postmap -q -` printed: `found` is its raw standard output (``KEY TAB VALUE`` lines)."""
+
+    found: bytes
+    errors: str
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether a lookup ended in an error; postmap stops there and prints nothing dependable."""
+        return "fatal:" in self.errors
+
+
+@dataclass(frozen=True)
+class QueuedMessage:
+    """One message of the queue: its resulting recipients, each with the reason why it waits (empty when held)."""
+
+    queue: str
+    identity: str
+    sender: str
+    recipients: tuple[tuple[str, str], ...]
+
+    @property
+    def addresses(self) -> list[str]:
+        """The recipient addresses, sorted."""
+        return sorted(address for address, _ in self.recipients)
+
+
+class Postfix:
+    """A private instance; `directory` must be one that every account may enter, with a short path (`private_directory`).
+
+    `settings` are main.cf parameters over BASIC_SETTINGS, `services` further master.cf lines. With `chroot`, smtpd, cleanup and
+    trivial-rewrite run chrooted in the queue directory, as Debian has it.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, str], *, chroot: bool = False, services: str = "") -> None:
+        self.config = directory / "etc"
+        self.queue_directory = directory / "queue"
+        self.data_directory = directory / "data"
+        self.log = directory / "mail.log"
+        self.port = free_port()
+        self._output = directory / "master.log"
+        self._settings = BASIC_SETTINGS | {"queue_directory": str(self.queue_directory), "data_directory": str(self.data_directory)}
+        self._settings |= {"maillog_file": str(self.log)} | dict(settings)
+        smtpd = f"127.0.0.1:{self.port} inet n - {{chroot}} - - smtpd\n"
+        self._services = (smtpd + SERVICES).format(chroot="y" if chroot else "n") + services
+        self._process: ServerProcess | None = None
+        program("postconf", PACKAGE)
+        self._make_directories()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _make_directories(self) -> None:
+        """Write main.cf and master.cf and create the queue with the owners and modes that Postfix demands."""
+        self.config.mkdir()
+        self.write_settings()
+        (self.config / "master.cf").write_text(self._services)
+        self.queue_directory.mkdir()
+        (self.queue_directory / "pid").mkdir()
+        for name in (*OWNED_BY_POSTFIX, "maildrop", "public"):
+            (self.queue_directory / name).mkdir(mode=0o700)
+        self.data_directory.mkdir(mode=0o700)
+        if os.getuid() == 0:
+            owner, group = pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postdrop").gr_gid
+            for name in OWNED_BY_POSTFIX:
+                os.chown(self.queue_directory / name, owner, 0)
+            os.chown(self.data_directory, owner, owner)
+            for name, mode in (("maildrop", 0o1730), ("public", 0o2710)):
+                os.chown(self.queue_directory / name, owner, group)
+                (self.queue_directory / name).chmod(mode)
+
+    def write_settings(self, **changes: str) -> None:
+        """Write main.cf with the given parameters changed; `reload` makes running services read it."""
+        self._settings |= changes
+        (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in self._settings.items()))
+
+    def start(self) -> None:
+        """Start the instance and wait until smtpd greets."""
+        if os.getuid() != 0:
+            raise ServerFailed("Postfix's master runs as root only: run this test as root")
+        self._process = ServerProcess([str(DAEMON_DIRECTORY / "master"), "-d", "-c", str(self.config)], self._output)
+        self._process.wait_ready(self.greets, "Postfix")
+
+    def greets(self) -> bool:
+        """Tell whether smtpd answers a connection with its banner."""
+        try:
+            with self.smtp():
+                return True
+        except (OSError, EOFError):
+            return False
+
+    def stop(self) -> None:
+        """End the instance with all of its services; safe when it was never started."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def reload(self) -> None:
+        """Make every service start afresh with the present main.cf: `postfix reload` without its sleeps."""
+        if self._process is None:
+            raise ServerFailed("this Postfix was not started")
+        reloads = self.text().count("reload -- version")
+        self._process.send_signal(signal.SIGHUP)
+        wait_until(lambda: self.text().count("reload -- version") > reloads, "Postfix's reload")
+
+    def run(self, command: str, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run one of Postfix's commands on this instance, in the queue directory, and fail when it fails."""
+        done = subprocess.run(self._command(command, *arguments), input=data, capture_output=True, cwd=self.queue_directory, check=False)
+        if done.returncode != 0:
+            raise ServerFailed(f"{command} {' '.join(arguments)}: {done.stderr.decode(errors='backslashreplace')}")
+        return done
+
+    def _command(self, command: str, *arguments: str) -> list[str]:
+        return [program(command, PACKAGE), *(["-C"] if command == "sendmail" else ["-c"]), str(self.config), *arguments]
+
+    def postmap(self, table: str, keys: Iterable[bytes], *options: str) -> PostmapRun:
+        """Ask the keys of one table (``mysql:/file``, ``socketmap:unix:…:name``) in one `postmap -q -`, in the queue directory."""
+        command = self._command("postmap", *options, "-q", "-", table)
+        done = subprocess.run(
+            command, input=b"".join(key + b"\n" for key in keys), capture_output=True, cwd=self.queue_directory, check=False
+        )
+        run = PostmapRun(done.stdout, done.stderr.decode(errors="backslashreplace"))
+        if done.returncode not in (0, 1) or (done.returncode == 1 and done.stdout and not run.failed):
+            raise ServerFailed(f"postmap of {table} ended with status {done.returncode}: {run.errors}")
+        return run
+
+    def lookup(self, table: str, key: bytes, *options: str) -> bytes | None:
+        """Return the value of one key, None when it is definitely not found; raise LookupFailed on an error."""
+        run = self.postmap(table, [key], *options)
+        if run.failed:
+            raise LookupFailed(run.errors)
+        if not run.found:
+            return None
+        return run.found.removeprefix(key + b"\t").removesuffix(b"\n")
+
+    def smtp(self) -> SmtpSession:
+        """Open an SMTP session and greet."""
+        return SmtpSession(socket.create_connection(("127.0.0.1", self.port), timeout=60))
+
+    def send(self, sender: str, recipients: Sequence[str], text: str = "Subject: test\r\n\r\ntext\r\n") -> list[str]:
+        """Send one message over SMTP and return the reply to each RCPT; no message is made when all are refused."""
+        with self.smtp() as session:
+            return session.send(sender, recipients, text)
+
+    def sendmail(self, sender: str, recipients: Sequence[str], text: str = "Subject: test\n\ntext\n") -> None:
+        """Submit one message as a local user does, which takes addresses without a domain, and wait until it is queued."""
+        before = {message.identity for message in self.queue()}
+        self.run("sendmail", "-f", sender, "--", *recipients, data=text.encode())
+        wait_until(lambda: bool({m.identity for m in self.queue() if m.queue != "maildrop"} - before), "sendmail's message in the queue")
+
+    def queue(self) -> list[QueuedMessage]:
+        """Return every message in the queue (`postqueue -j`)."""
+        messages = []
+        for line in self.run("postqueue", "-j").stdout.splitlines():
+            entry = json.loads(line)
+            recipients = tuple((item["address"], item.get("delay_reason", "")) for item in entry["recipients"])
+            messages.append(QueuedMessage(entry["queue_name"], entry["queue_id"], entry["sender"], recipients))
+        return messages
+
+    def purge(self) -> None:
+        """Delete every message of the queue."""
+        self.run("postsuper", "-d", "ALL")
+
+    def text(self) -> str:
+        """Return what Postfix has logged."""
+        return self.log.read_text(errors="backslashreplace") if self.log.exists() else ""
+
+    def link_socket(self, name: str) -> Path:
+        """Return a path below the queue directory for a UNIX socket, in a directory that Postfix's services may enter."""
+        path = self.queue_directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.parent.chmod(0o755)
+        return path
+
+    def remove(self) -> None:
+        """Delete the instance's files."""
+        for path in (self.config, self.queue_directory, self.data_directory):
+            shutil.rmtree(path, ignore_errors=True)
