@@ -87,29 +87,31 @@ def _foreign(where: str, driver: str, database: Database, names: tuple[str, ...]
             yield f"{where}.{name}", f"means nothing with the {driver} driver", "remove it"
 
 
-_CF_EXCLUDES = ("database", "query", "domain", "expansion_limit")
+_MYSQL_TABLE_KEYS = ("query", "domain", "expansion_limit")
 
 
 def _table_faults(config: Config) -> Iterator[_Finding]:
     for name, table in config.tables.items():
         where = f"table.{name}"
         if table.postfix_cf is not None:
-            yield from _cf_faults(where, table)
+            yield from _excluded(where, table, "postfix_cf", ("database", "dovecot_query", *_MYSQL_TABLE_KEYS))
             continue
-        if table.query is None:
-            yield f"{where}.query", "is missing", "write the SQL, or postfix_cf = \"/etc/postfix/mysql-….cf\""
+        if table.dovecot_query is not None:
+            yield from _excluded(where, table, "dovecot_query", _MYSQL_TABLE_KEYS)
+        elif table.query is None:
+            yield f"{where}.query", "is missing", 'write the SQL, or postfix_cf = "/etc/postfix/mysql-….cf"'
         if table.database is None:
             yield f"{where}.database", "is missing", "name one of the [database.…] sections"
         elif table.database not in config.databases:
             yield _missing(f"{where}.database", "database", table.database, config.databases)
 
 
-def _cf_faults(where: str, table: Table) -> Iterator[_Finding]:
-    for key in _CF_EXCLUDES:
+def _excluded(where: str, table: Table, beside: str, keys: tuple[str, ...]) -> Iterator[_Finding]:
+    for key in keys:
         if getattr(table, key):
-            yield f"{where}.{key}", "is set beside postfix_cf", "the .cf file says it; remove it here"
+            yield f"{where}.{key}", f"cannot stand beside {beside}", "remove one of them"
     if table.result_format != "%s":
-        yield f"{where}.result_format", "is set beside postfix_cf", "the .cf file says it; remove it here"
+        yield f"{where}.result_format", f"cannot stand beside {beside}", "remove one of them"
 
 
 def _map_faults(config: Config) -> Iterator[_Finding]:
@@ -120,6 +122,8 @@ def _map_faults(config: Config) -> Iterator[_Finding]:
         for index, table in enumerate(one.tables):
             if table not in config.tables:
                 yield _missing(f"{where}.tables[{index}]", "table", table, config.tables)
+            elif config.tables[table].dovecot_query is not None:
+                yield f"{where}.tables[{index}]", f'table "{table}" has a dovecot_query, which Postfix cannot ask', "use a table with query"
             elif table in one.tables[:index]:
                 yield f"{where}.tables[{index}]", f'table "{table}" is listed twice', "the second can never answer; remove it"
 
@@ -149,8 +153,16 @@ def _dict_faults(config: Config) -> Iterator[_Finding]:
             if table is None:
                 continue
             if one.dovecot_sql is not None:
-                yield f"{where}.{key}", "is set beside dovecot_sql", "the dovecot-sql.conf.ext file says it; remove one of them"
+                yield f"{where}.{key}", "cannot stand beside dovecot_sql", "the dovecot-sql.conf.ext file says it; remove one of them"
             elif table not in config.tables:
                 yield _missing(f"{where}.{key}", "table", table, config.tables)
-        if one.dovecot_sql is None and one.passdb is None and one.userdb is None and one.iterate is None:
-            yield where, "asks nothing", "set passdb, userdb, iterate or dovecot_sql"
+        if one.dovecot_sql is None:
+            if one.passdb is None and one.userdb is None and one.iterate is None:
+                yield where, "asks nothing", "set passdb, userdb, iterate or dovecot_sql"
+            if one.database is not None:
+                yield f"{where}.database", "means nothing without dovecot_sql", "the tables name their database; remove it"
+        else:
+            if one.default_pass_scheme is not None:
+                yield f"{where}.default_pass_scheme", "cannot stand beside dovecot_sql", "the dovecot-sql.conf.ext file says it; remove it"
+            if one.database is not None and one.database not in config.databases:
+                yield _missing(f"{where}.database", "database", one.database, config.databases)

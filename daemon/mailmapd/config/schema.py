@@ -140,10 +140,11 @@ class TableCache:
 
 @frozen(kw_only=True)
 class Table:
-    """`[table.NAME]`: one SQL query with mysql_table(5) meaning, or a .cf file used as it is."""
+    """`[table.NAME]`: one SQL query with mysql_table(5) meaning, or a .cf file used as it is, or a query with Dovecot's variables."""
 
     database: str | None = None
     query: str | None = None
+    dovecot_query: str | None = None
     result_format: str = "%s"
     domain: tuple[str, ...] = ()
     expansion_limit: int = field(default=0, validator=_not_negative)
@@ -175,7 +176,8 @@ class Dict:
     userdb: str | None = None
     iterate: str | None = None
     dovecot_sql: str | None = None
-    default_pass_scheme: str = "CRYPT"
+    database: str | None = None
+    default_pass_scheme: str | None = None
 
 
 @frozen(kw_only=True)
