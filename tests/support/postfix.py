@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ class Postfix:
         """Write main.cf and master.cf and create the queue with the owners and modes that Postfix demands."""
         self.config.mkdir()
         self.write_settings()
-        (self.config / "master.cf").write_text(self._services)
+        self._write("master.cf", self._services)
         self.queue_directory.mkdir()
         (self.queue_directory / "pid").mkdir()
         for name in (*OWNED_BY_POSTFIX, "maildrop", "public"):
@@ -181,7 +182,14 @@ class Postfix:
     def write_settings(self, **changes: str) -> None:
         """Write main.cf with the given parameters changed; `reload` makes running services read it."""
         self._settings |= changes
-        (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in self._settings.items()))
+        self._write("main.cf", "".join(f"{name} = {value}\n" for name, value in self._settings.items()))
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file with a modification time in the past: Postfix waits for seconds until a fresh one has settled."""
+        path = self.config / name
+        path.write_text(text)
+        past = time.time() - 60
+        os.utime(path, (past, past))
 
     def start(self) -> None:
         """Start the instance and wait until smtpd greets."""
