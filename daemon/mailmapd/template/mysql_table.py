@@ -1,0 +1,211 @@
+"""Tables: one SQL query with the meaning of mysql_table(5).
+
+A table turns a key into a SQL key (the part of the key that the query depends on), a SQL key into a statement, rows into values, and values
+into the result text. All rules are those of db_common(3): one set of flags serves the query and the result_format, so a result_format with
+``%D`` keeps keys without a domain from being asked at all.
+
+No query is sent, and the key is not found, when
+
+* it is empty, or holds a NUL (which Postfix cannot send);
+* a domain list is set and the key's domain is not on it, or it has none;
+* the templates use ``%d %D %1 ... %9`` of the key and it has no domain, or an empty one;
+* they use ``%u %U`` of the key and its local part is empty (``@example.com``);
+* its domain has fewer labels than the highest ``%N``. Repeated dots separate labels once: ``a..b`` has two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mailmapd.errors import DataError, TemplateError
+from mailmapd.model import ResultSet
+from mailmapd.template import expansions
+from mailmapd.template.domain_list import matching_domains
+from mailmapd.template.expansions import Pieces
+from mailmapd.template.fold import fold
+from mailmapd.template.statement import Statement, Value
+
+_KEY_LETTERS = "UD123456789"
+_KEY_DOMAIN_LETTERS = "D123456789"
+
+Scope = Literal["key", "user", "domain", "nothing"]
+"""What a SQL key begins with; the labels in use follow for ``user`` and ``nothing``."""
+
+
+@dataclass(frozen=True, slots=True)
+class MysqlTable:
+    """A compiled query and result_format; make one with `compile`.
+
+    `identity` says that the SQL key of every key is the key itself, so that the call of `sql_key` can be left out (for keys that are not
+    empty and hold no NUL). `result_depends_on_key` says that result_format uses the key.
+    """
+
+    name: str
+    identity: bool
+    result_depends_on_key: bool
+    _query: Pieces
+    _result: Pieces
+    _scope: Scope
+    _labels: tuple[int, ...]
+    _key_user: bool
+    _key_domain: bool
+    _value_user: bool
+    _value_domain: bool
+    _label_count: int
+    _domains: frozenset[bytes] | None
+    _expansion_limit: int
+    _require_result_set: bool
+    _first_column_only: bool
+    _plain_result: bool
+
+    @classmethod
+    def compile(
+        cls,
+        name: str,
+        query: bytes,
+        result_format: bytes = b"%s",
+        domain: Sequence[str] = (),
+        *,
+        expansion_limit: int = 0,
+        require_result_set: bool = True,
+        first_column_only: bool = False,
+    ) -> MysqlTable:
+        """Check both templates and the domain list; raise TemplateError for what Postfix refuses.
+
+        `domain` is a pattern list, in one string or several. `first_column_only` is sqlite_table(5)'s way: it reads the first column of
+        each row, mysql_table(5) all of them.
+        """
+        if not query:
+            raise TemplateError("query: empty; write the SELECT statement to send")
+        if not result_format:
+            raise TemplateError("result_format: empty; leave it out for '%s', the value as it is")
+        query_pieces = expansions.parse(query, "query")
+        result_pieces = expansions.parse(result_format, "result_format")
+        key_user = expansions.uses(query_pieces, "uU") or expansions.uses(result_pieces, "U")
+        key_domain = expansions.uses(query_pieces, "d" + _KEY_DOMAIN_LETTERS) or expansions.uses(result_pieces, _KEY_DOMAIN_LETTERS)
+        domains = matching_domains((domain,) if isinstance(domain, str) else domain)
+        scope, labels = _scope(query_pieces)
+        return cls(
+            name=name,
+            identity=scope == "key" and not key_user and not key_domain and domains is None,
+            result_depends_on_key=expansions.uses(result_pieces, "S" + _KEY_LETTERS),
+            _query=query_pieces,
+            _result=result_pieces,
+            _scope=scope,
+            _labels=labels,
+            _key_user=key_user,
+            _key_domain=key_domain,
+            _value_user=expansions.uses(result_pieces, "u"),
+            _value_domain=expansions.uses(result_pieces, "d"),
+            _label_count=max(expansions.highest_label(query_pieces), expansions.highest_label(result_pieces)),
+            _domains=domains,
+            _expansion_limit=expansion_limit,
+            _require_result_set=require_result_set,
+            _first_column_only=first_column_only,
+            _plain_result=result_pieces == ("s",),
+        )
+
+    def sql_key(self, key: bytes) -> bytes | None:
+        """Return the part of the (folded) key that the statement depends on, or None when the key is not found without asking."""
+        if not key or b"\0" in key:
+            return None
+        if self.identity:
+            return key
+        user, at, domain = key.rpartition(b"@")
+        if not self._may_ask(user if at else key, domain if at else b""):
+            return None
+        if self._scope == "key":
+            return key
+        if self._scope == "domain":
+            return domain
+        labels = expansions.labels(domain) if self._labels else []
+        parts = [labels[-number] for number in self._labels]
+        return b"\0".join([user if at else key, *parts] if self._scope == "user" else parts)
+
+    def statement(self, sql_key: bytes) -> Statement:
+        """Return the query for a SQL key that `sql_key` has returned."""
+        values = self._query_values(sql_key)
+        pieces = tuple([piece if isinstance(piece, bytes) else Value(values[piece]) for piece in self._query])
+        return Statement(self.name, pieces, self._require_result_set)
+
+    def values(self, result: ResultSet) -> tuple[bytes, ...]:
+        """Return the values of all rows, in order, without NULL and empty ones. Nothing left means not found.
+
+        A value ends at its first NUL byte: Postfix takes it as a C string.
+        """
+        width = 1 if self._first_column_only else None
+        columns = [value for row in result.rows for value in row[:width]]
+        return tuple([value if b"\0" not in value else value.split(b"\0", 1)[0] for value in columns if value and value[0]])
+
+    def expand(self, key: bytes, values: tuple[bytes, ...]) -> bytes | None:
+        """Apply result_format to each value and join the results with commas; None when nothing is left: not found.
+
+        `key` is the folded key that was looked up. Raise DataError when more than expansion_limit values are left.
+        """
+        if not self._plain_result:
+            from_key = self._key_values(key)
+            values = tuple([expanded for value in values if (expanded := self._expand_value(value, from_key)) is not None])
+        if self._expansion_limit and len(values) > self._expansion_limit > 0:
+            raise DataError(f"table {self.name}: one key has more than {self._expansion_limit} values (expansion_limit)")
+        if not values:
+            return None
+        return values[0] if len(values) == 1 else b",".join(values)
+
+    def _may_ask(self, user: bytes, domain: bytes) -> bool:
+        """Tell whether the key has what the domain list and both templates need; `domain` is empty when it has none."""
+        if self._domains is not None and (fold(domain) or domain.lower()) not in self._domains:
+            return False
+        if (self._key_domain and not domain) or (self._key_user and not user):
+            return False
+        return not self._label_count or len(expansions.labels(domain)) >= self._label_count
+
+    def _query_values(self, sql_key: bytes) -> dict[str, bytes]:
+        """Return what each expansion of the query stands for."""
+        if self._scope == "key":
+            return self._key_values(sql_key) | {"s": sql_key, "u": _user(sql_key), "d": sql_key.rpartition(b"@")[2]}
+        if self._scope == "domain":
+            labels = expansions.labels(sql_key)
+            return {"d": sql_key, "D": sql_key} | {str(number): labels[-number] for number in self._labels}
+        parts = sql_key.split(b"\0")
+        if self._scope == "user":
+            user, *parts = parts
+            return {"u": user, "U": user} | {str(number): part for number, part in zip(self._labels, parts, strict=True)}
+        return {str(number): part for number, part in zip(self._labels, parts, strict=False)}
+
+    def _key_values(self, key: bytes) -> dict[str, bytes]:
+        """Return what the expansions that speak of the key stand for."""
+        if not (self._key_user or self._key_domain):
+            return {"S": key}
+        domain = key.rpartition(b"@")[2]
+        labels = expansions.labels(domain) if self._label_count else []
+        numbered = {str(number): labels[-number] for number in range(1, self._label_count + 1)}
+        return {"S": key, "U": _user(key), "D": domain} | numbered
+
+    def _expand_value(self, value: bytes, from_key: dict[str, bytes]) -> bytes | None:
+        """Apply result_format to one value, or return None when the value lacks a part that the format uses."""
+        user, at, domain = value.rpartition(b"@")
+        if self._value_domain and not (at and domain):
+            return None
+        if self._value_user and at and not user:
+            return None
+        parts = from_key | {"s": value, "u": user if at else value, "d": domain}
+        return b"".join([piece if isinstance(piece, bytes) else parts[piece] for piece in self._result])
+
+
+def _user(key: bytes) -> bytes:
+    user, at, _ = key.rpartition(b"@")
+    return user if at else key
+
+
+def _scope(query: Pieces) -> tuple[Scope, tuple[int, ...]]:
+    """Return what the SQL key must hold for this query."""
+    labels = expansions.used_labels(query)
+    user = expansions.uses(query, "uU")
+    domain = expansions.uses(query, "dD")
+    if expansions.uses(query, "sS") or (user and domain):
+        return "key", labels
+    if user:
+        return "user", labels
+    return ("domain" if domain else "nothing"), labels
