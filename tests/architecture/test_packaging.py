@@ -1,0 +1,85 @@
+"""What is shipped: the wheel without its source folder, the locks, the text that every file must not hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+LOCKS = ["run-time.lock", "test-tools.lock"]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new virtual environment with the wheel in it; its libraries are those of this one, and this source folder is out of reach."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, PROJECT]
+    subprocess.run(build, check=True, capture_output=True)
+    [wheel] = folder.glob("mailmapd-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    [site] = (folder / "venv").glob("lib/python3*/site-packages")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", site, wheel], check=True)
+    [libraries] = [path for path in sys.path if path.endswith("site-packages") and Path(path, "aiohttp").is_dir()]
+    (site / "libraries.pth").write_text(f"import sys; sys.path.append({libraries!r})\n")
+    return folder / "venv"
+
+
+def run_installed(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [installed / "bin" / "python", "-W", "error", *arguments]
+    return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_wheel_runs_with_the_source_folder_gone(installed: Path) -> None:
+    """The installed package starts from site-packages, not from this folder, and says its version."""
+    done = run_installed(installed, "-c", "import mailmapd; print(mailmapd.__file__)")
+    assert done.stdout.startswith(str(installed)), done.stderr
+    start = "from importlib.metadata import entry_points; [main] = entry_points(group='console_scripts', name='mailmapd'); main.load()()"
+    done = run_installed(installed, "-c", start, "--version")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\b\d+\.\d+\.\d+\b", done.stdout)
+
+
+def test_wheel_is_typed_and_complete(installed: Path) -> None:
+    """Every module of the source folder is in the wheel, and py.typed beside them."""
+    [site] = installed.glob("lib/python3*/site-packages/mailmapd")
+    source = PROJECT / "daemon" / "mailmapd"
+    wanted = {path.relative_to(source) for pattern in ("*.py", "py.typed") for path in source.rglob(pattern)}
+    assert wanted - {path.relative_to(site) for path in site.rglob("*")} == set()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_locks_pin_hashes_and_name_no_host(name: str) -> None:
+    """A lock gives one exact version and hashes for each package, and says nothing about where to fetch it."""
+    text = (PROJECT / "scripts" / name).read_text()
+    pins = re.findall(r"^(?!#)(\S.*?) \\$", text, re.MULTILINE)
+    assert pins
+    assert [pin for pin in pins if not re.match(r"[a-z0-9-]+==\S+( ; .*)?$", pin)] == []
+    assert len(re.findall(r"^(?!#)\S", text, re.MULTILINE)) == len(pins)
+    assert not re.search(r"://|--(index|extra-index|find-links|trusted-host)", text)
+
+
+def test_lock_covers_every_dependency() -> None:
+    """Each dependency of pyproject.toml is pinned in the lock that installs it."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
+    run_time = project["project"]["dependencies"]
+    tools = [line for name in ("test", "check", "build", "hooks") for line in groups[name]]
+    for lock, wanted in (("run-time.lock", run_time), ("test-tools.lock", run_time + tools)):
+        text = (PROJECT / "scripts" / lock).read_text()
+        names = [re.split(r"[<>=!~ ]", line)[0].lower() for line in wanted]
+        assert [name for name in names if not re.search(rf"^{re.escape(name)}==", text, re.MULTILINE)] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """Each run-time dependency in pyproject.toml stands under a comment that says why it is there."""
+    text = (PROJECT / "pyproject.toml").read_text()
+    [block] = re.findall(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    lines = block.splitlines()
+    assert [line for before, line in zip(["", *lines], lines, strict=False) if line.strip().startswith('"') and "#" not in before] == []
