@@ -1,8 +1,8 @@
 """The widespread tutorial's mail database `virtual_email`, corrected, with sample mailboxes and aliases.
 
-Corrected against the tutorial: queries speak of `mail_account` (the column that exists), the lookup columns are indexed, one user number may exist in
-several domains, the alias query maps aliases (not users to themselves), and virtual_mailbox_maps has one value. `alias_domain` is added for the case
-that one domain stands for another.
+Corrected against the tutorial: queries speak of `mail_account` (the column that exists), the lookup columns are indexed, one user number
+may exist in several domains, the alias query maps aliases (not users to themselves), and virtual_mailbox_maps has one value. `alias_domain`
+is added for the case that one domain stands for another.
 """
 
 from __future__ import annotations
