@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -233,13 +234,27 @@ class Postfix:
     def postmap(self, table: str, keys: Iterable[bytes], *options: str) -> PostmapRun:
         """Ask the keys of one table (``mysql:/file``, ``socketmap:unix:…:name``) in one `postmap -q -`, in the queue directory."""
         command = self._command("postmap", *options, "-q", "-", table)
-        done = subprocess.run(
-            command, input=b"".join(key + b"\n" for key in keys), capture_output=True, cwd=self.queue_directory, check=False
-        )
-        run = PostmapRun(done.stdout, done.stderr.decode(errors="backslashreplace"))
-        if done.returncode not in (0, 1) or (done.returncode == 1 and done.stdout and not run.failed):
-            raise ServerFailed(f"postmap of {table} ended with status {done.returncode}: {run.errors}")
+        with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as found:
+            asked.writelines(key + b"\n" for key in keys)
+            asked.seek(0)
+            with subprocess.Popen(command, stdin=asked, stdout=found, stderr=subprocess.PIPE, cwd=self.queue_directory) as process:
+                errors = self._errors(process)
+            found.seek(0)
+            run = PostmapRun(found.read(), errors)
+        if process.returncode not in (0, 1) and not run.failed:
+            raise ServerFailed(f"postmap of {table} ended with status {process.returncode}: {run.errors}")
         return run
+
+    @staticmethod
+    def _errors(process: subprocess.Popen[bytes]) -> str:
+        """Return what postmap prints to standard error; after a fatal error it sleeps for a second, which is not waited for."""
+        lines = []
+        for line in process.stderr or ():
+            lines.append(line.decode(errors="backslashreplace"))
+            if "fatal:" in lines[-1]:
+                process.kill()
+                break
+        return "".join(lines)
 
     def lookup(self, table: str, key: bytes, *options: str) -> bytes | None:
         """Return the value of one key, None when it is definitely not found; raise LookupFailed on an error."""
