@@ -1,0 +1,154 @@
+"""Mail addresses: the full address, without its extension, and ever smaller parts of it (mail_addr_find(3)).
+
+For a table of fixed strings such as ``mysql:`` Postfix asks, in this order and as far as the strategy says:
+
+    full                    user+ext@sub.example.com
+    noext                   user@sub.example.com
+    localpart_if_local      user+ext, user              if the domain is one of local_domains
+    localpart_at_if_local   user+ext@, user@            the same
+    at_domain               @sub.example.com
+    domain                  sub.example.com             with pdms also example.com, com; with pddms also .example.com, .com
+    localpart_at            user+ext@, user@
+
+Over a socket Postfix takes us for a table of patterns and asks only for the full address: in external form first, and, when that is not
+found, in internal form if the two differ. The first request must therefore find whatever any of the keys would find.
+
+virtual(5) and canonical(5) mappings ask with the external form alone, everything else with both (`Forms`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from mailmapd.search.domain import name_and_parents
+from mailmapd.search.extension import strip_extension
+from mailmapd.search.local_part import quote, unquote
+from mailmapd.search.search_key import SearchKey
+from mailmapd.template.fold import fold
+
+_HOST_NAME = re.compile(rb"(?:[A-Za-z0-9_-]+\.)+[A-Za-z0-9-]+").fullmatch
+
+
+class Forms(Enum):
+    """The forms of a local part that are asked for, in order."""
+
+    EXTERNAL_FIRST = "external, then internal"
+    EXTERNAL = "external"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The strategy: which steps are taken."""
+
+    full: bool = False
+    noext: bool = False
+    localpart_if_local: bool = False
+    localpart_at_if_local: bool = False
+    at_domain: bool = False
+    domain: bool = False
+    pdms: bool = False
+    pddms: bool = False
+    localpart_at: bool = False
+
+
+class AddressSearch:
+    """The keys of one strategy."""
+
+    def __init__(
+        self, steps: Steps, *, delimiters: bytes, owner_request_special: bool, local_domains: frozenset[bytes], external_only: bool
+    ) -> None:
+        self._steps = steps
+        self._delimiters = delimiters
+        self._owner_request_special = owner_request_special
+        self._local_domains = local_domains
+        self._external_only = external_only
+        self._is_special = re.compile(b'["\\\\\x80-\xff' + re.escape(delimiters) + rb"]|\.\Z").search
+        self._is_short = steps.full and steps.at_domain and not (steps.domain or steps.localpart_at)
+
+    def keys(self, address: bytes) -> tuple[SearchKey, ...]:
+        """Return the keys for the address that a client sent, each once."""
+        if self._is_short and self._is_special(address) is None:
+            # The hot path: ASCII, neither an extension nor quotes, and a strategy whose only other key is @domain. (An internal form
+            # that would need quotes ends here too; it is asked only after its external form was not found, with all of its keys.)
+            at = address.rfind(b"@")
+            if at > 0 and address[at + 1 :].lower() not in self._local_domains:
+                return (_search_key(SearchKey, (address, b"")), _search_key(SearchKey, (address[at:], b"")))
+        keys: dict[bytes, SearchKey] = {}
+        for key in self._all_keys(address):
+            if key.key:
+                keys.setdefault(key.key, key)
+        return tuple(keys.values())
+
+    def _all_keys(self, address: bytes) -> Iterator[SearchKey]:
+        internal, forms = self._read(address)
+        bare, extension = self._without_extension(internal)
+        steps = self._steps
+        if steps.full:
+            yield from _keys(internal, b"", forms)
+        if bare is not None:
+            yield from _keys(bare, extension, forms)
+        local, at, domain = internal.rpartition(b"@")
+        if not at:
+            return
+        locals_ = [(local, b"")] if bare is None else [(local, b""), (local[: -len(extension)], extension)]
+        if (steps.localpart_if_local or steps.localpart_at_if_local) and self._is_local(domain):
+            if steps.localpart_if_local:
+                yield from _local_parts(locals_, b"", forms)
+            if steps.localpart_at_if_local:
+                yield from _local_parts(locals_, b"@", forms)
+        if steps.at_domain:
+            yield SearchKey(at + domain, b"")
+        if steps.domain:
+            names = name_and_parents(domain, steps.pdms) if steps.pdms or steps.pddms else (domain,)
+            yield from [SearchKey(name, b"") for name in names]
+        if steps.localpart_at:
+            yield from _local_parts(locals_, b"@", forms)
+
+    def _read(self, address: bytes) -> tuple[bytes, Forms]:
+        """Return the internal form of what the client sent, and the forms to ask for.
+
+        Postfix's first request is in external form, which comes back when its internal form is quoted again. Anything else is its second
+        request, in internal form: to unquote that would ask for somebody else's address (``a"b@example.com`` is not
+        ``ab@example.com``).
+        """
+        internal = unquote(address) if b'"' in address or b"\\" in address else address
+        if quote(internal) == address:
+            return internal, Forms.EXTERNAL if self._external_only else Forms.EXTERNAL_FIRST
+        return address, Forms.INTERNAL if self._external_only else Forms.EXTERNAL_FIRST
+
+    def _without_extension(self, internal: bytes) -> tuple[bytes | None, bytes]:
+        if not self._steps.noext:
+            return None, b""
+        if b"@" not in internal and _HOST_NAME(internal):
+            # Postfix asks alias maps for bare domains, too (virtual_alias_domains = $virtual_alias_maps), as exact strings. With '-' as
+            # a delimiter, info-systems.example must not be found because there is an alias "info".
+            return None, b""
+        return strip_extension(internal, self._delimiters, self._owner_request_special) or (None, b"")
+
+    def _is_local(self, domain: bytes) -> bool:
+        """Tell whether Postfix takes the domain for local: resolve_local(3) ignores one dot at the end."""
+        folded = fold(domain)
+        if folded is None:
+            return False
+        if folded.endswith(b".") and not folded.endswith(b".."):
+            folded = folded[:-1]
+        return folded in self._local_domains
+
+
+_search_key = tuple.__new__  # half the time of the class's own constructor
+
+
+def _keys(internal: bytes, extension: bytes, forms: Forms, *, bare: bool = False) -> Iterator[SearchKey]:
+    if forms is not Forms.INTERNAL:
+        yield SearchKey(quote(internal, bare=bare), extension)
+    if forms is not Forms.EXTERNAL:
+        yield SearchKey(internal, extension)
+
+
+def _local_parts(local_parts: Sequence[tuple[bytes, bytes]], at: bytes, forms: Forms) -> Iterator[SearchKey]:
+    for local, extension in local_parts:
+        yield from _keys(local + at, extension, forms, bare=not at)

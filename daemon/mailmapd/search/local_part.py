@@ -1,0 +1,51 @@
+"""Local parts in their two forms: quoted as in a message (external), and bare as Postfix keeps them (internal).
+
+An external local part is a dot-string or a quoted-string: ``"john smith"@example.com`` is external, ``john smith@example.com`` internal.
+Most addresses look the same in both. Postfix asks its tables with the external form. (quote_822_local(3))
+"""
+
+from __future__ import annotations
+
+import re
+
+_DOT_STRING = re.compile(rb'[^\x00-\x20()<>@,;:\\"\[\].\x7f]+(?:\.[^\x00-\x20()<>@,;:\\"\[\].\x7f]+)*').fullmatch
+_NEEDS_BACKSLASH = re.compile(rb'(["\\\r])')
+
+
+def quote(address: bytes, *, bare: bool = False) -> bytes:
+    """Return the external form of an internal address. `bare` says that all of it is local part.
+
+    A source route (``@relay:user@example.com``) stays as it is in front.
+    """
+    start = address.find(b":") + 1 if address.startswith(b"@") else 0
+    end = len(address) if bare else address.rfind(b"@", start)
+    if end < 0:
+        end = len(address)
+    local = address[start:end]
+    if _DOT_STRING(local):
+        return address
+    return b'%b"%b"%b' % (address[:start], _NEEDS_BACKSLASH.sub(rb"\\\1", local), address[end:])
+
+
+def unquote(address: bytes) -> bytes:
+    """Return the internal form of an external address; what follows its last unquoted ``@`` stays as it is."""
+    start = address.find(b":") + 1 if address.startswith(b"@") else 0
+    internal = bytearray(address[:start])
+    in_quotes = False
+    domain_from = None
+    position = start
+    while position < len(address):
+        char = address[position : position + 1]
+        position += 1
+        if char == b'"':
+            in_quotes = not in_quotes
+            continue
+        if char == b"@" and not in_quotes:
+            domain_from = (len(internal), position - 1)
+        elif char == b"\\":
+            char = address[position : position + 1]
+            position += 1
+        internal += char
+    if domain_from is None:
+        return bytes(internal)
+    return bytes(internal[: domain_from[0]]) + address[domain_from[1] :]
