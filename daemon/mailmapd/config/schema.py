@@ -101,6 +101,7 @@ class Database:
     retry_interval: Seconds = field(default=Seconds(60.0), validator=_positive)
     idle_interval: Seconds = field(default=Seconds(60.0), validator=_positive)
     prefer: tuple[str, ...] = ()
+    read_only: bool = True
     tls: Tls | None = None
 
 
@@ -156,13 +157,16 @@ class Table:
 
 @frozen(kw_only=True)
 class Map:
-    """`[map.NAME]`: what one main.cf parameter names, an ordered list of tables and the search that Postfix would do."""
+    """`[map.NAME]`: what one main.cf parameter names, an ordered list of tables and the search that Postfix would do.
+
+    `propagate_unmatched_extensions` is set, to true or false, for the maps that rewrite addresses (canonical and virtual alias maps).
+    """
 
     tables: tuple[str, ...] = field(validator=validators.min_len(1))
     search: str | tuple[str, ...] = "exact"
     recipient_delimiter: str = ""
     owner_request_special: bool = True
-    propagate_unmatched_extensions: bool = False
+    propagate_unmatched_extensions: bool | None = None
     local_domains: tuple[str, ...] = ()
     parent_domain_matches_subdomains: bool = False
     hosted_domains: str | None = None

@@ -1,0 +1,209 @@
+"""The running daemon: listeners in front, engine behind, reload and shutdown in between.
+
+    start     every socket is bound before anything is served; then lookups first, HTTP second (its import takes longest)
+    SIGHUP    the configuration is read again; a wrong one is named and the old one stays
+    SIGTERM   no new clients; lookups in flight are answered; connections end; then the process
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mailmapd.app.assembly import Assembled, assemble, plan
+from mailmapd.app.service_manager import ServiceManager
+from mailmapd.app.sockets import SocketSet, Wanted, wanted_sockets
+from mailmapd.config.loader import load_config
+from mailmapd.config.schema import Config
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.map_service import MapService
+from mailmapd.engine.meters import LookupMeter
+from mailmapd.errors import ConfigError
+from mailmapd.metrics.database_meter import DatabaseMeter
+from mailmapd.protocols import SocketmapCodec, TcpTableCodec
+from mailmapd.server.conversation import Conversation, MapConversation
+from mailmapd.server.listener import Listener
+
+if TYPE_CHECKING:
+    from mailmapd.web.http_server import HttpServer
+
+log = logging.getLogger(__name__)
+
+STATUS_INTERVAL = 10.0  # seconds between status lines for the service manager, unless its watchdog wants them sooner
+
+
+class Daemon:
+    """Serves one configuration file. `run` returns when the daemon has been told to stop."""
+
+    def __init__(self, config: Config, sockets: SocketSet, manager: ServiceManager, clock: Callable[[], float] = time.monotonic) -> None:
+        self.database_meter = DatabaseMeter()
+        self.last_reload = time.time()
+        self.reload_failed = False
+        self._clock = clock
+        self._sockets = sockets
+        self._manager = manager
+        self._assembled = assemble(plan(config), clock=clock, observer=self.database_meter)
+        self._services: dict[str, MapService] = {}
+        self._listeners: dict[Wanted, Listener] = {}
+        self._http: dict[Wanted, HttpServer] = {}
+        self._reloading: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._config = config
+
+    @property
+    def engine(self) -> Engine:
+        """The engine in use."""
+        return self._assembled.engine
+
+    @property
+    def listeners(self) -> Iterable[Listener]:
+        """The open listeners of the lookup protocols."""
+        return self._listeners.values()
+
+    @property
+    def meters(self) -> Iterable[LookupMeter]:
+        """The meters of every listener and map."""
+        return [meter for service in self._services.values() for meter in service.meters.values()]
+
+    def problems(self) -> list[str]:
+        """Return what keeps the daemon from answering everything, one line each."""
+        found = [f"table {name}: {table.schema_error}" for name, table in self.engine.tables.items() if table.schema_error]
+        for name, database in self.engine.databases.items():
+            hosts = database.status()
+            if not any(host.up for host in hosts):
+                found.append(f"database {name}: no host can be reached ({'; '.join(f'{host.host}: {host.last_error}' for host in hosts)})")
+        if self.reload_failed:
+            found.append("the configuration on disk is wrong; the daemon goes on with the one before")
+        return found
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, partial(self._spawn_reload, loop))
+        await self._open()
+        self._manager.ready(self.status_line())
+        log.info("ready: %d maps on %s", len(self.engine.maps), ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config)))
+        await self._serve()
+        await self._shut_down()
+
+    def status_line(self) -> str:
+        """Return how the daemon is, in one line."""
+        tables = self.engine.tables.values()
+        hits = sum(table.hits + table.negative_hits for table in tables)
+        asked = hits + sum(table.misses + table.coalesced for table in tables)
+        ratio = f"{hits / asked:.1%} of {asked} from memory" if asked else "nothing asked yet"
+        problems = self.problems()
+        return f"{ratio}; {problems[0]}" if problems else f"{ratio}; all databases up"
+
+    async def _serve(self) -> None:
+        interval = min(STATUS_INTERVAL, self._manager.watchdog / 2 or STATUS_INTERVAL)
+        while not self._stop.is_set():
+            try:
+                await asyncio.wait_for(self._stop.wait(), interval)
+            except TimeoutError:
+                self._manager.status(self.status_line())
+
+    async def _open(self) -> None:
+        wanted = list(wanted_sockets(self._config))
+        bound = self._sockets.open(self._config.file, wanted)
+        for one in sorted(wanted, key=lambda one: one.name == "http"):
+            await self._start(one, bound[one])
+
+    async def _start(self, wanted: Wanted, bound: socket.socket) -> None:
+        if wanted.name == "http":
+            await self._start_http(wanted, bound)
+            return
+        listener = Listener(wanted.name, wanted.entry, bound, self._conversations(wanted.name), self._config.limits, self._clock)
+        await listener.start()
+        self._listeners[wanted] = listener
+
+    def _conversations(self, name: str) -> Callable[[], Conversation]:
+        """Return what makes the conversation of each new connection of a listener."""
+        kind, _, only_map = name.partition(".")
+        service = self._services.get(name)
+        if service is None:
+            service = self._services[name] = MapService(name, self._clock, only_map=only_map, slow=self._config.log.slow_lookup)
+        service.serve(self.engine.maps)
+        if kind == "tcp_table":
+            return lambda: MapConversation(TcpTableCodec(), service)
+        return lambda: MapConversation(SocketmapCodec(), service)
+
+    async def _start_http(self, wanted: Wanted, bound: socket.socket) -> None:
+        from mailmapd.metrics.collector import Exposition
+        from mailmapd.web.http_server import HttpServer
+        from mailmapd.web.operations import operations_app
+
+        exposition = Exposition(self)
+        server = HttpServer(operations_app(exposition.render, exposition.content_type, self.problems), bound)
+        await server.start()
+        self._http[wanted] = server
+
+    def _spawn_reload(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._reloading = loop.create_task(self.reload())
+
+    async def reload(self) -> None:
+        """Read the configuration again and serve it; a wrong one is logged and changes nothing."""
+        self._manager.reloading()
+        try:
+            config = load_config(self._config.file)
+            planned = plan(config)
+            wanted = set(wanted_sockets(config))
+            bound = self._sockets.open(config.file, [one for one in wanted if one not in self._listeners and one not in self._http])
+        except ConfigError as error:
+            self.reload_failed = True
+            for fault in error.faults:
+                log.error("reload refused, the old configuration stays: %s", fault)
+            self._manager.ready(f"reload refused: {error.faults[0]}")
+            return
+        previous = self._assembled
+        self._config = config
+        self._assembled = assemble(planned, clock=self._clock, observer=self.database_meter, previous=previous)
+        await self._close_sockets([one for one in (*self._listeners, *self._http) if one not in wanted])
+        for service in self._services.values():
+            service.slow = config.log.slow_lookup
+            service.serve(self.engine.maps)
+        for one, each in bound.items():
+            await self._start(one, each)
+        for name, database in previous.engine.databases.items():
+            if self.engine.databases.get(name) is not database:
+                await database.close()
+        self.reload_failed = False
+        self.last_reload = time.time()
+        log.info("configuration reloaded")
+        self._manager.ready(self.status_line())
+
+    async def _close_sockets(self, unwanted: list[Wanted]) -> None:
+        for one in unwanted:
+            listener = self._listeners.pop(one, None)
+            if listener is not None:
+                listener.stop_accepting(unlink=not self._sockets.inherited(one.entry.address))
+                listener.drain()
+            elif one in self._http:
+                await self._http.pop(one).close()
+        for name in set(self._services) - {one.name for one in self._listeners}:
+            del self._services[name]
+
+    async def _shut_down(self) -> None:
+        self._manager.stopping()
+        for wanted, listener in self._listeners.items():
+            listener.stop_accepting(unlink=not self._sockets.inherited(wanted.entry.address))
+            listener.drain()
+        deadline = self._clock() + self._config.limits.drain_timeout
+        while any(listener.connections for listener in self._listeners.values()) and self._clock() < deadline:
+            await asyncio.sleep(0.01)
+        for listener in self._listeners.values():
+            if listener.connections:
+                log.warning("listener %s: %d connections did not end in time", listener.name, len(listener.connections))
+            listener.close()
+        for server in self._http.values():
+            await server.close()
+        await self.engine.close()
+        log.info("stopped")

@@ -1,0 +1,31 @@
+"""Collecting faults, so that one run of a command names all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mailmapd.errors import ConfigError, Fault, TemplateError
+
+
+class Faults:
+    """The faults found so far in one configuration file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.found: list[Fault] = []
+
+    @contextmanager
+    def collect(self, where: str) -> Iterator[None]:
+        """Turn what the block raises about the configuration into faults of the key `where`."""
+        try:
+            yield
+        except ConfigError as error:
+            self.found.extend(error.faults)
+        except (TemplateError, ValueError) as error:
+            self.found.append(Fault(self.file, where, str(error), ""))
+
+    def finish(self) -> None:
+        """Raise ConfigError if anything was found."""
+        if self.found:
+            raise ConfigError(self.found)

@@ -1,0 +1,27 @@
+"""Running the daemon as a process: event loop, log, exit status."""
+
+from __future__ import annotations
+
+import gc
+
+import uvloop
+
+from mailmapd.app.daemon import Daemon
+from mailmapd.app.logs import set_up_logging
+from mailmapd.app.service_manager import ServiceManager
+from mailmapd.app.sockets import SocketSet
+from mailmapd.config.loader import load_config
+from mailmapd.server.activation import take_sockets
+
+
+def serve(file: str) -> None:
+    """Serve the configuration file until told to stop. Raises ConfigError when it cannot be used."""
+    config = load_config(file)
+    set_up_logging(config.log)
+    sockets = SocketSet(take_sockets())
+
+    async def run() -> None:
+        await Daemon(config, sockets, ServiceManager()).run()
+
+    gc.freeze()  # what is loaded by now lives as long as the process: the collector need not look at it again
+    uvloop.run(run())

@@ -1,0 +1,20 @@
+"""A budget: a least-recently-used store of a bounded number of entries that counts what it had to drop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cachetools import LRUCache
+
+
+class Budget(LRUCache[bytes, Any]):
+    """cachetools' LRUCache with a count of evictions."""
+
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize)
+        self.evictions = 0
+
+    def popitem(self) -> tuple[bytes, Any]:
+        """Drop the least recently used entry to make room, and count it."""
+        self.evictions += 1
+        return super().popitem()

@@ -1,0 +1,102 @@
+"""The cached answers of one table, by SQL key.
+
+An entry passes through three ages. All times are seconds of a monotonic clock that the caller passes in.
+
+    stored ──── fresh ────┬── refresh ──┬──────── stale ────────┐
+    answer at once        │ answer, and │ answer only while the │ gone
+                          │ fetch anew  │ database cannot       │
+
+`fresh` and `refresh` together last `ttl` (shortened at random by up to `jitter`, so that entries stored together do not expire together);
+`refresh` is its last `refresh_ahead` part. Rows and definite absences have budgets of their own: a flood of unknown recipients cannot evict
+a real one. Absences have no refresh age, so that nobody's dictionary attack is kept alive by our own queries.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final
+
+from mailmapd.cache.budget import Budget
+from mailmapd.config.schema import Cache
+
+Payload = bytes | tuple[bytes, ...]
+"""What a table keeps of a row: a finished value, or the values that `result_format` still has to join with the key."""
+
+
+class NoRow(Enum):
+    """The one value that says: the database definitely has no row."""
+
+    NO_ROW = 0
+
+
+NO_ROW: Final = NoRow.NO_ROW
+
+
+class TableCache:
+    """Answers by SQL key, with the ages and budgets of `settings`."""
+
+    def __init__(self, settings: Cache, rng: random.Random | None = None) -> None:
+        self.settings = settings
+        self.rows = Budget(settings.max_entries)
+        self.absences = Budget(settings.max_negative_entries)
+        self._random = (rng or random.Random()).random  # noqa: S311 (spreads expiry, hides nothing)
+        self._refresh_window = settings.ttl * settings.refresh_ahead
+        self._fresh_for = settings.ttl - self._refresh_window
+
+    def peek(self, key: bytes, now: float) -> tuple[Payload | NoRow, bool] | None:
+        """Return (what is known, whether it should be fetched anew), or None when nothing usable without the database is known."""
+        try:
+            payload, fresh_until = self.rows[key]
+        except KeyError:
+            expires = self.absences.get(key)
+            return None if expires is None or now >= expires else (NO_ROW, False)
+        if now < fresh_until:
+            return payload, False
+        if now < fresh_until + self._refresh_window:
+            return payload, True
+        return None
+
+    def stale(self, key: bytes, now: float) -> Payload | NoRow | None:
+        """Return what was known until not longer than the stale time ago, or None. Entries older than that are dropped here."""
+        entry = self.rows.get(key)
+        if entry is not None:
+            if now < entry[1] + self._refresh_window + self.settings.stale_ttl:
+                payload: Payload = entry[0]
+                return payload
+            del self.rows[key]
+            return None
+        expires = self.absences.get(key)
+        if expires is None:
+            return None
+        if now < expires + self.settings.negative_stale_ttl:
+            return NO_ROW
+        del self.absences[key]
+        return None
+
+    def store(self, key: bytes, found: Payload | NoRow, now: float) -> None:
+        """Keep what the database just said, in place of whatever was known."""
+        spread = 1.0 - self.settings.jitter * self._random()
+        if found is NO_ROW:
+            self.rows.pop(key, None)
+            self.absences[key] = now + self.settings.negative_ttl * spread
+        else:
+            self.absences.pop(key, None)
+            self.rows[key] = (found, now + self._fresh_for * spread)
+
+    def drop(self, key: bytes) -> bool:
+        """Forget one key; return whether anything was known."""
+        return self.rows.pop(key, None) is not None or self.absences.pop(key, None) is not None
+
+    def clear(self) -> int:
+        """Forget everything; return how many entries that were."""
+        known = len(self.rows) + len(self.absences)
+        self.rows.clear()
+        self.absences.clear()
+        return known
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield every key held, of either kind; the cache must not change meanwhile."""
+        yield from self.rows
+        yield from self.absences

@@ -1,0 +1,62 @@
+"""The command line. Each command is a module of its own, imported only when it is called: `serve` must start quickly."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from mailmapd import __version__
+from mailmapd.errors import ConfigError, MailmapdError
+
+COMMANDS = {
+    "serve": "mailmapd.cli.serve",
+    "query": "mailmapd.cli.query",
+    "demo": "mailmapd.cli.demo",
+}
+"""Every command and the module whose `command` it is."""
+
+
+class _Commands(click.Group):
+    """Loads a command's module when it is needed, and prints what mailmapd raises on purpose as plain lines."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            for fault in error.faults:
+                click.echo(f"mailmapd: {fault}", err=True)
+            ctx.exit(os.EX_CONFIG)
+        except MailmapdError as error:
+            click.echo(f"mailmapd: {error}", err=True)
+            ctx.exit(os.EX_TEMPFAIL)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mailmapd")
+def mailmapd() -> None:
+    """Answer the lookups of Postfix and Dovecot from memory, in front of MySQL, MariaDB or SQLite.
+
+    \b
+    Example:
+      mailmapd demo                                   try it, without a server and without root
+      mailmapd serve --config /etc/mailmapd/mailmapd.toml
+    """
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `mailmapd` program."""
+    sys.exit(mailmapd())

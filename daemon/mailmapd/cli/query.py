@@ -1,0 +1,51 @@
+"""`mailmapd query`: one answer, as `postmap -q` gives it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import click
+
+from mailmapd.cli.options import config_option
+from mailmapd.model import Answer, Found, NotFound
+
+
+@click.command("query")
+@click.argument("map_name", metavar="MAP")
+@click.argument("key")
+@config_option
+def command(map_name: str, key: str, config_file: str) -> None:
+    """Look KEY up in MAP and print its value, as `postmap -q` does. No running daemon is needed.
+
+    Exit status: 0 found, 1 not found, 75 temporary failure (the reason is on stderr).
+
+    \b
+    Example:
+      mailmapd query virtual_alias_maps info@example.com
+    """
+    answer = asyncio.run(_ask(config_file, map_name, key))
+    if isinstance(answer, Found):
+        click.echo(answer.value)
+        return
+    if isinstance(answer, NotFound):
+        sys.exit(1)
+    click.echo(f"mailmapd: {map_name}: {answer.reason}", err=True)
+    sys.exit(os.EX_TEMPFAIL)
+
+
+async def _ask(config_file: str, map_name: str, key: str) -> Answer:
+    from mailmapd.app.assembly import assemble, plan
+    from mailmapd.config.loader import load_config
+
+    engine = assemble(plan(load_config(config_file))).engine
+    one = engine.maps.get(map_name)
+    if one is None:
+        known = ", ".join(engine.maps) or "none"
+        raise click.UsageError(f'there is no map "{map_name}" in {config_file}; its maps are: {known}')
+    try:
+        answer, _ = await one.answer(os.fsencode(key))
+    finally:
+        await engine.close()
+    return answer

@@ -1,0 +1,1 @@
+"""The engine: tables, maps and dicts between the protocols and the databases."""

@@ -1,0 +1,149 @@
+"""The dict service of one listener: Dovecot's queries in, answers and listings out, each one counted.
+
+It outlives a reload of the configuration, as the map service does. What a client asked is never logged: only the dict and the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+
+from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
+from mailmapd.engine.dict import Dict, Question
+from mailmapd.engine.meters import LookupMeter
+from mailmapd.engine.outcome import Failure, Source
+from mailmapd.errors import DatabaseError
+from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, Found, NotFound, PermFail, TempFail
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_DICT = PermFail("mailmapd has no dict of this name")
+READ_ONLY = PermFail("this dict is read only: mailmapd does not write")
+_USERS_PREFIX = b"shared/userdb/"
+_ROW_VALUE = b"1"  # what a listed key holds does not matter to Dovecot
+
+DictRows = list[tuple[bytes, bytes]]
+
+
+class DictService:
+    """Answers dict queries for one listener. Lookups that take longer than `slow` seconds are logged."""
+
+    def __init__(self, listener: str, clock: Callable[[], float], *, slow: float = 1.0) -> None:
+        self.listener = listener
+        self.meters: dict[str, LookupMeter] = {"": LookupMeter(listener, "")}
+        self.slow = slow
+        self._clock = clock
+        self._served: dict[str, tuple[Dict, LookupMeter]] = {}
+
+    def serve(self, dicts: Mapping[str, Dict]) -> None:
+        """Answer from these dicts from now on."""
+        for name in dicts:
+            self.meters.setdefault(name, LookupMeter(self.listener, name))
+        self._served = {name: (one, self.meters[name]) for name, one in dicts.items()}
+
+    def knows(self, name: str) -> bool:
+        """Return whether there is a dict of this name."""
+        return name in self._served
+
+    def answer_now(self, query: DictLookup) -> Answer | None:
+        """Return the answer if memory holds it, or None."""
+        start = self._clock()
+        served = self._served.get(query.dict)
+        if served is None:
+            self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
+            return UNKNOWN_DICT
+        return self._now(*served, served[0].parse(query.key, query.user), start)
+
+    async def answer(self, query: DictLookup) -> Answer:
+        """Return the answer to a query that `answer_now` could not answer, asking the database."""
+        served = self._served.get(query.dict)
+        if served is None:
+            return UNKNOWN_DICT
+        return await self._wait(*served, served[0].parse(query.key, query.user), self._clock())
+
+    async def ask(self, name: str, namespace: str, values: Mapping[str, bytes]) -> Answer:
+        """Return the answer about a user given by the values of Dovecot's variables; `namespace` is ``passdb`` or ``userdb``."""
+        start = self._clock()
+        served = self._served.get(name)
+        if served is None:
+            self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
+            return UNKNOWN_DICT
+        question = served[0].question(namespace, values)
+        answer = self._now(*served, question, start)
+        return await self._wait(*served, question, start) if answer is None else answer
+
+    def commit(self, query: DictCommit) -> Answer:
+        """Refuse a transaction."""
+        log.warning("dict %s: a write over %s was refused: %s", query.dict, self.listener, READ_ONLY.reason)
+        self._meter(query.dict).count(READ_ONLY, Source.CACHE, 0.0)
+        return READ_ONLY
+
+    async def rows(self, query: DictIterate) -> AsyncGenerator[DictRows, None]:
+        """Yield the listing in batches of (key, value), each fetched when the one before has been taken.
+
+        Raises DatabaseError, possibly after some batches: the listing is then incomplete.
+        """
+        if query.prefix != _USERS_PREFIX:
+            raise DatabaseError(f"dict {query.dict} lists {_USERS_PREFIX.decode()} only")
+        async with contextlib.aclosing(self.users(query.dict, query.mask, query.limit)) as batches:
+            async for names in batches:
+                yield [(query.prefix + name, _ROW_VALUE) for name in names]
+
+    async def users(self, name: str, mask: bytes = b"", limit: int = 0) -> AsyncGenerator[list[bytes], None]:
+        """Yield the user names that fit the mask in batches; see `Iteration.users`. Raises DatabaseError."""
+        start = self._clock()
+        served = self._served.get(name)
+        answer: Answer = NOT_FOUND
+        try:
+            if served is None or served[0].iteration is None:
+                raise DatabaseError(f"dict {name} has no iterate query" if served else UNKNOWN_DICT.reason)
+            async with contextlib.aclosing(served[0].iteration.users(mask, limit)) as batches:
+                async for names in batches:
+                    answer = Found(_ROW_VALUE)
+                    yield names
+        except DatabaseError as error:
+            answer = TempFail(str(error))
+            log.warning("dict %s: the list of users over %s ended early: %s", name, self.listener, error)
+            raise
+        finally:
+            self._meter(name).count(answer, Source.DATABASE, self._clock() - start)
+
+    def _now(self, one: Dict, meter: LookupMeter, question: Question | NotFound | PermFail | TempFail, start: float) -> Answer | None:
+        """Return and count what can be said without waiting."""
+        if isinstance(question, Question):
+            known = question.table.peek(question.sql_key, start)
+            if known is None:
+                return None
+            one.avoided += 1
+            answer = _answer(known)
+        else:
+            answer = question
+            if not isinstance(answer, NotFound):
+                log.warning("dict %s: a lookup over %s was refused: %s", one.name, self.listener, answer.reason)
+        meter.count(answer, Source.CACHE, self._clock() - start)
+        return answer
+
+    async def _wait(self, one: Dict, meter: LookupMeter, question: Question | NotFound | PermFail | TempFail, start: float) -> Answer:
+        if not isinstance(question, Question):
+            return question
+        known, source = await question.table.get(question.sql_key)
+        answer = _answer(known)
+        seconds = self._clock() - start
+        meter.count(answer, source, seconds)
+        if isinstance(answer, TempFail):
+            log.warning("dict %s: a lookup over %s failed: %s", one.name, self.listener, answer.reason)
+        if seconds >= self.slow:
+            log.warning("slow lookup: dict %s took %.3f s over %s (%s)", one.name, seconds, self.listener, source.name.lower())
+        return answer
+
+    def _meter(self, name: str) -> LookupMeter:
+        return self.meters.get(name) or self.meters[""]
+
+
+def _answer(known: Payload | NoRow | Failure) -> Answer:
+    if known is NO_ROW:
+        return NOT_FOUND
+    if isinstance(known, Failure):
+        return TempFail(known.reason)
+    return Found(known if isinstance(known, bytes) else b"".join(known))

@@ -1,0 +1,31 @@
+"""What a table can say of one key, and where it knew it from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from mailmapd.cache.table_cache import NoRow, Payload
+
+
+class Source(IntEnum):
+    """Where an answer came from; the order is the order of cost, and of the metric's labels."""
+
+    CACHE = 0
+    STALE = 1
+    DATABASE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Nobody could tell. `reason` may be sent to a client: it names a database or a host, never a key or a secret."""
+
+    reason: str
+
+
+class Outcome(NamedTuple):
+    """What is known of a key."""
+
+    known: Payload | NoRow | Failure
+    source: Source

@@ -1,0 +1,1 @@
+"""What mailmapd knows about itself, for Prometheus."""

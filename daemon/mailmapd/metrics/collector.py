@@ -1,0 +1,180 @@
+"""The Prometheus collector: reads the daemon's own counters when somebody scrapes, and costs lookups nothing.
+
+Labels hold configured names and fixed words, never anything a client sent.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from mailmapd import __version__
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.meters import BUCKETS, RESULTS, Histogram, LookupMeter
+from mailmapd.engine.outcome import Source
+from mailmapd.metrics.database_meter import DatabaseMeter
+
+
+class ListenerState(Protocol):
+    """What the collector reads of a listener."""
+
+    name: str
+
+    @property
+    def connections(self) -> set[object]:
+        """The connections that are open."""
+        ...
+
+    @property
+    def violations(self) -> Mapping[str, int]:
+        """Protocol errors by reason."""
+        ...
+
+
+class Observed(Protocol):
+    """The daemon as the collector sees it."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine in use."""
+        ...
+
+    @property
+    def listeners(self) -> Iterable[ListenerState]:
+        """The listeners that are open."""
+        ...
+
+    @property
+    def meters(self) -> Iterable[LookupMeter]:
+        """The meters of every listener and map."""
+        ...
+
+    @property
+    def database_meter(self) -> DatabaseMeter:
+        """The meter of all databases."""
+        ...
+
+    @property
+    def last_reload(self) -> float:
+        """When the configuration was last read with success, in seconds since the epoch."""
+        ...
+
+
+class MailmapdCollector(Collector):
+    """Turns the daemon's counters into metric families."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family of mailmapd."""
+        yield from self._lookups()
+        yield from self._caches()
+        yield from self._databases()
+        yield from self._listeners()
+        yield GaugeMetricFamily(
+            "mailmapd_config_last_reload_success_timestamp_seconds", "When the configuration was last read with success.", self._observed.last_reload
+        )
+        build = GaugeMetricFamily("mailmapd_build_info", "Always 1; the labels tell the versions.", labels=["version", "python"])
+        build.add_metric([__version__, platform.python_version()], 1)
+        yield build
+
+    def _lookups(self) -> Iterator[Metric]:
+        lookups = CounterMetricFamily("mailmapd_lookups", "Lookups answered.", labels=["listener", "map", "result"])
+        durations: dict[tuple[str, Source], Histogram] = {}
+        for meter in self._observed.meters:
+            for result, count in zip(RESULTS, meter.results, strict=True):
+                lookups.add_metric([meter.listener, meter.name, result], count)
+            for source, histogram in meter.latencies.items():
+                _add(durations.setdefault((meter.name, source), Histogram()), histogram)
+        yield lookups
+        family = HistogramMetricFamily(
+            "mailmapd_lookup_duration_seconds", "Time from a decoded lookup to its answer, by where the answer came from.", labels=["map", "source"]
+        )
+        for (name, source), histogram in durations.items():
+            _add_histogram(family, [name, source.name.lower()], histogram)
+        yield family
+        avoided = CounterMetricFamily("mailmapd_queries_avoided", "SELECTs that Postfix would have sent and memory answered.", labels=["map"])
+        for name, one in self._observed.engine.maps.items():
+            avoided.add_metric([name], one.avoided)
+        yield avoided
+
+    def _caches(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("mailmapd_cache_requests", "Questions to a table's cache, by outcome.", labels=["table", "outcome"])
+        entries = GaugeMetricFamily("mailmapd_cache_entries", "Entries in a table's cache.", labels=["table", "kind"])
+        evictions = CounterMetricFamily("mailmapd_cache_evictions", "Entries dropped because a budget was full.", labels=["table", "kind"])
+        for name, table in self._observed.engine.tables.items():
+            for outcome in ("hit", "negative_hit", "stale", "coalesced", "miss"):
+                requests.add_metric([name, outcome], getattr(table, _OUTCOME_ATTRIBUTES[outcome]))
+            for kind, budget in (("positive", table.cache.rows), ("negative", table.cache.absences)):
+                entries.add_metric([name, kind], len(budget))
+                evictions.add_metric([name, kind], budget.evictions)
+        yield from (requests, entries, evictions)
+
+    def _databases(self) -> Iterator[Metric]:
+        queries = CounterMetricFamily("mailmapd_database_queries", "Queries sent or refused, by outcome.", labels=["database", "host", "outcome"])
+        for labels, count in self._observed.database_meter.queries.items():
+            queries.add_metric(labels, count)
+        yield queries
+        durations = HistogramMetricFamily("mailmapd_database_query_duration_seconds", "Time of a query on its host.", labels=["database", "host"])
+        for labels_of_host, histogram in self._observed.database_meter.durations.items():
+            _add_histogram(durations, list(labels_of_host), histogram)
+        yield durations
+        connections = GaugeMetricFamily("mailmapd_database_connections", "Connections to a host.", labels=["database", "host", "state"])
+        up = GaugeMetricFamily("mailmapd_database_up", "Whether a host was reachable when last tried.", labels=["database", "host"])
+        for name, database in self._observed.engine.databases.items():
+            for host in database.status():
+                connections.add_metric([name, host.host, "idle"], host.idle)
+                connections.add_metric([name, host.host, "busy"], host.busy)
+                up.add_metric([name, host.host], int(host.up))
+        yield from (connections, up)
+
+    def _listeners(self) -> Iterator[Metric]:
+        counts: dict[str, int] = {}
+        errors: dict[tuple[str, str], int] = {}
+        for listener in self._observed.listeners:
+            counts[listener.name] = counts.get(listener.name, 0) + len(listener.connections)
+            for reason, count in listener.violations.items():
+                errors[listener.name, reason] = errors.get((listener.name, reason), 0) + count
+        connections = GaugeMetricFamily("mailmapd_connections", "Open connections of clients.", labels=["listener"])
+        for name, count in counts.items():
+            connections.add_metric([name], count)
+        violations = CounterMetricFamily("mailmapd_protocol_errors", "Connections closed for a protocol error.", labels=["listener", "reason"])
+        for labels, count in errors.items():
+            violations.add_metric(labels, count)
+        yield from (connections, violations)
+
+
+_OUTCOME_ATTRIBUTES = {"hit": "hits", "negative_hit": "negative_hits", "stale": "stale", "coalesced": "coalesced", "miss": "misses"}
+
+
+def _add(total: Histogram, part: Histogram) -> None:
+    total.counts = [a + b for a, b in zip(total.counts, part.counts, strict=True)]
+    total.total += part.total
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+    bounds = [*[str(bound) for bound in BUCKETS], "+Inf"]
+    family.add_metric(labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total)
+
+
+class Exposition:
+    """The registry of one daemon, and its text."""
+
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self, observed: Observed) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        for collector in (MailmapdCollector(observed), ProcessCollector(registry=None), PlatformCollector(registry=None), GCCollector(registry=None)):
+            self._registry.register(collector)
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

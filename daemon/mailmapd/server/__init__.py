@@ -1,0 +1,1 @@
+"""Listeners and connections: the asyncio side of the protocols."""

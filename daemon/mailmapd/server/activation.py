@@ -1,0 +1,36 @@
+"""Sockets handed over by systemd, see sd_listen_fds(3) and systemd.socket(5).
+
+A handed-over socket serves the configured address it is bound to; one that matches no address is a fault of the unit or of the configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import MutableMapping
+
+from mailmapd.config.address import Address, TcpAddress, UnixAddress
+
+_FIRST = 3  # SD_LISTEN_FDS_START
+
+
+def take_sockets(environment: MutableMapping[str, str] = os.environ) -> dict[Address, socket.socket]:
+    """Return the sockets handed to this process, by address, and remove them from the environment (a child must not take them again)."""
+    count, pid = environment.pop("LISTEN_FDS", ""), environment.pop("LISTEN_PID", "")
+    environment.pop("LISTEN_FDNAMES", None)
+    if not count.isdigit() or pid != str(os.getpid()):
+        return {}
+    sockets = {}
+    for descriptor in range(_FIRST, _FIRST + int(count)):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 (the function's own signature)
+        one = socket.socket(fileno=descriptor)
+        one.setblocking(False)  # noqa: FBT003
+        sockets[_address(one)] = one
+    return sockets
+
+
+def _address(one: socket.socket) -> Address:
+    name = one.getsockname()
+    if one.family == socket.AF_UNIX:
+        return UnixAddress(os.fsdecode(name))
+    return TcpAddress(name[0], name[1])

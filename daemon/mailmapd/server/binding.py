@@ -1,0 +1,94 @@
+"""Opening sockets to listen on: who may connect is settled before the first client can, and a living daemon's socket is never taken away."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import socket
+import stat
+
+from mailmapd.config.address import TcpAddress, UnixAddress
+from mailmapd.config.schema import ListenAddress
+
+DEFAULT_MODE = 0o660
+
+
+def bind_socket(entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> socket.socket:
+    """Return a bound socket that does not listen yet, with its owner, group and mode set. Raises OSError with a plain text."""
+    if isinstance(entry.address, TcpAddress):
+        return _bind_tcp(entry.address)
+    return _bind_unix(entry.address, entry, default_mode)
+
+
+def _bind_tcp(address: TcpAddress) -> socket.socket:
+    one = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind((address.host, address.port))
+    except OSError as error:
+        one.close()
+        raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+    return one
+
+
+def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) -> socket.socket:
+    path = address.path
+    owner, group = _user_id(entry.owner), _group_id(entry.group)
+    _remove_stale(path)
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        before = os.umask(0o777)  # nobody can connect until owner and mode are right; nor before listen() is called
+        try:
+            one.bind(path)
+        finally:
+            os.umask(before)
+        if owner != -1 or group != -1:
+            os.chown(path, owner, group)
+        os.chmod(path, default_mode if entry.mode is None else entry.mode)
+    except OSError as error:
+        one.close()
+        raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+    return one
+
+
+def _user_id(name: str | None) -> int:
+    if name is None:
+        return -1
+    try:
+        return int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise OSError(errno.EINVAL, f'there is no user "{name}"') from None
+
+
+def _group_id(name: str | None) -> int:
+    if name is None:
+        return -1
+    try:
+        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise OSError(errno.EINVAL, f'there is no group "{name}"') from None
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on; raise OSError when somebody does, or when the file is no socket."""
+    try:
+        kind = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise OSError(errno.EEXIST, f"{path} exists and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # noqa: FBT003
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return
+            if error.errno != errno.EAGAIN:  # EAGAIN: a full backlog, so somebody listens
+                raise
+        raise OSError(errno.EADDRINUSE, f"{path} is served by a running process")

@@ -1,0 +1,159 @@
+"""One client's connection: bytes between a socket and a conversation.
+
+What memory can answer is answered in the callback that read the question, all replies of one read in one write. Anything else runs as the
+connection's one task, while reading goes on into a bounded buffer; answers leave in the order of their questions. A client that does not read its
+replies is not read from either, and closed when it stalls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, cast
+
+from mailmapd.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from mailmapd.server.conversation import Conversation
+    from mailmapd.server.listener import Listener
+
+log = logging.getLogger(__name__)
+
+READ_AHEAD = 128 * 1024  # bytes taken from a client whose earlier query still waits, before reading pauses
+WRITE_AHEAD = 256 * 1024  # bytes of replies kept for a client that does not read them, before answering pauses
+
+
+class Connection(asyncio.Protocol):
+    """See the module. `last_activity` is when the client last sent bytes, or took them after a pause."""
+
+    def __init__(self, listener: Listener, conversation: Conversation) -> None:
+        self._listener = listener
+        self._conversation = conversation
+        self._transport: asyncio.Transport
+        self._task: asyncio.Task[None] | None = None
+        self._ahead = 0
+        self._paused_reading = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._closing = False
+        self.last_activity = 0.0
+
+    @property
+    def stalled(self) -> bool:
+        """Return whether replies wait for a client that does not read them."""
+        return not self._writable.is_set()
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a query of this connection waits for a database."""
+        return self._task is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start, if the listener lets this client in."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        self.last_activity = self._listener.clock()
+        if not self._listener.admit(self, self._transport):
+            self._closing = True
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client; a query on its way to the database still lands in the cache."""
+        self._closing = True
+        self._writable.set()
+        self._listener.departed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what can be answered now."""
+        self.last_activity = self._listener.clock()
+        self._conversation.receive_data(data)
+        if self._task is None and self._writable.is_set():
+            self._answer()
+            return
+        self._ahead += len(data)
+        if self._ahead > READ_AHEAD and not self._paused_reading:
+            self._paused_reading = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Keep the connection half open while an answer is due; otherwise let it close."""
+        self._closing = True
+        return self._task is not None
+
+    def pause_writing(self) -> None:
+        """Stop answering: the client does not read."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Go on answering."""
+        self.last_activity = self._listener.clock()
+        self._writable.set()
+        if self._task is None:
+            self._catch_up()
+
+    def drain(self) -> None:
+        """Close as soon as nothing is being answered; what the client has already sent is answered."""
+        self._closing = True
+        if self._task is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def _answer(self) -> None:
+        """Answer from memory until a query must wait, no query is left, or the client does not take the replies."""
+        while self._writable.is_set() and self._task is None and self._answer_some():
+            pass
+        if self._closing and self._task is None and self._writable.is_set():
+            self._transport.close()
+
+    def _answer_some(self) -> bool:
+        """Write the replies to some queries in one go; return whether more may follow."""
+        replies: list[bytes] = []
+        size = 0
+        try:
+            while size < WRITE_AHEAD:
+                reply = self._conversation.next_reply()
+                if reply is None:
+                    break
+                if not isinstance(reply, bytes):
+                    self._task = asyncio.get_running_loop().create_task(self._wait_for(reply))
+                    break
+                replies.append(reply)
+                size += len(reply)
+        except ProtocolError as error:
+            self._violated(error)
+            size = 0
+        if replies and not self._transport.is_closing():
+            self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+        return size >= WRITE_AHEAD
+
+    async def _wait_for(self, reply: AsyncIterator[bytes]) -> None:
+        try:
+            async for chunk in reply:
+                if self._transport.is_closing():
+                    break
+                self._transport.write(chunk)
+                await self._writable.wait()
+        except ProtocolError as error:
+            self._violated(error)
+        except Exception:
+            log.exception("listener %s: a query ended in a defect of mailmapd; its connection is closed", self._listener.name)
+            self._transport.abort()
+        self._task = None
+        if not self._transport.is_closing():
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Answer what arrived in the meantime, and read again."""
+        self._ahead = 0
+        self._answer()
+        if self._paused_reading and self._task is None and self._writable.is_set() and not self._transport.is_closing():
+            self._paused_reading = False
+            self._transport.resume_reading()
+
+    def _violated(self, error: ProtocolError) -> None:
+        self._listener.violated(error)
+        self._closing = True

@@ -1,0 +1,132 @@
+"""Listeners: one socket, one protocol, and the connections that came through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from mailmapd.config.address import UnixAddress
+from mailmapd.config.schema import Limits, ListenAddress
+from mailmapd.errors import ProtocolError
+from mailmapd.server.connection import Connection
+from mailmapd.server.conversation import Conversation
+
+log = logging.getLogger(__name__)
+
+SWEEP_INTERVAL = 5.0  # seconds between looks for idle and stalled connections
+_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+
+
+class Listener:
+    """Serves one address. `name` is the configured one (``socketmap``, ``dict``, ``tcp_table.MAP``); several listeners may share it.
+
+    `start` may be called once; `stop_accepting`, `drain` and `close` any number of times, in this order.
+    """
+
+    def __init__(
+        self, name: str, entry: ListenAddress, bound: socket.socket, converse: Callable[[], Conversation], limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        self.name = name
+        self.entry = entry
+        self.clock = clock
+        self.connections: set[Connection] = set()
+        self.violations: Counter[str] = Counter()
+        self.refused = 0
+        self._bound = bound
+        self._converse = converse
+        self._limits = limits
+        self._peers = {_user_id(peer) for peer in entry.peers}
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._full = False
+
+    async def start(self) -> None:
+        """Accept clients from now on."""
+        loop = asyncio.get_running_loop()
+        backlog = self._limits.backlog
+
+        def connection() -> Connection:
+            return Connection(self, self._converse())
+
+        if self._bound.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(connection, sock=self._bound, backlog=backlog)
+        else:
+            self._server = await loop.create_server(connection, sock=self._bound, backlog=backlog)
+        self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
+        """Take the client in, or return False: there are too many, or it is not one of the peers."""
+        if len(self.connections) >= self._limits.max_connections:
+            self.refused += 1
+            if not self._full:
+                log.error("listener %s: %d connections, the limit; more are refused (raise limits.max_connections)", self.name, len(self.connections))
+            self._full = True
+            return False
+        if self._peers and not self._is_peer(transport):
+            self.refused += 1
+            return False
+        self.connections.add(connection)
+        return True
+
+    def departed(self, connection: Connection) -> None:
+        """Forget a client that is gone."""
+        self.connections.discard(connection)
+        if self._full and len(self.connections) < self._limits.max_connections * 0.9:
+            self._full = False
+
+    def violated(self, error: ProtocolError) -> None:
+        """Count and log a violation of the protocol; the connection ends, so this happens once for each."""
+        self.violations[error.reason] += 1
+        log.warning("listener %s: protocol error, connection closed: %s", self.name, error)
+
+    def stop_accepting(self, *, unlink: bool = True) -> None:
+        """Accept no more clients. The socket file is removed unless it belongs to somebody else (socket activation)."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            if unlink and isinstance(self.entry.address, UnixAddress):
+                with suppress(FileNotFoundError):
+                    os.unlink(self.entry.address.path)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def drain(self) -> None:
+        """Let every connection end once its answers are out."""
+        for connection in list(self.connections):
+            connection.drain()
+
+    def close(self) -> None:
+        """End every connection now."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    def _is_peer(self, transport: asyncio.Transport) -> bool:
+        peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid, uid, _ = _UCRED.unpack(peer)
+        if uid in self._peers or uid == 0:
+            return True
+        log.warning("listener %s: refused process %d of user %d, who is not one of its peers", self.name, pid, uid)
+        return False
+
+    def _sweep(self) -> None:
+        now = self.clock()
+        for connection in list(self.connections):
+            quiet = now - connection.last_activity
+            if connection.stalled and quiet > self._limits.stall_timeout:
+                log.warning("listener %s: a client reads no replies for %.0f s; connection closed", self.name, quiet)
+                connection.abort()
+            elif quiet > self._limits.idle_timeout and not connection.busy:
+                connection.drain()
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep)
+
+
+def _user_id(name: str) -> int:
+    return int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid

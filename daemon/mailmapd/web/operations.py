@@ -1,0 +1,29 @@
+"""`listen.http`: /metrics, /healthz and /readyz. Read-only.
+
+    /healthz  200 while the process serves at all
+    /readyz   200 when every database has a reachable host and every table's query fits its schema, else 503; the body says what is wrong
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+
+def operations_app(metrics: Callable[[], bytes], content_type: str, problems: Callable[[], list[str]]) -> web.Application:
+    """Return the application; `problems` names what keeps the daemon from answering everything, one line each."""
+
+    async def serve_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics(), headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        found = problems()
+        return web.Response(text="".join(f"{line}\n" for line in found) or "ready\n", status=503 if found else 200)
+
+    app = web.Application(client_max_size=1024)
+    app.add_routes([web.get("/metrics", serve_metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    return app
