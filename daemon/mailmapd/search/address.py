@@ -25,7 +25,7 @@ from enum import Enum
 
 from mailmapd.search.domain import name_and_parents
 from mailmapd.search.extension import strip_extension
-from mailmapd.search.local_part import quote, unquote
+from mailmapd.search.local_part import quote, read
 from mailmapd.search.search_key import SearchKey
 from mailmapd.template.fold import fold
 
@@ -38,6 +38,9 @@ class Forms(Enum):
     EXTERNAL_FIRST = "external, then internal"
     EXTERNAL = "external"
     INTERNAL = "internal"
+
+
+_new = tuple.__new__  # half the time of SearchKey's own constructor
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,9 @@ class AddressSearch:
         self._steps = steps
         self._delimiters = delimiters
         self._owner_request_special = owner_request_special
-        self._local_domains = local_domains
+        self._local_domains = local_domains.union([domain + b"." for domain in local_domains])
         self._external_only = external_only
-        self._is_special = re.compile(b'["\\\\\x80-\xff' + re.escape(delimiters) + rb"]|\.\Z").search
+        self._is_special = re.compile(b'["\\\\\x80-\xff' + re.escape(delimiters) + b"]").search
         self._is_short = steps.full and steps.at_domain and not (steps.domain or steps.localpart_at)
 
     def keys(self, address: bytes) -> tuple[SearchKey, ...]:
@@ -74,9 +77,9 @@ class AddressSearch:
         if self._is_short and self._is_special(address) is None:
             # The hot path: ASCII, neither an extension nor quotes, and a strategy whose only other key is @domain. (An internal form
             # that would need quotes ends here too; it is asked only after its external form was not found, with all of its keys.)
-            at = address.rfind(b"@")
-            if at > 0 and address[at + 1 :].lower() not in self._local_domains:
-                return (_search_key(SearchKey, (address, b"")), _search_key(SearchKey, (address[at:], b"")))
+            local, at, domain = address.rpartition(b"@")
+            if local and domain.lower() not in self._local_domains:
+                return (_new(SearchKey, (address, b"")), _new(SearchKey, (at + domain, b"")))
         keys: dict[bytes, SearchKey] = {}
         for key in self._all_keys(address):
             if key.key:
@@ -109,16 +112,11 @@ class AddressSearch:
             yield from _local_parts(locals_, b"@", forms)
 
     def _read(self, address: bytes) -> tuple[bytes, Forms]:
-        """Return the internal form of what the client sent, and the forms to ask for.
-
-        Postfix's first request is in external form, which comes back when its internal form is quoted again. Anything else is its second
-        request, in internal form: to unquote that would ask for somebody else's address (``a"b@example.com`` is not
-        ``ab@example.com``).
-        """
-        internal = unquote(address) if b'"' in address or b"\\" in address else address
-        if quote(internal) == address:
-            return internal, Forms.EXTERNAL if self._external_only else Forms.EXTERNAL_FIRST
-        return address, Forms.INTERNAL if self._external_only else Forms.EXTERNAL_FIRST
+        """Return the internal form of what the client sent, and the forms to ask for."""
+        internal, external = read(address)
+        if not self._external_only:
+            return internal, Forms.EXTERNAL_FIRST
+        return internal, Forms.EXTERNAL if external else Forms.INTERNAL
 
     def _without_extension(self, internal: bytes) -> tuple[bytes | None, bytes]:
         if not self._steps.noext:
@@ -130,16 +128,8 @@ class AddressSearch:
         return strip_extension(internal, self._delimiters, self._owner_request_special) or (None, b"")
 
     def _is_local(self, domain: bytes) -> bool:
-        """Tell whether Postfix takes the domain for local: resolve_local(3) ignores one dot at the end."""
-        folded = fold(domain)
-        if folded is None:
-            return False
-        if folded.endswith(b".") and not folded.endswith(b".."):
-            folded = folded[:-1]
-        return folded in self._local_domains
-
-
-_search_key = tuple.__new__  # half the time of the class's own constructor
+        """Tell whether Postfix takes the domain for local; one dot at its end does not matter, see resolve_local(3)."""
+        return fold(domain) in self._local_domains
 
 
 def _keys(internal: bytes, extension: bytes, forms: Forms, *, bare: bool = False) -> Iterator[SearchKey]:

@@ -24,7 +24,12 @@ def quote(address: bytes, *, bare: bool = False) -> bytes:
     local = address[start:end]
     if _DOT_STRING(local):
         return address
-    return b'%b"%b"%b' % (address[:start], _NEEDS_BACKSLASH.sub(rb"\\\1", local), address[end:])
+    return address[:start] + quoted_string(local) + address[end:]
+
+
+def quoted_string(local: bytes) -> bytes:
+    """Return an internal local part as a quoted-string, whether it needs quotes or not."""
+    return b'"%b"' % _NEEDS_BACKSLASH.sub(rb"\\\1", local)
 
 
 def unquote(address: bytes) -> bytes:
@@ -49,3 +54,13 @@ def unquote(address: bytes) -> bytes:
     if domain_from is None:
         return bytes(internal)
     return bytes(internal[: domain_from[0]]) + address[domain_from[1] :]
+
+
+def read(address: bytes) -> tuple[bytes, bool]:
+    """Return the internal form of an address that Postfix sent, and whether it came in external form.
+
+    An external form comes back when its internal form is quoted again. Anything else is internal already: to unquote it would make
+    somebody else's address of it (``a"b@example.com`` is not ``ab@example.com``).
+    """
+    internal = unquote(address) if b'"' in address or b"\\" in address else address
+    return (internal, True) if quote(internal) == address else (address, False)
