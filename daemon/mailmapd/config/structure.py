@@ -115,8 +115,8 @@ def _listen_addresses(converter: Converter) -> Hook:
 def _listen_address(full: Hook) -> Hook:
     def address(value: object, kind: object) -> object:
         if isinstance(value, str):
-            value = {"address": value}
-        elif not isinstance(value, dict):
+            return schema.ListenAddress(address=parse_address(value))
+        if not isinstance(value, dict):
             raise ValueError('must be an address such as "unix:/run/mailmapd/dict", or a table {address = "…", group = "…"}')
         return full(value, kind)
 

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailmapd.config.address import TcpAddress, UnixAddress
+from mailmapd.config.loader import load_config, parse_config
+from mailmapd.errors import ConfigError
+
+GOOD = """
+[listen]
+socketmap = ["unix:/run/mailmapd/socketmap", "127.0.0.1:2552"]
+dict = [{address = "unix:/run/mailmapd/dict", group = "dovecot", mode = "0660", peers = ["dovecot"]}]
+http = "127.0.0.1:9780"
+
+[listen.tcp_table]
+virtual_alias_maps = "[::1]:2553"
+
+[database.mail]
+driver = "mysql"
+hosts = ["unix:/run/mysqld/mysqld.sock", "db2.example.net:3306"]
+user = "mail"
+password_file = "mail-db-password"
+dbname = "virtual_email"
+tls = {ca = "/etc/ssl/ca.pem", verify = true}
+
+[table.alias]
+database = "mail"
+query = "SELECT destination FROM email_aliase WHERE aliase = '%s'"
+[table.alias.cache]
+ttl = "1m"
+
+[map.virtual_alias_maps]
+tables = ["alias"]
+search = "address"
+recipient_delimiter = "+"
+propagate_unmatched_extensions = true
+
+[cache]
+ttl = "5m"
+negative_ttl = 30
+stale_ttl = "24h"
+"""
+
+
+def faults(text: str) -> list[str]:
+    """What is said about a wrong configuration, one text per fault, without the file's name."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "test.toml")
+    assert all(fault.file == "test.toml" for fault in caught.value.faults)
+    return [str(fault).removeprefix("test.toml: ") for fault in caught.value.faults]
+
+
+def test_good() -> None:
+    """A configuration as documented is read into values, with durations in seconds and parsed addresses."""
+    config = parse_config(GOOD, "test.toml")
+    assert [entry.address for entry in config.listen.socketmap] == [UnixAddress("/run/mailmapd/socketmap"), TcpAddress("127.0.0.1", 2552)]
+    assert config.listen.dicts[0].mode == 0o660
+    assert config.listen.dicts[0].peers == ("dovecot",)
+    assert config.listen.tcp_table["virtual_alias_maps"].address == TcpAddress("::1", 2553)
+    assert config.databases["mail"].hosts == ("unix:/run/mysqld/mysqld.sock", "db2.example.net:3306")
+    assert (config.cache.ttl, config.cache.negative_ttl, config.cache.stale_ttl) == (300.0, 30.0, 86400.0)
+    assert config.tables["alias"].cache.over(config.cache).ttl == 60.0
+    assert config.tables["alias"].cache.over(config.cache).stale_ttl == 86400.0
+
+
+def test_password_not_shown() -> None:
+    """A password in the configuration does not show when the configuration is printed."""
+    config = parse_config(GOOD.replace('password_file = "mail-db-password"', 'password = "s3cr3t"'), "test.toml")
+    assert config.databases["mail"].password == "s3cr3t"
+    assert "s3cr3t" not in repr(config)
+
+
+def test_all_faults_at_once() -> None:
+    """Every fault is reported in one go, each with its key and a remedy."""
+    text = """
+listne = 1
+[listen]
+socketmap = "unix:/run/x"
+dict = [{address = "unix:/run/d", grop = "x"}]
+[limits]
+max_connections = 0
+backlog = "many"
+[database.a]
+driver = "postgres"
+pool_size = 0
+[table.t]
+querry = "SELECT 1"
+[table.t.cache]
+ttl = "5 parsecs"
+[map.m]
+tables = []
+"""
+    assert faults(text) == [
+        'listen.socketmap: must be a list of addresses, such as ["unix:/run/mailmapd/dict"]',
+        'listen.dict[0].grop: unknown key; did you mean "group"?',
+        "limits.max_connections: must be > 0",
+        "limits.backlog: must be a whole number, not a text in quotes",
+        'database.a.driver: must be one of "mysql", "sqlite"',
+        "database.a.pool_size: must be > 0",
+        'table.t.cache.ttl: "5 parsecs" is not a duration; write a number with ms, s, m, h, d or w, such as "30s" or "5m"',
+        'table.t.querry: unknown key; did you mean "query"?',
+        "map.m.tables: must not be empty",
+        'listne: unknown key; did you mean "listen"?',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('tables = ["alias"]', 'tables = ["alais"]', 'map.virtual_alias_maps.tables[0]: there is no table "alais"; did you mean "alias"?'),
+        ('tables = ["alias"]', 'tables = ["alias", "alias"]', 'map.virtual_alias_maps.tables[1]: table "alias" is listed twice; the second can never answer; remove it'),
+        ('database = "mail"', 'database = "post"', 'table.alias.database: there is no database "post"; add a [database.post] section'),
+        ('database = "mail"\n', "", "table.alias.database: is missing; name one of the [database.…] sections"),
+        ("127.0.0.1:2552", "0.0.0.0:2552", "listen.socketmap[1]: 0.0.0.0:2552 can be reached from other machines; use 127.0.0.1, or set listen.allow_remote = true behind a firewall"),
+        ("127.0.0.1:2552", "127.0.0.1:9780", "listen.http: 127.0.0.1:9780 is already used by listen.socketmap[1]; give each listener an address of its own"),
+        ("[::1]:2553", "::1", 'listen.tcp_table.virtual_alias_maps: "::1" needs a numeric address, such as "127.0.0.1:1"'),
+        ("unix:/run/mailmapd/socketmap", "unix:socketmap", 'listen.socketmap[0]: "unix:socketmap" needs an absolute path, such as "unix:/run/mailmapd/socketmap"'),
+        ('mode = "0660"', "mode = 432", 'listen.dict[0].mode: must be an octal file mode in quotes, such as "0660"'),
+        ('password_file = "mail-db-password"', 'password_file = "a"\npassword = "b"', "database.mail.password: password and password_file are both set; keep one of them"),
+        ('driver = "mysql"', 'driver = "mysql"\npath = "/x"', "database.mail.path: means nothing with the mysql driver; remove it"),
+        ("[cache]", "[map.a]\ntables = [\"alias\"]\nhosted_domains = \"a\"\n[cache]", "map.a.hosted_domains: is a cycle: a → a; name a map of domains that has no hosted_domains itself"),
+        ("[cache]", "[dict.auth]\n[cache]", "dict.auth: asks nothing; set passdb, userdb, iterate or dovecot_sql"),
+        ("[cache]", "[dict.auth]\npassdb = \"alis\"\n[cache]", 'dict.auth.passdb: there is no table "alis"; did you mean "alias"?'),
+        ("[cache]", "[table.alias]\n[cache]", "line 30, column 13: is not TOML: Cannot declare ('table', 'alias') twice"),
+    ],
+)  # fmt: skip
+def test_references(old: str, new: str, fault: str) -> None:
+    """A name that does not exist, or keys that contradict each other, are named with their remedy."""
+    assert old in GOOD
+    assert faults(GOOD.replace(old, new)) == [fault]
+
+
+def test_not_toml() -> None:
+    """A syntax error names its line and column."""
+    assert faults("[listen\n") == ["line 1, column 8: is not TOML: Expected ']' at the end of a table declaration"]
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    """A file that is not there is named, with what to check."""
+    with pytest.raises(ConfigError, match="nothere.toml: cannot be read: No such file or directory; check the path and the permissions"):
+        load_config(tmp_path / "nothere.toml")
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    """A file in another encoding is named, with the place of the first wrong byte."""
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b"# \xe9\n")
+    with pytest.raises(ConfigError, match="latin.toml: byte 2: is not UTF-8"):
+        load_config(path)
