@@ -1,7 +1,7 @@
 """Dovecot on the other side: the dict protocol, joined with a dict service for one connection.
 
-A listing is written batch by batch; the next batch is asked of the database when the connection has taken the last, so that a listing of any
-length costs the memory of one batch.
+A listing is written batch by batch; the next batch is asked of the database when the connection has taken the last, so that a listing of
+any length costs the memory of one batch.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class DictConversation:
     def next_reply(self) -> Reply | None:
         """Return the reply to the next query. Raises ProtocolError, also for a dict that is not configured."""
         query = self._codec.next_query()
-        if not self._greeted and self._codec.dict is not None:
-            self._greet(self._codec.dict)
+        if not self._greeted and self._codec.dict_name is not None:
+            self._greet(self._codec.dict_name)
         if query is None:
             return None
         if isinstance(query, DictLookup):

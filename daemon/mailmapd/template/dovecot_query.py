@@ -1,0 +1,117 @@
+"""A password_query, user_query or iterate_query of Dovecot 2.3, compiled.
+
+The cached unit is what the SQL really depends on: `sql_key` joins the value of every different use of a variable with NUL (no value holds
+one), and `statement` is made from that key alone. `%u` alone gives the user name itself as the key; a query that only uses `%d` is asked
+once for all users of a domain.
+
+A variable between quotes is escaped by the connection, as Dovecot does. Escaping protects nothing outside quotes, so there a value may only
+hold letters, digits and ``_`` (`mailbox.enable%Ls%Lc = 1`, `WHERE id = %n`), and between backquotes no quote, backquote or backslash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mailmapd.errors import DataError, TemplateError
+from mailmapd.template.dovecot_variables import PER_LOGIN, Use, parse_variables
+from mailmapd.template.statement import Statement, Value
+
+_BARE = re.compile(rb"[A-Za-z0-9_]*\Z")
+_BACKQUOTED = re.compile(rb"[^`'\"\\]*\Z")
+_BETWEEN_QUOTES = re.compile(rb"")
+
+
+@dataclass(frozen=True, slots=True)
+class _Hole:
+    """Where the value of use number `use` goes; `allowed` is what it may hold there."""
+
+    use: int
+    allowed: re.Pattern[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class DovecotQuery:
+    """One compiled query. `name` is the configured table name, for logs and metrics."""
+
+    name: str
+    uses: tuple[Use, ...]
+    pieces: tuple[bytes | _Hole, ...]
+
+    @classmethod
+    def compile(cls, name: str, query: str) -> DovecotQuery:
+        """Compile the text of a query. Raises TemplateError that names the variable at fault."""
+        uses: list[Use] = []
+        pieces: list[bytes | _Hole] = []
+        quote = ""
+        for part in parse_variables(query):
+            if isinstance(part, str):
+                if "\0" in part:
+                    raise TemplateError("the query holds a NUL byte")
+                pieces.append(part.encode("utf-8", "surrogateescape"))
+                quote = _open_quote(part, quote)
+                continue
+            if part not in uses:
+                uses.append(part)
+            pieces.append(_Hole(uses.index(part), _ALLOWED[quote]))
+        return cls(name, tuple(uses), tuple(pieces))
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The variables that the query depends on, by the name their value travels under."""
+        return frozenset(use.name for use in self.uses) - {"home"}
+
+    @property
+    def per_login(self) -> frozenset[str]:
+        """The variables among them that make caching pointless."""
+        return self.sources & PER_LOGIN
+
+    @property
+    def identity(self) -> bool:
+        """True when `sql_key` is the user name itself."""
+        return len(self.uses) == 1 and self.uses[0].plain_user
+
+    def sql_key(self, values: Mapping[str, bytes]) -> bytes:
+        """Return the cache key for one lookup; `values` maps source names to what the client sent (missing: empty)."""
+        return b"\0".join([use.value(values) for use in self.uses])
+
+    def statement(self, sql_key: bytes) -> Statement:
+        """Return the SQL for a key made by `sql_key`. Raises DataError when a value cannot stand where the query puts it."""
+        texts = sql_key.split(b"\0") if self.uses else []
+        if len(texts) != len(self.uses):
+            raise DataError(f"table {self.name}: a value holds a NUL byte")
+        pieces: list[bytes | Value] = []
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                pieces.append(piece)
+            elif piece.allowed.match(texts[piece.use]):
+                pieces.append(Value(texts[piece.use]))
+            else:
+                raise DataError(f"table {self.name}: a variable outside quotes has a value that is more than letters, digits and _")
+        return Statement(self.name, tuple(pieces))
+
+    def concerns(self, sql_key: bytes, user: bytes) -> bool:
+        """Return whether the entry may hold something of this user (for flushing a user)."""
+        texts = sql_key.split(b"\0") if self.uses else []
+        values = {"user": user}
+        own = [use.value(values) == text for use, text in zip(self.uses, texts, strict=True) if use.name == "user"]
+        return all(own)
+
+
+_ALLOWED = {"": _BARE, "`": _BACKQUOTED, "'": _BETWEEN_QUOTES, '"': _BETWEEN_QUOTES}
+
+
+def _open_quote(text: str, quote: str) -> str:
+    """Return which quote is open at the end of `text`, given the one open at its start."""
+    position = 0
+    while position < len(text):
+        letter = text[position]
+        if quote and letter == "\\" and quote != "`":
+            position += 1
+        elif letter == quote:
+            quote = ""
+        elif not quote and letter in "'\"`":
+            quote = letter
+        position += 1
+    return quote
