@@ -58,8 +58,8 @@ class HostStatus:
 class Database(Protocol):
     """A server group (or file) that runs statements.
 
-    Every method raises a `DatabaseError` and nothing else; an empty `ResultSet` is a definite "no row". Construction touches neither network
-    nor disk: the first statement opens the first connection.
+    Every method raises a `DatabaseError` and nothing else; an empty `ResultSet` is a definite "no row". Construction touches neither
+    network nor disk: the first statement opens the first connection.
     """
 
     @property

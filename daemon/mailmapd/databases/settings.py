@@ -29,9 +29,9 @@ class MysqlSettings:
     `hosts` are written as in mysql_table(5). `replicas` are those of `hosts` that are asked before all others. `option_file` is read as the
     client library would ([client] and `option_group`); what is set here wins over it.
 
-    `pool_size` connections are shared by all hosts; `max_queued` statements may wait for one, each for `queue_timeout`. A host that failed is
-    left alone until a probe (every second, or every `retry_interval` when that is shorter) finds it back. `read_only` makes the session refuse
-    writes; a stored procedure that writes needs it off.
+    `pool_size` connections are shared by all hosts; `max_queued` statements may wait for one, each for `queue_timeout`. A host that failed
+    is left alone until a probe (every second, or every `retry_interval` when that is shorter) finds it back. `read_only` makes the session
+    refuse writes; a stored procedure that writes needs it off.
     """
 
     hosts: tuple[str, ...] = ("localhost",)
