@@ -1,0 +1,1 @@
+"""Importers: from the configuration of a running mail server to mailmapd.toml."""

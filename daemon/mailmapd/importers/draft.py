@@ -1,0 +1,60 @@
+"""The configuration that an importer is writing: databases, tables, maps and dicts before they are TOML.
+
+Both importers fill the same draft, so that a database used by Postfix and by Dovecot alike becomes one section.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class DraftDatabase:
+    """One [database.NAME]: `settings` in TOML's words without the password, which goes to a file of its own."""
+
+    name: str
+    settings: dict[str, Any]
+    password: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSection:
+    """One [table.NAME], [map.NAME] or [dict.NAME]: its settings in order, and a comment above it."""
+
+    name: str
+    settings: dict[str, Any]
+    comment: str = ""
+
+
+@dataclass(slots=True)
+class Draft:
+    """Everything that will be written. Names are unique per kind."""
+
+    listen: dict[str, Any] = field(default_factory=dict)
+    databases: list[DraftDatabase] = field(default_factory=list)
+    tables: list[DraftSection] = field(default_factory=list)
+    maps: list[DraftSection] = field(default_factory=list)
+    dicts: list[DraftSection] = field(default_factory=list)
+    comment: str = ""
+
+    def database(self, settings: dict[str, Any], password: str, comment: str) -> str:
+        """Return the name of the database with these settings and password, adding it when it is new."""
+        for known in self.databases:
+            if known.settings == settings and known.password == password:
+                return known.name
+        wanted = str(settings.get("dbname") or settings.get("path", "mail").rpartition("/")[2] or "mail")
+        name = unused_name(wanted, {known.name for known in self.databases})
+        self.databases.append(DraftDatabase(name, settings, password, comment))
+        return name
+
+
+def unused_name(wanted: str, taken: set[str]) -> str:
+    """Return `wanted` as a bare TOML key, with a number behind it when it is taken."""
+    bare = re.sub(r"[^A-Za-z0-9_-]+", "_", wanted).strip("_") or "unnamed"
+    name, number = bare, 2
+    while name in taken:
+        name, number = f"{bare}_{number}", number + 1
+    return name

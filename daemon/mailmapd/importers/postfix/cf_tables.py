@@ -1,0 +1,109 @@
+"""From .cf files to the draft's databases and tables: what each says, or the file itself by name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mailmapd.app.databases import cf_settings
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.errors import ConfigError, Fault, TemplateError
+from mailmapd.importers.draft import Draft, DraftSection, unused_name
+from mailmapd.template.mysql_table import MysqlTable
+from mailmapd.template.postfix_cf import PostfixCf, read_postfix_cf
+
+_PREFIXES = re.compile(r"^(mysql|proxy)[-_.]+(?=.)")
+
+
+@dataclass(slots=True)
+class CfTables:
+    """Adds each .cf file to the draft once, and remembers its table's name.
+
+    With `keep_files` a table refers to its file (``postfix_cf``) and the file's password stays where it is. `faults` collects what is wrong
+    with the files.
+    """
+
+    draft: Draft
+    keep_files: bool
+    faults: list[Fault] = field(default_factory=list)
+    contents: dict[str, PostfixCf] = field(default_factory=dict)
+    _names: dict[str, str] = field(default_factory=dict)
+
+    def table(self, file: str, where: str) -> str:
+        """Return the name of the table for a .cf file that `where` in main.cf names."""
+        if file not in self._names:
+            self._names[file] = unused_name(_table_name(file), set(self._names.values()))
+            self._add(file, self._names[file], where)
+        return self._names[file]
+
+    def _add(self, file: str, name: str, where: str) -> None:
+        try:
+            cf = read_postfix_cf(Path(file))
+            settings = cf_settings(cf)
+            template = MysqlTable.compile(name, cf.query, cf.result_format, cf.domain, expansion_limit=cf.expansion_limit)
+        except ConfigError as error:
+            self.faults.extend(Fault(fault.file, fault.where, fault.problem, fault.remedy or f"named in {where}") for fault in error.faults)
+            return
+        except TemplateError as error:
+            self.faults.append(Fault(file, "query", str(error), ""))
+            return
+        self.contents[file] = cf
+        comment = f"{file}{_scope_comment(template)}"
+        if self.keep_files:
+            self.draft.tables.append(DraftSection(name, {"postfix_cf": file}, comment))
+            return
+        if not isinstance(settings, MysqlSettings):
+            self.faults.append(Fault(file, "", "is no mysql_table(5) file", ""))
+            return
+        database = self.draft.database(_database_section(settings), settings.password, f"from {file}")
+        self.draft.tables.append(DraftSection(name, _table_section(cf, database), comment))
+
+
+def _table_name(file: str) -> str:
+    """Return a name such as virtual_alias_maps for /etc/postfix/mysql-virtual_alias_maps.cf."""
+    return _PREFIXES.sub("", Path(file).stem) or Path(file).stem
+
+
+def _scope_comment(template: MysqlTable) -> str:
+    if template.sql_key(b"user@example.com") == b"example.com":
+        return "\nThe query uses the domain only: one answer serves all of a domain's addresses."
+    return ""
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _table_section(cf: PostfixCf, database: str) -> dict[str, Any]:
+    section: dict[str, Any] = {"database": database, "query": _text(cf.query)}
+    if cf.result_format != b"%s":
+        section["result_format"] = _text(cf.result_format)
+    if cf.domain:
+        section["domain"] = list(cf.domain)
+    if cf.expansion_limit:
+        section["expansion_limit"] = cf.expansion_limit
+    if not cf.require_result_set:
+        section["require_result_set"] = False
+    return section
+
+
+_DEFAULTS = MysqlSettings()
+
+
+def _database_section(settings: MysqlSettings) -> dict[str, Any]:
+    """Return the section's keys; those that only repeat a default are left out."""
+    section: dict[str, Any] = {"driver": "mysql", "hosts": list(settings.hosts)}
+    for key in ("user", "dbname"):
+        if getattr(settings, key):
+            section[key] = getattr(settings, key)
+    for key in ("charset", "option_file", "option_group", "retry_interval", "idle_interval"):
+        value = getattr(settings, key)
+        if value != getattr(_DEFAULTS, key):
+            section[key] = value
+    if settings.tls is not None:
+        tls = settings.tls
+        paths = {"ca": tls.ca, "capath": tls.ca_path, "cert": tls.cert, "key": tls.key, "ciphers": tls.ciphers}
+        section["tls"] = {key: value for key, value in paths.items() if value} | {"verify": tls.verify}
+    return section

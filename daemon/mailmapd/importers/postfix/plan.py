@@ -1,0 +1,185 @@
+"""The plan of a move: what mailmapd.toml will hold, and what main.cf and master.cf will say instead.
+
+Nothing is written here. Every fault of the files involved is collected before the plan is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mailmapd.errors import ConfigError, Fault
+from mailmapd.importers.draft import Draft, DraftSection, unused_name
+from mailmapd.importers.postfix.cf_tables import CfTables
+from mailmapd.importers.postfix.finder import Findings, Setting, find_mysql
+from mailmapd.importers.postfix.local_domains import local_domains
+from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
+from mailmapd.importers.postfix.map_list import split_list
+from mailmapd.importers.postfix.master_cf import Service, read_master_cf
+from mailmapd.importers.postfix.parameters import Form, Keys
+from mailmapd.importers.postfix.split import MapNeed, Unmovable, split_setting
+
+SOCKET_IN_QUEUE = "mailmapd/socketmap"
+"""The socket's place below queue_directory, where chrooted and plain Postfix programs find it alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One parameter's new value; with a service, in its ``-o`` option. `stays` are other tables of the list, which remain."""
+
+    parameter: str
+    service: Service | None
+    value: str
+    maps: tuple[str, ...]
+    stays: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A use of MySQL that stays as it is, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything an import decides."""
+
+    directory: Path
+    queue_directory: str
+    draft: Draft
+    changes: list[Change] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    members: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Map names and the .cf files that they stand for, in order."""
+
+
+def plan_import(directory: Path, *, keep_cf: bool = False, use_postconf: bool = True, draft: Draft | None = None) -> Plan:
+    """Read a Postfix configuration directory and decide what moves. Raises ConfigError with every fault."""
+    directory = directory.absolute()
+    main_cf = read_main_cf(directory, use_postconf=use_postconf)
+    services = read_master_cf(directory)
+    findings = find_mysql(main_cf, services)
+    if not findings.settings and not findings.orphans:
+        raise ConfigError([Fault(str(main_cf.path), "", "names no mysql: table", "there is nothing to move")])
+    return _Planner(main_cf, services, Plan(directory, main_cf.value("queue_directory"), draft or Draft()), keep_cf).plan(findings)
+
+
+class _Planner:
+    def __init__(self, main_cf: MainCf, services: tuple[Service, ...], plan: Plan, keep_cf: bool) -> None:
+        self._main_cf = main_cf
+        self._services = services
+        self._plan = plan
+        self._tables = CfTables(plan.draft, keep_cf)
+        self._named: dict[tuple[object, ...], str] = {}
+
+    def plan(self, findings: Findings) -> Plan:
+        """Fill the plan in."""
+        plan = self._plan
+        plan.draft.listen.setdefault("socketmap", [f"unix:{plan.queue_directory}/{SOCKET_IN_QUEUE}"])
+        for setting in findings.settings:
+            self._move(setting)
+        for orphan in findings.orphans:
+            reason = "names mysql:, but it is not known what Postfix does with it"
+            plan.refusals.append(Refusal(f"main.cf line {orphan.line}: {orphan.name}", reason))
+        if self._tables.faults:
+            raise ConfigError(self._tables.faults)
+        return plan
+
+    def _move(self, setting: Setting) -> None:
+        refused_by = setting.parameter.refused_by
+        if refused_by == "local(8)":
+            reason = "local(8) takes no socketmap: tables; let LMTP deliver (mailbox_transport), or keep these aliases in a file"
+            self._plan.refusals.append(Refusal(setting.where, reason))
+            return
+        agents = self._virtual_agents(setting.settings) if refused_by == "virtual(8)" else []
+        if setting.parameter.name in ("virtual_uid_maps", "virtual_gid_maps"):
+            reason = "only virtual(8) reads it, which takes no socketmap: tables; it is of no use once virtual_transport names LMTP"
+            self._plan.refusals.append(Refusal(setting.where, reason))
+            return
+        change = self._change(setting)
+        if change is None:
+            return
+        self._plan.changes.append(change)
+        if agents and setting.service is None:
+            self._keep_for_virtual(setting, agents)
+
+    def _change(self, setting: Setting) -> Change | None:
+        domains = local_domains(setting.settings)
+        needed: list[str] = []
+
+        def name_map(need: MapNeed) -> str:
+            name = self._map(setting, need, domains or ())
+            needed.append(name)
+            return f"socketmap:unix:{SOCKET_IN_QUEUE}:{name}"
+
+        try:
+            split = split_setting(setting, name_map, local_domains_known=domains is not None)
+        except Unmovable as error:
+            self._plan.refusals.append(Refusal(setting.where, str(error)))
+            return None
+        separator = ", " if setting.service is None else ","
+        stays = tuple(text for text in split.stays)
+        notes = tuple(split.notes)
+        return Change(setting.parameter.name, setting.service, separator.join(split.members), tuple(dict.fromkeys(needed)), stays, notes)
+
+    def _map(self, setting: Setting, need: MapNeed, domains: tuple[str, ...]) -> str:
+        """Return the name of the map for a need, adding it to the draft when no equal one exists."""
+        tables = [self._tables.table(file, setting.where) for file in need.files]
+        settings = {"tables": tables, "search": need.keys.value, **_search_settings(setting, need.keys, domains)}
+        key = (need.owner, tuple(tables), repr(settings))
+        if key not in self._named:
+            name = unused_name(need.owner, {section.name for section in self._plan.draft.maps})
+            self._named[key] = name
+            self._plan.draft.maps.append(DraftSection(name, settings, setting.where))
+            self._plan.members[name] = need.files
+        return self._named[key]
+
+    def _virtual_agents(self, settings: MainCf) -> list[Service]:
+        """Return the virtual(8) services that deliver mail here."""
+        transports = {settings.value(name).partition(":")[0] for name in ("virtual_transport", "local_transport", "default_transport")}
+        return [service for service in self._services if service.command == "virtual" and service.name in transports]
+
+    def _keep_for_virtual(self, setting: Setting, agents: list[Service]) -> None:
+        """Let virtual(8) go on with the old tables, which it reads itself, while everything else asks mailmapd."""
+        old = ",".join(token.text for token in setting.tokens)
+        for service in agents:
+            if setting.parameter.name not in service.overrides:
+                note = (
+                    "virtual(8) takes no socketmap: tables and keeps the old ones; with virtual_transport = lmtp:… nothing would ask them"
+                )
+                self._plan.changes.append(Change(setting.parameter.name, service, old, (), (), (note,)))
+
+
+def _search_settings(setting: Setting, keys: Keys, domains: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a map's search needs to know of this Postfix instance."""
+    postfix = setting.settings
+    found: dict[str, Any] = {}
+    if keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS):
+        delimiter = postfix.value("recipient_delimiter")
+        if delimiter:
+            found["recipient_delimiter"] = delimiter
+            if not postfix.enabled("owner_request_special"):
+                found["owner_request_special"] = False
+    if keys is Keys.ADDRESS:
+        if setting.parameter.propagates:
+            words = split_list(postfix.value("propagate_unmatched_extensions").lower())
+            found["propagate_unmatched_extensions"] = setting.parameter.propagates in words
+        found["local_domains"] = list(domains)
+    if keys in (Keys.TRANSPORT, Keys.ACCESS, Keys.HELO, Keys.DOMAIN):
+        style = setting.parameter.parent_style
+        found["parent_domain_matches_subdomains"] = style in split_list(postfix.value("parent_domain_matches_subdomains"))
+    return found
+
+
+def tables_asked(plan: Plan) -> Iterator[str]:
+    """Yield every .cf file that a map of the plan stands for."""
+    yield from dict.fromkeys(file for files in plan.members.values() for file in files)
+
+
+__all__ = ["SOCKET_IN_QUEUE", "Change", "Form", "Plan", "Refusal", "plan_import", "tables_asked"]

@@ -1,0 +1,142 @@
+"""Writing mailmapd.toml: a draft as commented text, and its passwords to files that only their owner can read.
+
+Files appear complete or not at all: each is written under a temporary name, synced and renamed, the configuration last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mailmapd.errors import ConfigError, Fault
+from mailmapd.importers.draft import Draft, DraftDatabase, DraftSection
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_SECRET_MODE = 0o600
+_CONFIG_MODE = 0o644
+_LINE_WIDTH = 120  # characters; longer lists are written one item a line
+
+
+def password_file_name(database: DraftDatabase) -> str:
+    """Return the name of the file that holds a database's password, beside the configuration."""
+    return f"{database.name}-db-password"
+
+
+def render(draft: Draft) -> str:
+    """Return the configuration as TOML."""
+    blocks = [_comment(draft.comment)] if draft.comment else []
+    if draft.listen:
+        blocks.append(_section("listen", draft.listen, ""))
+    for database in draft.databases:
+        settings = dict(database.settings)
+        if database.password:
+            settings["password_file"] = password_file_name(database)
+        blocks.append(_section(f"database.{_key(database.name)}", settings, database.comment))
+    for kind, sections in (("table", draft.tables), ("map", draft.maps), ("dict", draft.dicts)):
+        blocks.extend(_draft_section(kind, section) for section in sections)
+    return "\n".join(blocks)
+
+
+def write(draft: Draft, path: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write the configuration and its password files; return what was written, the configuration last.
+
+    Password files get the owner of the folder's existing daemon account when there is one (``mailmapd``). Raises ConfigError, with nothing
+    changed, when a file exists already or cannot be written.
+    """
+    secrets = {path.parent / password_file_name(database): database.password for database in draft.databases if database.password}
+    targets = {**secrets, path: render(draft)}
+    taken = [target for target in targets if target.exists()]
+    if taken and not overwrite:
+        remedy = "choose another --output, or pass --force to replace it"
+        raise ConfigError([Fault(str(target), "", "exists already", remedy) for target in taken])
+    staged: dict[Path, Path] = {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for target, text in targets.items():
+            staged[target] = _stage(target, text, _CONFIG_MODE if target == path else _SECRET_MODE)
+        for target, temporary in staged.items():
+            temporary.replace(target)
+    except OSError as error:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+        raise ConfigError([Fault(str(error.filename or path), "", f"cannot be written: {error.strerror}", "check the folder")]) from error
+    return list(targets)
+
+
+def _stage(target: Path, text: str, mode: int) -> Path:
+    """Write a file beside its target, under a name of its own, and sync it."""
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(name, mode)  # noqa: PTH101 - mkstemp gives a name
+    if mode == _SECRET_MODE and os.getuid() == 0:
+        _give_to_daemon(name)
+    return Path(name)
+
+
+def _give_to_daemon(name: str) -> None:
+    """Let the daemon's account own the file, where the account exists."""
+    try:
+        shutil.chown(name, user="mailmapd", group="mailmapd")
+    except LookupError:
+        return
+
+
+def _draft_section(kind: str, section: DraftSection) -> str:
+    plain = {key: value for key, value in section.settings.items() if not isinstance(value, Mapping)}
+    nested = {key: value for key, value in section.settings.items() if isinstance(value, Mapping)}
+    header = f"{kind}.{_key(section.name)}"
+    return "".join(
+        [_section(header, plain, section.comment), *(_section(f"{header}.{_key(key)}", value, "") for key, value in nested.items())]
+    )
+
+
+def _section(header: str, settings: Mapping[str, Any], comment: str) -> str:
+    return "".join([_comment(comment), f"[{header}]\n", *_assignments(settings)])
+
+
+def _assignments(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in settings.items():
+        if value is not None:
+            yield f"{_key(key)} = {toml_value(value)}\n"
+
+
+def _comment(text: str) -> str:
+    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else toml_value(name)
+
+
+def toml_value(value: object) -> str:
+    """Return a text, number, truth, list or table as a TOML value."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_key(key)} = {toml_value(item)}' for key, item in value.items())} }}"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        items = [toml_value(item) for item in value]
+        line = f"[{', '.join(items)}]"
+        return line if len(line) <= _LINE_WIDTH else "[\n" + "".join(f"  {item},\n" for item in items) + "]"
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """Return a TOML string: literal where that needs no escapes, so that SQL stays readable."""
+    if "\\" in text or '"' in text:
+        if "'" not in text and "\n" not in text and text.isprintable():
+            return f"'{text}'"
+        if "'''" not in text and not text.endswith("'") and text.replace("\n", "").isprintable():
+            return f"'''{text}'''" if not text.startswith("\n") else f"'''\n{text}'''"
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
