@@ -12,23 +12,14 @@ from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.engine.table import POISON_MEMORY, SCHEMA_RETRY, Table
 from mailmapd.errors import DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.mysql_table import MysqlTable
-
-
-class Clock:
-    """Time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from support.clock import FakeClock
 
 
 class Bench:
     """A table over a memory database that knows one user."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = FakeClock()
         self.rows = {(b"user@example.com",): [(b"example.com/user/",)]}
         self.database = MemoryDatabase("mail", self.rows)
         settings = Cache(ttl=100.0, negative_ttl=10.0, stale_ttl=1000.0, negative_stale_ttl=1000.0, refresh_ahead=0.2, jitter=0.0)  # type: ignore[arg-type]

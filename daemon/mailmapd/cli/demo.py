@@ -1,0 +1,53 @@
+"""`mailmapd demo`: the whole daemon on a mail database of its own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+HTTP_PORT = 9780
+
+_WHAT_TO_TRY = """
+mailmapd answers for three domains with {accounts} mailboxes, from {folder}/mail.sqlite. In another terminal:
+
+  mailmapd query virtual_alias_maps sales+spring@example.com --config {config}
+  mailmapd query virtual_mailbox_maps User7+x@Example.COM --config {config}
+  mailmapd query virtual_alias_maps anybody@example.org --config {config}      (a catch-all)
+{postmap}  curl -s http://127.0.0.1:{port}/metrics | grep ^mailmapd_
+
+Ctrl-C ends the demonstration and removes {folder}.
+"""
+
+
+@click.command("demo")
+def command() -> None:
+    """Run the daemon on an embedded SQLite mail database with sample domains, mailboxes and aliases.
+
+    Needs no server and no root; everything it writes is in a temporary folder and goes with it.
+
+    \b
+    Example:
+      mailmapd demo
+    """
+    from mailmapd.app.run import serve
+    from mailmapd.demo import configuration, mail_database
+
+    folder = Path(tempfile.mkdtemp(prefix="mailmapd-demo-"))
+    try:
+        mail_database.create(folder / "mail.sqlite")
+        port = configuration.free_port(HTTP_PORT)
+        config = configuration.write(folder, port)
+        accounts = len(mail_database.DOMAINS) * mail_database.ACCOUNTS_PER_DOMAIN
+        click.echo(_WHAT_TO_TRY.format(accounts=accounts, folder=folder, config=config, port=port, postmap=_postmap(folder)))
+        serve(str(config))
+    finally:
+        shutil.rmtree(folder)
+
+
+def _postmap(folder: Path) -> str:
+    if shutil.which("postmap") is None:
+        return ""
+    return f"  postmap -q sales+spring@example.com socketmap:unix:{folder}/socketmap:virtual_alias_maps\n"

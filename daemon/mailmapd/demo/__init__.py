@@ -1,0 +1,1 @@
+"""The demonstration: a whole mail database in one SQLite file, and a configuration that serves it."""

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mailmapd.cache import TableCache
+from mailmapd.config.address import UnixAddress
+from mailmapd.config.schema import Cache, Limits, ListenAddress
+from mailmapd.databases.memory import MemoryDatabase
+from mailmapd.engine.definition import PostfixDefinition
+from mailmapd.engine.map import Map, MapTable
+from mailmapd.engine.map_service import MapService
+from mailmapd.engine.table import Table
+from mailmapd.protocols import SocketmapCodec
+from mailmapd.search import Search
+from mailmapd.server.binding import bind_socket
+from mailmapd.server.connection import READ_AHEAD, WRITE_AHEAD
+from mailmapd.server.conversation import MapConversation
+from mailmapd.server.listener import SWEEP_INTERVAL, Listener
+from mailmapd.template.mysql_table import MysqlTable
+from support.clock import FakeClock
+
+
+def ask(key: bytes, name: bytes = b"m") -> bytes:
+    request = name + b" " + key
+    return b"%d:%b," % (len(request), request)
+
+
+class Served:
+    """A listener over a memory database, on a socket of its own."""
+
+    def __init__(self, folder: Path, **options: object) -> None:
+        self.path = str(folder / "s")
+        self.clock = FakeClock()
+        self.database = MemoryDatabase("mail", {(b"user",): [(b"value",)], (b"fast",): [(b"quick",)], (b"big",): [(b"x" * 90_000,)]})
+        definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
+        table = Table("t", definition, self.database, TableCache(Cache()), self.clock)
+        self.service = MapService("socketmap", self.clock)
+        self.service.serve({"m": Map("m", [MapTable(table, definition, fold=True)], Search.compile("exact"), self.clock)})
+        peers = options.pop("peers", ())
+        entry = ListenAddress(address=UnixAddress(self.path), peers=peers)  # type: ignore[arg-type]
+        limits = Limits(**options)  # type: ignore[arg-type]
+        self.listener = Listener(
+            "socketmap", entry, bind_socket(entry), lambda: MapConversation(SocketmapCodec(), self.service), limits, self.clock
+        )
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(self.path, limit=2**24)
+
+
+@pytest.fixture
+async def serve(short_path: Path) -> AsyncIterator[Callable[..., Served]]:
+    """Make listeners that end with the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make(**options: object) -> Served:
+            served = Served(short_path, **options)
+            stack.callback(served.listener.close)
+            stack.callback(served.listener.stop_accepting)
+            return served
+
+        yield make
+        await stack.aclose()
+        await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def closing(*writers: asyncio.StreamWriter) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+async def test_answers(serve: Callable[..., Served]) -> None:
+    """A query gets its reply, from the database first and from memory then."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        for _ in range(2):
+            writer.write(ask(b"user"))
+            assert await reader.readexactly(11) == b"8:OK value,"
+    assert len(served.database.asked) == 1
+    assert served.service.meters["m"].results == [2, 0, 0, 0]
+
+
+async def test_order(serve: Callable[..., Served]) -> None:
+    """A fast answer never overtakes a slow one on the same connection; other connections do not wait."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    other_reader, other_writer = await served.connect()
+    with closing(writer, other_writer):
+        writer.write(ask(b"fast"))
+        await reader.readexactly(11)
+        served.database.hold()
+        writer.write(ask(b"user") + ask(b"fast"))
+        other_writer.write(ask(b"fast"))
+        assert await other_reader.readexactly(11) == b"8:OK quick,"
+        served.database.release()
+        assert await reader.readexactly(22) == b"8:OK value,8:OK quick,"
+
+
+async def test_split(serve: Callable[..., Served]) -> None:
+    """A query that comes byte by byte is answered once it is whole."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        for byte in ask(b"user"):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert await reader.readexactly(11) == b"8:OK value,"
+
+
+async def test_half_closed(serve: Callable[..., Served]) -> None:
+    """A client that says no more still gets the answers to what it asked."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"user") + ask(b"none"))
+        writer.write_eof()
+        assert await reader.read() == b"8:OK value,9:NOTFOUND ,"
+
+
+async def test_violation(serve: Callable[..., Served], caplog: pytest.LogCaptureFixture) -> None:
+    """Garbage closes its own connection after the answers to what came before it, is logged and counted once, and hurts nobody else."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    other_reader, other_writer = await served.connect()
+    with closing(writer, other_writer), caplog.at_level(logging.WARNING):
+        writer.write(ask(b"user") + b"garbage" * 100)
+        assert await reader.read() == b"8:OK value,"
+        other_writer.write(ask(b"user"))
+        assert await other_reader.readexactly(11) == b"8:OK value,"
+    assert sum(served.listener.violations.values()) == 1
+    assert len(caplog.records) == 1
+    assert "garbage" not in caplog.text
+
+
+async def test_unknown_map(serve: Callable[..., Served]) -> None:
+    """A map that is not configured is a permanent failure, and its name becomes no label."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"user", b"nothere"))
+        assert (await reader.readuntil(b",")).startswith(b"37:PERM mailmapd has no map")
+    assert set(served.service.meters) == {"", "m"}
+    assert served.service.meters[""].results == [0, 0, 0, 1]
+
+
+async def test_connection_limit(serve: Callable[..., Served], caplog: pytest.LogCaptureFixture) -> None:
+    """Above the limit clients are turned away with one log line, and let in again when there is room."""
+    served = serve(max_connections=2)
+    await served.listener.start()
+    first, second = await served.connect(), await served.connect()
+    with closing(first[1], second[1]), caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            reader, writer = await served.connect()
+            with closing(writer), contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        assert caplog.text.count("raise limits.max_connections") == 1
+    await asyncio.sleep(0.01)
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"user"))
+        assert await reader.readexactly(11) == b"8:OK value,"
+    assert served.listener.refused == 3
+
+
+async def test_peers(serve: Callable[..., Served]) -> None:
+    """A process of a user who is not one of the peers is turned away (root always may)."""
+    served = serve(peers=("65533",))
+    await served.listener.start()
+    program = f"import socket,os; os.setuid(65532) if os.getuid() == 0 else None; s = socket.socket(socket.AF_UNIX); s.connect({served.path!r}); s.sendall({ask(b'user')!r}); print(s.recv(99))"
+    Path(served.path).chmod(0o666)
+    process = await asyncio.create_subprocess_exec("python3", "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert b"OK" not in out
+    assert served.listener.refused == 1
+
+
+async def test_client_that_never_reads(serve: Callable[..., Served]) -> None:
+    """A client that does not read its replies makes us keep a bounded number of bytes, and is closed when it stalls."""
+    served = serve(stall_timeout=10.0)
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"big"))
+        await reader.readexactly(90_000)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(ask(b"big") * 1000)
+        await asyncio.sleep(0.1)
+        (connection,) = served.listener.connections
+        assert connection.stalled
+        assert connection._transport.get_write_buffer_size() < 2 * WRITE_AHEAD
+        served.clock.now += 10.0 + SWEEP_INTERVAL
+        served.listener._sweep()
+        await asyncio.sleep(0.01)
+        assert not served.listener.connections
+
+
+async def test_client_that_only_writes(serve: Callable[..., Served]) -> None:
+    """While a query waits for the database, only a bounded number of bytes is read ahead."""
+    served = serve()
+    await served.listener.start()
+    served.database.hold()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"user"))
+        for _ in range(100):
+            writer.write(ask(b"fast") * 2000)
+        await asyncio.sleep(0.1)
+        (connection,) = served.listener.connections
+        assert connection._conversation._codec.buffered < READ_AHEAD + 2**19  # type: ignore[attr-defined]
+        served.database.release()
+        assert len(await reader.readexactly(11 * 200_001)) == 11 * 200_001
+
+
+async def test_idle(serve: Callable[..., Served]) -> None:
+    """A connection that asks nothing for the idle time is closed; one that does stays."""
+    served = serve(idle_timeout=100.0)
+    await served.listener.start()
+    idle_reader, idle_writer = await served.connect()
+    reader, writer = await served.connect()
+    with closing(idle_writer, writer):
+        await asyncio.sleep(0.01)
+        served.clock.now = 60.0
+        writer.write(ask(b"user"))
+        await reader.readexactly(11)
+        served.clock.now = 101.0
+        served.listener._sweep()
+        assert await idle_reader.read() == b""
+        assert len(served.listener.connections) == 1
+
+
+async def test_drain(serve: Callable[..., Served]) -> None:
+    """Draining ends idle connections at once and the others after their answers."""
+    served = serve()
+    await served.listener.start()
+    idle_reader, idle_writer = await served.connect()
+    reader, writer = await served.connect()
+    with closing(idle_writer, writer):
+        served.database.hold()
+        writer.write(ask(b"user"))
+        await asyncio.sleep(0.01)
+        served.listener.stop_accepting()
+        served.listener.drain()
+        assert await idle_reader.read() == b""
+        served.database.release()
+        assert await reader.read() == b"8:OK value,"
+    assert not Path(served.path).exists()
