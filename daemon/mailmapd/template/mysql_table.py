@@ -7,7 +7,7 @@ into the result text. All rules are those of db_common(3): one set of flags serv
 No query is sent, and the key is not found, when
 
 * it is empty, or holds a NUL (which Postfix cannot send);
-* a domain list is set and the key's domain is not on it, or it has none;
+* a domain list is set and the key's domain is not on it, or it has no domain, or an empty local part;
 * the templates use ``%d %D %1 ... %9`` of the key and it has no domain, or an empty one;
 * they use ``%u %U`` of the key and its local part is empty (``@example.com``);
 * its domain has fewer labels than the highest ``%N``. Repeated dots separate labels once: ``a..b`` has two.
@@ -155,7 +155,7 @@ class MysqlTable:
 
     def _may_ask(self, user: bytes, domain: bytes) -> bool:
         """Tell whether the key has what the domain list and both templates need; `domain` is empty when it has none."""
-        if self._domains is not None and (fold(domain) or domain.lower()) not in self._domains:
+        if self._domains is not None and (not user or (fold(domain) or domain.lower()) not in self._domains):
             return False
         if (self._key_domain and not domain) or (self._key_user and not user):
             return False
