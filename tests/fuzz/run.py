@@ -15,10 +15,11 @@ import hashlib
 import importlib
 import sys
 from pathlib import Path
-
-import atheris  # type: ignore[import-untyped, import-not-found]  # it ships no types, and only scripts/fuzz installs it
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
+
+atheris: Any = importlib.import_module("atheris")  # not an import statement: it ships no types, and only scripts/fuzz installs it
 
 
 def write_seeds(folder: Path, seeds: tuple[bytes, ...]) -> None:
