@@ -75,6 +75,8 @@ FREE = ("login_user", "orig_user", "auth_user", "master_user", "session", "local
 PER_LOGIN = frozenset({"pid", "rport", "real_rport", "session_pid", "session"})
 """Variables that differ at almost every login: an answer that depends on one is hardly ever asked for again."""
 
+_NAMES_24 = {"protocol": "service", "client_pid": "pid"}
+
 _REFUSED = {
     "password": "is the password in plain: an answer that depends on it cannot be cached, and the password must not leave Dovecot. "
     "Return the hash and let Dovecot compare",
@@ -138,6 +140,11 @@ class Use:
     def plain_user(self) -> bool:
         """True for %u alone, whose value is the user name itself."""
         return self == Use("user")
+
+
+def canonical_name(name: str) -> str:
+    """Return the name that `values` use for a long name of Dovecot 2.3 or 2.4; a name that is none is returned as it is."""
+    return _ALIASES.get(name) or _NAMES_24.get(name, name)
 
 
 def parse_variables(template: str) -> Iterator[str | Use]:

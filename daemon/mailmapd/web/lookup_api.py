@@ -1,0 +1,157 @@
+"""`listen.lookup_http`: passwords and users over HTTP, for the Lua script of Dovecot 2.4.
+
+    POST /passdb   dict=auth&user=a%40example.com&service=imap     (a form, or a JSON object; GET with a query string does the same)
+    POST /userdb   the same
+    POST /users    dict=auth[&mask=u*][&limit=100]
+
+    200  {"result": "found", "fields": {"user": "a@example.com", "password": "{BLF-CRYPT}…"}}     passdb and userdb
+    200  {"result": "not_found"}
+    200  {"result": "found", "users": ["a@example.com", …]}                                        users, complete with its closing bracket
+    400  {"result": "temporary_failure", "reason": "…"}            the request is at fault
+    503  {"result": "temporary_failure", "reason": "…"}            nobody could tell
+
+Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page or a broken body cannot. The parameters
+beside `dict` are the variables of Dovecot, by their names in 2.3 or 2.4; `fields=2.4` asks for user fields under their names in 2.4.
+
+The list of users is sent in pieces as the database gives them; if it ends early, so does the connection, before the closing bracket.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import assert_never
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from mailmapd.engine.dict_service import DictService
+from mailmapd.errors import DatabaseError
+from mailmapd.model import Answer, Found, NotFound, PermFail, TempFail
+from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
+from mailmapd.web.dovecot_fields import for_dovecot24
+
+BODY_LIMIT = 64 * 1024  # bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
+_PARAMETERS = frozenset({"dict", "fields", "user", *BOUNDED, *FREE})
+_NOT_FOUND = b'{"result": "not_found"}\n'
+
+Parameters = Mapping[str, bytes]
+
+
+class BadRequest(Exception):
+    """The request cannot be understood; the text says why and holds nothing that the client sent."""
+
+
+def lookup_app(service: DictService) -> web.Application:
+    """Return the application over one dict service."""
+    app = web.Application(client_max_size=BODY_LIMIT)
+
+    async def passdb(request: web.Request) -> web.StreamResponse:
+        return await _lookup(service, "passdb", request)
+
+    async def userdb(request: web.Request) -> web.StreamResponse:
+        return await _lookup(service, "userdb", request)
+
+    async def users(request: web.Request) -> web.StreamResponse:
+        return await _users(service, request)
+
+    for path, handler in (("/passdb", passdb), ("/userdb", userdb), ("/users", users)):
+        app.router.add_post(path, handler)
+        app.router.add_get(path, handler, allow_head=False)
+    return app
+
+
+async def _lookup(service: DictService, namespace: str, request: web.Request) -> web.StreamResponse:
+    try:
+        parameters = await _parameters(request)
+        values = {canonical_name(name): value for name, value in parameters.items()}
+        unknown = [name for name in values if name not in _PARAMETERS]
+        if unknown or not values.get("user"):
+            raise BadRequest("the parameters are dict, user and the names of Dovecot's variables; user must not be empty")
+    except BadRequest as error:
+        return _failure(400, str(error))
+    name = values.pop("dict", b"").decode("utf-8", "surrogateescape")
+    modern = values.pop("fields", b"") == b"2.4"
+    answer = await service.ask(name, namespace, values)
+    return _response(answer, namespace if modern else "")
+
+
+def _response(answer: Answer, modern: str) -> web.Response:
+    match answer:
+        case Found(payload):
+            fields = for_dovecot24(payload, passdb=modern == "passdb") if modern else payload
+            return web.Response(body=b'{"result": "found", "fields": %b}\n' % fields, content_type="application/json")
+        case NotFound():
+            return web.Response(body=_NOT_FOUND, content_type="application/json")
+        case TempFail(reason) | PermFail(reason):
+            return _failure(503, reason)
+        case _:
+            assert_never(answer)
+
+
+async def _users(service: DictService, request: web.Request) -> web.StreamResponse:
+    try:
+        parameters = await _parameters(request)
+        limit = parameters.get("limit", b"0")
+        if not limit.isdigit():
+            raise BadRequest("limit is not a number")
+    except BadRequest as error:
+        return _failure(400, str(error))
+    name = parameters.get("dict", b"").decode("utf-8", "surrogateescape")
+    response: web.StreamResponse | None = None
+    async with aclosing(service.users(name, parameters.get("mask", b""), int(limit))) as batches:
+        try:
+            async for batch in batches:
+                listed = ", ".join(json.dumps(user.decode("utf-8", "replace"), ensure_ascii=False) for user in batch)
+                if response is None:
+                    response = await _start(request)
+                else:
+                    listed = ", " + listed
+                await response.write(listed.encode())
+        except DatabaseError as error:
+            if response is None:
+                return _failure(503, str(error))
+            if request.transport is not None:
+                request.transport.abort()
+            return response
+    if response is None:
+        response = await _start(request)
+    await response.write_eof(b"]}\n")
+    return response
+
+
+async def _start(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(b'{"result": "found", "users": [')
+    return response
+
+
+async def _parameters(request: web.Request) -> Parameters:
+    """Return the parameters as bytes; a form's or query's may be any bytes, JSON strings are UTF-8."""
+    if request.method == "GET":
+        return _form(request.rel_url.raw_query_string)
+    body = await request.read()
+    if request.content_type != "application/json":
+        return _form(body.decode("latin-1"))
+    try:
+        members = json.loads(body)
+    except ValueError as error:
+        raise BadRequest("the body is not JSON") from error
+    if not isinstance(members, dict) or not all(isinstance(value, str) for value in members.values()):
+        raise BadRequest("the body is not a JSON object of strings")
+    return {name: value.encode("utf-8", "surrogatepass") for name, value in members.items()}
+
+
+def _form(text: str) -> Parameters:
+    try:
+        return {
+            name: value.encode("latin-1") for name, value in parse_qsl(text, keep_blank_values=True, encoding="latin-1", max_num_fields=64)
+        }
+    except ValueError as error:
+        raise BadRequest("the form or query string is not well formed") from error
+
+
+def _failure(status: int, reason: str) -> web.Response:
+    return web.json_response({"result": "temporary_failure", "reason": reason}, status=status)
