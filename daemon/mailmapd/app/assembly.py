@@ -1,7 +1,7 @@
 """From a configuration to an engine, with every fault of templates, .cf files, searches and secrets named at once.
 
-On a reload, a table keeps its cache when nothing that decides about its rows has changed, and a database keeps its connections when its settings
-are the same.
+On a reload, a table keeps its cache when nothing that decides about its rows has changed, and a database keeps its connections when its
+settings are the same.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def assemble(
     tables = {name: _table(planned, name, databases, clock, previous) for name in planned.tables}
     maps: dict[str, Map] = {}
     for name in planned.config.maps:
-        _add_map(planned, name, tables, maps, clock, previous)
+        _add_map(planned, name, tables, maps, clock=clock, previous=previous)
     return Assembled(planned, Engine(databases, tables, maps))
 
 
@@ -158,12 +158,14 @@ def _table(planned: Plan, name: str, databases: dict[str, Database], clock: Cloc
     return Table(name, PostfixDefinition(wanted.template), database, TableCache(wanted.cache), clock)
 
 
-def _add_map(planned: Plan, name: str, tables: dict[str, Table], maps: dict[str, Map], clock: Clock, previous: Assembled | None) -> Map:
+def _add_map(planned: Plan, name: str, tables: dict[str, Table], maps: dict[str, Map], *, clock: Clock, previous: Assembled | None) -> Map:
     """Add a map, after the map of hosted domains that it refers to."""
     if name in maps:
         return maps[name]
     section = planned.config.maps[name]
-    hosted = None if section.hosted_domains is None else _add_map(planned, section.hosted_domains, tables, maps, clock, previous)
+    hosted = (
+        None if section.hosted_domains is None else _add_map(planned, section.hosted_domains, tables, maps, clock=clock, previous=previous)
+    )
     parts = [_map_table(planned, table, tables) for table in section.tables]
     maps[name] = Map(name, parts, planned.searches[name], clock, propagates=section.propagate_unmatched_extensions, hosted=hosted)
     if previous is not None and name in previous.engine.maps:

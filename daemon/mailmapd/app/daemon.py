@@ -1,8 +1,8 @@
 """The running daemon: listeners in front, engine behind, reload and shutdown in between.
 
-    start     every socket is bound before anything is served; then lookups first, HTTP second (its import takes longest)
-    SIGHUP    the configuration is read again; a wrong one is named and the old one stays
-    SIGTERM   no new clients; lookups in flight are answered; connections end; then the process
+start     every socket is bound before anything is served; then lookups first, HTTP second (its import takes longest)
+SIGHUP    the configuration is read again; a wrong one is named and the old one stays
+SIGTERM   no new clients; lookups in flight are answered; connections end; then the process
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mailmapd.app.assembly import Assembled, assemble, plan
+from mailmapd.app.assembly import assemble, plan
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet, Wanted, wanted_sockets
 from mailmapd.config.loader import load_config
@@ -90,7 +90,9 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, partial(self._spawn_reload, loop))
         await self._open()
         self._manager.ready(self.status_line())
-        log.info("ready: %d maps on %s", len(self.engine.maps), ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config)))
+        log.info(
+            "ready: %d maps on %s", len(self.engine.maps), ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config))
+        )
         await self._serve()
         await self._shut_down()
 
@@ -121,7 +123,9 @@ class Daemon:
         if wanted.name == "http":
             await self._start_http(wanted, bound)
             return
-        listener = Listener(wanted.name, wanted.entry, bound, self._conversations(wanted.name), self._config.limits, self._clock)
+        listener = Listener(
+            wanted.name, wanted.entry, bound, converse=self._conversations(wanted.name), limits=self._config.limits, clock=self._clock
+        )
         await listener.start()
         self._listeners[wanted] = listener
 
@@ -160,7 +164,7 @@ class Daemon:
         except ConfigError as error:
             self.reload_failed = True
             for fault in error.faults:
-                log.error("reload refused, the old configuration stays: %s", fault)
+                log.error("reload refused, the old configuration stays: %s", fault)  # noqa: TRY400 (the fault says it all)
             self._manager.ready(f"reload refused: {error.faults[0]}")
             return
         previous = self._assembled
@@ -198,7 +202,7 @@ class Daemon:
             listener.drain()
         deadline = self._clock() + self._config.limits.drain_timeout
         while any(listener.connections for listener in self._listeners.values()) and self._clock() < deadline:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 (a connection that ends has nobody else to tell)
         for listener in self._listeners.values():
             if listener.connections:
                 log.warning("listener %s: %d connections did not end in time", listener.name, len(listener.connections))

@@ -1,9 +1,9 @@
 """The log: one line per event worth waking for, on stderr.
 
-    plain      "LEVEL message", for terminals
-    journald   the same with the priority prefix of sd-daemon(3), which journald turns into the entry's priority
-    json       one object per line: time, level, logger, message
-    auto       journald when stderr is connected to the journal, else plain
+plain      "LEVEL message", for terminals
+journald   the same with the priority prefix of sd-daemon(3), which journald turns into the entry's priority
+json       one object per line: time, level, logger, message
+auto       journald when stderr is connected to the journal, else plain
 """
 
 from __future__ import annotations

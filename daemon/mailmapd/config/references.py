@@ -51,7 +51,11 @@ def _listen_faults(config: Config) -> Iterator[_Finding]:
         address = entry.address
         if isinstance(address, TcpAddress):
             if not address.loopback and not config.listen.allow_remote:
-                yield where, f"{address} can be reached from other machines", "use 127.0.0.1, or set listen.allow_remote = true behind a firewall"
+                yield (
+                    where,
+                    f"{address} can be reached from other machines",
+                    "use 127.0.0.1, or set listen.allow_remote = true behind a firewall",
+                )
             if entry.owner or entry.group or entry.mode is not None or entry.peers:
                 yield where, "owner, group, mode and peers need a UNIX socket", "use a unix: address or remove them"
         text = str(address)
@@ -59,7 +63,11 @@ def _listen_faults(config: Config) -> Iterator[_Finding]:
             yield where, f"{text} is already used by {seen[text]}", "give each listener an address of its own"
         seen.setdefault(text, where)
     if config.listen.control is not None and isinstance(config.listen.control.address, TcpAddress):
-        yield "listen.control", "must be a UNIX socket, because its clients are known by their user id", 'write "unix:/run/mailmapd/control"'
+        yield (
+            "listen.control",
+            "must be a UNIX socket, because its clients are known by their user id",
+            'write "unix:/run/mailmapd/control"',
+        )
     for name in config.listen.tcp_table:
         if name not in config.maps:
             yield _missing(f"listen.tcp_table.{name}", "map", name, config.maps)

@@ -5,18 +5,27 @@ The classes hold what the administrator wrote, checked for type and range; names
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import Any
 
 from attrs import field, frozen, validators
 
 from mailmapd.config.address import Address
 
-Seconds = NewType("Seconds", float)
-Mode = NewType("Mode", int)
 
-_positive = validators.gt(0)
-_not_negative = validators.ge(0)
-_fraction = validators.and_(validators.ge(0), validators.lt(1))
+class Seconds(float):
+    """A duration; the file may say it with a unit, such as "5m"."""
+
+
+class Mode(int):
+    """A file mode; the file says it in octal, such as "0660"."""
+
+
+_positive: Any = validators.gt(0)
+_not_negative: Any = validators.ge(0)
+_fraction: Any = validators.and_(validators.ge(0), validators.lt(1))
+_optional_positive: Any = validators.optional(_positive)
+_optional_not_negative: Any = validators.optional(_not_negative)
+_optional_fraction: Any = validators.optional(_fraction)
 
 
 @frozen(kw_only=True)
@@ -123,14 +132,14 @@ class Cache:
 class TableCache:
     """`[table.NAME.cache]`: what differs from `[cache]` for one table; None means as there."""
 
-    ttl: Seconds | None = field(default=None, validator=validators.optional(_positive))
-    negative_ttl: Seconds | None = field(default=None, validator=validators.optional(_not_negative))
-    stale_ttl: Seconds | None = field(default=None, validator=validators.optional(_not_negative))
-    negative_stale_ttl: Seconds | None = field(default=None, validator=validators.optional(_not_negative))
-    max_entries: int | None = field(default=None, validator=validators.optional(_positive))
-    max_negative_entries: int | None = field(default=None, validator=validators.optional(_positive))
-    refresh_ahead: float | None = field(default=None, validator=validators.optional(_fraction))
-    jitter: float | None = field(default=None, validator=validators.optional(_fraction))
+    ttl: Seconds | None = field(default=None, validator=_optional_positive)
+    negative_ttl: Seconds | None = field(default=None, validator=_optional_not_negative)
+    stale_ttl: Seconds | None = field(default=None, validator=_optional_not_negative)
+    negative_stale_ttl: Seconds | None = field(default=None, validator=_optional_not_negative)
+    max_entries: int | None = field(default=None, validator=_optional_positive)
+    max_negative_entries: int | None = field(default=None, validator=_optional_positive)
+    refresh_ahead: float | None = field(default=None, validator=_optional_fraction)
+    jitter: float | None = field(default=None, validator=_optional_fraction)
 
     def over(self, defaults: Cache) -> Cache:
         """Return the defaults with this table's own settings in their place."""
@@ -201,4 +210,3 @@ class Config:
 
 TOML_NAMES = {Listen: {"dicts": "dict"}, Config: {"databases": "database", "tables": "table", "maps": "map", "dicts": "dict"}}
 """Attributes whose key in the file is another word: the file speaks of one ([table.NAME]), the code of many."""
-

@@ -13,8 +13,8 @@ from mailmapd.errors import ConfigError, Fault
 def database_password(config: Config, name: str, environment: Mapping[str, str] = os.environ) -> str:
     """Return the password of `[database.name]`, or an empty text.
 
-    A `password_file` that is no absolute path is looked for among systemd's credentials ($CREDENTIALS_DIRECTORY, see systemd.exec(5)) first,
-    then beside the configuration file. One final newline is not part of the password. Raises ConfigError.
+    A `password_file` that is no absolute path is looked for among systemd's credentials ($CREDENTIALS_DIRECTORY, see systemd.exec(5))
+    first, then beside the configuration file. One final newline is not part of the password. Raises ConfigError.
     """
     database: Database = config.databases[name]
     if database.password is not None:
@@ -26,7 +26,9 @@ def database_password(config: Config, name: str, environment: Mapping[str, str] 
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        fault = Fault(config.file, where, f"{path} cannot be read: {error.strerror}", "check the path and its permissions for the daemon's user")
+        fault = Fault(
+            config.file, where, f"{path} cannot be read: {error.strerror}", "check the path and its permissions for the daemon's user"
+        )
         raise ConfigError([fault]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([Fault(config.file, where, f"{path} is not UTF-8", "save the password as UTF-8 text")]) from error

@@ -17,7 +17,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from cattrs.gen import make_dict_structure_fn
 
 from mailmapd.config import schema
-from mailmapd.config.address import parse_address
+from mailmapd.config.address import Address, parse_address
 from mailmapd.config.duration import parse_duration
 from mailmapd.errors import Fault
 
@@ -56,11 +56,11 @@ def make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     for wanted in (str, int, float, bool):
         converter.register_structure_hook(wanted, _strict(wanted))
-    converter.register_structure_hook_func(lambda kind: kind is schema.Seconds, lambda value, _: parse_duration(value))
+    converter.register_structure_hook_func(lambda kind: kind is schema.Seconds, lambda value, _: schema.Seconds(parse_duration(value)))
     converter.register_structure_hook_func(lambda kind: kind is schema.Mode, _mode)
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     converter.register_structure_hook_func(lambda kind: kind == str | tuple[str, ...], _search)
-    converter.register_structure_hook_func(lambda kind: kind == schema.Address, lambda value, _: parse_address(_strict(str)(value, str)))
+    converter.register_structure_hook_func(lambda kind: kind == Address, lambda value, _: parse_address(_strict(str)(value, str)))
     converter.register_structure_hook_func(lambda kind: kind == tuple[schema.ListenAddress, ...], _listen_addresses(converter))
     for section in _SECTIONS:
         hook = _section_hook(converter, section)
@@ -97,10 +97,10 @@ def _search(value: object, _: object) -> str | tuple[str, ...]:
     return value if isinstance(value, str) else _texts(value)
 
 
-def _mode(value: object, _: object) -> int:
+def _mode(value: object, _: object) -> schema.Mode:
     if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
         raise ValueError('must be an octal file mode in quotes, such as "0660"')
-    return int(value, 8)
+    return schema.Mode(value, 8)
 
 
 def _listen_addresses(converter: Converter) -> Hook:
@@ -144,7 +144,7 @@ def _section_hook(converter: Converter, section: type) -> Hook:
 
 def _in_range(converter: Converter, attribute: Any) -> Hook:
     def in_range(value: object, _: object) -> object:
-        if isinstance(attribute.default, attrs.Factory) and attribute.default.factory is dict and not isinstance(value, dict):
+        if getattr(attribute.default, "factory", None) is dict and not isinstance(value, dict):
             raise ValueError(_NOT_A_TABLE)
         structured = converter.structure(value, attribute.type)
         if attribute.validator is not None:

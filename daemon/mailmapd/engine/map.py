@@ -37,13 +37,20 @@ class Probe(NamedTuple):
 class Map:
     """An ordered list of tables and a search.
 
-    `hosted` is the map of hosted domains, if one is configured: an address in a domain that it definitely does not list is not found without
-    asking the tables. `propagates` is None for maps that do not rewrite addresses; for those that do, it says whether an unmatched extension goes
-    on to the result. `avoided` counts the SELECTs that memory answered and Postfix would have sent.
+    `hosted` is the map of hosted domains, if one is configured: an address in a domain that it definitely does not list is not found
+    without asking the tables. `propagates` is None for maps that do not rewrite addresses; for those that do, it says whether an unmatched
+    extension goes on to the result. `avoided` counts the SELECTs that memory answered and Postfix would have sent.
     """
 
     def __init__(
-        self, name: str, tables: Sequence[MapTable], search: Search, clock: Callable[[], float], *, propagates: bool | None = None, hosted: Map | None = None
+        self,
+        name: str,
+        tables: Sequence[MapTable],
+        search: Search,
+        clock: Callable[[], float],
+        *,
+        propagates: bool | None = None,
+        hosted: Map | None = None,
     ) -> None:
         self.name = name
         self.tables = tuple(tables)
@@ -79,7 +86,9 @@ class Map:
                 sql_key = None if name is None else definition.template.sql_key(name)
                 if name is None or sql_key is None:
                     continue  # mysql_table(5) sends no query for such a key: it is not found
-                known: Payload | NoRow | Failure | None = outcomes[Probe(table, sql_key)].known if outcomes and Probe(table, sql_key) in outcomes else None
+                known: Payload | NoRow | Failure | None = (
+                    outcomes[Probe(table, sql_key)].known if outcomes and Probe(table, sql_key) in outcomes else None
+                )
                 if known is None:
                     known = table.peek(sql_key, now)
                     if known is None:

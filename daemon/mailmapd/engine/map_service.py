@@ -62,5 +62,7 @@ class MapService:
         seconds = self._clock() - start
         served[1].count(answer, source, seconds)
         if seconds >= self.slow:
-            log.warning("slow lookup: map %s took %.3f s over %s (%s)", query.map or self._only_map, seconds, self.listener, source.name.lower())
+            log.warning(
+                "slow lookup: map %s took %.3f s over %s (%s)", query.map or self._only_map, seconds, self.listener, source.name.lower()
+            )
         return answer

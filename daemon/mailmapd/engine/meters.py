@@ -14,7 +14,8 @@ RESULTS = ("found", "notfound", "tempfail", "permfail")
 _RESULT_INDEX: dict[type, int] = {Found: 0, NotFound: 1, TempFail: 2, PermFail: 3}
 
 BUCKETS = (
-    0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 """Upper bounds of the latency histogram, in seconds: from a lookup in memory to the longest deadline."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import Protocol
 
@@ -25,10 +26,13 @@ from mailmapd.metrics.database_meter import DatabaseMeter
 class ListenerState(Protocol):
     """What the collector reads of a listener."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The configured name."""
+        ...
 
     @property
-    def connections(self) -> set[object]:
+    def connections(self) -> AbstractSet[object]:
         """The connections that are open."""
         ...
 
@@ -80,7 +84,9 @@ class MailmapdCollector(Collector):
         yield from self._databases()
         yield from self._listeners()
         yield GaugeMetricFamily(
-            "mailmapd_config_last_reload_success_timestamp_seconds", "When the configuration was last read with success.", self._observed.last_reload
+            "mailmapd_config_last_reload_success_timestamp_seconds",
+            "When the configuration was last read with success.",
+            self._observed.last_reload,
         )
         build = GaugeMetricFamily("mailmapd_build_info", "Always 1; the labels tell the versions.", labels=["version", "python"])
         build.add_metric([__version__, platform.python_version()], 1)
@@ -96,12 +102,16 @@ class MailmapdCollector(Collector):
                 _add(durations.setdefault((meter.name, source), Histogram()), histogram)
         yield lookups
         family = HistogramMetricFamily(
-            "mailmapd_lookup_duration_seconds", "Time from a decoded lookup to its answer, by where the answer came from.", labels=["map", "source"]
+            "mailmapd_lookup_duration_seconds",
+            "Time from a decoded lookup to its answer, by where the answer came from.",
+            labels=["map", "source"],
         )
         for (name, source), histogram in durations.items():
             _add_histogram(family, [name, source.name.lower()], histogram)
         yield family
-        avoided = CounterMetricFamily("mailmapd_queries_avoided", "SELECTs that Postfix would have sent and memory answered.", labels=["map"])
+        avoided = CounterMetricFamily(
+            "mailmapd_queries_avoided", "SELECTs that Postfix would have sent and memory answered.", labels=["map"]
+        )
         for name, one in self._observed.engine.maps.items():
             avoided.add_metric([name], one.avoided)
         yield avoided
@@ -119,11 +129,15 @@ class MailmapdCollector(Collector):
         yield from (requests, entries, evictions)
 
     def _databases(self) -> Iterator[Metric]:
-        queries = CounterMetricFamily("mailmapd_database_queries", "Queries sent or refused, by outcome.", labels=["database", "host", "outcome"])
+        queries = CounterMetricFamily(
+            "mailmapd_database_queries", "Queries sent or refused, by outcome.", labels=["database", "host", "outcome"]
+        )
         for labels, count in self._observed.database_meter.queries.items():
             queries.add_metric(labels, count)
         yield queries
-        durations = HistogramMetricFamily("mailmapd_database_query_duration_seconds", "Time of a query on its host.", labels=["database", "host"])
+        durations = HistogramMetricFamily(
+            "mailmapd_database_query_duration_seconds", "Time of a query on its host.", labels=["database", "host"]
+        )
         for labels_of_host, histogram in self._observed.database_meter.durations.items():
             _add_histogram(durations, list(labels_of_host), histogram)
         yield durations
@@ -146,7 +160,9 @@ class MailmapdCollector(Collector):
         connections = GaugeMetricFamily("mailmapd_connections", "Open connections of clients.", labels=["listener"])
         for name, count in counts.items():
             connections.add_metric([name], count)
-        violations = CounterMetricFamily("mailmapd_protocol_errors", "Connections closed for a protocol error.", labels=["listener", "reason"])
+        violations = CounterMetricFamily(
+            "mailmapd_protocol_errors", "Connections closed for a protocol error.", labels=["listener", "reason"]
+        )
         for labels, count in errors.items():
             violations.add_metric(labels, count)
         yield from (connections, violations)
@@ -172,8 +188,9 @@ class Exposition:
 
     def __init__(self, observed: Observed) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        for collector in (MailmapdCollector(observed), ProcessCollector(registry=None), PlatformCollector(registry=None), GCCollector(registry=None)):
-            self._registry.register(collector)
+        self._registry.register(MailmapdCollector(observed))
+        for standard in (ProcessCollector, PlatformCollector, GCCollector):
+            standard(registry=self._registry)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -1,6 +1,6 @@
 """Sockets handed over by systemd, see sd_listen_fds(3) and systemd.socket(5).
 
-A handed-over socket serves the configured address it is bound to; one that matches no address is a fault of the unit or of the configuration.
+A handed-over socket serves the configured address it is bound to.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def take_sockets(environment: MutableMapping[str, str] = os.environ) -> dict[Add
         return {}
     sockets = {}
     for descriptor in range(_FIRST, _FIRST + int(count)):
-        os.set_inheritable(descriptor, False)  # noqa: FBT003 (the function's own signature)
+        os.set_inheritable(descriptor, False)
         one = socket.socket(fileno=descriptor)
-        one.setblocking(False)  # noqa: FBT003
+        one.setblocking(False)
         sockets[_address(one)] = one
     return sockets
 

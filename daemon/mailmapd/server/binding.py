@@ -1,4 +1,7 @@
-"""Opening sockets to listen on: who may connect is settled before the first client can, and a living daemon's socket is never taken away."""
+"""Opening sockets to listen on.
+
+Who may connect is settled before the first client can, and a living daemon's socket is never taken away.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import pwd
 import socket
 import stat
+from pathlib import Path
 
 from mailmapd.config.address import TcpAddress, UnixAddress
 from mailmapd.config.schema import ListenAddress
@@ -46,7 +50,7 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
             os.umask(before)
         if owner != -1 or group != -1:
             os.chown(path, owner, group)
-        os.chmod(path, default_mode if entry.mode is None else entry.mode)
+        Path(path).chmod(default_mode if entry.mode is None else entry.mode)
     except OSError as error:
         one.close()
         raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
@@ -80,11 +84,11 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(kind):
         raise OSError(errno.EEXIST, f"{path} exists and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # noqa: FBT003
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            Path(path).unlink()
             return
         except OSError as error:
             if error.errno == errno.ENOENT:

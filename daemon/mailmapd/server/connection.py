@@ -1,8 +1,8 @@
 """One client's connection: bytes between a socket and a conversation.
 
 What memory can answer is answered in the callback that read the question, all replies of one read in one write. Anything else runs as the
-connection's one task, while reading goes on into a bounded buffer; answers leave in the order of their questions. A client that does not read its
-replies is not read from either, and closed when it stalls.
+connection's one task, while reading goes on into a bounded buffer; answers leave in the order of their questions. A client that does not
+read its replies is not read from either, and closed when it stalls.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
             self._closing = True
             self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         """Forget the client; a query on its way to the database still lands in the cache."""
         self._closing = True
         self._writable.set()

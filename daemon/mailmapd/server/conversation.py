@@ -1,7 +1,7 @@
 """Conversations: one codec and one service, joined for one connection.
 
-A conversation knows no socket. It takes bytes and gives replies in the order of the questions; a reply that must wait is handed out as a stream of
-bytes, and nothing after it is decoded until that stream has ended.
+A conversation knows no socket. It takes bytes and gives replies in the order of the questions; a reply that must wait is handed out as a
+stream of bytes, and nothing after it is decoded until that stream has ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Conversation(Protocol):
         ...
 
     def next_reply(self) -> Reply | None:
-        """Return the reply to the next query, as bytes or as a stream to wait for; None when more bytes are needed. Raises ProtocolError."""
+        """Return the reply to the next query, as bytes or a stream to wait for; None when more bytes are needed. Raises ProtocolError."""
         ...
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import pwd
 import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Limits, ListenAddress
@@ -31,7 +31,14 @@ class Listener:
     """
 
     def __init__(
-        self, name: str, entry: ListenAddress, bound: socket.socket, converse: Callable[[], Conversation], limits: Limits, clock: Callable[[], float]
+        self,
+        name: str,
+        entry: ListenAddress,
+        bound: socket.socket,
+        *,
+        converse: Callable[[], Conversation],
+        limits: Limits,
+        clock: Callable[[], float],
     ) -> None:
         self.name = name
         self.entry = entry
@@ -66,7 +73,11 @@ class Listener:
         if len(self.connections) >= self._limits.max_connections:
             self.refused += 1
             if not self._full:
-                log.error("listener %s: %d connections, the limit; more are refused (raise limits.max_connections)", self.name, len(self.connections))
+                log.error(
+                    "listener %s: %d connections, the limit; more are refused (raise limits.max_connections)",
+                    self.name,
+                    len(self.connections),
+                )
             self._full = True
             return False
         if self._peers and not self._is_peer(transport):
@@ -93,7 +104,7 @@ class Listener:
             self._server = None
             if unlink and isinstance(self.entry.address, UnixAddress):
                 with suppress(FileNotFoundError):
-                    os.unlink(self.entry.address.path)
+                    Path(self.entry.address.path).unlink()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

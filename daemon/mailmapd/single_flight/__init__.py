@@ -1,7 +1,7 @@
 """Single flight: equal questions in the air share one answer.
 
-A flight is a task for one key. Whoever asks while it is in the air joins it; `forget` cuts it loose, so that the next to ask starts a new one and
-the old one knows that its answer is no longer wanted for keeping (a flush must not be undone by a query that was already on its way).
+A flight is a task for one key. Whoever asks while it is in the air joins it; `forget` cuts it loose, so that the next to ask starts a new
+one and the old one knows that its answer is no longer wanted for keeping (a flush must not be undone by a query already on its way).
 """
 
 from __future__ import annotations

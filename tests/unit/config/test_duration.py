@@ -5,7 +5,21 @@ import pytest
 from mailmapd.config.duration import parse_duration
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("5m", 300), ("24h", 86400), ("2d", 172800), ("1w", 604800), ("1.5s", 1.5), ("7", 7), (3, 3), (0.5, 0.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("250ms", 0.25),
+        ("30s", 30),
+        ("5m", 300),
+        ("24h", 86400),
+        ("2d", 172800),
+        ("1w", 604800),
+        ("1.5s", 1.5),
+        ("7", 7),
+        (3, 3),
+        (0.5, 0.5),
+    ],
+)
 def test_units(text: object, seconds: float) -> None:
     """Durations have a unit, or are seconds."""
     assert parse_duration(text) == seconds

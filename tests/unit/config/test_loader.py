@@ -110,22 +110,46 @@ tables = []
     ("old", "new", "fault"),
     [
         ('tables = ["alias"]', 'tables = ["alais"]', 'map.virtual_alias_maps.tables[0]: there is no table "alais"; did you mean "alias"?'),
-        ('tables = ["alias"]', 'tables = ["alias", "alias"]', 'map.virtual_alias_maps.tables[1]: table "alias" is listed twice; the second can never answer; remove it'),
+        (
+            'tables = ["alias"]',
+            'tables = ["alias", "alias"]',
+            'map.virtual_alias_maps.tables[1]: table "alias" is listed twice; the second can never answer; remove it',
+        ),
         ('database = "mail"', 'database = "post"', 'table.alias.database: there is no database "post"; add a [database.post] section'),
         ('database = "mail"\n', "", "table.alias.database: is missing; name one of the [database.…] sections"),
-        ("127.0.0.1:2552", "0.0.0.0:2552", "listen.socketmap[1]: 0.0.0.0:2552 can be reached from other machines; use 127.0.0.1, or set listen.allow_remote = true behind a firewall"),
-        ("127.0.0.1:2552", "127.0.0.1:9780", "listen.http: 127.0.0.1:9780 is already used by listen.socketmap[1]; give each listener an address of its own"),
+        (
+            "127.0.0.1:2552",
+            "0.0.0.0:2552",
+            "listen.socketmap[1]: 0.0.0.0:2552 can be reached from other machines; use 127.0.0.1, or set listen.allow_remote = true behind a firewall",
+        ),
+        (
+            "127.0.0.1:2552",
+            "127.0.0.1:9780",
+            "listen.http: 127.0.0.1:9780 is already used by listen.socketmap[1]; give each listener an address of its own",
+        ),
         ("[::1]:2553", "::1", 'listen.tcp_table.virtual_alias_maps: "::1" needs a numeric address, such as "127.0.0.1:1"'),
-        ("unix:/run/mailmapd/socketmap", "unix:socketmap", 'listen.socketmap[0]: "unix:socketmap" needs an absolute path, such as "unix:/run/mailmapd/socketmap"'),
+        (
+            "unix:/run/mailmapd/socketmap",
+            "unix:socketmap",
+            'listen.socketmap[0]: "unix:socketmap" needs an absolute path, such as "unix:/run/mailmapd/socketmap"',
+        ),
         ('mode = "0660"', "mode = 432", 'listen.dict[0].mode: must be an octal file mode in quotes, such as "0660"'),
-        ('password_file = "mail-db-password"', 'password_file = "a"\npassword = "b"', "database.mail.password: password and password_file are both set; keep one of them"),
+        (
+            'password_file = "mail-db-password"',
+            'password_file = "a"\npassword = "b"',
+            "database.mail.password: password and password_file are both set; keep one of them",
+        ),
         ('driver = "mysql"', 'driver = "mysql"\npath = "/x"', "database.mail.path: means nothing with the mysql driver; remove it"),
-        ("[cache]", "[map.a]\ntables = [\"alias\"]\nhosted_domains = \"a\"\n[cache]", "map.a.hosted_domains: is a cycle: a → a; name a map of domains that has no hosted_domains itself"),
+        (
+            "[cache]",
+            '[map.a]\ntables = ["alias"]\nhosted_domains = "a"\n[cache]',
+            "map.a.hosted_domains: is a cycle: a → a; name a map of domains that has no hosted_domains itself",
+        ),
         ("[cache]", "[dict.auth]\n[cache]", "dict.auth: asks nothing; set passdb, userdb, iterate or dovecot_sql"),
-        ("[cache]", "[dict.auth]\npassdb = \"alis\"\n[cache]", 'dict.auth.passdb: there is no table "alis"; did you mean "alias"?'),
+        ("[cache]", '[dict.auth]\npassdb = "alis"\n[cache]', 'dict.auth.passdb: there is no table "alis"; did you mean "alias"?'),
         ("[cache]", "[table.alias]\n[cache]", "line 30, column 13: is not TOML: Cannot declare ('table', 'alias') twice"),
     ],
-)  # fmt: skip
+)
 def test_references(old: str, new: str, fault: str) -> None:
     """A name that does not exist, or keys that contradict each other, are named with their remedy."""
     assert old in GOOD
@@ -139,7 +163,7 @@ def test_not_toml() -> None:
 
 def test_unreadable(tmp_path: Path) -> None:
     """A file that is not there is named, with what to check."""
-    with pytest.raises(ConfigError, match="nothere.toml: cannot be read: No such file or directory; check the path and the permissions"):
+    with pytest.raises(ConfigError, match=r"nothere\.toml: cannot be read: No such file or directory; check the path and the permissions"):
         load_config(tmp_path / "nothere.toml")
 
 
@@ -147,5 +171,5 @@ def test_not_utf8(tmp_path: Path) -> None:
     """A file in another encoding is named, with the place of the first wrong byte."""
     path = tmp_path / "latin.toml"
     path.write_bytes(b"# \xe9\n")
-    with pytest.raises(ConfigError, match="latin.toml: byte 2: is not UTF-8"):
+    with pytest.raises(ConfigError, match=r"latin\.toml: byte 2: is not UTF-8"):
         load_config(path)

@@ -40,5 +40,7 @@ def test_credential(tmp_path: Path) -> None:
 
 def test_unreadable(tmp_path: Path) -> None:
     """A password file that cannot be read is named by key and path."""
-    with pytest.raises(ConfigError, match=r"database\.mail\.password_file: .*/nothere cannot be read: No such file or directory; check the path"):
+    with pytest.raises(
+        ConfigError, match=r"database\.mail\.password_file: .*/nothere cannot be read: No such file or directory; check the path"
+    ):
         password(tmp_path, 'password_file = "nothere"')

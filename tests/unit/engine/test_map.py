@@ -19,7 +19,9 @@ def clock() -> float:
     return 0.0
 
 
-def table(rows: Mapping[str, Sequence[str]], query: str = "SELECT v FROM t WHERE k = '%s'", **options: object) -> tuple[MapTable, MemoryDatabase]:
+def table(
+    rows: Mapping[str, Sequence[str]], query: str = "SELECT v FROM t WHERE k = '%s'", **options: object
+) -> tuple[MapTable, MemoryDatabase]:
     """A table over a memory database; a key's values are one row each."""
     database = MemoryDatabase("mail", {(key.encode(),): [(value.encode(),) for value in values] for key, values in rows.items()})
     definition = PostfixDefinition(MysqlTable.compile("t", query.encode(), **options))  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ def test_other_file_is_kept(tmp_path: Path) -> None:
 
 def test_missing_folder(tmp_path: Path) -> None:
     """A folder that does not exist is an error that names the address."""
-    with pytest.raises(OSError, match="cannot listen on unix:.*/no/s: No such file"):
+    with pytest.raises(OSError, match=r"cannot listen on unix:.*/no/s: No such file"):
         bind_socket(unix(tmp_path / "no" / "s"))
 
 

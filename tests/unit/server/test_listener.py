@@ -46,10 +46,16 @@ class Served:
         entry = ListenAddress(address=UnixAddress(self.path), peers=peers)  # type: ignore[arg-type]
         limits = Limits(**options)  # type: ignore[arg-type]
         self.listener = Listener(
-            "socketmap", entry, bind_socket(entry), lambda: MapConversation(SocketmapCodec(), self.service), limits, self.clock
+            "socketmap",
+            entry,
+            bind_socket(entry),
+            converse=lambda: MapConversation(SocketmapCodec(), self.service),
+            limits=limits,
+            clock=self.clock,
         )
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open one more connection."""
         return await asyncio.open_unix_connection(self.path, limit=2**24)
 
 
@@ -183,8 +189,16 @@ async def test_peers(serve: Callable[..., Served]) -> None:
     """A process of a user who is not one of the peers is turned away (root always may)."""
     served = serve(peers=("65533",))
     await served.listener.start()
-    program = f"import socket,os; os.setuid(65532) if os.getuid() == 0 else None; s = socket.socket(socket.AF_UNIX); s.connect({served.path!r}); s.sendall({ask(b'user')!r}); print(s.recv(99))"
-    Path(served.path).chmod(0o666)
+    program = f"""
+import os, socket
+if os.getuid() == 0:
+    os.setuid(65532)
+client = socket.socket(socket.AF_UNIX)
+client.connect({served.path!r})
+client.sendall({ask(b"user")!r})
+print(client.recv(99))
+"""
+    os.chmod(served.path, 0o666)  # noqa: PTH101
     process = await asyncio.create_subprocess_exec("python3", "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert b"OK" not in out
@@ -260,4 +274,4 @@ async def test_drain(serve: Callable[..., Served]) -> None:
         assert await idle_reader.read() == b""
         served.database.release()
         assert await reader.read() == b"8:OK value,"
-    assert not Path(served.path).exists()
+    assert not os.path.exists(served.path)  # noqa: PTH110
