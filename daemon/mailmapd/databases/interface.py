@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable, DataError, SchemaError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
@@ -42,6 +44,21 @@ class SilentObserver:
 
     def host_state(self, database: str, host: str, up: bool) -> None:
         """Do nothing."""
+
+
+def outcome_of(error: DatabaseError) -> str:
+    """Return the observer's word for a failure; only the database itself can tell a timeout."""
+    match error:
+        case DataError():
+            return "data_error"
+        case SchemaError():
+            return "schema_error"
+        case DatabaseOverloaded():
+            return "overloaded"
+        case DatabaseUnavailable():
+            return "unavailable"
+        case _:
+            return "error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from mailmapd.databases.interface import DatabaseObserver, HostStatus, SilentObserver
-from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError, SchemaError
+from mailmapd.databases.interface import DatabaseObserver, HostStatus, SilentObserver, outcome_of
+from mailmapd.errors import DatabaseError, DatabaseUnavailable
 from mailmapd.model import ResultSet, Row
 from mailmapd.template.statement import Statement, Value
 
@@ -80,7 +80,7 @@ class MemoryDatabase:
                 raise self.failure
             rows = tuple(self._answer(statement, values_of(statement)))
         except DatabaseError as error:
-            outcome = _outcome(error)
+            outcome = outcome_of(error)
             raise
         finally:
             self._running -= 1
@@ -112,16 +112,3 @@ class MemoryDatabase:
         if self._columns or not rows:
             return self._columns
         return tuple([f"column{number}" for number in range(1, len(rows[0]) + 1)])
-
-
-def _outcome(error: DatabaseError) -> str:
-    """Return the observer's word for an error."""
-    match error:
-        case DataError():
-            return "data_error"
-        case SchemaError():
-            return "schema_error"
-        case DatabaseUnavailable():
-            return "unavailable"
-        case _:
-            return "error"

@@ -16,8 +16,9 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from mailmapd.databases.interface import outcome_of
 from mailmapd.databases.mysql_errors import Blame, judge
-from mailmapd.databases.mysql_job import Job, outcome_of, read_result
+from mailmapd.databases.mysql_job import Job, read_result
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Dispatcher:
                 return
             if verdict.blame is Blame.UNKNOWN:
                 logger.warning("database %s: %s", self._name, verdict.error)
-            self._fail(job, verdict.error, host.label, outcome_of(verdict.error, verdict.blame))
+            self._fail(job, verdict.error, host.label, "timeout" if verdict.blame is Blame.TIMEOUT else "")
             reusable = reusable and not job.is_call
         if host.down:
             self._mark_up(host)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailmapd.databases.mysql_errors import Blame
-from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable, DataError, SchemaError
+from mailmapd.errors import DataError
 from mailmapd.model import EMPTY, ResultSet
 
 if TYPE_CHECKING:
@@ -43,23 +42,3 @@ def read_result(reader: ReplyReader, statement: Statement, host: str) -> ResultS
             raise DataError(f"{host}: table {statement.table}: the query returned no result set (require_result_set = yes)", host=host)
         return EMPTY
     return ResultSet(reader.columns, tuple(reader.rows))
-
-
-_OUTCOMES = {Blame.DATA: "data_error", Blame.SCHEMA: "schema_error", Blame.TIMEOUT: "timeout", Blame.CONNECTION: "unavailable"}
-
-
-def outcome_of(error: DatabaseError, blame: Blame | None = None) -> str:
-    """Return the observer's word for a failure."""
-    if blame is not None:
-        return _OUTCOMES.get(blame, "error")
-    match error:
-        case DataError():
-            return "data_error"
-        case SchemaError():
-            return "schema_error"
-        case DatabaseOverloaded():
-            return "overloaded"
-        case DatabaseUnavailable():
-            return "unavailable"
-        case _:
-            return "error"
