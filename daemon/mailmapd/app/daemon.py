@@ -201,8 +201,8 @@ class Daemon:
             listener.stop_accepting(unlink=not self._sockets.inherited(wanted.entry.address))
             listener.drain()
         deadline = self._clock() + self._config.limits.drain_timeout
-        while any(listener.connections for listener in self._listeners.values()) and self._clock() < deadline:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 (a connection that ends has nobody else to tell)
+        while any(listener.connections for listener in self._listeners.values()) and self._clock() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # a connection that ends has nobody else to tell
         for listener in self._listeners.values():
             if listener.connections:
                 log.warning("listener %s: %d connections did not end in time", listener.name, len(listener.connections))

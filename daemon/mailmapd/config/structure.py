@@ -56,8 +56,8 @@ def make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     for wanted in (str, int, float, bool):
         converter.register_structure_hook(wanted, _strict(wanted))
-    converter.register_structure_hook_func(lambda kind: kind is schema.Seconds, lambda value, _: schema.Seconds(parse_duration(value)))
-    converter.register_structure_hook_func(lambda kind: kind is schema.Mode, _mode)
+    converter.register_structure_hook(schema.Seconds, lambda value, _: schema.Seconds(parse_duration(value)))
+    converter.register_structure_hook(schema.Mode, _mode)
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     converter.register_structure_hook_func(lambda kind: kind == str | tuple[str, ...], _search)
     converter.register_structure_hook_func(lambda kind: kind == Address, lambda value, _: parse_address(_strict(str)(value, str)))

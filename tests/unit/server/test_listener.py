@@ -198,7 +198,7 @@ client.connect({served.path!r})
 client.sendall({ask(b"user")!r})
 print(client.recv(99))
 """
-    os.chmod(served.path, 0o666)  # noqa: PTH101
+    Path(served.path).chmod(0o666)  # noqa: ASYNC240
     process = await asyncio.create_subprocess_exec("python3", "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert b"OK" not in out
@@ -274,4 +274,4 @@ async def test_drain(serve: Callable[..., Served]) -> None:
         assert await idle_reader.read() == b""
         served.database.release()
         assert await reader.read() == b"8:OK value,"
-    assert not os.path.exists(served.path)  # noqa: PTH110
+    assert not Path(served.path).exists()  # noqa: ASYNC240
