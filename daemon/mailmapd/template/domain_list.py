@@ -30,7 +30,7 @@ def matching_domains(patterns: Iterable[str]) -> frozenset[bytes] | None:
     empty = True
     for text in patterns:
         empty = empty and not text
-        for domain, match in _parse(text.encode(), True, 0):
+        for domain, match in _parse(text.encode("utf-8", "surrogateescape"), True, 0):
             decided.setdefault(domain, match)
     return None if empty else frozenset(domain for domain, match in decided.items() if match)
 
