@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailmapd.app.databases import Settings, cf_settings, make_database, section_settings
+from mailmapd.app.databases import Settings, cf_settings, check_settings, make_database, section_settings
 from mailmapd.app.faults import Faults
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import Cache, Config
@@ -56,7 +56,9 @@ def plan(config: Config) -> Plan:
     databases: dict[str, Settings] = {}
     for name in config.databases:
         with faults.collect(f"database.{name}"):
-            databases[name] = section_settings(config, name)
+            settings = section_settings(config, name)
+            check_settings(settings)
+            databases[name] = settings
     result = Plan(config, databases, {}, {}, {})
     for name, table in config.tables.items():
         with faults.collect(f"table.{name}"):
@@ -73,6 +75,7 @@ def _plan_table(result: Plan, name: str, table: TableSection) -> None:
     if table.postfix_cf is not None:
         cf = read_postfix_cf(Path(result.config.file).resolve().parent / table.postfix_cf)
         settings = cf_settings(cf)
+        check_settings(settings)
         database = _database_of_cf(result, name, settings)
         template = _cf_template(name, cf)
     elif table.query is not None and table.database in result.databases:

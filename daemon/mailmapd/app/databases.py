@@ -53,6 +53,45 @@ def _tls(section: DatabaseSection) -> TlsSettings | None:
     return TlsSettings(ca=tls.ca, ca_path=tls.capath, cert=tls.cert, key=tls.key, verify=tls.verify, ciphers=tls.ciphers)
 
 
+def cf_settings(cf: PostfixCf) -> Settings:
+    """Return the settings that a .cf file of Postfix says."""
+    if cf.sqlite:
+        return SqliteSettings(path=cf.dbpath)
+    return MysqlSettings(
+        hosts=cf.hosts,
+        user=cf.user,
+        password=cf.password,
+        dbname=cf.dbname,
+        retry_interval=cf.retry_interval,
+        idle_interval=cf.idle_interval,
+        tls=_cf_tls(cf),
+        charset=cf.charset,
+        option_file=cf.option_file,
+        option_group=cf.option_group,
+    )
+
+
+def _cf_tls(cf: PostfixCf) -> TlsSettings | None:
+    """Return how a .cf file wants TLS; the server's certificate is checked only when the file says so, as by the client library."""
+    files = (cf.tls_ca_file, cf.tls_ca_path, cf.tls_cert_file, cf.tls_key_file, cf.tls_ciphers)
+    if not any(files) and cf.tls_verify_cert is None:
+        return None
+    return TlsSettings(
+        ca=cf.tls_ca_file,
+        ca_path=cf.tls_ca_path,
+        cert=cf.tls_cert_file,
+        key=cf.tls_key_file,
+        ciphers=cf.tls_ciphers,
+        verify=bool(cf.tls_verify_cert),
+    )
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ValueError for a host, replica or character set that cannot be."""
+    if isinstance(settings, MysqlSettings):
+        MysqlDatabase("", settings)
+
+
 def make_database(name: str, settings: Settings, observer: DatabaseObserver) -> Database:
     """Return the database; nothing is connected yet."""
     if isinstance(settings, SqliteSettings):

@@ -120,8 +120,10 @@ tables = []
         (
             "127.0.0.1:2552",
             "0.0.0.0:2552",
-            "listen.socketmap[1]: 0.0.0.0:2552 can be reached from other machines; "
-            "use 127.0.0.1, or set listen.allow_remote = true behind a firewall",
+            (
+                "listen.socketmap[1]: 0.0.0.0:2552 can be reached from other machines; "
+                "use 127.0.0.1, or set listen.allow_remote = true behind a firewall"
+            ),
         ),
         (
             "127.0.0.1:2552",
