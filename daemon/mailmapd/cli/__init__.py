@@ -15,6 +15,7 @@ from mailmapd.errors import ConfigError, MailmapdError
 COMMANDS = {
     "serve": "mailmapd.cli.serve",
     "query": "mailmapd.cli.query",
+    "import": "mailmapd.cli.import_",
     "demo": "mailmapd.cli.demo",
 }
 """Every command and the module whose `command` it is."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mailmapd.app.databases import cf_settings
-from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import ConfigError, Fault, TemplateError
 from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.template.mysql_table import MysqlTable
@@ -40,24 +38,26 @@ class CfTables:
 
     def _add(self, file: str, name: str, where: str) -> None:
         try:
-            cf = read_postfix_cf(Path(file))
-            settings = cf_settings(cf)
-            template = MysqlTable.compile(name, cf.query, cf.result_format, cf.domain, expansion_limit=cf.expansion_limit)
+            cf = read_postfix_cf(file)
         except ConfigError as error:
-            self.faults.extend(Fault(fault.file, fault.where, fault.problem, fault.remedy or f"named in {where}") for fault in error.faults)
+            self.faults.extend(
+                Fault(fault.file, fault.where, f"{fault.problem} (named in {where})", fault.remedy) for fault in error.faults
+            )
             return
+        try:
+            template = MysqlTable.compile(name, cf.query, cf.result_format, cf.domain, expansion_limit=cf.expansion_limit)
         except TemplateError as error:
-            self.faults.append(Fault(file, "query", str(error), ""))
+            self.faults.append(Fault(file, cf.where("query"), str(error), ""))
             return
         self.contents[file] = cf
         comment = f"{file}{_scope_comment(template)}"
         if self.keep_files:
             self.draft.tables.append(DraftSection(name, {"postfix_cf": file}, comment))
             return
-        if not isinstance(settings, MysqlSettings):
-            self.faults.append(Fault(file, "", "is no mysql_table(5) file", ""))
+        if cf.sqlite:
+            self.faults.append(Fault(file, cf.where("dbpath"), f"{where} names it as a mysql: table, but it is one of sqlite_table(5)", ""))
             return
-        database = self.draft.database(_database_section(settings), settings.password, f"from {file}")
+        database = self.draft.database(_database_section(cf), cf.password, f"from {file}")
         self.draft.tables.append(DraftSection(name, _table_section(cf, database), comment))
 
 
@@ -89,21 +89,16 @@ def _table_section(cf: PostfixCf, database: str) -> dict[str, Any]:
     return section
 
 
-_DEFAULTS = MysqlSettings()
-
-
-def _database_section(settings: MysqlSettings) -> dict[str, Any]:
-    """Return the section's keys; those that only repeat a default are left out."""
-    section: dict[str, Any] = {"driver": "mysql", "hosts": list(settings.hosts)}
-    for key in ("user", "dbname"):
-        if getattr(settings, key):
-            section[key] = getattr(settings, key)
-    for key in ("charset", "option_file", "option_group", "retry_interval", "idle_interval"):
-        value = getattr(settings, key)
-        if value != getattr(_DEFAULTS, key):
-            section[key] = value
-    if settings.tls is not None:
-        tls = settings.tls
-        paths = {"ca": tls.ca, "capath": tls.ca_path, "cert": tls.cert, "key": tls.key, "ciphers": tls.ciphers}
-        section["tls"] = {key: value for key, value in paths.items() if value} | {"verify": tls.verify}
+def _database_section(cf: PostfixCf) -> dict[str, Any]:
+    """Return the keys of [database.NAME]; those that only repeat a default are left out."""
+    section: dict[str, Any] = {"driver": "mysql", "hosts": list(cf.hosts)}
+    optional = {"user": cf.user, "dbname": cf.dbname, "option_file": cf.option_file}
+    section |= {key: value for key, value in optional.items() if value}
+    for key in ("charset", "option_group", "retry_interval", "idle_interval"):
+        if key in cf.lines:
+            section[key] = getattr(cf, key)
+    tls = {"ca": cf.tls_ca_file, "capath": cf.tls_ca_path, "cert": cf.tls_cert_file, "key": cf.tls_key_file, "ciphers": cf.tls_ciphers}
+    given = {key: value for key, value in tls.items() if value}
+    if given or cf.tls_verify_cert:
+        section["tls"] = given | {"verify": bool(cf.tls_verify_cert)}
     return section

@@ -5,7 +5,6 @@ Nothing is written here. Every fault of the files involved is collected before t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from mailmapd.importers.postfix.local_domains import local_domains
 from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
 from mailmapd.importers.postfix.map_list import split_list
 from mailmapd.importers.postfix.master_cf import Service, read_master_cf
-from mailmapd.importers.postfix.parameters import Form, Keys
+from mailmapd.importers.postfix.parameters import Keys
 from mailmapd.importers.postfix.split import MapNeed, Unmovable, split_setting
 
 SOCKET_IN_QUEUE = "mailmapd/socketmap"
@@ -81,8 +80,11 @@ class _Planner:
     def plan(self, findings: Findings) -> Plan:
         """Fill the plan in."""
         plan = self._plan
+        plan.draft.comment = f"Written by mailmapd import from {plan.directory}.\nEvery key is explained in mailmapd.toml(5)."
         plan.draft.listen.setdefault("socketmap", [f"unix:{plan.queue_directory}/{SOCKET_IN_QUEUE}"])
-        for setting in findings.settings:
+        plan.draft.listen.setdefault("http", "127.0.0.1:9780")
+        plan.draft.listen.setdefault("control", "unix:/run/mailmapd/control")
+        for setting in sorted(findings.settings, key=_place):
             self._move(setting)
         for orphan in findings.orphans:
             reason = "names mysql:, but it is not known what Postfix does with it"
@@ -156,6 +158,11 @@ class _Planner:
                 self._plan.changes.append(Change(setting.parameter.name, service, old, (), (), (note,)))
 
 
+def _place(setting: Setting) -> tuple[int, int]:
+    """Return the order of the files: main.cf's lines, then master.cf's."""
+    return (0, setting.line) if setting.service is None else (1, setting.service.line)
+
+
 def _search_settings(setting: Setting, keys: Keys, domains: tuple[str, ...]) -> dict[str, Any]:
     """Return what a map's search needs to know of this Postfix instance."""
     postfix = setting.settings
@@ -175,11 +182,3 @@ def _search_settings(setting: Setting, keys: Keys, domains: tuple[str, ...]) -> 
         style = setting.parameter.parent_style
         found["parent_domain_matches_subdomains"] = style in split_list(postfix.value("parent_domain_matches_subdomains"))
     return found
-
-
-def tables_asked(plan: Plan) -> Iterator[str]:
-    """Yield every .cf file that a map of the plan stands for."""
-    yield from dict.fromkeys(file for files in plan.members.values() for file in files)
-
-
-__all__ = ["SOCKET_IN_QUEUE", "Change", "Form", "Plan", "Refusal", "plan_import", "tables_asked"]

@@ -1,0 +1,57 @@
+"""What an import tells the administrator: what moved, what stays and why, and the lines to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mailmapd.importers.postfix.plan import Change, Plan
+from mailmapd.importers.postfix.switch import SAVED, switch_back, switch_over
+
+
+def report(plan: Plan, written: Iterable[Path]) -> str:
+    """Return the report: comments and shell lines, so that the whole of a block can be pasted."""
+    return "\n".join(_lines(plan, [str(path) for path in written]))
+
+
+def _lines(plan: Plan, written: list[str]) -> Iterator[str]:
+    yield f"# Read {plan.directory}/main.cf and wrote {', '.join(written)}."
+    yield "#"
+    yield from _moves(plan)
+    if plan.refusals:
+        yield "# Not moved; these go on asking MySQL themselves:"
+        for refusal in plan.refusals:
+            yield f"#   {refusal.where}"
+            yield f"#     {refusal.reason}"
+        yield "#"
+    for note in plan.notes:
+        yield f"# {note}"
+    if not plan.changes:
+        yield "# Nothing can move: there is nothing to switch."
+        return
+    config = written[-1] if written else "mailmapd.toml"
+    yield "# Before switching over, with the daemon running:"
+    yield f"#   mailmapd check --config {config}"
+    yield f"#   mailmapd verify --config {config} --postfix {plan.directory}"
+    yield "#"
+    yield "# ---- Switch over: paste as root ----"
+    yield switch_over(plan)
+    yield "# ---- Switch back: paste as root ----"
+    yield f"# Restores the files that switching over saved (…{SAVED}); changes made in between are lost."
+    yield switch_back(plan)
+
+
+def _moves(plan: Plan) -> Iterator[str]:
+    yield "# Moved to mailmapd:" if plan.changes else "# Moved to mailmapd: nothing."
+    for change in plan.changes:
+        yield f"#   {_name(change)}: {', '.join(change.maps) if change.maps else 'keeps its tables'}"
+        if change.stays:
+            yield f"#     stays in Postfix, at its place in the list: {', '.join(change.stays)}"
+        for note in change.notes:
+            yield f"#     {note}"
+    yield "#"
+
+
+def _name(change: Change) -> str:
+    service = change.service
+    return change.parameter if service is None else f"{change.parameter} of {service.name}/{service.type}"
