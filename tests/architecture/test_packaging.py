@@ -54,6 +54,15 @@ def test_wheel_is_typed_and_complete(installed: Path) -> None:
     assert wanted - {path.relative_to(site) for path in site.rglob("*")} == set()
 
 
+def test_wheel_brings_units_and_configurations(installed: Path) -> None:
+    """What an administrator copies is in the wheel: units and sample configurations."""
+    [share] = installed.glob("lib/python3*/site-packages/mailmapd/share")
+    for folder in ("systemd", "configs"):
+        wanted = {path.relative_to(PROJECT) for path in (PROJECT / folder).rglob("*") if path.is_file()}
+        assert wanted
+        assert wanted - {path.relative_to(share) for path in share.rglob("*")} == set()
+
+
 @pytest.mark.parametrize("name", LOCKS)
 def test_locks_pin_hashes_and_name_no_host(name: str) -> None:
     """A lock gives one exact version and hashes for each package, and says nothing about where to fetch it."""
