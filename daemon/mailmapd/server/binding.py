@@ -48,7 +48,8 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
             one.bind(path)
         finally:
             os.umask(before)
-        if owner != -1 or group != -1:
+        created = Path(path).stat()
+        if owner not in {-1, created.st_uid} or group not in {-1, created.st_gid}:  # right already in a setgid folder
             os.chown(path, owner, group)
         Path(path).chmod(default_mode if entry.mode is None else entry.mode)
     except OSError as error:
