@@ -53,7 +53,7 @@ _KNOWN_COLUMNS = 1000
 
 
 class WireError(Exception):
-    """The server broke the protocol, or sent more than `MAX_RESULT`: the connection cannot be used any more."""
+    """The server broke the protocol, or sent more than the limit: the connection cannot be used any more."""
 
 
 class ServerError(NamedTuple):
@@ -89,6 +89,7 @@ class ReplyReader:
         "_expect",
         "_known",
         "_long",
+        "_max_result",
         "_missing",
         "_names",
         "_received",
@@ -102,15 +103,16 @@ class ReplyReader:
         "status",
     )
 
-    def __init__(self, encoding: str = "utf-8") -> None:
+    def __init__(self, encoding: str = "utf-8", *, max_result: int = MAX_RESULT) -> None:
         self.encoding = encoding
+        self._max_result = max_result
         self.status = 0
         self._known: dict[bytes, str] = {}
         self._chunks: list[bytes] = []
         self.start()
 
     def start(self, *, unlimited: bool = False) -> None:
-        """Prepare for the reply to a new command; `unlimited` lifts `MAX_RESULT` for a caller that takes rows away as they come."""
+        """Prepare for the reply to a new command; `unlimited` lifts `max_result` for a caller that takes rows away as they come."""
         self.error: ServerError | None = None
         self.columns: tuple[str, ...] | None = None
         self.rows: list[Row] = []
@@ -132,8 +134,8 @@ class ReplyReader:
     def receive_data(self, data: bytes) -> bool:
         """Read what came; return whether the reply is complete. Raises WireError."""
         self._received += len(data)
-        if self._received > MAX_RESULT and not self._unlimited:
-            raise WireError(f"the result is larger than {MAX_RESULT} bytes")
+        if self._received > self._max_result and not self._unlimited:
+            raise WireError(f"the result is larger than {self._max_result} bytes")
         if self._chunks:
             self._chunks.append(data)
             self._missing -= len(data)
