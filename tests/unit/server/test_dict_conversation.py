@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from mailmapd.errors import DatabaseUnavailable, ProtocolError
+from mailmapd.protocols import DictCodec
+from mailmapd.server.dict_conversation import UNKNOWN_DICT, DictConversation
+from support.dict_samples import SampleDatabase, sample_service
+
+HELLO = b"H3\t2\t0\t\tauth\n"
+ALICE = b"Lshared/userdb/alice@example.com\talice@example.com\n"
+FOUND = b'O{"uid": "5000", "home": "/srv/alice@example.com"}\n'
+
+
+async def talk(data: bytes, database: SampleDatabase | None = None) -> bytes:
+    """Return every reply to the bytes, in order."""
+    conversation = DictConversation(DictCodec(), sample_service(database or SampleDatabase()))
+    conversation.receive_data(data)
+    replies = []
+    while (reply := conversation.next_reply()) is not None:
+        replies += [reply] if isinstance(reply, bytes) else [chunk async for chunk in reply]
+    return b"".join(replies)
+
+
+async def test_lookups_and_listing_in_order() -> None:
+    """Lookups, a listing and a commit on one connection are answered in order."""
+    asked = HELLO + ALICE + b"Lshared/userdb/none\tnone\n" + b"I0\t0\tshared/userdb/\tb*\n" + b"B1\n" + b"S1\tpriv/x\ty\n" + b"C1\n" + ALICE
+    told = FOUND + b"N\n" + b"Oshared/userdb/bob@example.com\t1\n\n" + b"F1\tthis dict is read only: mailmapd does not write\n" + FOUND
+    assert await talk(asked) == told
+
+
+async def test_listing_without_values_and_empty_listing() -> None:
+    """The no-value flag leaves values out, and no user is just the empty line."""
+    assert await talk(HELLO + b"I8\t1\tshared/userdb/\t\n") == b"Oshared/userdb/alice@example.com\t\n\n"
+    assert await talk(HELLO + b"I0\t0\tshared/userdb/\tx*\n") == b"\n"
+
+
+async def test_failures() -> None:
+    """A database that is away is an F for lookups and listings, and so is a key or prefix outside the namespaces."""
+    database = SampleDatabase()
+    database.failure = DatabaseUnavailable("database mail: gone")
+    assert await talk(HELLO + ALICE + b"I0\t0\tshared/userdb/\t\n", database) == b"Fdatabase mail: gone\n" * 2
+    assert (await talk(HELLO + b"Lpriv/x\t\n")).startswith(b"Fdict auth has the keys")
+    assert (await talk(HELLO + b"I0\t0\tpriv/\t\n")).startswith(b"Fdict auth lists shared/userdb/ only")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [(b"nosuch", "nosuch"), (b"", ""), (b"bad\x1b[2J", "of another name"), (b"x" * 100, "of another name")]
+)
+async def test_unknown_dict(name: bytes, shown: str) -> None:
+    """A hello for a dict that is not configured ends the connection, and the log gets the name if it can be printed."""
+    with pytest.raises(ProtocolError, match=f"^there is no dict {shown}$") as caught:
+        await talk(b"H3\t2\t0\t\t%b\n" % name)
+    assert caught.value.reason == UNKNOWN_DICT
