@@ -1,6 +1,7 @@
-"""`python -m mailmapd`: the command line, where no `mailmapd` program is installed."""
+"""`python -m mailmapd` is the program `mailmapd`."""
+
+from __future__ import annotations
 
 from mailmapd.cli import main
 
-if __name__ == "__main__":
-    main()
+main()

@@ -52,7 +52,8 @@ class Daemon:
         self._services: dict[str, MapService] = {}
         self._listeners: dict[Wanted, Listener] = {}
         self._http: dict[Wanted, HttpServer] = {}
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloading: set[asyncio.Task[None]] = set()
+        self._reload_lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._config = config
 
@@ -151,10 +152,15 @@ class Daemon:
         self._http[wanted] = server
 
     def _spawn_reload(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._reloading = loop.create_task(self.reload())
+        self._reloading.add(task := loop.create_task(self.reload()))
+        task.add_done_callback(self._reloading.discard)
 
     async def reload(self) -> None:
-        """Read the configuration again and serve it; a wrong one is logged and changes nothing."""
+        """Read the configuration again and serve it; a wrong one is logged and changes nothing. One reload follows the other."""
+        async with self._reload_lock:
+            await self._reload()
+
+    async def _reload(self) -> None:
         self._manager.reloading()
         try:
             config = load_config(self._config.file)
