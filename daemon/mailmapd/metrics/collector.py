@@ -70,6 +70,11 @@ class Observed(Protocol):
         """When the configuration was last read with success, in seconds since the epoch."""
         ...
 
+    @property
+    def reload_failed(self) -> bool:
+        """Whether the last reload was refused, so that the configuration before it is in force."""
+        ...
+
 
 class MailmapdCollector(Collector):
     """Turns the daemon's counters into metric families."""
@@ -87,6 +92,11 @@ class MailmapdCollector(Collector):
             "mailmapd_config_last_reload_success_timestamp_seconds",
             "When the configuration was last read with success.",
             self._observed.last_reload,
+        )
+        yield GaugeMetricFamily(
+            "mailmapd_config_last_reload_successful",
+            "Whether the last attempt to read the configuration succeeded.",
+            int(not self._observed.reload_failed),
         )
         build = GaugeMetricFamily("mailmapd_build_info", "Always 1; the labels tell the versions.", labels=["version", "python"])
         build.add_metric([__version__, platform.python_version()], 1)
