@@ -12,7 +12,7 @@ async def until(condition: Callable[[], bool], what: str = "the condition never 
     """Let the loop run until the condition holds; fail with `what` when it never does."""
     try:
         async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(POLL_SECONDS)  # noqa: ASYNC110  # nobody sets an event for what happens elsewhere
+            while not condition():  # noqa: ASYNC110  # nobody sets an event for what happens elsewhere
+                await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         raise ServerFailed(f"waited {seconds:.0f} s in vain: {what}") from None

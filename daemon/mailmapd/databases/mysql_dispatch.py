@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from mailmapd.databases.interface import outcome_of
 from mailmapd.databases.mysql_errors import Blame, judge
 from mailmapd.databases.mysql_job import Job, read_result
-from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
+from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -176,7 +176,10 @@ class Dispatcher:
         if self._all_closed is not None and not self._open:
             self._all_closed.set()
         job = self._jobs.pop(connection, None)
-        if job is not None:
+        if job is not None and connection.reader.overflow:
+            self._fail(job, DataError(f"{host.label}: table {job.statement.table}: {reason}", host=host.label), host.label)
+            self._connect_more()
+        elif job is not None:
             # What happened to a connection in use has probably happened to those that nobody watches.
             host.close_idle()
             self._try_again(job, DatabaseUnavailable(f"{host.label}: {reason}", host=host.label))

@@ -173,7 +173,7 @@ _SCHEMA = {
     1583: "a function's arguments are wrong",
     1584: "a function's arguments are wrong",
     1630: "a function does not exist",
-    1792: "the query or procedure writes, and the session is read only; set read_only = false for this database",
+    1792: "the query or procedure writes (or makes a temporary table) in a read-only session; set read_only = false for this database",
     4078: "an operator does not take these types",
     4161: "unknown data type",
 }

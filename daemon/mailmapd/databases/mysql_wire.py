@@ -98,6 +98,7 @@ class ReplyReader:
         "columns",
         "encoding",
         "error",
+        "overflow",
         "result_sets",
         "rows",
         "status",
@@ -117,6 +118,7 @@ class ReplyReader:
         self.columns: tuple[str, ...] | None = None
         self.rows: list[Row] = []
         self.result_sets = 0
+        self.overflow = False
         self._expect = ReplyReader._read_head
         self._names: list[str] = []
         self._unlimited = unlimited
@@ -135,6 +137,7 @@ class ReplyReader:
         """Read what came; return whether the reply is complete. Raises WireError."""
         self._received += len(data)
         if self._received > self._max_result and not self._unlimited:
+            self.overflow = True
             raise WireError(f"the result is larger than {self._max_result} bytes")
         if self._chunks:
             self._chunks.append(data)

@@ -1,0 +1,81 @@
+"""What the tests of MysqlDatabase share: statements, a mail database, settings with short deadlines, an observer that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.template.statement import Statement, Value
+from support.mariadb import MariaDB
+
+DBNAME = "lookups"
+USER = "reader"
+PASSWORD = "pässword'\\\""
+SCHEMA = """
+CREATE DATABASE lookups;
+USE lookups;
+CREATE TABLE mailbox (username varchar(255) PRIMARY KEY, maildir varchar(255), quota bigint) CHARACTER SET utf8mb4;
+INSERT INTO mailbox VALUES ('user@example.com', 'example.com/user/', 1024), ('empty@example.com', '', NULL);
+CREATE TABLE old (username varchar(255) PRIMARY KEY, maildir varchar(255)) CHARACTER SET latin1 COLLATE latin1_swedish_ci;
+INSERT INTO old VALUES ('user@example.com', 'old/user/');
+"""
+
+
+def statement(sql: str | bytes, *values: bytes, table: str = "mailbox", require_result_set: bool = True) -> Statement:
+    """Make a statement from SQL with `%s` for each value."""
+    texts = (sql.encode() if isinstance(sql, str) else sql).split(b"%s")
+    pieces: list[bytes | Value] = [texts[0]]
+    for text, value in zip(texts[1:], values, strict=True):
+        pieces += [Value(value), text]
+    return Statement(table, tuple(pieces), require_result_set)
+
+
+def mailbox(key: bytes) -> Statement:
+    """Make the usual lookup."""
+    return statement("SELECT maildir FROM mailbox WHERE username = '%s'", key)
+
+
+@dataclass
+class Record:
+    """An observer that keeps what it is told."""
+
+    queries: list[tuple[str, str]] = field(default_factory=list)
+    states: list[tuple[str, bool]] = field(default_factory=list)
+
+    def query_finished(self, database: str, host: str, outcome: str, seconds: float) -> None:
+        """Keep host and outcome."""
+        assert database == "mail"
+        assert seconds >= 0
+        self.queries.append((host, outcome))
+
+    def host_state(self, database: str, host: str, up: bool) -> None:
+        """Keep host and state."""
+        assert database == "mail"
+        self.states.append((host, up))
+
+
+def prepare(server: MariaDB) -> MariaDB:
+    """Give a fresh server the mail database and its account."""
+    server.run_sql(SCHEMA)
+    server.grant(USER, PASSWORD, DBNAME)
+    return server
+
+
+def settings_for(*servers: MariaDB, **changes: Any) -> MysqlSettings:
+    """Return settings that reach the servers over their UNIX sockets, with short deadlines."""
+    settings = MysqlSettings(
+        hosts=tuple([f"unix:{server.socket}" for server in servers]),
+        user=USER,
+        password=PASSWORD,
+        dbname=DBNAME,
+        connect_timeout=5.0,
+        query_timeout=5.0,
+        queue_timeout=5.0,
+    )
+    return replace(settings, **changes)
+
+
+Connect = Callable[..., MysqlDatabase]
