@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "mailmapd.cli.serve",
     "query": "mailmapd.cli.query",
     "import": "mailmapd.cli.import_",
+    "verify": "mailmapd.cli.verify",
     "demo": "mailmapd.cli.demo",
 }
 """Every command and the module whose `command` it is."""

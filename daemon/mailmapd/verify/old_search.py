@@ -112,10 +112,14 @@ def _is_local(section: Map, domain: bytes) -> bool:
 
 
 def _parents(name: bytes, plain: bool) -> Iterator[bytes]:
-    labels = name.split(b".")
-    for index in range(len(labels)):
-        rest = b".".join(labels[index:])
-        yield rest if plain or index == 0 else b"." + rest
+    """Yield the name and what follows each dot in it, with that dot unless `plain`. A dot at the very start is no separator."""
+    yield name
+    for index in range(1, len(name)):
+        if name[index : index + 1] == b".":
+            rest = name[index + 1 :] if plain else name[index:]
+            if not rest:
+                return
+            yield rest
 
 
 def _is_address(key: bytes) -> bool:

@@ -75,9 +75,9 @@ class MainCf:
         return self.value(name).strip(BLANKS).lower() == "yes"
 
 
-def read_main_cf(directory: Path, *, use_postconf: bool = True) -> MainCf:
-    """Read the main.cf of a Postfix configuration directory. Raises ConfigError."""
-    path = directory / "main.cf"
+def read_main_cf(directory: Path, *, use_postconf: bool = True, name: str = "main.cf") -> MainCf:
+    """Read the main.cf (or its copy `name`) of a Postfix configuration directory. Raises ConfigError."""
+    path = directory / name
     entries = parse_main_cf(read_text(path), str(path))
     defaults = _postconf_defaults(directory) if use_postconf else None
     defaults = defaults if defaults is not None else known_defaults()

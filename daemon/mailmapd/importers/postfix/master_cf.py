@@ -30,9 +30,9 @@ class Service:
     overrides: dict[str, str]
 
 
-def read_master_cf(directory: Path) -> tuple[Service, ...]:
-    """Read a master.cf; a directory without one has no services. Raises ConfigError."""
-    path = directory / "master.cf"
+def read_master_cf(directory: Path, name: str = "master.cf") -> tuple[Service, ...]:
+    """Read a master.cf (or its copy `name`); a directory without one has no services. Raises ConfigError."""
+    path = directory / name
     if not path.exists():
         return ()
     return tuple(parse_master_cf(read_text(path), str(path)))

@@ -58,11 +58,17 @@ class Plan:
     """Map names and the .cf files that they stand for, in order."""
 
 
-def plan_import(directory: Path, *, keep_cf: bool = False, use_postconf: bool = True, draft: Draft | None = None) -> Plan:
-    """Read a Postfix configuration directory and decide what moves. Raises ConfigError with every fault."""
+def plan_import(
+    directory: Path, *, keep_cf: bool = False, use_postconf: bool = True, draft: Draft | None = None, saved_suffix: str = ""
+) -> Plan:
+    """Read a Postfix configuration directory and decide what moves. Raises ConfigError with every fault.
+
+    `saved_suffix` names saved files to read in place of main.cf and, where there is one, of master.cf.
+    """
     directory = directory.absolute()
-    main_cf = read_main_cf(directory, use_postconf=use_postconf)
-    services = read_master_cf(directory)
+    main_cf = read_main_cf(directory, use_postconf=use_postconf, name=f"main.cf{saved_suffix}")
+    saved_master = f"master.cf{saved_suffix}"
+    services = read_master_cf(directory, saved_master if (directory / saved_master).exists() else "master.cf")
     findings = find_mysql(main_cf, services)
     if not findings.settings and not findings.orphans:
         raise ConfigError([Fault(str(main_cf.path), "", "names no mysql: table", "there is nothing to move")])

@@ -1,0 +1,160 @@
+"""`mailmapd verify`: the old maps and the new ones, asked the same questions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mailmapd.cli.options import config_option
+
+if TYPE_CHECKING:
+    from mailmapd.app.assembly import Assembled
+    from mailmapd.config.schema import Config
+    from mailmapd.verify.key_sources import Keys
+    from mailmapd.verify.run import Result
+
+_SHOWN = 20  # differences printed per map
+
+
+@click.command("verify")
+@config_option
+@click.option("--postfix", "directory", metavar="DIR", default="/etc/postfix", show_default=True, help="Postfix's configuration directory.")
+@click.option("--socket", "socket", metavar="ADDRESS", help="Ask a running daemon (unix:/path or host:port) instead of the database.")
+@click.option("--keys", "key_file", metavar="FILE", help="Ask these keys, too: one a line.")
+@click.option("--mail-log", metavar="FILE", help="Ask the senders and recipients of this mail log, too.")
+@click.option("--no-database-keys", is_flag=True, help="Do not take addresses and domains from the database's tables.")
+@click.option("--map", "only", metavar="MAP", multiple=True, help="Compare this map only. May be repeated.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=0, help="Ask at most about N keys per map; 0 means all.")
+def command(  # noqa: PLR0917 - click passes every option
+    config_file: str,
+    directory: str,
+    socket: str | None,
+    key_file: str | None,
+    mail_log: str | None,
+    no_database_keys: bool,
+    only: tuple[str, ...],
+    limit: int,
+) -> None:
+    """Ask Postfix's old maps (through the real postmap) and the new ones for many keys, and report every difference.
+
+    Keys are all addresses and domains in the database's tables, edge cases made from them, and those of --keys and --mail-log. After the
+    switch the saved main.cf tells what the old maps were. Exit status: 0 no difference, 1 differences.
+
+    \b
+    Example:
+      mailmapd verify --postfix /etc/postfix --mail-log /var/log/mail.log
+    """
+    from mailmapd.config.loader import load_config
+    from mailmapd.verify.key_sources import keys_of_file, keys_of_mail_log
+
+    config = load_config(config_file)
+    extra = [*(keys_of_file(Path(key_file)) if key_file else ()), *(keys_of_mail_log(Path(mail_log)) if mail_log else ())]
+    started = time.monotonic()
+    results = asyncio.run(_compare(config, Path(directory), socket, extra, not no_database_keys, only, limit))
+    _print(results, time.monotonic() - started, config_file)
+    sys.exit(1 if any(result.differences for result in results) else os.EX_OK)
+
+
+async def _compare(  # noqa: PLR0917 - the options, in order
+    config: Config, directory: Path, socket: str | None, extra: Sequence[bytes], from_database: bool, only: Sequence[str], limit: int
+) -> list[Result]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from mailmapd.app.assembly import assemble, plan
+    from mailmapd.config.address import parse_address
+    from mailmapd.verify.new_maps import EngineMaps, NewMaps, SocketMaps
+    from mailmapd.verify.postmap import Postmap
+    from mailmapd.verify.run import choose_keys, compare_map, old_maps
+
+    assembled = assemble(plan(config))
+    new: NewMaps = SocketMaps(parse_address(socket)) if socket else EngineMaps(assembled.engine)
+    postmap = Postmap(directory)
+    try:
+        olds = {name: old for name, old in old_maps(config, directory).items() if not only or name in only}
+        keys = await _database_keys(assembled, from_database)
+        chosen = {name: choose_keys(old.section, keys, extra, limit) for name, old in olds.items()}
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TaskProgressColumn(show_speed=True),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            tasks = {name: bar.add_task(name, total=len(chosen[name])) for name in olds}
+            gate = asyncio.Semaphore(os.cpu_count() or 2)
+
+            async def one(name: str) -> Result:
+                async with gate:
+                    return await compare_map(
+                        name, olds[name], new, postmap=postmap, keys=chosen[name], progress=lambda _, done: bar.advance(tasks[name], done)
+                    )
+
+            if socket:
+                return [await one(name) for name in olds]  # one connection, one map at a time
+            return list(await asyncio.gather(*(one(name) for name in olds)))
+    finally:
+        await new.close()
+        if socket:
+            await assembled.engine.close()
+
+
+async def _database_keys(assembled: Assembled, wanted: bool) -> Keys:
+    from mailmapd.check.query_texts import query_texts
+    from mailmapd.verify.key_sources import Keys, keys_of_database
+
+    keys = Keys()
+    if wanted:
+        texts = query_texts(assembled.plan.config)
+        for name, database in assembled.engine.databases.items():
+            queries = [texts[table] for table, used in assembled.plan.table_databases.items() if used == name]
+            await keys_of_database(database, queries, keys)
+    return keys
+
+
+def _print(results: Sequence[Result], seconds: float, config_file: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mailmapd.verify.comparison import Verdict
+
+    table = Table(box=None, pad_edge=False)
+    for column, justify in (("map", "left"), ("keys", "right"), ("found", "right"), ("differences", "right"), ("notes", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for result in results:
+        notes = [
+            f"{result.verdicts[verdict]} {verdict.value}" for verdict in (Verdict.REORDERED, Verdict.RESCUED) if result.verdicts[verdict]
+        ]
+        table.add_row(result.name, str(result.keys), str(result.found), str(result.verdicts[Verdict.DIFFERENT]), "; ".join(notes))
+    Console().print(table)
+    for result in results:
+        _print_differences(result, config_file)
+    total = sum(result.keys for result in results)
+    different = sum(result.verdicts[Verdict.DIFFERENT] for result in results)
+    old = sum(result.old_lookups for result in results)
+    click.echo(
+        f"{total} keys, {different} differences; {old} lookups of the old maps; {seconds:.1f} s, {total / max(seconds, 0.001):.0f} keys/s"
+    )
+
+
+def _print_differences(result: Result, config_file: str) -> None:
+    from mailmapd.verify.comparison import shown
+
+    for difference in result.differences[:_SHOWN]:
+        key = os.fsdecode(difference.key)
+        click.echo(f"\n{difference.map}: {key}")
+        click.echo(f"  Postfix:  {shown(difference.old)}")
+        click.echo(f"  mailmapd: {shown(difference.new)}")
+        click.echo(f"  mailmapd trace {shlex.quote(difference.map)} {shlex.quote(key)} --config {shlex.quote(config_file)}")
+    more = len(result.differences) - _SHOWN
+    if more > 0:
+        click.echo(f"\n{result.name}: {more} more differences")

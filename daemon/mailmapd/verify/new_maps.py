@@ -1,0 +1,108 @@
+"""What the new maps answer: an engine of this process, or a running daemon over its socketmap socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from mailmapd.config.address import Address, TcpAddress
+from mailmapd.engine.engine import Engine
+from mailmapd.errors import MailmapdError
+from mailmapd.model import NOT_FOUND, Answer, Found, PermFail, TempFail
+
+_AT_ONCE = 64  # lookups under way at the same time
+
+
+class NewMaps(Protocol):
+    """Whoever answers for the new configuration."""
+
+    async def answers(self, name: str, keys: Sequence[bytes]) -> dict[bytes, Answer]:
+        """Return the answer to each key of a map."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        ...
+
+
+class EngineMaps:
+    """An engine without a daemon."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def answers(self, name: str, keys: Sequence[bytes]) -> dict[bytes, Answer]:
+        """Ask many keys at once, as many Postfix processes would."""
+        one = self._engine.maps[name]
+        waiting = iter(keys)
+        answers: dict[bytes, Answer] = {}
+
+        async def ask() -> None:
+            for key in waiting:
+                answers[key], _ = await one.answer(key)
+
+        await asyncio.gather(*(ask() for _ in range(_AT_ONCE)))
+        return answers
+
+    async def close(self) -> None:
+        """Close the databases."""
+        await self._engine.close()
+
+
+class SocketMaps:
+    """A running daemon; one connection, with many requests on their way."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def answers(self, name: str, keys: Sequence[bytes]) -> dict[bytes, Answer]:
+        """Ask in batches; the answers come in the order of the questions. Raises MailmapdError when the daemon is gone."""
+        answers: dict[bytes, Answer] = {}
+        try:
+            reader, writer = await self._connect()
+            for start in range(0, len(keys), _AT_ONCE):
+                batch = keys[start : start + _AT_ONCE]
+                writer.writelines(_netstring(name.encode() + b" " + key) for key in batch)
+                await writer.drain()
+                for key in batch:
+                    answers[key] = await _read_answer(reader)
+        except (OSError, EOFError, ValueError) as error:
+            raise MailmapdError(f"{self._address}: the daemon does not answer: {error}") from error
+        return answers
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is None:
+            address = self._address
+            if isinstance(address, TcpAddress):
+                self._streams = await asyncio.open_connection(address.host, address.port)
+            else:
+                self._streams = await asyncio.open_unix_connection(address.path)
+        return self._streams
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._streams is not None:
+            self._streams[1].close()
+            await self._streams[1].wait_closed()
+            self._streams = None
+
+
+def _netstring(data: bytes) -> bytes:
+    return b"%d:%b," % (len(data), data)
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> Answer:
+    length = await reader.readuntil(b":")
+    reply = await reader.readexactly(int(length[:-1]) + 1)
+    word, _, text = reply[:-1].partition(b" ")
+    match word:
+        case b"OK":
+            return Found(text)
+        case b"NOTFOUND":
+            return NOT_FOUND
+        case b"PERM":
+            return PermFail(text.decode("utf-8", "replace"))
+        case _:
+            return TempFail(text.decode("utf-8", "replace"))
