@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailmapd.app.databases import Settings, cf_settings, check_settings, make_database, section_settings
+from mailmapd.app.dict_assembly import DictPlans, build_dicts, build_tables, plan_all_dicts
 from mailmapd.app.faults import Faults
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import Cache, Config
@@ -48,6 +49,7 @@ class Plan:
     tables: dict[str, TablePlan]
     table_databases: dict[str, str]
     searches: dict[str, Search]
+    dicts: DictPlans
 
 
 def plan(config: Config) -> Plan:
@@ -59,13 +61,14 @@ def plan(config: Config) -> Plan:
             settings = section_settings(config, name)
             check_settings(settings)
             databases[name] = settings
-    result = Plan(config, databases, {}, {}, {})
+    result = Plan(config, databases, {}, {}, {}, DictPlans())
     for name, table in config.tables.items():
         with faults.collect(f"table.{name}"):
             _plan_table(result, name, table)
     for name, one in config.maps.items():
         with faults.collect(f"map.{name}.search"):
             result.searches[name] = _search(one)
+    result.dicts = plan_all_dicts(config, result.databases, faults)
     faults.finish()
     return result
 
@@ -147,10 +150,13 @@ def assemble(
         else:
             databases[name] = make_database(name, settings, observer or SilentObserver())
     tables = {name: _table(planned, name, databases, clock, previous) for name in planned.tables}
+    old = previous or Assembled(Plan(planned.config, {}, {}, {}, {}, DictPlans()), Engine({}, {}, {}, {}))
+    dict_tables = build_tables(planned.dicts, databases, clock, old.plan.dicts, old.engine.tables)
+    dicts = build_dicts(planned.dicts, dict_tables, databases, old.engine.dicts)
     maps: dict[str, Map] = {}
     for name in planned.config.maps:
         _add_map(planned, name, tables, maps, clock=clock, previous=previous)
-    return Assembled(planned, Engine(databases, tables, maps))
+    return Assembled(planned, Engine(databases, tables | dict_tables, maps, dicts))
 
 
 def _table(planned: Plan, name: str, databases: dict[str, Database], clock: Clock, previous: Assembled | None) -> Table:

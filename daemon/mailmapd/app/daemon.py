@@ -20,14 +20,17 @@ from mailmapd.app.assembly import assemble, plan
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet, Wanted, wanted_sockets
 from mailmapd.config.loader import load_config
+from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Config
+from mailmapd.engine.dict_service import DictService
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.map_service import MapService
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.errors import ConfigError
 from mailmapd.metrics.database_meter import DatabaseMeter
-from mailmapd.protocols import SocketmapCodec, TcpTableCodec
+from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
 from mailmapd.server.conversation import Conversation, MapConversation
+from mailmapd.server.dict_conversation import DictConversation
 from mailmapd.server.listener import Listener
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class Daemon:
         self._manager = manager
         self._assembled = assemble(plan(config), clock=clock, observer=self.database_meter)
         self._services: dict[str, MapService] = {}
+        self._dict_services: dict[str, DictService] = {}
         self._listeners: dict[Wanted, Listener] = {}
         self._http: dict[Wanted, HttpServer] = {}
         self._reloading: set[asyncio.Task[None]] = set()
@@ -70,7 +74,8 @@ class Daemon:
     @property
     def meters(self) -> Iterable[LookupMeter]:
         """The meters of every listener and map."""
-        return [meter for service in self._services.values() for meter in service.meters.values()]
+        services: list[MapService | DictService] = [*self._services.values(), *self._dict_services.values()]
+        return [meter for service in services for meter in service.meters.values()]
 
     def problems(self) -> list[str]:
         """Return what keeps the daemon from answering everything, one line each."""
@@ -124,6 +129,9 @@ class Daemon:
         if wanted.name == "http":
             await self._start_http(wanted, bound)
             return
+        if wanted.name == "lookup_http":
+            await self._start_lookup_http(wanted, bound)
+            return
         listener = Listener(
             wanted.name, wanted.entry, bound, converse=self._conversations(wanted.name), limits=self._config.limits, clock=self._clock
         )
@@ -133,6 +141,9 @@ class Daemon:
     def _conversations(self, name: str) -> Callable[[], Conversation]:
         """Return what makes the conversation of each new connection of a listener."""
         kind, _, only_map = name.partition(".")
+        if kind == "dict":
+            dict_service = self._dict_service(name)
+            return lambda: DictConversation(DictCodec(), dict_service)
         service = self._services.get(name)
         if service is None:
             service = self._services[name] = MapService(name, self._clock, only_map=only_map, slow=self._config.log.slow_lookup)
@@ -140,6 +151,21 @@ class Daemon:
         if kind == "tcp_table":
             return lambda: MapConversation(TcpTableCodec(), service)
         return lambda: MapConversation(SocketmapCodec(), service)
+
+    def _dict_service(self, name: str) -> DictService:
+        service = self._dict_services.get(name)
+        if service is None:
+            service = self._dict_services[name] = DictService(name, self._clock, slow=self._config.log.slow_lookup)
+        service.serve(self.engine.dicts)
+        return service
+
+    async def _start_lookup_http(self, wanted: Wanted, bound: socket.socket) -> None:
+        from mailmapd.web.http_server import HttpServer
+        from mailmapd.web.lookup_api import lookup_app
+
+        server = HttpServer(lookup_app(self._dict_service(wanted.name), Peers(wanted.entry.peers)), bound)
+        await server.start()
+        self._http[wanted] = server
 
     async def _start_http(self, wanted: Wanted, bound: socket.socket) -> None:
         from mailmapd.metrics.collector import Exposition
@@ -180,6 +206,9 @@ class Daemon:
         for service in self._services.values():
             service.slow = config.log.slow_lookup
             service.serve(self.engine.maps)
+        for dict_service in self._dict_services.values():
+            dict_service.slow = config.log.slow_lookup
+            dict_service.serve(self.engine.dicts)
         for one, each in bound.items():
             await self._start(one, each)
         for name, database in previous.engine.databases.items():
@@ -200,6 +229,8 @@ class Daemon:
                 await self._http.pop(one).close()
         for name in set(self._services) - {one.name for one in self._listeners}:
             del self._services[name]
+        for name in set(self._dict_services) - {one.name for one in (*self._listeners, *self._http)}:
+            del self._dict_services[name]
 
     async def _shut_down(self) -> None:
         self._manager.stopping()

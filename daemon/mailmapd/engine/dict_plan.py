@@ -1,8 +1,9 @@
 """Dict plans: what a `[dict.NAME]` section asks, compiled, before any database is opened.
 
-The daemon builds its dicts from a plan, `snippets` writes Dovecot's settings from it, and `check` explains its queries. A `dovecot_sql`
-file gives tables named ``NAME.passdb``, ``NAME.userdb`` and ``NAME.iterate``, over the database that its `connect` names (``dict.NAME``)
-unless the section names another.
+The daemon builds its dicts from a plan, `snippets` writes Dovecot's settings from it, and `check` explains its queries.
+
+The tables of dict NAME are called ``NAME.passdb``, ``NAME.userdb`` and ``NAME.iterate``, because what a dict keeps of a row is not what a
+map keeps of it. Those of a `dovecot_sql` file ask the database that its `connect` names (``dict.NAME``) unless the section names another.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class _Planner:
         if self._section.dovecot_sql is None:
             tables = {use: self._configured(use, getattr(self._section, use)) for use in _FILE_KEYS}
         else:
-            conf = read_dovecot_sql_conf(Path(self._config.file).parent / self._section.dovecot_sql)
+            conf = read_dovecot_sql_conf(Path(self._config.file).resolve().parent / self._section.dovecot_sql)
             self._scheme = conf.default_pass_scheme
             own = None if self._section.database else database_of(conf)
             tables = {use: self._from_file(use, conf) for use in _FILE_KEYS}
@@ -96,7 +97,7 @@ class _Planner:
         table = self._config.tables[name]
         where = f"table.{name}.{'query' if table.dovecot_query is None else 'dovecot_query'}"
         try:
-            return self._planned(use, name, table.database or "", _query(name, table), table.cache)
+            return self._planned(use, table.database or "", _query(f"{self._name}.{use}", table), table.cache)
         except TemplateError as error:
             self._faults.append(Fault(self._config.file, where, str(error), ""))
             return None
@@ -106,15 +107,15 @@ class _Planner:
         text: str | None = getattr(conf, key)
         if text is None:
             return None
-        name = f"{self._name}.{use}"
         try:
-            query = DovecotQuery.compile(name, text)
-            return self._planned(use, name, self._section.database or f"dict.{self._name}", query, TableCache())
+            query = DovecotQuery.compile(f"{self._name}.{use}", text)
+            return self._planned(use, self._section.database or f"dict.{self._name}", query, TableCache())
         except TemplateError as error:
             self._faults.append(conf.fault(key, f"cannot be used: {error}", ""))
             return None
 
-    def _planned(self, use: str, name: str, database: str, query: DovecotQuery | PostfixUserQuery, cache: TableCache) -> PlannedTable:
+    def _planned(self, use: str, database: str, query: DovecotQuery | PostfixUserQuery, cache: TableCache) -> PlannedTable:
+        name = f"{self._name}.{use}"
         key = DictKey.of(use, query) if isinstance(query, DovecotQuery) else DictKey(use)
         fields = PassdbFields(name, self._scheme) if use == "passdb" else UserdbFields(name)
         return PlannedTable(name, database, cache, DictDefinition(query, fields), key)

@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mailmapd.databases.interface import Database
+from mailmapd.engine.dict import Dict
 from mailmapd.engine.map import Map
 from mailmapd.engine.table import Table
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Databases, tables and maps by their configured names."""
+    """Databases, tables, maps and dicts by their configured names."""
 
     databases: Mapping[str, Database]
     tables: Mapping[str, Table]
     maps: Mapping[str, Map]
+    dicts: Mapping[str, Dict]
 
     async def close(self) -> None:
         """Close every database."""

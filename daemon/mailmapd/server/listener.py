@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pwd
 import socket
-import struct
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from mailmapd.config.address import UnixAddress
+from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Limits, ListenAddress
 from mailmapd.errors import ProtocolError
 from mailmapd.server.connection import Connection
@@ -21,7 +20,6 @@ from mailmapd.server.conversation import Conversation
 log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = 5.0  # seconds between looks for idle and stalled connections
-_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
 class Listener:
@@ -49,7 +47,7 @@ class Listener:
         self._bound = bound
         self._converse = converse
         self._limits = limits
-        self._peers = {_user_id(peer) for peer in entry.peers}
+        self._peers = Peers(entry.peers)
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._full = False
@@ -80,8 +78,10 @@ class Listener:
                 )
             self._full = True
             return False
-        if self._peers and not self._is_peer(transport):
+        refusal = self._peers.refusal(transport.get_extra_info("socket")) if self._peers else ""
+        if refusal:
             self.refused += 1
+            log.warning("listener %s: refused %s, who is not one of its peers", self.name, refusal)
             return False
         self.connections.add(connection)
         return True
@@ -119,14 +119,6 @@ class Listener:
         for connection in list(self.connections):
             connection.abort()
 
-    def _is_peer(self, transport: asyncio.Transport) -> bool:
-        peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        pid, uid, _ = _UCRED.unpack(peer)
-        if uid in self._peers or uid == 0:
-            return True
-        log.warning("listener %s: refused process %d of user %d, who is not one of its peers", self.name, pid, uid)
-        return False
-
     def _sweep(self) -> None:
         now = self.clock()
         for connection in list(self.connections):
@@ -137,7 +129,3 @@ class Listener:
             elif quiet > self._limits.idle_timeout and not connection.busy:
                 connection.drain()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep)
-
-
-def _user_id(name: str) -> int:
-    return int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid

@@ -7,7 +7,7 @@
     200  {"result": "found", "fields": {"user": "a@example.com", "password": "{BLF-CRYPT}…"}}     passdb and userdb
     200  {"result": "not_found"}
     200  {"result": "found", "users": ["a@example.com", …]}                                        users, complete with its closing bracket
-    400  {"result": "temporary_failure", "reason": "…"}            the request is at fault
+    400, 403  {"result": "temporary_failure", "reason": "…"}       the request is at fault, or its sender is not one of the peers
     503  {"result": "temporary_failure", "reason": "…"}            nobody could tell
 
 Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page or a broken body cannot. The parameters
@@ -19,18 +19,22 @@ The list of users is sent in pieces as the database gives them; if it ends early
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import assert_never
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from mailmapd.config.peers import Peers
 from mailmapd.engine.dict_service import DictService
 from mailmapd.errors import DatabaseError
 from mailmapd.model import Answer, Found, NotFound, PermFail, TempFail
 from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
 from mailmapd.web.dovecot_fields import for_dovecot24
+
+log = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024  # bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
 _PARAMETERS = frozenset({"dict", "fields", "user", *BOUNDED, *FREE})
@@ -43,9 +47,19 @@ class BadRequest(Exception):
     """The request cannot be understood; the text says why and holds nothing that the client sent."""
 
 
-def lookup_app(service: DictService) -> web.Application:
-    """Return the application over one dict service."""
-    app = web.Application(client_max_size=BODY_LIMIT)
+def lookup_app(service: DictService, peers: Peers) -> web.Application:
+    """Return the application over one dict service; only `peers` get an answer."""
+
+    @web.middleware
+    async def check_peer(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        connection = None if request.transport is None else request.transport.get_extra_info("socket")
+        refusal = peers.refusal(connection) if peers and connection is not None else ""
+        if refusal:
+            log.warning("listener %s: refused %s, who is not one of its peers", service.listener, refusal)
+            return _failure(403, "this user may not ask")
+        return await handler(request)
+
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[check_peer])
 
     async def passdb(request: web.Request) -> web.StreamResponse:
         return await _lookup(service, "passdb", request)

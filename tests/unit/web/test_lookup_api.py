@@ -8,6 +8,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 from aiohttp.test_utils import TestServer
 
+from mailmapd.config.peers import Peers
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.web.lookup_api import BODY_LIMIT, lookup_app
 from support.dict_samples import SampleDatabase, sample_service
@@ -23,7 +24,7 @@ def database() -> SampleDatabase:
 @pytest.fixture
 async def client(database: SampleDatabase) -> AsyncIterator[ClientSession]:
     """A client of the application over the sample dicts."""
-    server = TestServer(lookup_app(sample_service(database)))
+    server = TestServer(lookup_app(sample_service(database), Peers(())))
     await server.start_server()
     async with ClientSession(server.make_url("/")) as session:
         yield session

@@ -1,0 +1,38 @@
+"""Peers: whose processes may connect to a UNIX socket, as the kernel tells (SO_PEERCRED, unix(7)). Root always may."""
+
+from __future__ import annotations
+
+import logging
+import pwd
+import socket
+import struct
+from collections.abc import Iterable
+
+log = logging.getLogger(__name__)
+
+_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+
+
+class Peers:
+    """The users of a `peers` setting (names or numeric ids); an empty one lets everybody in whom the socket's mode lets in."""
+
+    def __init__(self, users: Iterable[str]) -> None:
+        self._ids = {_user_id(user) for user in users}
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
+    def refusal(self, connection: socket.socket) -> str:
+        """Return who is at the other end of a connected UNIX socket, for the log, if it is nobody of these; else an empty text."""
+        pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return "" if not self._ids or uid == 0 or uid in self._ids else f"process {pid} of user {uid}"
+
+
+def _user_id(user: str) -> int:
+    if user.isdigit():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        log.warning("peers: there is no user %s, so none of its processes can connect", user)
+        return -1
