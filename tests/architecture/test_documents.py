@@ -1,0 +1,57 @@
+"""The documents name what the program has: every metric, every alert, every command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mailmapd.app.daemon import Daemon
+from mailmapd.app.service_manager import ServiceManager
+from mailmapd.app.sockets import SocketSet
+from mailmapd.cli import COMMANDS
+from mailmapd.config.loader import parse_config
+from mailmapd.metrics.collector import MailmapdCollector
+
+PROJECT = Path(__file__).parents[2]
+DOCUMENTED_METRIC = re.compile(r"^\| `(mailmapd_\w+)` \| (\w+) \|([^|]*)\| (.+) \|$", re.MULTILINE)
+
+
+def documented_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
+    text = (PROJECT / "docs" / "metrics.md").read_text()
+    return {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in DOCUMENTED_METRIC.findall(text)}
+
+
+def real_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
+    daemon = Daemon(parse_config("", "mailmapd.toml"), SocketSet({}), ServiceManager({}))
+    families = MailmapdCollector(daemon).collect()
+    return {f"{one.name}_total" if one.type == "counter" else one.name: (one.type, one._labelnames) for one in families}
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    """docs/metrics.md lists each metric with its type and labels, and none that does not exist."""
+    assert documented_metrics() == real_metrics()
+
+
+def test_every_metric_used_by_rules_and_dashboard_exists() -> None:
+    """Rules, alerts and dashboard speak of metrics that the daemon has."""
+    files = [*(PROJECT / "configs" / "prometheus").glob("*.yml"), *(PROJECT / "configs" / "grafana").glob("*.json")]
+    used = {name for file in files for name in re.findall(r"\bmailmapd_[a-z_]+", file.read_text())}
+    suffixes = ("", "_bucket", "_count", "_sum")
+    known = {name + suffix for name in real_metrics() for suffix in suffixes} | {"mailmapd_"}
+    assert used - known == set()
+
+
+def test_every_alert_is_documented() -> None:
+    """docs/metrics.md has a line for each alert, with its severity."""
+    alerts = re.findall(r"- alert: (\w+).*?severity: (\w+)", (PROJECT / "configs/prometheus/mailmapd.alerts.yml").read_text(), re.DOTALL)
+    documented = re.findall(r"^\| `(Mailmapd\w+)` \| (\w+) \|", (PROJECT / "docs" / "metrics.md").read_text(), re.MULTILINE)
+    assert documented == alerts
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_documented(command: str) -> None:
+    """The README or a page of docs/ shows each command."""
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
+    assert any(re.search(rf"\bmailmapd {command}\b", page.read_text()) for page in pages)
