@@ -15,6 +15,7 @@ from mailmapd.errors import ConfigError, MailmapdError
 COMMANDS = {
     "serve": "mailmapd.cli.serve",
     "query": "mailmapd.cli.query",
+    "trace": "mailmapd.cli.trace",
     "import": "mailmapd.cli.import_",
     "verify": "mailmapd.cli.verify",
     "demo": "mailmapd.cli.demo",

@@ -1,0 +1,143 @@
+"""`mailmapd trace`: the story of one lookup."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailmapd.cli.options import config_option
+
+if TYPE_CHECKING:
+    from mailmapd.trace.story import Step, Story
+
+_MAX_ROWS = 20  # rows shown per query
+
+
+@click.command("trace")
+@click.argument("map_name", metavar="MAP")
+@click.argument("key")
+@config_option
+@click.option(
+    "--format", "output", type=click.Choice(("text", "json")), default="text", show_default=True, help="For people or for programs."
+)
+def command(map_name: str, key: str, config_file: str, output: str) -> None:
+    """Look KEY up in MAP and tell every step: keys in Postfix's order, tables, SQL as sent, host, rows, time; and why the answer is this.
+
+    The databases are asked anew; no running daemon is needed. Exit status: 0 found, 1 not found, 75 temporary failure.
+
+    \b
+    Example:
+      mailmapd trace virtual_alias_maps info+news@example.com
+    """
+    story = asyncio.run(_trace(config_file, map_name, os.fsencode(key)))
+    if output == "json":
+        click.echo(json.dumps(_as_json(story), ensure_ascii=False, indent=2))
+    else:
+        click.echo("\n".join(_as_text(story)))
+    sys.exit(_status(story))
+
+
+async def _trace(config_file: str, map_name: str, key: bytes) -> Story:
+    from mailmapd.app.assembly import assemble, plan
+    from mailmapd.config.loader import load_config
+    from mailmapd.trace.story import HostRecorder, trace
+
+    recorder = HostRecorder()
+    engine = assemble(plan(load_config(config_file)), observer=recorder).engine
+    one = engine.maps.get(map_name)
+    if one is None:
+        raise click.UsageError(f'there is no map "{map_name}" in {config_file}; its maps are: {", ".join(engine.maps) or "none"}')
+    try:
+        return await trace(one, key, recorder, time.monotonic)
+    finally:
+        await engine.close()
+
+
+def _status(story: Story) -> int:
+    from mailmapd.model import Found, NotFound
+
+    if isinstance(story.answer, Found):
+        return os.EX_OK
+    return 1 if isinstance(story.answer, NotFound) else os.EX_TEMPFAIL
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _as_text(story: Story) -> Iterator[str]:
+    from mailmapd.trace.meaning import meaning
+
+    yield f"{click.style(story.map, bold=True)}  {_text(story.key)}"
+    for number, (key, steps) in enumerate(groupby(story.steps, key=lambda step: step.key), start=1):
+        group = list(steps)
+        extension = f"   (without {_text(group[0].extension)})" if group[0].extension else ""
+        yield f"\n{number:3}  {click.style(_text(key), bold=True)}{extension}"
+        for step in group:
+            yield from _step_lines(step)
+    yield f"\nAnswer: {_answer_text(story)}"
+    if story.why:
+        yield f"  {story.why}"
+    sentence = meaning(story.map, story.answer)
+    if sentence:
+        yield f"  {sentence}"
+
+
+def _step_lines(step: Step) -> Iterator[str]:
+    from mailmapd.trace.story import Event
+
+    colours = {Event.ROWS: "green", Event.FAILED: "red"}
+    event = click.style(step.event.value, fg=colours.get(step.event))
+    measured = f", {step.seconds * 1000:.1f} ms" if step.sql else ""
+    host = f", {step.host}" if step.host else ""
+    reason = f": {step.reason}" if step.reason else ""
+    yield f"       {step.table}: {event}{measured}{host}{reason}"
+    if step.sql:
+        yield f"         {step.sql}"
+    rows = step.rows.rows if step.rows is not None else ()
+    for row in rows[:_MAX_ROWS]:
+        yield "         → " + " | ".join("NULL" if value is None else _text(value) for value in row)
+    if len(rows) > _MAX_ROWS:
+        yield f"         → … {len(rows) - _MAX_ROWS} more rows"
+
+
+def _answer_text(story: Story) -> str:
+    from mailmapd.model import Found, NotFound
+
+    if isinstance(story.answer, Found):
+        return click.style(f"found  {_text(story.answer.value)}", fg="green")
+    if isinstance(story.answer, NotFound):
+        return "not found"
+    return click.style(f"temporary failure: {story.answer.reason}", fg="red")
+
+
+def _as_json(story: Story) -> dict[str, Any]:
+    from mailmapd.model import Found, NotFound
+
+    kind = "found" if isinstance(story.answer, Found) else "not_found" if isinstance(story.answer, NotFound) else "temporary_failure"
+    steps = [
+        {
+            "key": _text(step.key),
+            "extension": _text(step.extension),
+            "table": step.table,
+            "event": step.event.name.lower(),
+            "sql": step.sql,
+            "host": step.host,
+            "seconds": round(step.seconds, 6),
+            "rows": [
+                [None if value is None else _text(value) for value in row] for row in (step.rows.rows if step.rows is not None else ())
+            ],
+            "reason": step.reason,
+        }
+        for step in story.steps
+    ]
+    value = _text(story.answer.value) if isinstance(story.answer, Found) else None
+    return {"map": story.map, "key": _text(story.key), "answer": kind, "value": value, "why": story.why, "steps": steps}

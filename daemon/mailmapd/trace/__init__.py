@@ -1,0 +1,1 @@
+"""Trace: the story of one lookup, key by key and table by table."""
