@@ -115,11 +115,12 @@ def test_random_tables_answer_as_postfix_does(mode: str) -> None:
         def compare(comparison: Comparison, keys: list[bytes]) -> list[Difference]:
             return list(itertools.islice(comparison.differences(keys), DIFFERENCES_SHOWN))
 
-        with Daemon(home, configuration(home, files, tables)), ThreadPoolExecutor(PARALLEL) as threads:
+        with Daemon(home, configuration(home, files, tables)) as daemon, ThreadPoolExecutor(PARALLEL) as threads:
             results = dict(zip(tables, threads.map(compare, comparisons.values(), asked), strict=True))
+            log = daemon.text()
     total, found = KEYS_PER_TABLE * len(tables), sum(comparison.found for comparison in comparisons.values())
     failed = sum(comparison.failed for comparison in comparisons.values())
     print(f"seed {SEED}, SQL mode {mode}: {total} comparisons, {found} found, {failed} errors on both sides")
     reports = [report(mode, name, tables[name], differing) for name, differing in results.items() if differing]
-    assert not reports, f"{len(reports)} tables differ\n\n" + "\n\n".join(reports[:10])
+    assert not reports, f"{len(reports)} tables differ\n\n" + "\n\n".join(reports[:10]) + f"\n\nmailmapd's log:\n{log[-4000:]}"
     assert found > total / 10, "too few keys were found for the comparison to mean much"
