@@ -294,11 +294,13 @@ class Dispatcher:
         self._place(host, connection, self._clock())
 
     def _connect_failed(self, host: Host, error: DatabaseError) -> None:
-        """Wait a little if the host still serves other connections, else take it to be down."""
+        """Wait a little if the host still serves other connections, or may yet accept one; else take it to be down."""
         host.last_error = str(error)
-        if host.connections and not host.down:
-            host.paused_until = self._clock() + PAUSE
-            logger.warning("database %s: no further connection: %s", self._name, error)
+        if (host.connections or host.connecting) and not host.down:
+            now = self._clock()
+            if host.connections and host.paused_until <= now:
+                logger.warning("database %s: no further connection: %s", self._name, error)
+            host.paused_until = now + PAUSE
         else:
             self._mark_down(host, error, self._probe_interval)
         self._connect_more()
@@ -329,6 +331,7 @@ class Dispatcher:
         """Ask a host again, and let go of those that only stood in for it."""
         self._hosts.set_down(host, down=False)
         host.last_error = ""
+        host.paused_until = float("-inf")
         probe = self._probes.pop(host, None)
         if probe is not None and probe is not asyncio.current_task():
             probe.cancel()

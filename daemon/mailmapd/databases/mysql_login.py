@@ -13,6 +13,7 @@ a tail.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import ssl
 import struct
 from typing import TYPE_CHECKING, Any, cast
@@ -97,8 +98,8 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
 def column_encoding(charset: str) -> str:
     """Return Python's name for a MySQL character set, for column names; UTF-8 for those that Python does not have."""
     try:
-        return str(charset_by_name(charset).encoding)
-    except (KeyError, AttributeError):
+        return codecs.lookup(charset_by_name(charset).encoding).name
+    except (AttributeError, LookupError):
         return "utf-8"
 
 
