@@ -142,7 +142,8 @@ class MysqlTable:
     def expand(self, key: bytes, values: tuple[bytes, ...]) -> bytes | None:
         """Apply result_format to each value and join the results with commas; None when nothing is left: not found.
 
-        `key` is the folded key that was looked up; it does not matter unless `result_depends_on_key`. Raise DataError when more than expansion_limit values are left.
+        `key` is the folded key that was looked up; it does not matter unless `result_depends_on_key`. Raise DataError when more than
+        expansion_limit values are left.
         """
         if not self._plain_result:
             from_key = self._key_values(key) if self.result_depends_on_key else {}
