@@ -130,6 +130,8 @@ class Dovecot:
     def auth_test(self, user: str | bytes, password: str, **about: str) -> Verdict:
         """Log in without a session; `about` tells Dovecot more, such as ``service="imap"`` or ``rip="192.0.2.1"``."""
         done = self.doveadm("auth", "test", *_about(about), user, password)
+        if "code=temp_fail" in done.stdout:
+            return Verdict.FAILED
         try:
             return Verdict(done.returncode)
         except ValueError:

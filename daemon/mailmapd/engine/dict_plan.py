@@ -30,10 +30,11 @@ _FILE_KEYS = {"passdb": "password_query", "userdb": "user_query", "iterate": "it
 
 @dataclass(frozen=True, slots=True)
 class PlannedTable:
-    """One query of a dict: the names of its table and database, its cache, and what to compile the rows with."""
+    """One query of a dict: the names of its table and database, its text, its cache, and what it means."""
 
     name: str
     database: str
+    text: str
     cache: TableCache
     definition: DictDefinition
     key: DictKey
@@ -97,7 +98,8 @@ class _Planner:
         table = self._config.tables[name]
         where = f"table.{name}.{'query' if table.dovecot_query is None else 'dovecot_query'}"
         try:
-            return self._planned(use, table.database or "", _query(f"{self._name}.{use}", table), table.cache)
+            text = table.dovecot_query or table.query or ""
+            return self._planned(use, table.database or "", text, _query(f"{self._name}.{use}", table), table.cache)
         except TemplateError as error:
             self._faults.append(Fault(self._config.file, where, str(error), ""))
             return None
@@ -109,16 +111,16 @@ class _Planner:
             return None
         try:
             query = DovecotQuery.compile(f"{self._name}.{use}", text)
-            return self._planned(use, self._section.database or f"dict.{self._name}", query, TableCache())
+            return self._planned(use, self._section.database or f"dict.{self._name}", text, query, TableCache())
         except TemplateError as error:
             self._faults.append(conf.fault(key, f"cannot be used: {error}", ""))
             return None
 
-    def _planned(self, use: str, database: str, query: DovecotQuery | PostfixUserQuery, cache: TableCache) -> PlannedTable:
+    def _planned(self, use: str, database: str, text: str, query: DovecotQuery | PostfixUserQuery, cache: TableCache) -> PlannedTable:
         name = f"{self._name}.{use}"
         key = DictKey.of(use, query) if isinstance(query, DovecotQuery) else DictKey(use)
         fields = PassdbFields(name, self._scheme) if use == "passdb" else UserdbFields(name)
-        return PlannedTable(name, database, cache, DictDefinition(query, fields), key)
+        return PlannedTable(name, database, text, cache, DictDefinition(query, fields), key)
 
 
 def _query(name: str, table: Table) -> DovecotQuery | PostfixUserQuery:

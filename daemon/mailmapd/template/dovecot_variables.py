@@ -142,6 +142,12 @@ class Use:
         return self == Use("user")
 
 
+def name_in_24(name: str) -> str:
+    """Return Dovecot 2.4's name of a variable that `values` knows as `name`."""
+    renamed = {old: new for new, old in (*_ALIASES.items(), *_NAMES_24.items())}
+    return renamed.get(name, name)
+
+
 def canonical_name(name: str) -> str:
     """Return the name that `values` use for a long name of Dovecot 2.3 or 2.4; a name that is none is returned as it is."""
     return _ALIASES.get(name) or _NAMES_24.get(name, name)

@@ -1,0 +1,1 @@
+"""Snippets: configuration of other programs, generated from ours, to be pasted."""

@@ -1,0 +1,151 @@
+"""Dovecot's settings for a configuration: what to write into which of its files.
+
+2.3 asks over the dict protocol, 2.4 with a Lua script over HTTP. Both keep verifying passwords themselves. What the configuration does not
+say (a static userdb, the uid of all mail) is left to the administrator, and the text says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailmapd.config.address import UnixAddress
+from mailmapd.config.schema import Config, ListenAddress
+from mailmapd.engine.dict_plan import DictPlan, PlannedTable, plan_dicts
+from mailmapd.errors import ConfigError, Fault
+from mailmapd.template.dovecot_query import DovecotQuery
+from mailmapd.template.dovecot_variables import name_in_24
+
+IDLE_MSECS = 60_000
+"""How long Dovecot 2.3 keeps a connection that it does not use; its default of 0 opens one for every lookup."""
+
+_CACHE_23 = """\
+# Dovecot's own auth cache, in front of mailmapd: seconds are enough to take the repeated logins of one client.
+# mailmapd drops an entry when it is flushed or expires; Dovecot's copy lives for these times on top.
+auth_cache_size = 10 M
+auth_cache_ttl = 10 secs
+auth_cache_negative_ttl = 5 secs
+"""
+_PREFETCH = "# The password query returns the user's fields too (userdb_…), which saves the second lookup of a login."
+_NO_USERDB_23 = """\
+# This dict has no userdb: keep your own section, such as
+#userdb {
+#  driver = static
+#  args = uid=vmail gid=vmail home=/home/vmail/%d/%n
+#}"""
+_NO_USERDB_24 = """\
+# This dict has no userdb: keep your own section, such as
+#userdb static {
+#  fields {
+#    uid = vmail
+#    gid = vmail
+#    home = /home/vmail/%{user | domain}/%{user | username}
+#  }
+#}"""
+_WEAK_SCHEMES = """\
+# Dovecot 2.4 refuses MD5-CRYPT, PLAIN-MD5 and other weak schemes unless you allow them:
+#auth_allow_weak_schemes = yes
+"""
+_CACHE_24 = _CACHE_23.replace(" M\n", "M\n").replace(" secs", "s")
+
+
+def dovecot_23(config: Config, directory: str = "/etc/dovecot") -> str:
+    """Return the settings of Dovecot 2.3 for every dict. Raises ConfigError when no dict is served over a UNIX socket."""
+    socket = _socket(config, config.listen.dicts, "dict", '["unix:/run/mailmapd/dict"]')
+    blocks = [_head("2.3", config)]
+    for plan in _plans(config).values():
+        blocks += [*_dict_settings(plan, socket, directory), *_sections_23(plan, directory)]
+    return "\n".join(blocks)
+
+
+def dovecot_24(config: Config, directory: str = "/etc/dovecot") -> str:
+    """Return the settings of Dovecot 2.4 for every dict. Raises ConfigError when lookups are not served over a UNIX socket."""
+    entry = config.listen.lookup_http
+    socket = _socket(config, () if entry is None else (entry,), "lookup_http", '"unix:/run/mailmapd/lookup"')
+    blocks = [_head("2.4", config)]
+    for plan in _plans(config).values():
+        blocks += _sections_24(plan, socket, directory)
+    return "\n".join(blocks)
+
+
+def _socket(config: Config, entries: tuple[ListenAddress, ...], key: str, example: str) -> str:
+    for entry in entries:
+        if isinstance(entry.address, UnixAddress):
+            return entry.address.path
+    raise ConfigError([Fault(config.file, f"listen.{key}", "has no UNIX socket, which is where Dovecot asks", f"write {key} = {example}")])
+
+
+def _plans(config: Config) -> dict[str, DictPlan]:
+    plans = plan_dicts(config)
+    if not plans:
+        raise ConfigError([Fault(config.file, "dict", "is missing", "add a [dict.auth] section with passdb, userdb or dovecot_sql")])
+    return plans
+
+
+def _head(version: str, config: Config) -> str:
+    return f"# Dovecot {version} with mailmapd, for {config.file}. Lines of ---- name the file that the settings below them belong into.\n"
+
+
+def _file(path: str) -> str:
+    return f"# ---- {path} ----"
+
+
+def _dict_settings(plan: DictPlan, socket: str, directory: str) -> Iterator[str]:
+    yield _file(_settings_path(plan, directory)) + " (owner root, mode 0644: it holds no secret)"
+    yield f"uri = proxy:idle_msecs={IDLE_MSECS}:{socket}:{plan.name}"
+    yield f"default_pass_scheme = {plan.default_scheme}"
+    yield "iterate_prefix = userdb/" if plan.iterate else "iterate_disable = yes"
+    for use, table in (("passdb", plan.passdb), ("userdb", plan.userdb)):
+        if table is not None:
+            yield f"key {use} {{\n  key = {table.key.template}\n  format = json\n}}\n{use}_objects = {use}"
+    yield ""
+
+
+def _settings_path(plan: DictPlan, directory: str) -> str:
+    return f"{directory}/mailmapd-{plan.name}.conf.ext"
+
+
+def _sections_23(plan: DictPlan, directory: str) -> Iterator[str]:
+    section = f"{{\n  driver = dict\n  args = {_settings_path(plan, directory)}\n}}"
+    yield _file(f"{directory}/conf.d/10-auth.conf") + " (instead of its !include auth-….conf.ext)"
+    if plan.passdb is not None:
+        yield f"passdb {section}"
+        if _prefetches(plan.passdb):
+            yield f"{_PREFETCH}\nuserdb {{\n  driver = prefetch\n}}"
+    if plan.userdb is not None:
+        yield f"userdb {section}"
+    else:
+        yield _NO_USERDB_23
+    yield _CACHE_23
+
+
+def _sections_24(plan: DictPlan, socket: str, directory: str) -> Iterator[str]:
+    yield f"# Copy mailmapd.lua to {directory}/mailmapd.lua (owner root, mode 0644). Debian: apt-get install dovecot-auth-lua"
+    yield _file(f"{directory}/conf.d/10-auth.conf") + " (instead of its !include auth-….conf.ext)"
+    if plan.passdb is not None:
+        yield f"passdb lua {_lua(plan, plan.passdb, socket, directory)}"
+        if _prefetches(plan.passdb):
+            yield f"{_PREFETCH}\nuserdb prefetch {{\n}}"
+    if plan.userdb is not None:
+        yield f"userdb lua {_lua(plan, plan.userdb, socket, directory)}"
+    else:
+        yield _NO_USERDB_24
+    yield _CACHE_24
+    yield _WEAK_SCHEMES
+
+
+def _lua(plan: DictPlan, table: PlannedTable | None, socket: str, directory: str) -> str:
+    settings = {"socket": socket, "dict": plan.name, "variables": " ".join(_variables(table))}
+    lines = "".join(f"    {name} = {value}\n" for name, value in settings.items())
+    return f"{{\n  lua_file = {directory}/mailmapd.lua\n  lua_settings {{\n{lines}  }}\n}}"
+
+
+def _variables(table: PlannedTable | None) -> list[str]:
+    """Return the variables that a table's query needs, by their names in 2.4; the user is always asked for."""
+    if table is None or not isinstance(table.definition.query, DovecotQuery):
+        return ["user"]
+    others = sorted(table.definition.query.sources - {"user"})
+    return ["user", *(name_in_24(name) for name in others)]
+
+
+def _prefetches(table: PlannedTable) -> bool:
+    return "userdb_" in table.text

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailmapd.config.loader import parse_config
+from mailmapd.engine.dict_plan import plan_dicts
+from mailmapd.errors import ConfigError
+from mailmapd.importers.dovecot.doveconf import parse_auth_sections
+from mailmapd.importers.dovecot.sql_import import import_auth_sections, import_dovecot_sql
+from mailmapd.importers.draft import Draft
+from mailmapd.importers.toml_writer import render
+
+SQL = """\
+driver = mysql
+connect = host=127.0.0.1 port=3306 dbname=mail user=me password=geheim ssl_ca=/ca.pem connect_timeout=4
+default_pass_scheme = SHA512-CRYPT
+password_query = SELECT "a" AS x, password \\
+  FROM mailbox WHERE username='%u' AND enable%Ls%Lc=1
+user_query = SELECT home FROM mailbox WHERE username='%u'
+iterate_query = SELECT username AS user FROM mailbox
+"""
+
+DOVECONF = """\
+# 2.3.19.1 (9b53102964): /etc/dovecot/dovecot.conf
+mail_location = maildir:~/Maildir
+passdb {
+  args = SQLFILE
+  driver = sql
+}
+passdb {
+  driver = pam
+}
+service auth {
+  unix_listener auth-userdb {
+    mode = 0600
+  }
+}
+userdb {
+  args = uid=vmail gid=vmail home=/home/vmail/%d/%n
+  driver = static
+}
+userdb {
+  driver = prefetch
+}
+protocol lmtp {
+  userdb {
+    driver = passwd
+  }
+}
+"""
+
+
+@pytest.fixture
+def sql(tmp_path: Path) -> Path:
+    path = tmp_path / "dovecot-sql.conf.ext"
+    path.write_text(SQL)
+    return path
+
+
+def test_import_gives_a_configuration(sql: Path) -> None:
+    """A file becomes a database, its three queries unchanged, and a dict; the password is kept apart."""
+    draft = Draft()
+    assert import_dovecot_sql(draft, [sql]).dicts == ["auth"]
+    text = render(draft)
+    assert "geheim" not in text
+    assert [database.password for database in draft.databases] == ["geheim"]
+    config = parse_config(text, "mailmapd.toml")
+    plan = plan_dicts(config)["auth"]
+    assert plan.default_scheme == "SHA512-CRYPT"
+    assert plan.passdb is not None
+    assert plan.passdb.text == "SELECT \"a\" AS x, password FROM mailbox WHERE username='%u' AND enable%Ls%Lc=1"
+    assert [table.database for table in plan.tables] == ["mail"] * 3
+    assert config.databases["mail"].hosts == ("127.0.0.1:3306",)
+    assert config.databases["mail"].tls is not None
+    assert [str(entry.address) for entry in config.listen.dicts] == ["unix:/run/mailmapd/dict"]
+    assert config.listen.dicts[0].peers == ("dovecot",)
+    assert config.listen.lookup_http is not None
+
+
+def test_keep_files(sql: Path) -> None:
+    """With keep_files the dict refers to the file, and nothing of it is copied."""
+    draft = Draft()
+    import_dovecot_sql(draft, [sql], keep_files=True)
+    assert draft.databases == []
+    assert plan_dicts(parse_config(render(draft), "mailmapd.toml"))["auth"].own_database is not None
+
+
+def test_two_files(sql: Path) -> None:
+    """Two files give two dicts over one database when they connect alike."""
+    other = sql.with_name("other.conf.ext")
+    other.write_text(SQL.replace("enable%Ls%Lc=1", "active=1"))
+    draft = Draft()
+    assert import_dovecot_sql(draft, [sql, other]).dicts == ["auth", "auth_2"]
+    assert len(draft.databases) == 1
+    assert len(draft.tables) == 6
+
+
+def test_sections_decide_about_queries(sql: Path) -> None:
+    """A file that only a passdb names gives a passdb only, and what stays in Dovecot is noted."""
+    draft = Draft()
+    result = import_auth_sections(draft, list(parse_auth_sections(DOVECONF.replace("SQLFILE", str(sql)))))
+    assert draft.dicts[0].settings == {"passdb": "dovecot_passdb", "default_pass_scheme": "SHA512-CRYPT"}
+    assert result.notes == [
+        "passdb with driver pam stays as it is in Dovecot's configuration.",
+        "userdb with driver static (uid=vmail gid=vmail home=/home/vmail/%d/%n) stays as it is in Dovecot's configuration.",
+        "userdb with driver prefetch stays as it is in Dovecot's configuration.",
+    ]
+
+
+def test_nothing_to_move(sql: Path) -> None:
+    """Sections without sql, and a file without the queries that a section needs, are faults."""
+    with pytest.raises(ConfigError, match="has no passdb or userdb with driver = sql"):
+        import_auth_sections(Draft(), list(parse_auth_sections("passdb {\n  driver = pam\n}\n")))
+    sql.write_text(SQL[: SQL.index("user_query")])
+    with pytest.raises(ConfigError, match="sets none of user_query, iterate_query"):
+        import_auth_sections(Draft(), list(parse_auth_sections(f"userdb {{\n  args = {sql}\n  driver = sql\n}}\n")))
+
+
+def test_faults_of_queries(sql: Path) -> None:
+    """A query that cannot move is named with its line; one that cannot be cached is noted."""
+    sql.write_text(SQL.replace("enable%Ls%Lc=1", "p='%w'"))
+    with pytest.raises(ConfigError, match=r"line 5: password_query cannot be used: %w is the password"):
+        import_dovecot_sql(Draft(), [sql])
+    sql.write_text(SQL.replace("enable%Ls%Lc=1", "port='%b'"))
+    assert "password_query uses %{rport}, which differ at every login" in import_dovecot_sql(Draft(), [sql]).notes[0]
