@@ -34,6 +34,10 @@ class NoRow(Enum):
 NO_ROW: Final = NoRow.NO_ROW
 
 
+Entry = tuple[Payload | NoRow, float]
+"""What is known of a key, and until when it is fresh."""
+
+
 class TableCache:
     """Answers by SQL key, with the ages and budgets of `settings`."""
 
@@ -45,18 +49,17 @@ class TableCache:
         self._refresh_window = settings.ttl * settings.refresh_ahead
         self._fresh_for = settings.ttl - self._refresh_window
 
-    def peek(self, key: bytes, now: float) -> tuple[Payload | NoRow, bool] | None:
-        """Return (what is known, whether it should be fetched anew), or None when nothing usable without the database is known."""
+    def peek(self, key: bytes, now: float) -> Entry | None:
+        """Return (what is known, until when it is fresh), or None when nothing usable without the database is known.
+
+        When the second has passed, the entry is in its refresh age: it is the answer, and should be fetched anew.
+        """
         try:
-            payload, fresh_until = self.rows[key]
+            entry: Entry = self.rows[key]
         except KeyError:
             expires = self.absences.get(key)
-            return None if expires is None or now >= expires else (NO_ROW, False)
-        if now < fresh_until:
-            return payload, False
-        if now < fresh_until + self._refresh_window:
-            return payload, True
-        return None
+            return None if expires is None or now >= expires else (NO_ROW, expires)
+        return entry if now < entry[1] + self._refresh_window else None
 
     def stale(self, key: bytes, now: float) -> Payload | NoRow | None:
         """Return what was known until not longer than the stale time ago, or None. Entries older than that are dropped here."""

@@ -7,6 +7,7 @@ never hides a full address in another. The first value ends the search, and so d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import NamedTuple
 
 from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
@@ -32,6 +33,21 @@ class Probe(NamedTuple):
 
     table: Table
     sql_key: bytes
+
+
+class Part(NamedTuple):
+    """A cached entry that an answer was made of: its table, and whether it said "no row"."""
+
+    table: Table
+    absent: bool
+
+
+class Told(NamedTuple):
+    """An answer from memory: until when all of its parts are fresh, and what they were, in order."""
+
+    answer: Answer
+    until: float
+    parts: tuple[Part, ...]
 
 
 class Map:
@@ -62,22 +78,33 @@ class Map:
 
     def answer_now(self, key: bytes, now: float) -> Answer | None:
         """Return the answer if memory holds all of it, or None."""
-        step = self._walk(key, now, None)
-        return None if isinstance(step, Probe) else step
+        told = self.tell(key, now)
+        return None if told is None else told.answer
+
+    def tell(self, key: bytes, now: float) -> Told | None:
+        """Return the answer with what it was made of if memory holds all of it, or None."""
+        memory = _Memory(now)
+        step = self._walk(key, memory)
+        if isinstance(step, Probe):
+            return None
+        self.avoided += len(memory.parts)
+        return Told(step, memory.until, tuple(memory.parts))
 
     async def answer(self, key: bytes) -> tuple[Answer, Source]:
         """Return the answer, asking databases for what memory lacks, and the costliest source that took part."""
         outcomes: dict[Probe, Outcome] = {}
         while True:
-            step = self._walk(key, self._clock(), outcomes)
+            memory = _Memory(self._clock(), outcomes)
+            step = self._walk(key, memory)
             if not isinstance(step, Probe):
+                self.avoided += len(memory.parts)
                 return step, max((outcome.source for outcome in outcomes.values()), default=Source.CACHE)
             outcomes[step] = await step.table.get(step.sql_key)
 
-    def _walk(self, key: bytes, now: float, outcomes: dict[Probe, Outcome] | None) -> Answer | Probe:
+    def _walk(self, key: bytes, memory: _Memory) -> Answer | Probe:
         """Search as far as memory (and the outcomes fetched so far) reaches. Decides without waiting."""
         if self.hosted is not None:
-            step = self._hosted_step(key, now, outcomes)
+            step = self._hosted_step(key, memory)
             if step is not None:
                 return step
         for search_key in self.search.keys(key):
@@ -86,22 +113,25 @@ class Map:
                 sql_key = None if name is None else definition.template.sql_key(name)
                 if name is None or sql_key is None:
                     continue  # mysql_table(5) sends no query for such a key: it is not found
-                known: Payload | NoRow | Failure | None = (
-                    outcomes[Probe(table, sql_key)].known if outcomes and Probe(table, sql_key) in outcomes else None
-                )
-                if known is None:
-                    known = table.peek(sql_key, now)
-                    if known is None:
-                        return Probe(table, sql_key)
-                    self.avoided += 1
+                known = memory.look(table, sql_key)
                 if known is NO_ROW:
                     continue
+                if known is None:
+                    return Probe(table, sql_key)
                 if isinstance(known, Failure):
                     return TempFail(known.reason)
                 answer = self._value(definition, name, known, key, search_key)
                 if answer is not None:
                     return answer
         return NOT_FOUND
+
+    def _hosted_step(self, key: bytes, memory: _Memory) -> Answer | Probe | None:
+        """Return NOT_FOUND for an address in a domain known not to be hosted, a probe when that is not known yet, or None to go on."""
+        _, at, domain = key.rpartition(b"@")
+        if not at or not domain or self.hosted is None:
+            return None
+        step = self.hosted._walk(domain, memory)  # noqa: SLF001 (a map of the same class)
+        return step if isinstance(step, Probe | NotFound) else None
 
     def _value(self, definition: PostfixDefinition, name: bytes, payload: Payload, key: bytes, search_key: SearchKey) -> Answer | None:
         if isinstance(payload, bytes):
@@ -117,10 +147,28 @@ class Map:
             value = propagate(value, key, search_key.extension, self.propagates)
         return Found(value)
 
-    def _hosted_step(self, key: bytes, now: float, outcomes: dict[Probe, Outcome] | None) -> Answer | Probe | None:
-        """Return NOT_FOUND for an address in a domain known not to be hosted, a probe when that is not known yet, or None to go on."""
-        _, at, domain = key.rpartition(b"@")
-        if not at or not domain or self.hosted is None:
+
+class _Memory:
+    """What one walk sees: the tables' entries, and outcomes fetched before it. Notes the entries used, and until when all are fresh."""
+
+    __slots__ = ("_now", "_outcomes", "parts", "until")
+
+    def __init__(self, now: float, outcomes: dict[Probe, Outcome] | None = None) -> None:
+        self.parts: list[Part] = []
+        self.until = inf
+        self._now = now
+        self._outcomes = outcomes
+
+    def look(self, table: Table, sql_key: bytes) -> Payload | NoRow | Failure | None:
+        """Return what is known, or None."""
+        if self._outcomes:
+            outcome = self._outcomes.get(Probe(table, sql_key))
+            if outcome is not None:
+                return outcome.known
+        entry = table.entry(sql_key, self._now)
+        if entry is None:
             return None
-        step = self.hosted._walk(domain, now, outcomes)  # noqa: SLF001 (a map of the same class)
-        return step if isinstance(step, Probe | NotFound) else None
+        known, until = entry
+        self.parts.append(Part(table, known is NO_ROW))
+        self.until = min(self.until, until)
+        return known

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from mailmapd.engine.map import Map
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Source
+from mailmapd.engine.reply_cache import Remembered, ReplyCache
 from mailmapd.model import Answer, MapQuery, PermFail
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class MapService:
         self._clock = clock
         self._only_map = only_map
         self._served: dict[str, tuple[Map, LookupMeter]] = {}
+        self._replies = ReplyCache()
 
     def serve(self, maps: Mapping[str, Map]) -> None:
         """Answer from these maps from now on."""
@@ -39,18 +41,39 @@ class MapService:
         for one in maps.values():
             self.meters.setdefault(one.name, LookupMeter(self.listener, one.name))
         self._served = {name: (one, self.meters[one.name]) for name, one in maps.items()}
+        self.forget()
 
-    def answer_now(self, query: MapQuery) -> Answer | None:
-        """Return the answer if memory holds it, or None."""
+    def forget(self) -> None:
+        """Forget whole replies, because cached answers they are made of were dropped."""
+        self._replies.forget()
+
+    def recall(self, request: bytes, now: float) -> bytes | None:
+        """Return the reply to these very bytes, if it is remembered and all it was made of is fresh; count it as a lookup."""
+        found = self._replies.find(request, now)
+        if found is None:
+            return None
+        found.meter.latencies[Source.CACHE].observe(self._clock() - now)
+        return found.reply
+
+    def answer_now(self, query: MapQuery, request: bytes | None, encode: Callable[[Answer], bytes]) -> bytes | None:
+        """Return the encoded answer if memory holds it, or None.
+
+        It is remembered for `request`, the bytes that held this query and nothing else.
+        """
         start = self._clock()
         served = self._served.get(query[0])
         if served is None:
             self.meters[""].count(UNKNOWN_MAP, Source.CACHE, 0.0)
-            return UNKNOWN_MAP
-        answer = served[0].answer_now(query[1], start)
-        if answer is not None:
-            served[1].count(answer, Source.CACHE, self._clock() - start)
-        return answer
+            return encode(UNKNOWN_MAP)
+        one, meter = served
+        told = one.tell(query[1], start)
+        if told is None:
+            return None
+        reply = encode(told.answer)
+        result = meter.count(told.answer, Source.CACHE, self._clock() - start)
+        if request is not None and start < told.until:
+            self._replies.remember(request, Remembered(reply, told.until, meter, result, one, told.parts))
+        return reply
 
     async def answer(self, query: MapQuery) -> Answer:
         """Return the answer to a query that `answer_now` could not answer, asking the databases."""
@@ -62,7 +85,6 @@ class MapService:
         seconds = self._clock() - start
         served[1].count(answer, source, seconds)
         if seconds >= self.slow:
-            log.warning(
-                "slow lookup: map %s took %.3f s over %s (%s)", query.map or self._only_map, seconds, self.listener, source.name.lower()
-            )
+            name = query.map or self._only_map
+            log.warning("slow lookup: map %s took %.3f s over %s (%s)", name, seconds, self.listener, source.name.lower())
         return answer

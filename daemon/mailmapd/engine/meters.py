@@ -42,7 +42,9 @@ class LookupMeter:
         self.results = [0, 0, 0, 0]
         self.latencies = {source: Histogram() for source in Source}
 
-    def count(self, answer: Answer, source: Source, seconds: float) -> None:
-        """Count one lookup that took `seconds` from its decoding to its answer."""
-        self.results[_RESULT_INDEX[type(answer)]] += 1
+    def count(self, answer: Answer, source: Source, seconds: float) -> int:
+        """Count one lookup that took `seconds` from its decoding to its answer; return the index of its result."""
+        result = _RESULT_INDEX[type(answer)]
+        self.results[result] += 1
         self.latencies[source].observe(seconds)
+        return result

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from cachetools import TTLCache
 
-from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload, TableCache
+from mailmapd.cache.table_cache import NO_ROW, Entry, NoRow, Payload, TableCache
 from mailmapd.databases.interface import Database
 from mailmapd.engine.definition import Definition
 from mailmapd.engine.outcome import Failure, Outcome, Source
@@ -53,17 +53,21 @@ class Table:
 
     def peek(self, sql_key: bytes, now: float) -> Payload | NoRow | None:
         """Return what is known of a key without asking anybody, or None. A key in its refresh age is fetched anew in the background."""
-        held = self.cache.peek(sql_key, now)
-        if held is None:
+        entry = self.entry(sql_key, now)
+        return None if entry is None else entry[0]
+
+    def entry(self, sql_key: bytes, now: float) -> Entry | None:
+        """Do what `peek` does; return until when it is fresh, too."""
+        entry = self.cache.peek(sql_key, now)
+        if entry is None:
             return None
-        known, refresh = held
-        if known is NO_ROW:
+        if entry[0] is NO_ROW:
             self.negative_hits += 1
         else:
             self.hits += 1
-            if refresh:
+            if now >= entry[1]:
                 self._refresh(sql_key)
-        return known
+        return entry
 
     async def get(self, sql_key: bytes) -> Outcome:
         """Return what the database, or failing it the past, says of a key that `peek` does not know."""

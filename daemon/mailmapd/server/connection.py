@@ -37,6 +37,9 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._closing = False
+        self._quiet = True  # nothing is being answered, no byte waits, and the client takes its replies
+        self._clock = listener.clock
+        self._recall = conversation.recall
         self.last_activity = 0.0
 
     @property
@@ -53,7 +56,7 @@ class Connection(asyncio.Protocol):
         """Start, if the listener lets this client in."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_AHEAD)
-        self.last_activity = self._listener.clock()
+        self.last_activity = self._clock()
         if not self._listener.admit(self, self._transport):
             self._closing = True
             self._transport.abort()
@@ -66,7 +69,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer what can be answered now."""
-        self.last_activity = self._listener.clock()
+        now = self.last_activity = self._clock()
+        if self._quiet:
+            reply = self._recall(data, now)
+            if reply is not None:
+                self._transport.write(reply)
+                return
         self._conversation.receive_data(data)
         if self._task is None and self._writable.is_set():
             self._answer()
@@ -84,10 +92,11 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Stop answering: the client does not read."""
         self._writable.clear()
+        self._quiet = False
 
     def resume_writing(self) -> None:
         """Go on answering."""
-        self.last_activity = self._listener.clock()
+        self.last_activity = self._clock()
         self._writable.set()
         if self._task is None:
             self._catch_up()
@@ -95,6 +104,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Close as soon as nothing is being answered; what the client has already sent is answered."""
         self._closing = True
+        self._quiet = False
         if self._task is None:
             self._transport.close()
 
@@ -106,6 +116,7 @@ class Connection(asyncio.Protocol):
         """Answer from memory until a query must wait, no query is left, or the client does not take the replies."""
         while self._writable.is_set() and self._task is None and self._answer_some():
             pass
+        self._quiet = self._writable.is_set() and self._task is None and not self._closing and self._conversation.between_queries
         if self._closing and self._task is None and self._writable.is_set():
             self._transport.close()
 

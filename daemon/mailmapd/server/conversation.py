@@ -19,6 +19,15 @@ Reply = bytes | AsyncIterator[bytes]
 class Conversation(Protocol):
     """What a connection needs of a protocol."""
 
+    @property
+    def between_queries(self) -> bool:
+        """Return whether no byte received so far waits to become a query."""
+        ...
+
+    def recall(self, data: bytes, now: float, /) -> bytes | None:
+        """Return the reply to these very bytes if it is at hand; asked between queries only, and the bytes are then not received."""
+        ...
+
     def receive_data(self, data: bytes, /) -> None:
         """Store bytes as they came from the socket."""
         ...
@@ -32,17 +41,31 @@ class MapConversation:
     """Postfix on the other side: socketmap or tcp_table."""
 
     def __init__(self, codec: MapCodec, service: MapService) -> None:
+        self.recall = service.recall
         self._codec = codec
         self._service = service
-        self.receive_data = codec.receive_data
+        self._request: bytes | None = None
+
+    @property
+    def between_queries(self) -> bool:
+        """Return whether no byte received so far waits to become a query."""
+        return self._codec.buffered == 0
+
+    def receive_data(self, data: bytes, /) -> None:
+        """Store bytes as they came from the socket."""
+        self._request = data if self._codec.buffered == 0 else None
+        self._codec.receive_data(data)
 
     def next_reply(self) -> Reply | None:
         """Return the reply to the next query; see `Conversation`."""
         query = self._codec.next_query()
         if query is None:
             return None
-        answer = self._service.answer_now(query)
-        return self._wait(query) if answer is None else self._codec.encode(answer)
+        request, self._request = self._request, None
+        if self._codec.buffered:
+            request = None  # these bytes held more than this query
+        reply = self._service.answer_now(query, request, self._codec.encode)
+        return self._wait(query) if reply is None else reply
 
     async def _wait(self, query: MapQuery) -> AsyncIterator[bytes]:
         yield self._codec.encode(await self._service.answer(query))

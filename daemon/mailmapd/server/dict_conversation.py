@@ -28,6 +28,15 @@ class DictConversation:
         self._greeted = False
         self.receive_data = codec.receive_data
 
+    @property
+    def between_queries(self) -> bool:
+        """Return False: what bytes mean depends on the dict that the hello named, so that no reply is recalled by bytes alone."""
+        return False
+
+    def recall(self, data: bytes, now: float, /) -> bytes | None:  # noqa: ARG002 (see `Conversation`)
+        """Return None: see `between_queries`."""
+        return None
+
     def next_reply(self) -> Reply | None:
         """Return the reply to the next query. Raises ProtocolError, also for a dict that is not configured."""
         query = self._codec.next_query()
