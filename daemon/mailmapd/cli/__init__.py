@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "mailmapd.cli.serve",
     "query": "mailmapd.cli.query",
     "trace": "mailmapd.cli.trace",
+    "check": "mailmapd.cli.check",
     "import": "mailmapd.cli.import_",
     "verify": "mailmapd.cli.verify",
     "demo": "mailmapd.cli.demo",

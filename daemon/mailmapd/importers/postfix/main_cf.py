@@ -22,10 +22,11 @@ _POSTCONF_TIMEOUT = 20.0  # seconds; postconf only reads files, but may ask the 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One ``name = value`` of main.cf: the raw value, and the number of its first line."""
+    """One ``name = value`` of main.cf: the raw value, the number of its first line, and those of earlier settings that it overrides."""
 
     value: str
     line: int
+    overridden: tuple[int, ...] = ()
 
 
 class MainCf:
@@ -95,7 +96,9 @@ def parse_main_cf(text: str, file: str) -> dict[str, Entry]:
             problem = "a name is missing before the equals sign" if equals and not name else 'no "name = value"'
             faults.append(Fault(file, f"line {line.number}", problem, "write name = value; a continued line starts with white space"))
             continue
-        entries[name] = Entry(value.strip(BLANKS), line.number)
+        before = entries.get(name)
+        overridden = (*before.overridden, before.line) if before is not None else ()
+        entries[name] = Entry(value.strip(BLANKS), line.number, overridden)
     if faults:
         raise ConfigError(faults)
     return entries

@@ -1,0 +1,45 @@
+"""The database account: whether it can log in at every host, and whether it may do more than it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from mailmapd.check.finding import Finding, Level
+from mailmapd.databases.interface import Database
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.template.statement import Statement
+
+_GRANT = re.compile(r"GRANT (?P<privileges>.+?) ON (?P<what>\S+(?: \S+)?) TO ", re.IGNORECASE)
+_HARMLESS = frozenset(("USAGE", "SELECT", "EXECUTE", "SHOW VIEW", "SHOW DATABASES"))
+
+
+async def grants(database: Database) -> list[str]:
+    """Return the account's grants. Raises DatabaseError."""
+    result = await database.fetch(Statement("check", (b"SHOW GRANTS",)))
+    return [(row[0] or b"").decode("utf-8", "replace") for row in result.rows]
+
+
+def account_findings(name: str, settings: MysqlSettings, granted: list[str]) -> Iterator[Finding]:
+    """Yield what is wrong with an account that can log in."""
+    where = f"database {name}"
+    user = settings.user
+    example = f"CREATE USER 'mailmapd'@'localhost' IDENTIFIED BY '…'; GRANT SELECT ON `{settings.dbname}`.* TO 'mailmapd'@'localhost';"
+    if user == "root":
+        yield Finding(Level.FAULT, "root_account", where, "logs in as root, whose password opens every database", example)
+    if not settings.password and settings.option_file is None:
+        yield Finding(Level.WARNING, "empty_password", where, f'the account "{user}" logs in without a password', "give it one")
+    excess = sorted({privilege for line in granted for privilege in _excess(line)})
+    if excess and user != "root":
+        problem = f'the account "{user}" may do more than SELECT: {", ".join(excess[:6])}'
+        yield Finding(Level.WARNING, "privileges", where, problem, f"{example}")
+
+
+def _excess(grant: str) -> Iterator[str]:
+    match = _GRANT.match(grant)
+    if match is None or match["privileges"].upper().startswith("PROXY"):
+        return
+    for privilege in re.split(r",\s*(?![^(]*\))", match["privileges"]):
+        word = privilege.partition("(")[0].strip().upper()
+        if word not in _HARMLESS:
+            yield word

@@ -1,0 +1,63 @@
+"""Habits of mail databases that cost mail or passwords: names that exist once in all domains, passwords in plain text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mailmapd.check.database_schema import TableShape
+from mailmapd.check.finding import Finding, Level
+from mailmapd.databases.interface import Database
+from mailmapd.template.statement import Statement
+
+_USER_NAME = re.compile(r"user|name|login|local|account|no$", re.IGNORECASE)
+_DOMAIN_NAME = re.compile(r"domain", re.IGNORECASE)
+_PASSWORD_NAME = re.compile(r"pass(?!.*(expir|change|date|time))|pwd", re.IGNORECASE)
+
+
+async def unique_name_findings(name: str, database: Database, shapes: Iterable[TableShape]) -> Iterable[Finding]:
+    """Return tables whose unique key is a user name without its domain, though they have a column for the domain. Raises DatabaseError."""
+    findings = []
+    for shape in shapes:
+        domain = next((column for column in shape.columns if _DOMAIN_NAME.search(column) and shape.is_text(column)), None)
+        for index in shape.indexes.values():
+            column = index.columns[0]
+            if domain is None or not index.unique or len(index.columns) > 1 or not shape.is_text(column) or column == domain:
+                continue
+            if _USER_NAME.search(column) and await _holds_bare_names(database, shape.name, column):
+                problem = f"{shape.name} has a unique key on {column} alone: a name can exist in one domain only"
+                remedy = f"ALTER TABLE {shape.name} {_drop(index.name)}, ADD UNIQUE KEY ({domain}, {column});"
+                findings.append(Finding(Level.WARNING, "one_name_one_domain", f"database {name}", problem, remedy))
+    return findings
+
+
+async def _holds_bare_names(database: Database, table: str, column: str) -> bool:
+    sql = f"SELECT COUNT(*), SUM(`{column}` LIKE '%@%') FROM `{table}` WHERE `{column}` <> ''"
+    result = await database.fetch(Statement("check", (sql.encode(),)))
+    rows, addresses = result.rows[0]
+    return rows != b"0" and addresses in (b"0", None)
+
+
+def _drop(index: str) -> str:
+    return "DROP PRIMARY KEY" if index == "PRIMARY" else f"DROP INDEX {index}"
+
+
+async def plain_password_findings(name: str, database: Database, shapes: Iterable[TableShape]) -> Iterable[Finding]:
+    """Return tables with passwords in plain text. They stay in the server: only their number is asked for. Raises DatabaseError."""
+    findings = []
+    for shape in shapes:
+        for column in shape.columns:
+            if not _PASSWORD_NAME.search(column) or not shape.is_text(column):
+                continue
+            sql = (
+                f"SELECT COUNT(*) FROM `{shape.name}` WHERE `{column}` <> '' AND `{column}` NOT LIKE '$%'"
+                f" AND (`{column}` NOT LIKE '{{%}}%' OR `{column}` LIKE '{{PLAIN}}%' OR `{column}` LIKE '{{CLEAR%}}%')"
+                f" AND `{column}` NOT REGEXP '^([0-9a-fA-F]{{32,}}|[./0-9A-Za-z]{{13}})$'"
+            )
+            result = await database.fetch(Statement("check", (sql.encode(),)))
+            count = int((result.rows[0][0] or b"0").decode()) if result.rows else 0
+            if count:
+                problem = f"{shape.name}.{column} holds {count} passwords in plain text"
+                remedy = "replace each by the output of: doveadm pw -s BLF-CRYPT"
+                findings.append(Finding(Level.FAULT, "plain_passwords", f"database {name}", problem, remedy))
+    return findings

@@ -1,0 +1,147 @@
+"""A whole check, in order: files, databases, queries, Postfix."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+from mailmapd.app.assembly import Plan
+from mailmapd.check.accounts import account_findings, grants
+from mailmapd.check.database_schema import TableShape, read_schema
+from mailmapd.check.explain import PlanRow, explain, scan_findings, tells_nothing
+from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
+from mailmapd.check.finding import Finding, Level
+from mailmapd.check.mail_tables import plain_password_findings, unique_name_findings
+from mailmapd.check.postfix_traps import postfix_findings
+from mailmapd.check.query_rules import maps_to_itself, query_findings
+from mailmapd.check.query_texts import query_texts
+from mailmapd.check.unknown_names import schema_finding
+from mailmapd.config.schema import Config
+from mailmapd.databases.interface import Database
+from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.errors import ConfigError, DatabaseError, SchemaError
+from mailmapd.importers.postfix.main_cf import read_main_cf
+from mailmapd.model import ResultSet
+from mailmapd.template.statement import Statement
+
+_SAMPLE = b"user@example.com"
+_WORD = re.compile(r"\w+")
+_COMPARED_COLUMN = re.compile(r"(?:`?(\w+)`?\.)?`?(\w+)`?\s*=\s*'%[sSdDuU]'")
+
+
+async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
+    """Yield every finding, the cheapest checks first. `postfix` is Postfix's configuration directory, when it is to be looked at."""
+    config = plan.config
+    texts = query_texts(config)
+    for finding in [
+        *secret_findings(config),
+        *socket_findings(config),
+        *_text_findings(config, texts),
+        *folder_findings(texts.values(), "queries"),
+    ]:
+        yield finding
+    for name, settings in plan.databases.items():
+        if isinstance(settings, MysqlSettings):
+            tables = [table for table, used in plan.table_databases.items() if used == name]
+            async for finding in _database_findings(name, settings, plan, {table: texts[table] for table in tables if table in texts}):
+                yield finding
+    if postfix is not None:
+        for finding in _postfix_findings(config, postfix):
+            yield finding
+
+
+def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding]:
+    for name, query in texts.items():
+        yield from query_findings(name, query, config.tables[name].cache.over(config.cache))
+    for name, one in config.maps.items():
+        if name.startswith("virtual_alias_maps") and all(maps_to_itself(texts[table]) for table in one.tables):
+            problem = "its only query maps each address to itself: no alias is ever found"
+            yield Finding(
+                Level.FAULT, "identity_alias", f"map {name}", problem, "query the table of aliases: SELECT destination … WHERE alias = '%s'"
+            )
+
+
+async def _database_findings(name: str, settings: MysqlSettings, plan: Plan, texts: Mapping[str, str]) -> AsyncIterator[Finding]:
+    reachable = []
+    for host in settings.hosts:
+        alone = MysqlDatabase(name, dataclasses.replace(settings, hosts=(host,), replicas=()))
+        try:
+            granted = await grants(alone)
+        except DatabaseError as error:
+            yield Finding(Level.FAULT, "login", f"database {name}", str(error), "check hosts, user, password and dbname")
+        else:
+            reachable.append(host)
+            if len(reachable) == 1:
+                for finding in account_findings(name, settings, granted):
+                    yield finding
+        finally:
+            await alone.close()
+    if not reachable:
+        return
+    database = MysqlDatabase(name, dataclasses.replace(settings, hosts=(reachable[0],), replicas=()))
+    try:
+        async for finding in _content_findings(name, database, plan, texts):
+            yield finding
+    except DatabaseError as error:
+        yield Finding(Level.FAULT, "database", f"database {name}", str(error), "")
+    finally:
+        await database.close()
+
+
+async def _content_findings(name: str, database: Database, plan: Plan, texts: Mapping[str, str]) -> AsyncIterator[Finding]:
+    schema = await read_schema(database)
+    words = {word for query in texts.values() for word in _WORD.findall(query)}
+    used = [shape for table, shape in schema.items() if table in words]
+    for table, query in texts.items():
+        for finding in await _table_findings(plan, database, table, query, schema):
+            yield finding
+    for finding in [*await unique_name_findings(name, database, used), *await plain_password_findings(name, database, used)]:
+        yield finding
+
+
+async def _table_findings(plan: Plan, database: Database, table: str, query: str, schema: Mapping[str, TableShape]) -> list[Finding]:
+    if table not in plan.tables or re.match(r"\s*CALL\b", query, re.IGNORECASE):
+        return []
+    template = plan.tables[table].template
+    first: list[PlanRow] = []
+    for key in [_SAMPLE, *await _sample_keys(database, query, schema)]:
+        sql_key = template.sql_key(key)
+        if sql_key is None:
+            continue
+        try:
+            first = await explain(database, template.statement(sql_key))
+        except SchemaError as error:
+            return [schema_finding(table, query, error, schema)]
+        if not tells_nothing(first):
+            break
+    return list(scan_findings(table, query, first, schema))
+
+
+async def _sample_keys(database: Database, query: str, schema: Mapping[str, TableShape]) -> list[bytes]:
+    """Return keys that have rows: a few values of the columns that the query compares with its key."""
+    keys: list[bytes] = []
+    words = set(_WORD.findall(query))
+    for _, column in _COMPARED_COLUMN.findall(query):
+        for name, shape in schema.items():
+            if name in words and column in shape.columns:
+                sql = f"SELECT `{column}` FROM `{name}` WHERE `{column}` <> '' LIMIT 3"
+                result: ResultSet = await database.fetch(Statement("check", (sql.encode(),)))
+                values = [row[0] for row in result.rows if row[0]]
+                keys += [value if b"@" in value else b"user@" + value for value in values]
+                keys += [value for value in values if b"@" not in value]
+    return keys
+
+
+def _postfix_findings(config: Config, directory: Path) -> Iterator[Finding]:
+    try:
+        yield from postfix_findings(config, directory)
+        base = read_main_cf(directory).value("virtual_mailbox_base")
+    except ConfigError as error:
+        for fault in error.faults:
+            yield Finding(Level.FAULT, "main_cf", fault.file, f"{fault.where}: {fault.problem}".removeprefix(": "), fault.remedy)
+        return
+    if base and base != "/":
+        yield from open_folder(Path(base), "virtual_mailbox_base")

@@ -1,0 +1,45 @@
+"""Unknown columns and tables: the database's refusal, with the existing names that come nearest."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+
+from mailmapd.check.database_schema import TableShape
+from mailmapd.check.finding import Finding, Level
+from mailmapd.errors import SchemaError
+
+_COLUMN = re.compile(r"Unknown column '([^']+)'", re.IGNORECASE)
+_TABLE = re.compile(r"Table '(?:[^'.]+\.)?([^']+)' doesn't exist", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
+
+
+def schema_finding(name: str, query: str, error: SchemaError, schema: Mapping[str, TableShape]) -> Finding:
+    """Return the finding for a query that does not fit the database."""
+    where = f"table {name}"
+    column = _COLUMN.search(str(error))
+    if column:
+        wanted = column[1].rpartition(".")[2]
+        used = [shape for table, shape in schema.items() if table in set(_WORD.findall(query))]
+        known = dict.fromkeys(existing for shape in used for existing in shape.columns)
+        owner = " or ".join(shape.name for shape in used) or "the table"
+        return Finding(
+            Level.FAULT, "unknown_column", where, f'there is no column "{wanted}" in {owner}', _did_you_mean(wanted, known, "it has")
+        )
+    table = _TABLE.search(str(error))
+    if table:
+        return Finding(Level.FAULT, "unknown_table", where, f'there is no table "{table[1]}"', _did_you_mean(table[1], schema, "there are"))
+    return Finding(Level.FAULT, "query_refused", where, str(error), "correct the query")
+
+
+def _did_you_mean(wanted: str, known: Iterable[str], introduction: str) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or [name for name in known if _share_a_word(wanted, name)][:3]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"{introduction} {', '.join(known[:20])}" if known else ""
+
+
+def _share_a_word(one: str, other: str) -> bool:
+    return bool(set(one.lower().split("_")) & set(other.lower().split("_")))

@@ -1,0 +1,86 @@
+"""`mailmapd check`: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mailmapd.cli.options import config_option
+
+if TYPE_CHECKING:
+    from mailmapd.check.finding import Finding
+
+_DEFAULT_POSTFIX = Path("/etc/postfix")
+
+
+@click.command("check")
+@config_option
+@click.option("--postfix", "directory", metavar="DIR", help="Look at this Postfix instance, too.  [default: /etc/postfix, where it exists]")
+@click.option("--no-postfix", is_flag=True, help="Do not look at Postfix.")
+@click.option(
+    "--format", "output", type=click.Choice(("table", "json")), default="table", show_default=True, help="For people or for programs."
+)
+def command(config_file: str, directory: str | None, no_postfix: bool, output: str) -> None:
+    """Check the configuration, the sockets, the database logins, every query (with EXPLAIN), and what Postfix expects.
+
+    Queries that read whole tables are named with the index they lack, unknown columns with the existing ones. Exit status: 0 clean (notes
+    may be printed), 1 findings, 78 when the configuration cannot be read.
+
+    \b
+    Example:
+      mailmapd check --config /etc/mailmapd/mailmapd.toml --format json
+    """
+    from mailmapd.check.finding import Level
+
+    postfix = Path(directory) if directory else _DEFAULT_POSTFIX
+    wanted = not no_postfix and (directory is not None or (postfix / "main.cf").exists())
+    findings = asyncio.run(_check(config_file, postfix if wanted else None))
+    findings.sort(key=lambda finding: -finding.level)
+    if output == "json":
+        fields = [{"level": f.level.word, "code": f.code, "where": f.where, "problem": f.problem, "remedy": f.remedy} for f in findings]
+        click.echo(json.dumps(fields, ensure_ascii=False, indent=2))
+    else:
+        _print(findings)
+    sys.exit(1 if any(finding.level > Level.NOTE for finding in findings) else os.EX_OK)
+
+
+async def _check(config_file: str, postfix: Path | None) -> list[Finding]:
+    from mailmapd.app.assembly import plan
+    from mailmapd.check.run import check
+    from mailmapd.config.loader import load_config
+
+    return [finding async for finding in check(plan(load_config(config_file)), postfix)]
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mailmapd.check.finding import Level
+
+    if not findings:
+        click.echo("No findings.")
+        return
+    colours = {Level.FAULT: "red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
+    table = Table(show_lines=True, expand=False)
+    for column in ("", "where", "what", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        level = Text(finding.level.word, style=colours[finding.level])
+        table.add_row(level, Text(finding.where), Text(finding.problem), Text(finding.remedy))
+    console = Console()
+    console.print(table)
+    counts = [f"{number} {level.word}{'s' if number != 1 else ''}" for level in reversed(Level) if (number := _count(findings, level))]
+    console.print(", ".join(counts))
+
+
+def _count(findings: Sequence[Finding], level: int) -> int:
+    return sum(finding.level == level for finding in findings)
