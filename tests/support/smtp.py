@@ -51,9 +51,9 @@ class SmtpSession:
         self._connection.sendall((line.encode() if isinstance(line, str) else line) + b"\r\n")
         return self.reply()
 
-    def mail(self, sender: str) -> str:
-        """Name the sender; an empty one is the null sender."""
-        options = "" if sender.isascii() else " SMTPUTF8"
+    def mail(self, sender: str, *, utf8: bool = False) -> str:
+        """Name the sender; an empty one is the null sender. `utf8` announces addresses that are not ASCII."""
+        options = " SMTPUTF8" if utf8 or not sender.isascii() else ""
         return self.command(f"MAIL FROM:<{sender}>{options}")
 
     def rcpt(self, recipient: str) -> str:
@@ -64,6 +64,11 @@ class SmtpSession:
         """Forget the sender and the recipients."""
         self.command("RSET")
 
+    def data(self, text: str = "Subject: test\r\n\r\ntext\r\n") -> str:
+        """Send the message's text and return the reply, which ends in the queue id when it was accepted."""
+        answer = self.command("DATA")
+        return self.command(text.encode().removesuffix(b"\r\n") + b"\r\n.") if answer.startswith("354") else answer
+
     def send(self, sender: str, recipients: Sequence[str], text: str) -> list[str]:
         """Send one message to all recipients that are accepted; return the reply to each RCPT (or the refused sender's, once)."""
         answer = self.mail(sender)
@@ -71,8 +76,7 @@ class SmtpSession:
             return [answer]
         replies = [self.rcpt(recipient) for recipient in recipients]
         if any(reply.startswith("250") for reply in replies):
-            ready = self.command("DATA")
-            accepted = self.command(text.encode().removesuffix(b"\r\n") + b"\r\n.") if ready.startswith("354") else ready
+            accepted = self.data(text)
             if not accepted.startswith("250"):
                 replies.append(accepted)
         else:

@@ -67,6 +67,7 @@ QUERIES = {
     "mailbox": "SELECT mail_dir FROM email_user WHERE mail_account = '%s'",
     "alias": "SELECT destination FROM email_aliase WHERE aliase = '%s'",
     "account": "SELECT mail_account FROM email_user WHERE mail_account = '%s'",
+    "alias_domain_name": "SELECT 1 FROM alias_domain WHERE alias = '%s'",
     "alias_domain": "SELECT CONCAT('%u@', target) FROM alias_domain WHERE alias = '%d'",
 }
 
