@@ -184,4 +184,4 @@ def _add_map(planned: Plan, name: str, tables: dict[str, Table], maps: dict[str,
 
 def _map_table(planned: Plan, name: str, tables: dict[str, Table]) -> MapTable:
     wanted = planned.tables[name]
-    return MapTable(tables[name], PostfixDefinition(wanted.template), wanted.fold)
+    return MapTable(tables[name], PostfixDefinition(wanted.template), fold=wanted.fold)

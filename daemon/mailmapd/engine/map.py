@@ -20,12 +20,25 @@ from mailmapd.search import Search, SearchKey, propagate
 from mailmapd.template.fold import fold
 
 
-class MapTable(NamedTuple):
-    """A table as a map uses it."""
+class Part(NamedTuple):
+    """A cached entry that an answer was made of: its table, and whether it said "no row"."""
 
     table: Table
-    definition: PostfixDefinition
-    fold: bool
+    absent: bool
+
+
+class MapTable:
+    """A table as a map uses it."""
+
+    __slots__ = ("absent_part", "definition", "fold", "present_part", "sql_key", "table")
+
+    def __init__(self, table: Table, definition: PostfixDefinition, *, fold: bool) -> None:
+        self.table = table
+        self.definition = definition
+        self.fold = fold
+        self.sql_key = definition.template.sql_key
+        self.present_part = Part(table, absent=False)
+        self.absent_part = Part(table, absent=True)
 
 
 class Probe(NamedTuple):
@@ -33,13 +46,6 @@ class Probe(NamedTuple):
 
     table: Table
     sql_key: bytes
-
-
-class Part(NamedTuple):
-    """A cached entry that an answer was made of: its table, and whether it said "no row"."""
-
-    table: Table
-    absent: bool
 
 
 class Told(NamedTuple):
@@ -83,55 +89,66 @@ class Map:
 
     def tell(self, key: bytes, now: float) -> Told | None:
         """Return the answer with what it was made of if memory holds all of it, or None."""
-        memory = _Memory(now)
-        step = self._walk(key, memory)
+        parts: list[Part] = []
+        step, until = self._walk(key, now, parts, None)
         if isinstance(step, Probe):
             return None
-        self.avoided += len(memory.parts)
-        return Told(step, memory.until, tuple(memory.parts))
+        self.avoided += len(parts)
+        return Told(step, until, tuple(parts))
 
     async def answer(self, key: bytes) -> tuple[Answer, Source]:
         """Return the answer, asking databases for what memory lacks, and the costliest source that took part."""
         outcomes: dict[Probe, Outcome] = {}
         while True:
-            memory = _Memory(self._clock(), outcomes)
-            step = self._walk(key, memory)
+            parts: list[Part] = []
+            step, _ = self._walk(key, self._clock(), parts, outcomes)
             if not isinstance(step, Probe):
-                self.avoided += len(memory.parts)
+                self.avoided += len(parts)
                 return step, max((outcome.source for outcome in outcomes.values()), default=Source.CACHE)
             outcomes[step] = await step.table.get(step.sql_key)
 
-    def _walk(self, key: bytes, memory: _Memory) -> Answer | Probe:
-        """Search as far as memory (and the outcomes fetched so far) reaches. Decides without waiting."""
+    def _walk(self, key: bytes, now: float, parts: list[Part], outcomes: dict[Probe, Outcome] | None) -> tuple[Answer | Probe, float]:
+        """Search as far as memory (and the outcomes fetched so far) reaches. Decides without waiting.
+
+        Adds to `parts` the cached entries it used; returns with the answer until when all of them are fresh.
+        """
+        until = inf
         if self.hosted is not None:
-            step = self._hosted_step(key, memory)
+            step, until = self._hosted_step(key, now, parts, outcomes)
             if step is not None:
-                return step
+                return step, until
         for search_key in self.search.keys(key):
-            for table, definition, folded in self.tables:
-                name = fold(search_key.key) if folded else search_key.key
-                sql_key = None if name is None else definition.template.sql_key(name)
+            for place in self.tables:
+                name = fold(search_key.key) if place.fold else search_key.key
+                sql_key = None if name is None else place.sql_key(name)
                 if name is None or sql_key is None:
                     continue  # mysql_table(5) sends no query for such a key: it is not found
-                known = memory.look(table, sql_key)
+                known = _fetched(outcomes, place.table, sql_key) if outcomes else None
+                if known is None:
+                    entry = place.table.entry(sql_key, now)
+                    if entry is None:
+                        return Probe(place.table, sql_key), until
+                    known, fresh_until = entry
+                    until = min(until, fresh_until)
+                    parts.append(place.absent_part if known is NO_ROW else place.present_part)
                 if known is NO_ROW:
                     continue
-                if known is None:
-                    return Probe(table, sql_key)
                 if isinstance(known, Failure):
-                    return TempFail(known.reason)
-                answer = self._value(definition, name, known, key, search_key)
+                    return TempFail(known.reason), until
+                answer = self._value(place.definition, name, known, key, search_key)
                 if answer is not None:
-                    return answer
-        return NOT_FOUND
+                    return answer, until
+        return NOT_FOUND, until
 
-    def _hosted_step(self, key: bytes, memory: _Memory) -> Answer | Probe | None:
+    def _hosted_step(
+        self, key: bytes, now: float, parts: list[Part], outcomes: dict[Probe, Outcome] | None
+    ) -> tuple[Answer | Probe | None, float]:
         """Return NOT_FOUND for an address in a domain known not to be hosted, a probe when that is not known yet, or None to go on."""
         _, at, domain = key.rpartition(b"@")
         if not at or not domain or self.hosted is None:
-            return None
-        step = self.hosted._walk(domain, memory)  # noqa: SLF001 (a map of the same class)
-        return step if isinstance(step, Probe | NotFound) else None
+            return None, inf
+        step, until = self.hosted._walk(domain, now, parts, outcomes)  # noqa: SLF001 (a map of the same class)
+        return (step if isinstance(step, Probe | NotFound) else None), until
 
     def _value(self, definition: PostfixDefinition, name: bytes, payload: Payload, key: bytes, search_key: SearchKey) -> Answer | None:
         if isinstance(payload, bytes):
@@ -148,27 +165,6 @@ class Map:
         return Found(value)
 
 
-class _Memory:
-    """What one walk sees: the tables' entries, and outcomes fetched before it. Notes the entries used, and until when all are fresh."""
-
-    __slots__ = ("_now", "_outcomes", "parts", "until")
-
-    def __init__(self, now: float, outcomes: dict[Probe, Outcome] | None = None) -> None:
-        self.parts: list[Part] = []
-        self.until = inf
-        self._now = now
-        self._outcomes = outcomes
-
-    def look(self, table: Table, sql_key: bytes) -> Payload | NoRow | Failure | None:
-        """Return what is known, or None."""
-        if self._outcomes:
-            outcome = self._outcomes.get(Probe(table, sql_key))
-            if outcome is not None:
-                return outcome.known
-        entry = table.entry(sql_key, self._now)
-        if entry is None:
-            return None
-        known, until = entry
-        self.parts.append(Part(table, known is NO_ROW))
-        self.until = min(self.until, until)
-        return known
+def _fetched(outcomes: dict[Probe, Outcome], table: Table, sql_key: bytes) -> Payload | NoRow | Failure | None:
+    outcome = outcomes.get(Probe(table, sql_key))
+    return None if outcome is None else outcome.known

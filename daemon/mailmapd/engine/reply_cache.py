@@ -37,7 +37,6 @@ class ReplyCache:
     def __init__(self) -> None:
         self._young: dict[bytes, Remembered] = {}
         self._old: dict[bytes, Remembered] = {}
-        self._shared_parts: dict[tuple[Part, ...], tuple[Part, ...]] = {}
 
     def find(self, request: bytes, now: float) -> Remembered | None:
         """Return what is remembered of a request, if it is still good, and count its parts as used."""
@@ -61,14 +60,12 @@ class ReplyCache:
     def remember(self, request: bytes, found: Remembered) -> None:
         """Keep a reply, unless it or its request is unusually long."""
         if len(request) <= REQUEST_LIMIT and len(found.reply) <= REPLY_LIMIT:
-            parts = self._shared_parts.setdefault(found.parts, found.parts)
-            self._keep(request, found._replace(parts=parts))
+            self._keep(request, found)
 
     def forget(self) -> None:
         """Forget every reply."""
         self._young = {}
         self._old = {}
-        self._shared_parts = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
