@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from mailmapd.databases.mysql_login import LoginCut
 from mailmapd.databases.mysql_wire import QUIT, STATUS_IN_TRANSACTION, STATUS_NO_BACKSLASH_ESCAPES, ReplyReader, WireError, encode_query
-from mailmapd.errors import DatabaseUnavailable
 from mailmapd.template.sql_quoting import make_quote
 
 if TYPE_CHECKING:
@@ -133,9 +133,9 @@ class PreparingOwner:
         self._reason = ""
 
     async def run(self, connection: MysqlConnection, sql: str) -> ServerError | None:
-        """Send a command and wait for its reply; return what the server refused it with. Raises DatabaseUnavailable."""
+        """Send a command and wait for its reply; return what the server refused it with. Raises LoginCut."""
         if self._reason:
-            raise DatabaseUnavailable(f"{connection.host}: {self._reason}", host=connection.host)
+            raise LoginCut(f"{connection.host}: {self._reason}", host=connection.host)
         self._reply = asyncio.get_running_loop().create_future()
         connection.send(sql.encode("ascii"))
         await self._reply
@@ -150,4 +150,4 @@ class PreparingOwner:
         """Fail `run`, now or when it is called next."""
         self._reason = reason
         if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(DatabaseUnavailable(f"{connection.host}: {reason}", host=connection.host))
+            self._reply.set_exception(LoginCut(f"{connection.host}: {reason}", host=connection.host))

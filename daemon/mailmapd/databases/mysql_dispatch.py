@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from mailmapd.databases.interface import outcome_of
 from mailmapd.databases.mysql_errors import Blame, judge
 from mailmapd.databases.mysql_job import Job, read_result
+from mailmapd.databases.mysql_login import LoginCut
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable, DataError
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ PAUSE = 1.0
 
 CLOSING = 2.0
 """So many seconds are given to connections to close in order."""
+
+MAX_CUTS = 8
+"""A host that cut short more logins in a row is down."""
 
 MAX_LOSSES = 1
 """A statement is sent again after so many lost connections: a second loss may be its own doing."""
@@ -195,14 +199,19 @@ class Dispatcher:
             self._watch_deadlines()
 
     def _place(self, host: Host, connection: MysqlConnection, now: float) -> None:
-        """Give a free connection the next statement; without one keep it, if its host is one to ask."""
+        """Give a free connection the next statement, or keep it; let one to a host that only stood in go, once a better can be had."""
+        preferred = self._hosts.preferred
+        if host not in preferred and self._hosts.to_connect(now) in preferred:
+            self._drop(connection)
+            self._connect_more()
+            return
         queue = self._queue
         while queue:
             job = queue.popleft()
             if not job.future.done():
                 self._send(connection, job, now)
                 return
-        if host in self._hosts.preferred and self._hosts.connections < self._settings.pool_size:
+        if host in preferred and self._hosts.connections < self._settings.pool_size:
             connection.idle_since = now
             host.idle.append(connection)
             if self._idle_timer is None:
@@ -289,6 +298,7 @@ class Dispatcher:
         if self._closed:
             connection.close()
             return
+        host.cuts = 0
         if host.down:
             self._mark_up(host)
         self._place(host, connection, self._clock())
@@ -296,6 +306,10 @@ class Dispatcher:
     def _connect_failed(self, host: Host, error: DatabaseError) -> None:
         """Wait a little if the host still serves other connections, or may yet accept one; else take it to be down."""
         host.last_error = str(error)
+        host.cuts += isinstance(error, LoginCut)
+        if isinstance(error, LoginCut) and host.cuts <= MAX_CUTS:
+            self._connect_more()
+            return
         if (host.connections or host.connecting) and not host.down:
             now = self._clock()
             if host.connections and host.paused_until <= now:

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """One host: its idle connections, the one used last at the end, its busy ones, and how many are being opened (stalled: for long)."""
+    """One host: its idle connections, the one used last at the end, its busy ones, and how many are being opened (stalled: for long).
 
-    __slots__ = ("address", "busy", "connecting", "down", "idle", "label", "last_error", "last_reply", "paused_until", "stalled")
+    `cuts` counts logins in a row that the host cut short.
+    """
+
+    __slots__ = ("address", "busy", "connecting", "cuts", "down", "idle", "label", "last_error", "last_reply", "paused_until", "stalled")
 
     def __init__(self, address: HostAddress) -> None:
         self.address = address
@@ -29,12 +32,17 @@ class Host:
         self.idle: list[MysqlConnection] = []
         self.busy: set[MysqlConnection] = set()
         self.connecting = 0
+        self.cuts = 0
         self.stalled = 0
 
     @property
     def connections(self) -> int:
         """How many connections are open."""
         return len(self.idle) + len(self.busy)
+
+    def is_paused(self, now: float) -> bool:
+        """Tell whether it is to be left with the connections that it has; one that has none is asked all the same."""
+        return self.paused_until > now and bool(self.connections or self.connecting)
 
     def forget(self, connection: MysqlConnection) -> None:
         """Remove a connection from whichever list holds it."""
@@ -93,7 +101,7 @@ class HostGroups:
     def to_connect(self, now: float) -> Host | None:
         """Return the host to open another connection to; None when none may be tried now."""
         for group in self._groups:
-            ready = [host for host in group if not (host.down or host.stalled or host.paused_until > now)]
+            ready = [host for host in group if not (host.down or host.stalled or host.is_paused(now))]
             if ready:
                 return self._rng.choice(ready)
         return None

@@ -38,6 +38,14 @@ _PROTOCOL_FAULTS = (struct.error, IndexError, ValueError, TypeError, AttributeEr
 """What aiomysql raises when the other side is no MySQL server, or speaks a variant that it does not know."""
 
 
+_CUT = (2006, 2013, 1927)
+"""Error numbers of a connection that ended while logging in."""
+
+
+class LoginCut(DatabaseUnavailable):
+    """The server let us in and ended the connection before it was of use: a restart, or a killed thread. The next attempt may succeed."""
+
+
 class _Refused(Exception):
     """We end the login, for a reason that the text gives."""
 
@@ -130,7 +138,8 @@ async def log_in(address: HostAddress, account: Account, context: ssl.SSLContext
     except _Refused as error:
         raise DatabaseUnavailable(f"{label}: {error}", host=label) from None
     except (*_PROTOCOL_FAULTS, OSError) as error:
-        raise DatabaseUnavailable(f"{label}: {_reason(error)}", host=label) from error
+        kind = LoginCut if isinstance(error, aiomysql.Error) and error.args and error.args[0] in _CUT else DatabaseUnavailable
+        raise kind(f"{label}: {_reason(error)}", host=label) from error
     else:
         connection = None
         return session
