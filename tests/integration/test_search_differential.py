@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,13 @@ from support.daemon import Daemon
 from support.mariadb import MariaDB, private_directory
 from support.postfix import Postfix
 from support.process import wait_until
-from support.search_scenarios import ALL_QUERIES, PAIRS, SCENARIOS, Scenario
+from support.search_scenarios import ALL_QUERIES, PAIRS, SCENARIOS, Scenario, mangled
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 DATABASE = "search_differential"
+SEED = int(os.environ.get("MAILMAPD_TEST_SEED") or random.SystemRandom().randrange(10**9))
+MANGLED = 150
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,8 @@ def send_all(postfix: Postfix, scenario: Scenario) -> dict[tuple[str, str], Outc
     }
 
 
-@pytest.mark.parametrize("title", SCENARIOS)
-def test_postfix_treats_mail_the_same(title: str, servers: Servers) -> None:
-    """Every message gets the same replies and the same resulting sender, recipients and routes as with mysql: tables."""
-    scenario = SCENARIOS[title]
+def compare(title: str, scenario: Scenario, servers: Servers) -> None:
+    """Send everything through both instances and fail with what differs."""
     theirs = {name: ", ".join(f"mysql:{servers.files[table]}" for table in spec.tables) for name, spec in scenario.maps.items()}
     ours = {name: f"socketmap:unix:{servers.daemon.directory}/socketmap:{map_name(title, name)}" for name in scenario.maps}
     outcomes = []
@@ -126,3 +128,47 @@ def test_postfix_treats_mail_the_same(title: str, servers: Servers) -> None:
     assert not different, (
         f"{len(different)} of {len(outcomes[0])} messages differ\n" + "\n".join(different[:20]) + servers.daemon.text()[-2000:]
     )
+
+
+@pytest.mark.parametrize("title", SCENARIOS)
+def test_postfix_treats_mail_the_same(title: str, servers: Servers) -> None:
+    """Every message gets the same replies and the same resulting sender, recipients and routes as with mysql: tables."""
+    compare(title, SCENARIOS[title], servers)
+
+
+@pytest.mark.parametrize("title", ["delimiters -+. and no special owners", "catch-all in the first table", "canonical", "local domain"])
+def test_mangled_recipients_are_treated_the_same(title: str, servers: Servers) -> None:
+    """Recipients with random characters put in, taken out and changed in case get the same replies and results, too."""
+    print(f"MAILMAPD_TEST_SEED={SEED}")
+    recipients = tuple(mangled(random.Random(f"{SEED} {title}"), MANGLED))
+    compare(title, replace(SCENARIOS[title], recipients=recipients, senders=("sender@client.test",)), servers)
+
+
+def test_local_submissions_end_with_the_same_recipients(servers: Servers) -> None:
+    """Addresses without a domain, given to sendmail(1), are looked up and rewritten the same."""
+    recipients = [
+        "root",
+        "root+x",
+        "helpdesk",
+        "alice",
+        "helpdesk@local.test",
+        "nobody+y",
+        "team+z@example.com",
+        '"a b"@example.com',
+        "move+x@example.com",
+    ]
+    title, results = "local domain", []
+    scenario = SCENARIOS[title]
+    for kind in ("mysql", "socketmap"):
+        maps = {
+            name: f"mysql:{servers.files[spec.tables[0]]}"
+            if kind == "mysql"
+            else f"socketmap:unix:{servers.daemon.directory}/socketmap:{map_name(title, name)}"
+            for name, spec in scenario.maps.items()
+        }
+        with private_directory() as directory, instance(directory, scenario, maps) as postfix:
+            for recipient in recipients:
+                postfix.sendmail("sender", [recipient])
+            results.append(sorted(message.recipients for message in postfix.queue()))
+    assert len(results[0]) == len(recipients)
+    assert results[1] == results[0]

@@ -6,6 +6,8 @@ map in braces: ``check_recipient_access {access}``.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +65,31 @@ MAPS = {name for name, _, _ in PAIRS}
 ALL_QUERIES = QUERIES | {name: f"SELECT v FROM pair WHERE map = '{name}' AND k = '%s'" for name in sorted(MAPS)}
 
 SENDER = "sender@client.test"
+MANGLING = (
+    "+",
+    "-",
+    ".",
+    "@",
+    "%",
+    "!",
+    '"',
+    "\\",
+    " ",
+    "'",
+    "_",
+    "+x",
+    '"a"',
+    "owner-",
+    "-request",
+    ":",
+    ",",
+    ";",
+    "(",
+    ")",
+    "[",
+    "ö",
+    "@example.com",
+)
 RECIPIENTS = (
     *(
         "alice@example.com",
@@ -188,7 +215,7 @@ SCENARIOS = {
         HOSTING | {"canonical_maps": "{canonical}"},
         HOSTING_MAPS | {"canonical": MapSpec(("canonical",), options=REWRITES)},
         (*RECIPIENTS, "alice+x@old.test", "bob@mail.test", "bob+x@mail.test", '"a b+x"@old.test'),
-        ("alice@example.com", "alice+x@example.com", "x+y@old.test", "bob+z@mail.test", "carol+q@example.com", ""),
+        ("alice+x@example.com", "x+y@old.test"),
     ),
     "canonical without propagation": Scenario(
         HOSTING
@@ -200,7 +227,7 @@ SCENARIOS = {
     "bcc": Scenario(
         HOSTING | {"recipient_bcc_maps": "{bcc}", "sender_bcc_maps": "{bcc}"},
         HOSTING_MAPS | {"bcc": MapSpec(("bcc",))},
-        senders=(SENDER, "alice@example.com", "alice+x@example.com", "dave@example.net", "root@mail.test"),
+        senders=(SENDER, "alice+x@example.com", "dave@example.net", "root@mail.test"),
     ),
     "transport": Scenario(
         HOSTING
@@ -324,3 +351,16 @@ SCENARIOS = {
         ("known@relay.test", "known@sub.relay.test", "any@sub.parent.test", "any@parent.test", "a@unhosted.test"),
     ),
 }
+
+
+def mangled(source: random.Random, count: int) -> Iterator[str]:
+    """Yield recipients with characters put in, taken out and changed in case, more often in the local part than elsewhere."""
+    for _ in range(count):
+        text, at, domain = source.choice(RECIPIENTS).rpartition("@")
+        if not at or source.random() < 0.15:
+            text, at, domain = text + at + domain, "", ""
+        for _ in range(source.choice([1, 1, 2])):
+            place = source.randrange(len(text) + 1)
+            text = text[:place] + source.choice(["", "", *MANGLING]) + text[place + source.choice([0, 0, 0, 1]) :]
+        text += source.choice(["", "", "+x", "-x"])
+        yield source.choice([text, text, text.upper(), text.title(), f'"{text}"']) + at + domain
