@@ -18,3 +18,8 @@ class Budget(LRUCache[bytes, Any]):
         """Drop the least recently used entry to make room, and count it."""
         self.evictions += 1
         return super().popitem()
+
+    def release(self, count: int) -> None:
+        """Drop up to `count` entries that nobody needs any more, without counting them."""
+        for _ in range(min(count, len(self))):
+            super().popitem()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from cachetools import TTLCache
 
+from mailmapd.cache.budget import Budget
 from mailmapd.cache.table_cache import NO_ROW, Entry, NoRow, Payload, TableCache
 from mailmapd.databases.interface import Database
 from mailmapd.engine.definition import Definition
@@ -34,7 +35,10 @@ Known = Payload | NoRow | Failure
 
 
 class Table:
-    """One query over one database, with its cache. The counters are plain integers, read when somebody looks."""
+    """One query over one database, with its cache. The counters are plain integers, read when somebody looks.
+
+    `flushed` is a list while entries are loaded from elsewhere: each flush adds what tells whether it covers a key.
+    """
 
     def __init__(
         self, name: str, definition: Definition, database: Database, cache: TableCache, clock: Callable[[], float], *, secret: bool = False
@@ -45,6 +49,7 @@ class Table:
         self.cache = cache
         self.secret = secret
         self.schema_error = ""
+        self.flushed: list[Callable[[bytes], bool]] | None = None
         self.hits = self.negative_hits = self.stale = self.coalesced = self.misses = 0
         self._clock = clock
         self._flights: SingleFlight[Known] = SingleFlight()
@@ -93,11 +98,15 @@ class Table:
         self._poison.pop(sql_key, None)
         return self.cache.drop(sql_key)
 
-    def clear(self) -> int:
-        """Forget every key; return how many were known."""
+    def clear(self) -> list[Budget]:
+        """Forget every key at once; return the old entries, for the caller to free in slices."""
         self._flights.forget_all()
         self._poison.clear()
         return self.cache.clear()
+
+    def keys(self) -> list[bytes]:
+        """Return every key that something is known of, or will be when a query on its way comes back."""
+        return [*self.cache.rows, *self.cache.absences, *self._flights, *self._poison]
 
     def _refresh(self, sql_key: bytes) -> None:
         now = self._clock()

@@ -7,7 +7,7 @@ one and the old one knows that its answer is no longer wanted for keeping (a flu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +21,9 @@ class SingleFlight(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._flights)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._flights)
 
     def find(self, key: bytes) -> asyncio.Task[T] | None:
         """Return the flight in the air for the key, if there is one."""
