@@ -15,6 +15,9 @@ from mailmapd.template.postfix_cf_syntax import CfFile, read_cf_file
 
 _LEGACY = ("table", "select_field", "where_field")
 _LONGEST_INTEGER = 2**31 - 1
+_MYSQL_ONLY = ("idle_interval", "require_result_set", "retry_interval", "tls_verify_cert")
+"""Not read by sqlite_table(5), so that a wrong value does not matter there."""
+
 _KNOWN = frozenset(
     [
         *_LEGACY,
@@ -97,12 +100,12 @@ class _Reader:
 
     def __init__(self, cf: CfFile) -> None:
         self._cf = cf
+        self._sqlite = "dbpath" in cf.parameters and "dbname" not in cf.parameters
         self._faults: list[Fault] = []
 
     def read(self) -> PostfixCf:
         parameters = self._cf.parameters
-        sqlite = "dbpath" in parameters and "dbname" not in parameters
-        self._require("dbpath" if sqlite else "dbname", "the SQLite file" if sqlite else "the database's name")
+        self._require(*(("dbpath", "the SQLite file") if self._sqlite else ("dbname", "the database's name")))
         if "result_format" in parameters:
             self._require("result_format", "%s, or leave it out")
         read = PostfixCf(
@@ -112,7 +115,7 @@ class _Reader:
             domain=self._words("domain"),
             expansion_limit=self._integer("expansion_limit", 0),
             require_result_set=self._boolean("require_result_set") is not False,
-            sqlite=sqlite,
+            sqlite=self._sqlite,
             dbpath=self._text("dbpath"),
             hosts=self._words("hosts") or ("localhost",),
             user=self._text("user"),
@@ -161,6 +164,9 @@ class _Reader:
             problem = "is empty" if name in self._cf.parameters else "is missing"
             self._faults.append(Fault(self._cf.file, self._where(name), problem, f"write {name} = {remedy}"))
 
+    def _is_read(self, name: str) -> bool:
+        return name in self._cf.parameters and not (self._sqlite and name in _MYSQL_ONLY)
+
     def _bytes(self, name: str) -> bytes:
         parameter = self._cf.parameters.get(name)
         return parameter.value if parameter else b""
@@ -172,7 +178,7 @@ class _Reader:
         return tuple(re.findall(r"[^, \t\r\n]+", self._text(name)))
 
     def _integer(self, name: str, default: int, minimum: int | None = None) -> int:
-        if name not in self._cf.parameters:
+        if not self._is_read(name):
             return default
         text = self._text(name)
         number = int(text) if re.fullmatch(r"[+-]?0*[0-9]{1,10}", text) else None
@@ -184,7 +190,7 @@ class _Reader:
         return number
 
     def _boolean(self, name: str) -> bool | None:
-        if name not in self._cf.parameters:
+        if not self._is_read(name):
             return None
         text = self._text(name)
         if text.lower() not in ("yes", "no"):
