@@ -10,4 +10,5 @@ class FakeClock:
         self.now = 0.0
 
     def __call__(self) -> float:
+        """Return the time."""
         return self.now
