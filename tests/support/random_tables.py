@@ -7,7 +7,9 @@ random order, no time, no unquoted keys.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,23 @@ CREATE PROCEDURE {DATABASE}.twice(IN wanted varchar(2000)) BEGIN SELECT 1; SELEC
 """
 
 
+COLUMN_NAMES = (
+    "id",
+    "address",
+    "local",
+    "domain",
+    "destination",
+    "other",
+    "number",
+    "octets",
+    "attributes",
+    "flag",
+    "moment",
+    "amount",
+    "caseless",
+)
+
+
 @dataclass(frozen=True)
 class CfFile:
     """One generated file: its parameters as they are meant, the text as an administrator might have written them."""
@@ -45,23 +64,35 @@ class CfFile:
 
 
 class RandomTables:
-    """The generator; `quotes` are the string delimiters that the server's SQL mode lets queries use."""
+    """The generator; `quotes` are the string delimiters that queries may use, `usable` tells which queries the database understands."""
 
-    def __init__(self, seed: int, quotes: str = "'") -> None:
+    def __init__(self, seed: int, quotes: str = "'", usable: Callable[[str], bool] | None = None) -> None:
         self._random = random.Random(seed)
         self._quotes = quotes
+        self._usable = usable
         self.addresses = [self._address() for _ in range(250)]
 
-    def fill(self, server: MariaDB) -> None:
-        """Create the database with random rows and the account that may read it."""
+    def fill(self, server: MariaDB) -> dict[str, str]:
+        """Create the database with random rows and the account that may read it; return the parameters that name them in a .cf file."""
         server.run_sql(SCHEMA)
-        rows = [(number, *self._row(address)) for number, address in enumerate(self.addresses, 1)]
+        rows = self._rows()
         connection = server.connect(DATABASE)
         with connection, connection.cursor() as cursor:
             cursor.execute("SET SESSION sql_mode = ''")
             cursor.executemany(f"INSERT INTO entry VALUES ({', '.join(['%s'] * 13)})", rows)
             cursor.executemany("INSERT IGNORE INTO western VALUES (%s, %s, %s, %s, %s)", [row[:5] for row in rows])
         server.grant(USER, PASSWORD, DATABASE)
+        return {"hosts": f"unix:{server.socket}", "user": USER, "password": PASSWORD, "dbname": DATABASE}
+
+    def fill_sqlite(self, path: Path) -> dict[str, str]:
+        """Create a SQLite file with random rows; return the parameter that names it in a .cf file."""
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"CREATE TABLE entry ({', '.join(COLUMN_NAMES)})")
+            connection.executemany(f"INSERT INTO entry VALUES ({', '.join('?' * len(COLUMN_NAMES))})", self._rows())
+        return {"dbpath": str(path)}
+
+    def _rows(self) -> list[tuple[object, ...]]:
+        return [(number, *self._row(address)) for number, address in enumerate(self.addresses, 1)]
 
     def _row(self, address: str) -> tuple[object, ...]:
         """Return all columns but the id for one address."""
@@ -109,11 +140,11 @@ class RandomTables:
         key = (unit * length)[: length - len(tail)]
         return key.decode(errors="ignore").encode() + tail
 
-    def cf_file(self, server: MariaDB, directory: Path) -> CfFile:
-        """Return one random file; `directory` holds the files that it may name."""
-        parameters = {"hosts": f"unix:{server.socket}", "user": USER, "password": PASSWORD, "dbname": DATABASE}
+    def cf_file(self, database: dict[str, str], directory: Path) -> CfFile:
+        """Return one random file; `database` are the parameters that `fill` has returned, `directory` holds the files that it may name."""
+        parameters = dict(database)
         chance = self._random.random
-        parameters |= self._legacy() if chance() < 0.08 else {"query": self._query()}
+        parameters |= self._legacy() if chance() < 0.08 else {"query": self._usable_query()}
         if chance() < 0.5:
             parameters["result_format"] = self._random.choice(RESULT_FORMATS)
         if chance() < 0.25:
@@ -144,6 +175,12 @@ class RandomTables:
             "where_field": "address",
         }
         return parts | ({"additional_conditions": conditions} if conditions else {})
+
+    def _usable_query(self) -> str:
+        while True:
+            query = self._query()
+            if self._usable is None or self._usable(query):
+                return query
 
     def _query(self) -> str:
         """Return a random query template."""
