@@ -42,10 +42,12 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
     owner, group = _user_id(entry.owner), _group_id(entry.group)
     _remove_stale(path)
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound = False
     try:
         before = os.umask(0o777)  # nobody can connect until owner and mode are right; nor before listen() is called
         try:
             one.bind(path)
+            bound = True
         finally:
             os.umask(before)
         created = Path(path).stat()
@@ -54,6 +56,8 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
         Path(path).chmod(default_mode if entry.mode is None else entry.mode)
     except OSError as error:
         one.close()
+        if bound:
+            Path(path).unlink(missing_ok=True)  # with the wrong owner, it would be in the way of the next attempt
         raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
     return one
 
