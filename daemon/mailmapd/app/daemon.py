@@ -18,14 +18,19 @@ from typing import TYPE_CHECKING
 
 from mailmapd.app.assembly import assemble, plan
 from mailmapd.app.service_manager import ServiceManager
-from mailmapd.app.sockets import SocketSet, Wanted, wanted_sockets
+from mailmapd.app.sockets import SocketSet, Wanted, remove_socket_file, wanted_sockets
+from mailmapd.app.status import take_snapshot
 from mailmapd.config.loader import load_config
 from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Config
+from mailmapd.control.gate import Gate
+from mailmapd.control.server import ControlServer
 from mailmapd.engine.dict_service import DictService
 from mailmapd.engine.engine import Engine
+from mailmapd.engine.flush import FlushRequest, flush
 from mailmapd.engine.map_service import MapService
 from mailmapd.engine.meters import LookupMeter
+from mailmapd.engine.snapshot import Snapshot
 from mailmapd.errors import ConfigError
 from mailmapd.metrics.database_meter import DatabaseMeter
 from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
@@ -46,7 +51,7 @@ class Daemon:
 
     def __init__(self, config: Config, sockets: SocketSet, manager: ServiceManager, clock: Callable[[], float] = time.monotonic) -> None:
         self.database_meter = DatabaseMeter()
-        self.last_reload = time.time()
+        self.started = self.last_reload = time.time()
         self.reload_failed = False
         self._clock = clock
         self._sockets = sockets
@@ -55,7 +60,7 @@ class Daemon:
         self._services: dict[str, MapService] = {}
         self._dict_services: dict[str, DictService] = {}
         self._listeners: dict[Wanted, Listener] = {}
-        self._http: dict[Wanted, HttpServer] = {}
+        self._side_servers: dict[Wanted, HttpServer | ControlServer] = {}
         self._reloading: set[asyncio.Task[None]] = set()
         self._reload_lock = asyncio.Lock()
         self._stop = asyncio.Event()
@@ -72,10 +77,37 @@ class Daemon:
         return self._listeners.values()
 
     @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
+
+    @property
     def meters(self) -> Iterable[LookupMeter]:
-        """The meters of every listener and map."""
-        services: list[MapService | DictService] = [*self._services.values(), *self._dict_services.values()]
-        return [meter for service in services for meter in service.meters.values()]
+        """The meters of every listener and map or dict."""
+        return [*self.map_meters, *self.dict_meters]
+
+    @property
+    def map_meters(self) -> list[LookupMeter]:
+        """The meters of maps."""
+        return [meter for service in self._services.values() for meter in service.meters.values()]
+
+    @property
+    def dict_meters(self) -> list[LookupMeter]:
+        """The meters of dicts."""
+        return [meter for service in self._dict_services.values() for meter in service.meters.values()]
+
+    def stats(self) -> Snapshot:
+        """Return every counter at this moment."""
+        return take_snapshot(self)
+
+    async def flush(self, request: FlushRequest) -> dict[str, int]:
+        """Forget what the request selects; return how many entries were dropped, by table. Raises UnknownName."""
+        delimiters = "".join(one.recipient_delimiter for one in self._config.maps.values()).encode()
+        try:
+            return await flush(self.engine, request, delimiters)
+        finally:
+            for service in self._services.values():
+                service.forget()
 
     def problems(self) -> list[str]:
         """Return what keeps the daemon from answering everything, one line each."""
@@ -132,6 +164,9 @@ class Daemon:
         if wanted.name == "lookup_http":
             await self._start_lookup_http(wanted, bound)
             return
+        if wanted.name == "control":
+            await self._start_control(wanted, bound)
+            return
         listener = Listener(
             wanted.name, wanted.entry, bound, converse=self._conversations(wanted.name), limits=self._config.limits, clock=self._clock
         )
@@ -165,7 +200,7 @@ class Daemon:
 
         server = HttpServer(lookup_app(self._dict_service(wanted.name), Peers(wanted.entry.peers)), bound)
         await server.start()
-        self._http[wanted] = server
+        self._side_servers[wanted] = server
 
     async def _start_http(self, wanted: Wanted, bound: socket.socket) -> None:
         from mailmapd.metrics.collector import Exposition
@@ -175,7 +210,12 @@ class Daemon:
         exposition = Exposition(self)
         server = HttpServer(operations_app(exposition.render, exposition.content_type, self.problems), bound)
         await server.start()
-        self._http[wanted] = server
+        self._side_servers[wanted] = server
+
+    async def _start_control(self, wanted: Wanted, bound: socket.socket) -> None:
+        server = ControlServer(bound, Gate(bound.getsockname(), Peers(wanted.entry.peers)), self)
+        await server.start()
+        self._side_servers[wanted] = server
 
     def _spawn_reload(self, loop: asyncio.AbstractEventLoop) -> None:
         self._reloading.add(task := loop.create_task(self.reload()))
@@ -192,7 +232,7 @@ class Daemon:
             config = load_config(self._config.file)
             planned = plan(config)
             wanted = set(wanted_sockets(config))
-            bound = self._sockets.open(config.file, [one for one in wanted if one not in self._listeners and one not in self._http])
+            bound = self._sockets.open(config.file, [one for one in wanted if one not in self._listeners and one not in self._side_servers])
         except ConfigError as error:
             self.reload_failed = True
             for fault in error.faults:
@@ -202,7 +242,7 @@ class Daemon:
         previous = self._assembled
         self._config = config
         self._assembled = assemble(planned, clock=self._clock, observer=self.database_meter, previous=previous)
-        await self._close_sockets([one for one in (*self._listeners, *self._http) if one not in wanted])
+        await self._close_sockets([one for one in (*self._listeners, *self._side_servers) if one not in wanted])
         for service in self._services.values():
             service.slow = config.log.slow_lookup
             service.serve(self.engine.maps)
@@ -225,12 +265,17 @@ class Daemon:
             if listener is not None:
                 listener.stop_accepting(unlink=not self._sockets.inherited(one.entry.address))
                 listener.drain()
-            elif one in self._http:
-                await self._http.pop(one).close()
+            elif one in self._side_servers:
+                await self._close_side_server(one, self._side_servers.pop(one))
         for name in set(self._services) - {one.name for one in self._listeners}:
             del self._services[name]
-        for name in set(self._dict_services) - {one.name for one in (*self._listeners, *self._http)}:
+        for name in set(self._dict_services) - {one.name for one in (*self._listeners, *self._side_servers)}:
             del self._dict_services[name]
+
+    async def _close_side_server(self, wanted: Wanted, server: HttpServer | ControlServer) -> None:
+        await server.close()
+        if not self._sockets.inherited(wanted.entry.address):
+            remove_socket_file(wanted.entry.address)
 
     async def _shut_down(self) -> None:
         self._manager.stopping()
@@ -244,7 +289,7 @@ class Daemon:
             if listener.connections:
                 log.warning("listener %s: %d connections did not end in time", listener.name, len(listener.connections))
             listener.close()
-        for server in self._http.values():
-            await server.close()
+        for one, server in self._side_servers.items():
+            await self._close_side_server(one, server)
         await self.engine.close()
         log.info("stopped")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from mailmapd.config.address import Address, UnixAddress
 from mailmapd.config.schema import Config, ListenAddress
@@ -61,6 +63,13 @@ class SocketSet:
                 bound.close()
             raise ConfigError(faults)
         return opened
+
+
+def remove_socket_file(address: Address) -> None:
+    """Remove what a closed UNIX socket leaves behind."""
+    if isinstance(address, UnixAddress):
+        with suppress(FileNotFoundError):
+            Path(address.path).unlink()
 
 
 def _remedy(error: OSError, address: Address) -> str:

@@ -1,0 +1,42 @@
+"""Snapshots of the running daemon, put together from its parts."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from mailmapd import __version__
+from mailmapd.engine.meters import BUCKETS
+from mailmapd.engine.snapshot import ListenerState, Snapshot, cache_state, database_states, lookups_by_name
+
+if TYPE_CHECKING:
+    from mailmapd.app.daemon import Daemon
+
+
+def take_snapshot(daemon: Daemon) -> Snapshot:
+    """Return every counter of the daemon."""
+    engine = daemon.engine
+    return {
+        "version": __version__,
+        "started": daemon.started,
+        "time": time.time(),
+        "config": {"file": daemon.config.file, "loaded": daemon.last_reload, "reload_failed": daemon.reload_failed},
+        "problems": daemon.problems(),
+        "buckets": list(BUCKETS),
+        "maps": lookups_by_name(daemon.map_meters, {name: one.avoided for name, one in engine.maps.items()}),
+        "dicts": lookups_by_name(daemon.dict_meters, {name: one.avoided for name, one in engine.dicts.items()}),
+        "tables": {name: cache_state(table) for name, table in engine.tables.items()},
+        "databases": database_states(engine, daemon.database_meter.queries),
+        "listeners": _listener_states(daemon),
+    }
+
+
+def _listener_states(daemon: Daemon) -> dict[str, ListenerState]:
+    found: dict[str, ListenerState] = {}
+    for listener in daemon.listeners:
+        state = found.setdefault(listener.name, {"connections": 0, "refused": 0, "protocol_errors": {}})
+        state["connections"] += len(listener.connections)
+        state["refused"] += listener.refused
+        for reason, count in listener.violations.items():
+            state["protocol_errors"][reason] = state["protocol_errors"].get(reason, 0) + count
+    return found

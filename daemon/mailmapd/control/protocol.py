@@ -1,0 +1,91 @@
+"""The control protocol: one JSON object per line in both directions, over a UNIX stream socket.
+
+    → {"do": "flush", "user": "user@example.com"}        or key, domain, table, map (texts) or all (true); key with table or map
+    ← {"ok": true, "dropped": {"alias": 3, "auth.passdb": 1}}
+    → {"do": "stats"}
+    ← {"ok": true, "stats": {…}}                         see mailmapd.engine.snapshot
+    ← {"ok": false, "error": "unknown_name", "message": "there is no table …; the tables are: alias"}
+
+A client may ask any number of times; replies come in the order of requests. Lines are ASCII: bytes of keys that are not UTF-8 travel as
+JSON's escapes of lone surrogates (U+DC80 to U+DCFF), which is what Python's `surrogateescape` makes of them.
+
+A line that is longer than `LINE_LIMIT` is answered with ``too_long``, and the connection ends; other errors leave it open. The words of
+`error` are those of `ErrorWord`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from mailmapd.engine.flush import FlushRequest
+
+LINE_LIMIT = 64 * 1024  # bytes of a request; the longest key of socketmap_table(5), 10 000 bytes, is 60 000 when every byte is escaped
+REPLY_LIMIT = 64 * 1024 * 1024  # bytes of a reply that a client reads at most
+
+ErrorWord = Literal["no_permission", "malformed", "too_long", "bad_request", "unknown_name", "busy", "failed"]
+ERROR_WORDS: tuple[str, ...] = get_args(ErrorWord)
+
+_TEXTS = ("key", "user", "domain", "table", "map")
+
+Request = FlushRequest | Literal["stats"]
+
+
+class RequestError(Exception):
+    """A request that cannot be served; `word` and the text go back to the client."""
+
+    def __init__(self, word: ErrorWord, text: str) -> None:
+        super().__init__(text)
+        self.word: ErrorWord = word
+
+
+def decode_request(line: bytes) -> Request:
+    """Return what one line asks. Raises RequestError."""
+    try:
+        members = json.loads(line)
+    except (ValueError, RecursionError):
+        raise RequestError("malformed", "a request is one JSON object on a line") from None
+    if not isinstance(members, dict):
+        raise RequestError("malformed", "a request is one JSON object on a line")
+    do = members.pop("do", None)
+    if do == "stats":
+        if members:
+            raise RequestError("bad_request", "stats takes nothing else")
+        return "stats"
+    if do == "flush":
+        return _flush_request(members)
+    raise RequestError("bad_request", '"do" must be "flush" or "stats"')
+
+
+def _flush_request(members: dict[str, Any]) -> FlushRequest:
+    everything = members.pop("all", False)
+    if not isinstance(everything, bool):
+        raise RequestError("bad_request", '"all" must be true or false')
+    for name, value in members.items():
+        if name not in _TEXTS or not isinstance(value, str):
+            raise RequestError("bad_request", f"flush takes the texts {', '.join(_TEXTS)}, and all")
+    try:
+        values = {name: members[name].encode("utf-8", "surrogateescape") if name in members else None for name in _TEXTS[:3]}
+    except UnicodeEncodeError:
+        raise RequestError("bad_request", "a text holds half of a surrogate pair") from None
+    request = FlushRequest(**values, table=members.get("table"), map=members.get("map"), everything=everything)
+    fault = request.fault()
+    if fault:
+        raise RequestError("bad_request", fault)
+    return request
+
+
+def encode_request(members: Mapping[str, object]) -> bytes:
+    """Return the line of a request."""
+    return json.dumps(members).encode() + b"\n"
+
+
+def encode_reply(members: Mapping[str, object]) -> bytes:
+    """Return the line of a reply to a request that was served."""
+    return json.dumps({"ok": True, **members}).encode() + b"\n"
+
+
+def encode_error(error: RequestError) -> bytes:
+    """Return the line of a refusal."""
+    return json.dumps({"ok": False, "error": error.word, "message": str(error)}).encode() + b"\n"

@@ -1,0 +1,101 @@
+"""The control server: reads requests, lets the daemon do what they ask, and never stands in the way of lookups."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from mailmapd.control.gate import Gate
+from mailmapd.control.protocol import LINE_LIMIT, RequestError, decode_request, encode_error, encode_reply
+from mailmapd.engine.flush import FlushRequest, UnknownName
+
+log = logging.getLogger(__name__)
+
+MAX_CLIENTS = 64
+IDLE_TIMEOUT = 300.0  # seconds that a client may ask nothing, or leave a reply unread
+
+
+class Controlled(Protocol):
+    """The daemon as the control server sees it."""
+
+    async def flush(self, request: FlushRequest) -> Mapping[str, int]:
+        """Forget; return how many entries were dropped, by table. Raises UnknownName."""
+        ...
+
+    def stats(self) -> Mapping[str, object]:
+        """Return all counters."""
+        ...
+
+
+class ControlServer:
+    """Serves one bound UNIX socket. `start` may be called once, `close` any number of times."""
+
+    def __init__(self, bound: socket.socket, gate: Gate, controlled: Controlled) -> None:
+        self._bound = bound
+        self._gate = gate
+        self._controlled = controlled
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Accept clients from now on."""
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._bound, limit=LINE_LIMIT)
+
+    async def close(self) -> None:
+        """Accept nobody else and end every connection."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        clients = list(self._clients)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (asyncio runs this in a task of its own)
+        self._clients.add(task)
+        try:
+            with suppress(OSError, TimeoutError):
+                while line := await self._next_line(reader, writer):
+                    async with asyncio.timeout(IDLE_TIMEOUT):
+                        writer.write(await self._reply(line))
+                        await writer.drain()
+        except RequestError as error:  # the connection cannot go on after it
+            writer.write(encode_error(error))
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _next_line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """Return the next request, or nothing at the end. Raises RequestError for what ends the connection."""
+        try:
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                line = await reader.readline()
+        except ValueError:
+            raise RequestError("too_long", f"a request has at most {LINE_LIMIT} bytes") from None
+        refusal = self._gate.refusal(writer.get_extra_info("socket")) if line else ""
+        if refusal:
+            log.warning("control: %s", refusal)
+            raise RequestError("no_permission", refusal)
+        if len(self._clients) > MAX_CLIENTS:
+            raise RequestError("busy", f"{MAX_CLIENTS} clients are connected already")
+        return line if line.endswith(b"\n") else b""
+
+    async def _reply(self, line: bytes) -> bytes:
+        try:
+            request = decode_request(line)
+            if isinstance(request, FlushRequest):
+                return encode_reply({"dropped": await self._controlled.flush(request)})
+            return encode_reply({"stats": self._controlled.stats()})
+        except RequestError as error:
+            return encode_error(error)
+        except UnknownName as error:
+            return encode_error(RequestError("unknown_name", str(error)))
+        except Exception:
+            log.exception("control: a request ended in a defect of mailmapd")
+            return encode_error(RequestError("failed", "a defect of mailmapd; its log says more"))

@@ -1,0 +1,158 @@
+"""Snapshots: every counter of a running daemon at one moment, as plain values that JSON can hold.
+
+    {"version": "0.1.0", "started": 1790000000.0, "time": 1790000600.0,          seconds since the epoch
+     "config": {"file": "/etc/mailmapd/mailmapd.toml", "loaded": 1790000000.0, "reload_failed": false},
+     "problems": ["database mail: no host can be reached (…)"],
+     "buckets": [0.000005, …, 10.0],                                             upper bounds of the latencies' counts, in seconds
+     "maps": {"virtual_alias_maps": {"results": {"found": 3, "notfound": 1, "tempfail": 0, "permfail": 0}, "avoided": 7,
+                                     "latencies": {"cache": {"counts": […], "total": 0.0001}, "stale": {…}, "database": {…}}}},
+     "dicts": {"auth": {…}},                                                     the same
+     "tables": {"alias": {"hits": 0, "negative_hits": 0, "stale": 0, "coalesced": 0, "misses": 0, "entries": 0, "negative_entries": 0,
+                          "evictions": 0, "negative_evictions": 0, "schema_error": ""}},
+     "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "idle": 7, "busy": 1, "last_error": ""}], "queries": {"ok": 12}}},
+     "listeners": {"socketmap": {"connections": 12, "refused": 0, "protocol_errors": {"bad_length": 1}}}}
+
+Counts only grow while the daemon runs; lookups of maps that do not exist are those of the map "". Nothing in it is secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.meters import RESULTS, LookupMeter
+from mailmapd.engine.outcome import Source
+from mailmapd.engine.table import Table
+
+
+class Latencies(TypedDict):
+    """A histogram: lookups by bucket, the last count being for all that took longer, and the sum of their seconds."""
+
+    counts: list[int]
+    total: float
+
+
+class Lookups(TypedDict):
+    """What was asked of one map or dict."""
+
+    results: dict[str, int]
+    latencies: dict[str, Latencies]
+    avoided: int
+
+
+class CacheState(TypedDict):
+    """The cache of one table."""
+
+    hits: int
+    negative_hits: int
+    stale: int
+    coalesced: int
+    misses: int
+    entries: int
+    negative_entries: int
+    evictions: int
+    negative_evictions: int
+    schema_error: str
+
+
+class HostState(TypedDict):
+    """One host of a database."""
+
+    host: str
+    up: bool
+    idle: int
+    busy: int
+    last_error: str
+
+
+class DatabaseState(TypedDict):
+    """A database: its hosts, and its queries by outcome."""
+
+    hosts: list[HostState]
+    queries: dict[str, int]
+
+
+class ListenerState(TypedDict):
+    """The clients of one listener."""
+
+    connections: int
+    refused: int
+    protocol_errors: dict[str, int]
+
+
+class ConfigState(TypedDict):
+    """Where the configuration in force came from."""
+
+    file: str
+    loaded: float
+    reload_failed: bool
+
+
+class Snapshot(TypedDict):
+    """See the module."""
+
+    version: str
+    started: float
+    time: float
+    config: ConfigState
+    problems: list[str]
+    buckets: list[float]
+    maps: dict[str, Lookups]
+    dicts: dict[str, Lookups]
+    tables: dict[str, CacheState]
+    databases: dict[str, DatabaseState]
+    listeners: dict[str, ListenerState]
+
+
+def lookups_by_name(meters: Iterable[LookupMeter], avoided: Mapping[str, int]) -> dict[str, Lookups]:
+    """Return what was asked of each map (or dict), over all listeners; every configured one is there, asked or not."""
+    found: dict[str, Lookups] = {name: _no_lookups(name, avoided) for name in avoided}
+    for meter in meters:
+        lookups = found.setdefault(meter.name, _no_lookups(meter.name, avoided))
+        for result, count in zip(RESULTS, meter.results, strict=True):
+            lookups["results"][result] += count
+        for source, histogram in meter.latencies.items():
+            latencies = lookups["latencies"][source.name.lower()]
+            latencies["counts"] = [a + b for a, b in zip(latencies["counts"] or [0] * len(histogram.counts), histogram.counts, strict=True)]
+            latencies["total"] += histogram.total
+    return {name: lookups for name, lookups in found.items() if name or sum(lookups["results"].values())}
+
+
+def _no_lookups(name: str, avoided: Mapping[str, int]) -> Lookups:
+    return {
+        "results": dict.fromkeys(RESULTS, 0),
+        "latencies": {source.name.lower(): {"counts": [], "total": 0.0} for source in Source},
+        "avoided": avoided.get(name, 0),
+    }
+
+
+def cache_state(table: Table) -> CacheState:
+    """Return the state of a table's cache."""
+    return {
+        "hits": table.hits,
+        "negative_hits": table.negative_hits,
+        "stale": table.stale,
+        "coalesced": table.coalesced,
+        "misses": table.misses,
+        "entries": len(table.cache.rows),
+        "negative_entries": len(table.cache.absences),
+        "evictions": table.cache.rows.evictions,
+        "negative_evictions": table.cache.absences.evictions,
+        "schema_error": table.schema_error,
+    }
+
+
+def database_states(engine: Engine, queries: Mapping[tuple[str, str, str], int]) -> dict[str, DatabaseState]:
+    """Return the state of each database; `queries` counts by (database, host, outcome)."""
+    found: dict[str, DatabaseState] = {}
+    for name, database in engine.databases.items():
+        hosts: list[HostState] = [
+            {"host": one.host, "up": one.up, "idle": one.idle, "busy": one.busy, "last_error": one.last_error} for one in database.status()
+        ]
+        found[name] = {"hosts": hosts, "queries": {}}
+    for (name, _, outcome), count in queries.items():
+        if name in found:
+            by_outcome = found[name]["queries"]
+            by_outcome[outcome] = by_outcome.get(outcome, 0) + count
+    return found
