@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,9 @@ auth_verbose = yes
 default_vsz_limit = 512 M
 service anvil {{
   client_limit = 2048
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service auth {{
   client_limit = 2048
@@ -174,3 +178,11 @@ class Dovecot:
 
 def _about(about: dict[str, str]) -> list[str]:
     return [word for name, value in about.items() for word in ("-x", f"{name}={value}")]
+
+
+def write_snippet(text: str) -> None:
+    """Write the files of a generated snippet where its ``# ---- PATH ----`` lines say."""
+    _, *parts = re.split(r"^# ---- (\S+) ----.*\n", text, flags=re.MULTILINE)
+    for path, content in zip(parts[::2], parts[1::2], strict=True):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(content)

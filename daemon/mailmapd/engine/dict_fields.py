@@ -21,8 +21,6 @@ from mailmapd.model import ResultSet
 
 OBJECT_LIMIT = 65_000  # bytes; a reply line of the dict protocol holds 64 KiB with its framing
 _PASSWORDS = ("password", "password_noscheme")
-_NO_PREFETCH_FIELDS = ("userdb_ ", b"")
-"""Dovecot's own mark for "prefetch is answered, but no field is set" (AUTH_REQUEST_USER_KEY_IGNORE)."""
 _SECRET = re.compile("pass|secret|token|private|hash", re.IGNORECASE)
 _SPECIAL = re.compile(rb'[\x01-\x1f"\\]')
 _ESCAPES = {b'"': b'\\"', b"\\": b"\\\\"}
@@ -66,9 +64,6 @@ class PassdbFields(UserdbFields):
                 seen = True
                 prefixed = name == "password" and value.startswith(b"{") and b"}" in value
                 yield "password", value if prefixed else b"{%b}%b" % (self.scheme.encode(), value)
-        prefetch = [name for name in columns if name.startswith("userdb_")]
-        if prefetch and not any(name in prefetch for name, _ in present):
-            yield _NO_PREFETCH_FIELDS
 
 
 def mask_secrets(payload: bytes) -> bytes:

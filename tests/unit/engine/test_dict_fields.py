@@ -91,12 +91,6 @@ def test_null_password() -> None:
     assert passdb(("password", "nopassword"), (None, b"Y")) == b'{"nopassword": "Y"}'
 
 
-def test_prefetch_with_only_nulls() -> None:
-    """userdb_ columns that are all NULL still answer the prefetch."""
-    assert passdb(("password", "userdb_home"), (b"{PLAIN}x", None)) == b'{"password": "{PLAIN}x", "userdb_ ": ""}'
-    assert passdb(("password", "userdb_home", "userdb_uid"), (b"{PLAIN}x", None, b"1")) == b'{"password": "{PLAIN}x", "userdb_uid": "1"}'
-
-
 def test_special_characters() -> None:
     """Whatever a value holds comes back from the JSON text, and control characters never stand in it."""
     value = bytes(range(1, 128)) + "é😀".encode()
