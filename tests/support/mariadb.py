@@ -166,6 +166,7 @@ class MariaDB:
         command = [
             *[program("mariadbd", PACKAGE), "--no-defaults", *_account_option(), f"--datadir={self._data}", f"--socket={self.socket}"],
             *[f"--pid-file={self.directory / 'mariadbd.pid'}", *network, *FAST_SETTINGS, *self._options, "--log-output=TABLE"],
+            f"--tmpdir={self.directory}",  # a server that starts deletes every temporary table in its folder, also those of its neighbours
         ]
         self._process = ServerProcess(command, self._log)
         self._process.wait_ready(self.answers, "mariadbd")
@@ -259,12 +260,14 @@ class MariaDB:
 
     def kill_connections(self, user: str) -> None:
         """Cut every open connection of the account."""
+        connection = self.connect()
         for identity in self.connections(user):
             try:
-                self.run_sql(f"KILL {identity}")
+                connection.query(f"KILL {identity}")
             except pymysql.err.OperationalError as error:
                 if error.args[0] != 1094:  # ER_NO_SUCH_THREAD: it has gone by itself
                     raise
+        connection.close()
 
     def accepts_tcp(self) -> bool:
         """Tell whether the port accepts connections."""
