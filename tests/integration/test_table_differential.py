@@ -168,8 +168,11 @@ def test_random_sqlite_tables_answer_as_postfix_does() -> None:
     with private_directory() as home, closing(sqlite3.connect(home / "mail.sqlite")) as connection:
 
         def usable(query: str) -> bool:
+            # A second statement is the one difference on purpose: Postfix passes over it in silence, the daemon names it as a fault.
+            if "; SELECT" in query:
+                return False
             try:
-                connection.execute(re.sub("%[a-zA-Z1-9]", "x", query).replace("%%", "%").partition(";")[0])
+                connection.execute(re.sub("%[a-zA-Z1-9]", "x", query).replace("%%", "%"))
             except sqlite3.Error:
                 return False
             return True
