@@ -1,7 +1,7 @@
 """`listen.http`: /metrics, /healthz and /readyz. Read-only.
 
-`/healthz` is 200 while the process serves at all. `/readyz` is 200 when every database has a reachable host and every table's query fits its
-schema, else 503; the body says what is wrong.
+`/healthz` is 200 while the process serves at all. `/readyz` is 200 when every database has a reachable host and every table's query fits
+its schema, else 503; the body says what is wrong.
 """
 
 from __future__ import annotations
