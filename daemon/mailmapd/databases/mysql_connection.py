@@ -36,6 +36,7 @@ class MysqlConnection(asyncio.Protocol):
         self.host = host
         self.reader = ReplyReader(encoding)
         self.idle_since = 0.0
+        self.generation = 0
         self.is_mariadb = session.is_mariadb
         self._charset = charset
         self._no_backslash_escapes = False

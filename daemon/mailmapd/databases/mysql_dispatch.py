@@ -184,7 +184,8 @@ class Dispatcher:
             self._fail(job, DataError(f"{host.label}: table {job.statement.table}: {reason}", host=host.label), host.label)
             self._connect_more()
         elif job is not None:
-            # What happened to a connection in use has probably happened to those that nobody watches.
+            # What happened to this connection has probably happened to the others, and one may not know it yet.
+            host.generation += 1
             host.close_idle()
             self._try_again(job, DatabaseUnavailable(f"{host.label}: {reason}", host=host.label))
 
@@ -199,9 +200,10 @@ class Dispatcher:
             self._watch_deadlines()
 
     def _place(self, host: Host, connection: MysqlConnection, now: float) -> None:
-        """Give a free connection the next statement, or keep it; let one to a host that only stood in go, once a better can be had."""
+        """Give a free connection the next statement, or keep it; let it go if it is suspect, or only stood in for a better host."""
         preferred = self._hosts.preferred
-        if host not in preferred and self._hosts.to_connect(now) in preferred:
+        stands_in = host not in preferred and self._hosts.to_connect(now) in preferred
+        if stands_in or connection.generation != host.generation:
             self._drop(connection)
             self._connect_more()
             return
@@ -299,6 +301,7 @@ class Dispatcher:
             connection.close()
             return
         host.cuts = 0
+        connection.generation = host.generation
         if host.down:
             self._mark_up(host)
         self._place(host, connection, self._clock())

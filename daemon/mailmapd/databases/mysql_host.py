@@ -17,10 +17,24 @@ if TYPE_CHECKING:
 class Host:
     """One host: its idle connections, the one used last at the end, its busy ones, and how many are being opened (stalled: for long).
 
-    `cuts` counts logins in a row that the host cut short.
+    `cuts` counts logins in a row that the host cut short. `generation` grows when a connection is lost in use: those opened before are
+    suspect.
     """
 
-    __slots__ = ("address", "busy", "connecting", "cuts", "down", "idle", "label", "last_error", "last_reply", "paused_until", "stalled")
+    __slots__ = (
+        "address",
+        "busy",
+        "connecting",
+        "cuts",
+        "down",
+        "generation",
+        "idle",
+        "label",
+        "last_error",
+        "last_reply",
+        "paused_until",
+        "stalled",
+    )
 
     def __init__(self, address: HostAddress) -> None:
         self.address = address
@@ -33,6 +47,7 @@ class Host:
         self.busy: set[MysqlConnection] = set()
         self.connecting = 0
         self.cuts = 0
+        self.generation = 0
         self.stalled = 0
 
     @property
