@@ -24,6 +24,7 @@ from mailmapd.verify.postmap import Postmap
 BATCH = 2000  # keys asked at once
 MAX_DIFFERENCES = 1000  # kept per map; the rest is counted
 VARIED = 40  # addresses and domains each that get all their edge cases
+_VARIANTS = 60  # so many edge cases an address has, with its domain
 
 Progress = Callable[[str, int], None]
 """Told the name of a map and how many more of its keys are done."""
@@ -78,8 +79,9 @@ def choose_keys(section: Map, keys: Keys, extra: Sequence[bytes], limit: int, se
     """Return the keys for a map: of the kind it is asked for, edge cases of a few, and all that were given."""
     draw = random.Random(seed)  # noqa: S311 - a repeatable choice
     addresses, domains = list(keys.addresses), list(keys.domains)
-    few_addresses = draw.sample(addresses, min(VARIED, len(addresses)))
-    few_domains = draw.sample(domains, min(VARIED, len(domains)))
+    varied = min(VARIED, limit // _VARIANTS) if limit else VARIED
+    few_addresses = draw.sample(addresses, min(varied, len(addresses)))
+    few_domains = draw.sample(domains, min(varied, len(domains)))
     wanted = [*extra, *variants(few_addresses, few_domains)]
     main = domains if section.search == "domain" else [*domains, *addresses]
     room = max(limit - len(wanted), 0) if limit else len(main)
