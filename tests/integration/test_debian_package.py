@@ -1,0 +1,217 @@
+"""The Debian package: built, installed in a Debian 12 system, and started there by a real systemd, with the commands of docs/install.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailmapd.demo import mail_database
+from support.debian import CannotDownload, DebianSystem
+from support.mariadb import private_directory
+from support.process import wait_until
+
+PROJECT = Path(__file__).parents[2]
+INSTALL = (PROJECT / "docs" / "install.md").read_text()
+MISSING = [name for name in ("debootstrap", "dpkg-deb", "unshare", "nsenter") if shutil.which(name) is None]
+
+SQLITE = """\
+driver = "sqlite"
+path = "/var/lib/mail.sqlite"
+"""
+CONFIG = f"""
+[listen]
+socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]
+dict = [{{address = "unix:/run/mailmapd/dict", group = "dovecot", peers = ["dovecot"]}}]
+http = "127.0.0.1:9780"
+control = "unix:/run/mailmapd/control"
+[database.mail]
+{SQLITE}
+[table.mailbox]
+database = "mail"
+query = "SELECT mail_dir FROM email_user WHERE mail_account = '%s'"
+[map.virtual_mailbox_maps]
+tables = ["mailbox"]
+search = "address"
+"""
+UNITS = ("mailmapd.service", "mailmapd.socket", *(f"mailmapd-{name}.socket" for name in ("dict", "lookup", "http", "control")))
+ASK = ("postmap", "-q", "user1@example.com", "socketmap:unix:/var/spool/postfix/mailmapd/socketmap:virtual_mailbox_maps")
+
+
+def namespaces_allowed() -> bool:
+    """Tell whether this is a user and a kernel that can boot a system beside this one."""
+    command = ["unshare", "--mount", "--pid", "--net", "--fork", "true"]
+    return not MISSING and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+    pytest.mark.skipif(not namespaces_allowed(), reason="this user may not make namespaces"),
+]
+
+
+def commands_of(section: str) -> list[str]:
+    """Return the shell commands of the first code block in a section of docs/install.md."""
+    block = re.search(rf"^## \d+\. {section}\n.*?^```sh\n(.*?)^```", INSTALL, re.MULTILINE | re.DOTALL)
+    assert block, section
+    return block[1].splitlines()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package that scripts/build-deb builds."""
+    folder = tmp_path_factory.mktemp("deb")
+    subprocess.run([PROJECT / "scripts" / "build-deb", folder], check=True, capture_output=True)
+    [path] = folder.glob("mailmapd_*.deb")
+    return path
+
+
+@pytest.fixture(scope="module")
+def system(package: Path) -> Iterator[DebianSystem]:
+    """A Debian 12 with Postfix and the package, configured for a SQLite database, not booted."""
+    with private_directory() as folder:
+        try:
+            with DebianSystem(folder / "root", ["systemd-sysv", "dbus", "python3", "procps", "postfix", "ca-certificates"]) as system:
+                shutil.copy(package, system.folder / "mailmapd.deb")
+                system.run("groupadd", "--system", "dovecot")
+                system.run("useradd", "--system", "--gid", "dovecot", "dovecot")
+                system.run("dpkg", "--install", "/mailmapd.deb")
+                yield system
+        except CannotDownload as error:
+            pytest.skip(str(error))
+
+
+def configure(system: DebianSystem, config: str = CONFIG) -> None:
+    """Make the system as if it had never been booted: the configuration and its database are there, no unit is enabled."""
+    database = system.folder / "var" / "lib" / "mail.sqlite"
+    database.unlink(missing_ok=True)
+    mail_database.create(database)
+    (system.folder / "etc" / "mailmapd" / "mailmapd.toml").write_text(config)
+    system.run("systemctl", "disable", *UNITS)
+
+
+def test_package_needs_nothing_but_debian(package: Path) -> None:
+    """The control file has what dpkg needs, and the configuration is a conffile."""
+    fields = subprocess.run(["dpkg-deb", "--field", package], check=True, capture_output=True, text=True).stdout
+    assert re.search(r"^Depends: python3 \(>= 3\.\d+\), python3 \(<< 3\.\d+~\), libc6 .*systemd$", fields, re.MULTILINE)
+    assert subprocess.run(["dpkg-deb", "--info", package, "conffiles"], check=True, capture_output=True, text=True).stdout.split() == [
+        "/etc/mailmapd/mailmapd.toml"
+    ]
+
+
+def test_installation_prepares_and_starts_nothing(system: DebianSystem) -> None:
+    """Installing makes the account and the folder for Postfix' socket, protects the configuration, and leaves Postfix as it was."""
+    assert system.run("mailmapd", "--version").stdout.startswith("mailmapd, version ")
+    assert re.match(r"uid=\d+\(mailmapd\) gid=\d+\(mailmapd\) groups=\d+\(mailmapd\)$", system.run("id", "mailmapd").stdout.strip())
+    assert system.run("stat", "-c", "%U %G %a", "/var/spool/postfix/mailmapd", "/etc/mailmapd/mailmapd.toml").stdout.splitlines() == [
+        "mailmapd postfix 2750",
+        "root mailmapd 640",
+    ]
+    assert "mailmapd" not in (system.folder / "etc/postfix/main.cf").read_text()
+    assert list((system.folder / "etc/systemd/system").glob("*.wants/mailmapd*")) == []
+    assert system.run("dpkg", "--verify", "mailmapd").stdout == ""
+
+
+def test_units_verify_where_they_are_installed(system: DebianSystem) -> None:
+    """systemd-analyze verify has nothing to say about the installed units."""
+    assert system.run("systemd-analyze", "verify", "--man=no", *UNITS).stdout == ""
+
+
+def test_life_under_systemd(system: DebianSystem) -> None:
+    """Started as docs/install.md says: sandboxed, on systemd's sockets; reloads, restarts without refusing, is watched, and stops."""
+    configure(system)
+    with system.booted():
+        system.run("systemctl", "enable", "--now", "mailmapd-dict.socket")
+        for command in commands_of("Start"):
+            system.run("sh", "-ec", command)
+        show = ("systemctl", "show", "mailmapd.service", "--value", "--property")
+        assert system.run("systemctl", "is-active", "mailmapd.service").stdout == "active\n"
+        assert "all databases up" in system.run(*show, "StatusText").stdout
+
+        # Postfix asks, as the user that its daemons are.
+        assert system.run(*ASK).stdout == "example.com/user1/\n"
+        assert system.run("runuser", "-u", "postfix", "--", *ASK).stdout == "example.com/user1/\n"
+        assert system.run("runuser", "-u", "nobody", "--", *ASK, check=False).returncode != 0
+
+        # Two sockets are systemd's; the third was opened by the daemon itself, in a folder of its own.
+        sockets = ("/var/spool/postfix/mailmapd/socketmap", "/run/mailmapd/dict", "/run/mailmapd/control")
+        assert system.run("stat", "-c", "%U %G %a", *sockets).stdout.splitlines() == [
+            "mailmapd postfix 660",
+            "mailmapd dovecot 660",
+            "mailmapd mailmapd 660",
+        ]
+
+        # SIGHUP: the new configuration is in force, memory and sockets stay.
+        with (system.folder / "etc/mailmapd/mailmapd.toml").open("a") as config:
+            config.write('[map.again]\ntables = ["mailbox"]\nsearch = "exact"\n')
+        system.run("systemctl", "reload", "mailmapd.service")
+        again = (*ASK[:-1], ASK[-1].replace("virtual_mailbox_maps", "again"))
+        wait_until(lambda: system.run(*again, check=False).stdout == "example.com/user1/\n", "the reload is not in force")
+
+        # A killed daemon is started again; who asks meanwhile waits at systemd's socket.
+        before = system.run(*show, "MainPID").stdout
+        system.run("systemctl", "kill", "--signal=KILL", "mailmapd.service")
+        assert system.run(*ASK).stdout == "example.com/user1/\n"
+        assert system.run(*show, "MainPID").stdout != before
+
+        # A daemon that hangs is found by the watchdog.
+        assert int(system.run(*show, "WatchdogUSec").stdout.strip().rstrip("s")) == 30
+
+        system.run("systemctl", "stop", "mailmapd.socket", "mailmapd-http.socket", "mailmapd-dict.socket", "mailmapd.service")
+        assert system.run(*show, "Result").stdout == "success\n"
+        assert "stopped" in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+
+
+def test_wrong_configuration_is_not_tried_again(system: DebianSystem) -> None:
+    """A wrong configuration ends the start with status 78, once, and the journal names the fault."""
+    configure(system, "[listen]\nsocketmop = 1\n")
+    with system.booted():
+        assert system.run("systemctl", "start", "mailmapd.service", check=False).returncode != 0
+        shown = system.run("systemctl", "show", "mailmapd.service", "--property=ExecMainStatus,NRestarts,ActiveState").stdout.split()
+        assert sorted(shown) == ["ActiveState=failed", "ExecMainStatus=78", "NRestarts=0"]
+        assert "socketmop" in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+
+
+def test_socket_without_its_unit_is_refused_with_a_remedy(system: DebianSystem) -> None:
+    """A socket for a group that the daemon does not belong to is refused, with the remedy named, and no file of it is left."""
+    configure(system)
+    with system.booted():
+        assert system.run("systemctl", "start", "mailmapd.service", check=False).returncode != 0
+        assert "let systemd open it" in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+        assert "dict" not in system.run("ls", "/run/mailmapd").stdout.split()
+
+
+def test_secret_reaches_the_daemon_alone(system: DebianSystem) -> None:
+    """A password in /etc/credstore, readable by root only, is found by its name in password_file."""
+    mysql = 'driver = "mysql"\nhosts = ["127.0.0.1:1"]\nuser = "mailmapd"\npassword_file = "mail-db-password"\ndbname = "mail"\n'
+    configure(system, CONFIG.replace(SQLITE, mysql))
+    store = system.folder / "etc/credstore"
+    with system.booted():
+        system.run("systemctl", "start", "mailmapd-dict.socket")
+        assert system.run("systemctl", "start", "mailmapd.service", check=False).returncode != 0  # no such secret
+        store.mkdir(mode=0o700, exist_ok=True)
+        (store / "mail-db-password").write_text("secret-of-the-test\n")
+        (store / "mail-db-password").chmod(0o600)
+        system.run("systemctl", "start", "mailmapd.service")
+        assert "secret-of-the-test" not in system.run("journalctl", "--output", "json").stdout
+
+
+def test_removal_leaves_nothing_running(system: DebianSystem) -> None:
+    """Removing the package stops the daemon and its sockets; purging it removes the configuration."""
+    configure(system)
+    with system.booted():
+        system.run("systemctl", "enable", "--now", "mailmapd.socket", "mailmapd-dict.socket")
+        system.run("systemctl", "enable", "--now", "mailmapd.service")
+        system.run("dpkg", "--remove", "mailmapd")
+        units = json.loads(system.run("systemctl", "list-units", "--output=json", "--state=active", "mailmapd*").stdout)
+        assert units == []
+        system.run("dpkg", "--purge", "mailmapd")
+        assert not (system.folder / "etc/mailmapd").exists()
+        assert list((system.folder / "etc/systemd/system").glob("*.wants/mailmapd*")) == []
