@@ -40,6 +40,6 @@ def _locate(config_file: str, password_file: str, environment: Mapping[str, str]
     if path.is_absolute():
         return path
     credentials = environment.get("CREDENTIALS_DIRECTORY")
-    if credentials and (Path(credentials) / path).exists():
+    if credentials and os.path.exists(Path(credentials) / path):  # noqa: PTH110 (Path.exists raises what os.path.exists takes for "no")
         return Path(credentials) / path
     return Path(config_file).resolve().parent / path
