@@ -15,6 +15,7 @@ from mailmapd.databases.interface import DatabaseObserver, HostStatus, SilentObs
 from mailmapd.databases.mysql_dispatch import Dispatcher
 from mailmapd.databases.mysql_host import HostGroups
 from mailmapd.databases.mysql_opener import MysqlOpener
+from mailmapd.databases.mysql_pool import ConnectionPool
 from mailmapd.databases.mysql_stream import RowStream
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
 from mailmapd.template.sql_quoting import make_quote
@@ -62,15 +63,10 @@ class MysqlDatabase:
         self._settings = settings
         self._opener = MysqlOpener(settings)
         self._hosts = HostGroups(addresses, settings.replicas, rng or random.Random())  # noqa: S311  # choosing a host is no secret
-        self._dispatcher = Dispatcher(
-            name,
-            settings,
-            self._hosts,
-            opener=self._opener,
-            observer=observer or SilentObserver(),
-            clock=clock,
-            probe_interval=min(probe_interval, settings.retry_interval),
-        )
+        told = observer or SilentObserver()
+        interval = min(probe_interval, settings.retry_interval)
+        pool = ConnectionPool(name, settings, self._hosts, opener=self._opener, observer=told, clock=clock, probe_interval=interval)
+        self._dispatcher = Dispatcher(name, settings, self._hosts, pool, observer=told, clock=clock)
         self._streams = asyncio.Semaphore(MAX_STREAMS)
         self._streaming: set[RowStream] = set()
         self._closed = False

@@ -1,7 +1,8 @@
-"""Jobs: a statement on its way to a connection and back."""
+"""Jobs: statements on their way to a connection and back, and the queue in which they wait."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from mailmapd.errors import DataError
@@ -31,6 +32,53 @@ class Job:
         """Tell whether this runs a stored procedure, whose error may leave a transaction open unseen."""
         first = self.statement.pieces[0] if self.statement.pieces else b""
         return isinstance(first, bytes) and first.lstrip()[:4].upper() == b"CALL"
+
+
+class JobQueue:
+    """Jobs that wait for a connection, first come, first served. A job whose caller has given up is passed over."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._jobs: deque[Job] = deque()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether no further job may wait."""
+        return len(self._jobs) >= self._limit
+
+    def append(self, job: Job) -> None:
+        """Let a job wait behind all others."""
+        self._jobs.append(job)
+
+    def put_back(self, job: Job, now: float) -> None:
+        """Let a job that lost its connection wait before all others, with its time counted anew."""
+        job.queued_at = now
+        self._jobs.appendleft(job)
+
+    def next(self) -> Job | None:
+        """Take the next job that somebody still waits for."""
+        while self._jobs:
+            job = self._jobs.popleft()
+            if not job.future.done():
+                return job
+        return None
+
+    def take_expired(self, before: float) -> list[Job]:
+        """Take the jobs that have waited since before a time."""
+        expired = [job for job in self._jobs if job.queued_at <= before or job.future.done()]
+        if expired:
+            gone = set(expired)
+            self._jobs = deque([job for job in self._jobs if job not in gone])
+        return [job for job in expired if not job.future.done()]
+
+    def take_all(self) -> list[Job]:
+        """Take every job."""
+        jobs = list(self._jobs)
+        self._jobs.clear()
+        return jobs
 
 
 def read_result(reader: ReplyReader, statement: Statement, host: str) -> ResultSet:
