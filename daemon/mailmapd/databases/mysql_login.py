@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import os
+import socket
 import ssl
 import struct
 from typing import TYPE_CHECKING, Any, cast
@@ -157,8 +159,11 @@ def _reason(error: Exception) -> str:
         return f"TLS: {cause.reason or cause}"
     if isinstance(cause, TimeoutError):
         return "cannot connect: timed out"
-    if isinstance(cause, OSError):
+    if isinstance(cause, socket.gaierror) or (isinstance(cause, OSError) and not cause.errno):
         return f"cannot connect: {cause.strerror or cause}"
+    if isinstance(cause, OSError) and cause.errno:
+        # asyncio's own text repeats the address.
+        return f"cannot connect: {os.strerror(cause.errno)}"
     if isinstance(error, aiomysql.Error) and len(error.args) > 1 and isinstance(error.args[0], int):
         return f"{error.args[1]} (error {error.args[0]})"
     return f"this does not look like a MySQL server ({type(error).__name__})"

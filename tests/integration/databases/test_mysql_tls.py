@@ -1,0 +1,146 @@
+"""TLS to TCP hosts, with certificates made on the spot."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.settings import TlsSettings
+from mailmapd.errors import DatabaseUnavailable
+from support.mariadb import MariaDB
+from support.mysql_lookups import USER, Connect, mailbox, settings_for, statement
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """An authority, and a server's and a client's certificate with its key."""
+
+    ca: Path
+    server: Path
+    server_key: Path
+    client: Path
+    client_key: Path
+
+
+def openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """Make an authority, and certificates for 127.0.0.1 and for a client."""
+    ca, ca_key = folder / "ca.pem", folder / "ca.key"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    constraints = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-x509", *kind, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=Test authority", *constraints)
+    made = []
+    for name, subject in (("server", "IP:127.0.0.1"), ("client", "DNS:client")):
+        request, key, certificate, extensions = (folder / f"{name}.{end}" for end in ("csr", "key", "pem", "ext"))
+        extensions.write_text(f"subjectAltName={subject}\n")
+        openssl("req", "-new", *kind, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        signer = ("-CA", ca, "-CAkey", ca_key, "-CAcreateserial")
+        openssl("x509", "-req", "-in", request, *signer, "-days", "2", "-extfile", extensions, "-out", certificate)
+        key.chmod(0o644)
+        made += [certificate, key]
+    return Certificates(ca, *made)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("tls")
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o755)
+    return make_certificates(folder)
+
+
+@pytest.fixture
+def server(make_lookup_server: Callable[..., MariaDB], certificates: Certificates) -> MariaDB:
+    files = (certificates.ca, certificates.server, certificates.server_key)
+    return make_lookup_server(tcp=True, tls=files)
+
+
+def over_tls(connect: Connect, server: MariaDB, host: str = "127.0.0.1", **tls: str | bool) -> MysqlDatabase:
+    settings = settings_for(server, hosts=(f"{host}:{server.port}",), tls=TlsSettings(**tls), pool_size=2)  # type: ignore[arg-type]
+    return connect(settings)
+
+
+async def cipher(database: MysqlDatabase) -> bytes:
+    result = await database.fetch(statement("SHOW SESSION STATUS LIKE 'Ssl_cipher'"))
+    return result.rows[0][1] or b""
+
+
+async def refusal(database: MysqlDatabase) -> str:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await database.fetch(statement("SELECT 1"))
+    return str(caught.value)
+
+
+async def test_tls(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
+    """With an authority given, the server is verified, the session encrypted, and lookups of any size run over it."""
+    server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE SSL")
+    database = over_tls(connect, server, ca=str(certificates.ca))
+    assert await cipher(database) != b""
+    results = await asyncio.gather(*[database.fetch(mailbox(b"user@example.com")) for _ in range(100)])
+    assert {result.rows for result in results} == {((b"example.com/user/",),)}
+    assert (await database.fetch(statement("SELECT REPEAT('x', 300000)"))).rows == ((b"x" * 300_000,),)
+    assert sum([len(rows) async for _, rows in database.stream(statement("SELECT * FROM seq_1_to_20000"))]) == 20_000
+
+
+async def test_refused_without_tls(server: MariaDB, connect: Connect) -> None:
+    """An account that requires TLS is refused without it, and the text says who."""
+    server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE SSL")
+    text = await refusal(connect(settings_for(server, hosts=(f"127.0.0.1:{server.port}",))))
+    assert f"Access denied for user '{USER}'" in text
+
+
+async def test_unknown_authority(server: MariaDB, connect: Connect) -> None:
+    """A certificate of an unknown authority is refused, unless verify is off."""
+    assert "certificate is refused" in await refusal(over_tls(connect, server))
+    assert await cipher(over_tls(connect, server, verify=False)) != b""
+
+
+async def test_wrong_name(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
+    """A certificate for another name is refused."""
+    assert "certificate is refused" in await refusal(over_tls(connect, server, host="127.1", ca=str(certificates.ca)))
+
+
+async def test_client_certificate(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
+    """An account may demand a certificate of ours."""
+    server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE SUBJECT '/CN=client'")
+    assert "Access denied" in await refusal(over_tls(connect, server, ca=str(certificates.ca)))
+    files = {"cert": str(certificates.client), "key": str(certificates.client_key)}
+    assert await cipher(over_tls(connect, server, ca=str(certificates.ca), **files)) != b""
+
+
+async def test_ciphers(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
+    """An impossible cipher list is an error that says so."""
+    assert "cipher" in (await refusal(over_tls(connect, server, ca=str(certificates.ca), ciphers="NONSENSE"))).lower()
+
+
+async def test_missing_file(server: MariaDB, connect: Connect) -> None:
+    """A missing certificate file is named."""
+    assert "/nowhere/ca.pem" in await refusal(over_tls(connect, server, ca="/nowhere/ca.pem"))
+
+
+async def test_server_without_tls(lookup_server: MariaDB, connect: Connect) -> None:
+    """A server that offers no TLS does not get the login in clear."""
+    assert "offers none" in await refusal(over_tls(connect, lookup_server))
+
+
+async def test_unix_socket(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
+    """TLS settings do not hinder a UNIX socket, which never leaves the machine."""
+    database = connect(settings_for(server, tls=TlsSettings(ca=str(certificates.ca))))
+    assert await cipher(database) == b""
+
+
+async def test_restart(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
+    """A restart between lookups is not noticed over TLS either."""
+    database = over_tls(connect, server, ca=str(certificates.ca))
+    assert await cipher(database) != b""
+    server.restart()
+    assert await cipher(database) != b""
