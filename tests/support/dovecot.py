@@ -124,14 +124,24 @@ class Dovecot:
             self._process.stop()
             self._process = None
 
-    def doveadm(self, *arguments: str | bytes) -> subprocess.CompletedProcess[str]:
+    def doveadm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a doveadm command on this instance."""
-        command: list[str | bytes] = [program("doveadm", PACKAGES), "-c", str(self.config), *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        done = self._doveadm(*arguments)
         streams = [stream.decode(errors="backslashreplace") for stream in (done.stdout, done.stderr)]
-        return subprocess.CompletedProcess([str(word) for word in command], done.returncode, *streams)
+        return subprocess.CompletedProcess(done.args, done.returncode, *streams)
 
-    def auth_test(self, user: str | bytes, password: str, **about: str) -> Verdict:
+    def doveadm_bytes(self, *arguments: str) -> bytes:
+        """Run a doveadm command that must succeed and return what it printed, as bytes."""
+        done = self._doveadm(*arguments)
+        if done.returncode != 0:
+            raise ServerFailed(f"doveadm ended with status {done.returncode}: {done.stdout!r}{done.stderr!r}\n{self.text()}")
+        return done.stdout
+
+    def _doveadm(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = [program("doveadm", PACKAGES), "-c", str(self.config), *arguments]
+        return subprocess.run(command, capture_output=True, timeout=120, check=False)
+
+    def auth_test(self, user: str, password: str, **about: str) -> Verdict:
         """Log in without a session; `about` tells Dovecot more, such as ``service="imap"`` or ``rip="192.0.2.1"``."""
         done = self.doveadm("auth", "test", *_about(about), user, password)
         if "code=temp_fail" in done.stdout:
@@ -143,20 +153,20 @@ class Dovecot:
                 f"doveadm auth test ended with status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}"
             ) from None
 
-    def auth_fields(self, user: str | bytes, password: str, **about: str) -> list[str]:
+    def auth_fields(self, user: str, password: str, **about: str) -> list[str]:
         """Return the extra fields (``key=value``) of a successful login, sorted."""
         done = self.doveadm("auth", "test", *_about(about), user, password)
         if done.returncode != 0:
             raise ServerFailed(f"doveadm auth test ended with status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}")
         return sorted(line.strip() for line in done.stdout.splitlines() if line.startswith(" "))
 
-    def user(self, user: str | bytes, **about: str) -> dict[str, str] | None:
+    def user(self, user: str, **about: str) -> dict[str, str] | None:
         """Return the userdb fields of a user, or None when there is definitely none. Raises LookupFailed on an error."""
         done = self.doveadm("user", *_about(about), user)
         if done.returncode == EXIT_NO_USER:
             return None
         if done.returncode != 0:
-            raise LookupFailed(f"status {done.returncode}: {done.stdout}{done.stderr}")
+            raise LookupFailed(f"status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}")
         lines = [line.partition("\t") for line in done.stdout.splitlines()[1:]]
         return {name: value for name, _, value in lines if name}
 
@@ -164,7 +174,7 @@ class Dovecot:
         """Return the listed users that fit a mask (which must hold a wildcard). Raises LookupFailed on an error."""
         done = self.doveadm("user", mask)
         if done.returncode != 0:
-            raise LookupFailed(f"status {done.returncode}: {done.stdout}{done.stderr}")
+            raise LookupFailed(f"status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}")
         return done.stdout.splitlines()
 
     def flush_auth_cache(self) -> None:
