@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from mailmapd.databases.mysql import MysqlDatabase
 from mailmapd.databases.settings import TlsSettings
 from mailmapd.errors import DatabaseUnavailable
-from support.mariadb import MariaDB
+from support.mariadb import MariaDB, private_directory
 from support.mysql_lookups import USER, Connect, mailbox, settings_for, statement
 
 
@@ -51,11 +51,9 @@ def make_certificates(folder: Path) -> Certificates:
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("tls")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)
-    return make_certificates(folder)
+def certificates() -> Iterator[Certificates]:
+    with private_directory() as folder:
+        yield make_certificates(folder)
 
 
 @pytest.fixture
