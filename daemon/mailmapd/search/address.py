@@ -19,13 +19,13 @@ virtual(5) and canonical(5) mappings ask with the external form alone, everythin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from mailmapd.search.domain import name_and_parents
 from mailmapd.search.extension import strip_extension
-from mailmapd.search.local_part import quote, read
+from mailmapd.search.local_part import is_dot_string, quote, read
 from mailmapd.search.search_key import SearchKey
 from mailmapd.template.fold import fold
 
@@ -86,30 +86,32 @@ class AddressSearch:
                 keys.setdefault(key.key, key)
         return tuple(keys.values())
 
-    def _all_keys(self, address: bytes) -> Iterator[SearchKey]:
+    def _all_keys(self, address: bytes) -> list[SearchKey]:
         internal, forms = self._read(address)
         bare, extension = self._without_extension(internal)
         steps = self._steps
-        if steps.full:
-            yield from _keys(internal, b"", forms)
-        if bare is not None:
-            yield from _keys(bare, extension, forms)
         local, at, domain = internal.rpartition(b"@")
-        if not at:
-            return
         locals_ = [(local, b"")] if bare is None else [(local, b""), (local[: -len(extension)], extension)]
+        if at and is_dot_string(local) and not locals_[-1][0].endswith(b"."):
+            forms = Forms.INTERNAL  # nothing needs quotes, so that both forms are one
+        keys = _keys(internal, b"", forms) if steps.full else []
+        if bare is not None:
+            keys += _keys(bare, extension, forms)
+        if not at:
+            return keys
         if (steps.localpart_if_local or steps.localpart_at_if_local) and self._is_local(domain):
             if steps.localpart_if_local:
-                yield from _local_parts(locals_, b"", forms)
+                keys += _local_parts(locals_, b"", forms)
             if steps.localpart_at_if_local:
-                yield from _local_parts(locals_, b"@", forms)
+                keys += _local_parts(locals_, b"@", forms)
         if steps.at_domain:
-            yield SearchKey(at + domain, b"")
+            keys.append(SearchKey(at + domain, b""))
         if steps.domain:
             names = name_and_parents(domain, steps.pdms) if steps.pdms or steps.pddms else (domain,)
-            yield from [SearchKey(name, b"") for name in names]
+            keys += [SearchKey(name, b"") for name in names]
         if steps.localpart_at:
-            yield from _local_parts(locals_, b"@", forms)
+            keys += _local_parts(locals_, b"@", forms)
+        return keys
 
     def _read(self, address: bytes) -> tuple[bytes, Forms]:
         """Return the internal form of what the client sent, and the forms to ask for."""
@@ -132,13 +134,12 @@ class AddressSearch:
         return fold(domain) in self._local_domains
 
 
-def _keys(internal: bytes, extension: bytes, forms: Forms, *, bare: bool = False) -> Iterator[SearchKey]:
-    if forms is not Forms.INTERNAL:
-        yield SearchKey(quote(internal, bare=bare), extension)
-    if forms is not Forms.EXTERNAL:
-        yield SearchKey(internal, extension)
+def _keys(internal: bytes, extension: bytes, forms: Forms, *, bare: bool = False) -> list[SearchKey]:
+    if forms is Forms.INTERNAL:
+        return [SearchKey(internal, extension)]
+    external = SearchKey(quote(internal, bare=bare), extension)
+    return [external] if forms is Forms.EXTERNAL else [external, SearchKey(internal, extension)]
 
 
-def _local_parts(local_parts: Sequence[tuple[bytes, bytes]], at: bytes, forms: Forms) -> Iterator[SearchKey]:
-    for local, extension in local_parts:
-        yield from _keys(local + at, extension, forms, bare=not at)
+def _local_parts(local_parts: Sequence[tuple[bytes, bytes]], at: bytes, forms: Forms) -> list[SearchKey]:
+    return [key for local, extension in local_parts for key in _keys(local + at, extension, forms, bare=not at)]

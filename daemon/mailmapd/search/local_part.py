@@ -22,9 +22,14 @@ def quote(address: bytes, *, bare: bool = False) -> bytes:
     if end < 0:
         end = len(address)
     local = address[start:end]
-    if _DOT_STRING(local):
+    if is_dot_string(local):
         return address
     return address[:start] + quoted_string(local) + address[end:]
+
+
+def is_dot_string(local: bytes) -> bool:
+    """Tell whether an internal local part needs no quotes."""
+    return _DOT_STRING(local) is not None
 
 
 def quoted_string(local: bytes) -> bytes:

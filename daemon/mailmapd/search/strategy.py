@@ -46,7 +46,7 @@ class Search:
     ) -> Search:
         """Return the search of a preset or of a list of steps; raise ValueError, which says what exists, for anything else.
 
-        `local_domains` are the domains of mydestination with myorigin. `external_only` belongs to canonical and virtual alias maps,
+        `local_domains` are the domains of mydestination with myorigin, without patterns. `external_only` belongs to canonical and virtual alias maps,
         which Postfix asks with the quoted form of a local part alone.
         """
         parents = parent_domain_matches_subdomains

@@ -77,6 +77,7 @@ def sqlite_quote(raw: bytes) -> bytes:
 
 
 _has_specials = re.compile(_NEEDS_BACKSLASH).search
+_is_clean = re.compile(rb"[ !#-&(-\[\]-~]*").fullmatch  # printable ASCII without quotes and backslash
 
 
 def _backslash_bytes(raw: bytes) -> bytes:
@@ -100,6 +101,6 @@ def _quoting(pattern: re.Pattern[bytes], replacements: dict[bytes, bytes], befor
         return piece if len(piece) > 1 else replacements.get(piece) or before_lone_first_byte + piece
 
     def quote(raw: bytes) -> bytes:
-        return pattern.sub(replace, raw)
+        return raw if _is_clean(raw) else pattern.sub(replace, raw)
 
     return quote
