@@ -17,7 +17,7 @@ from mailmapd.importers.postfix.local_domains import local_domains
 from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
 from mailmapd.importers.postfix.map_list import split_list
 from mailmapd.importers.postfix.master_cf import Service, read_master_cf
-from mailmapd.importers.postfix.parameters import Keys
+from mailmapd.importers.postfix.parameters import RESTRICTION_KEYS, Keys
 from mailmapd.importers.postfix.split import MapNeed, Unmovable, split_setting
 
 SOCKET_IN_QUEUE = "mailmapd/socketmap"
@@ -131,10 +131,8 @@ class _Planner:
         except Unmovable as error:
             self._plan.refusals.append(Refusal(setting.where, str(error)))
             return None
-        separator = ", " if setting.service is None else ","
-        stays = tuple(text for text in split.stays)
-        notes = tuple(split.notes)
-        return Change(setting.parameter.name, setting.service, separator.join(split.members), tuple(dict.fromkeys(needed)), stays, notes)
+        value = ",".join(split.members) if setting.service is not None else _joined(split.members)
+        return Change(setting.parameter.name, setting.service, value, tuple(dict.fromkeys(needed)), tuple(split.stays), tuple(split.notes))
 
     def _map(self, setting: Setting, need: MapNeed, domains: tuple[str, ...]) -> str:
         """Return the name of the map for a need, adding it to the draft when no equal one exists."""
@@ -162,6 +160,12 @@ class _Planner:
                     "virtual(8) takes no socketmap: tables and keeps the old ones; with virtual_transport = lmtp:… nothing would ask them"
                 )
                 self._plan.changes.append(Change(setting.parameter.name, service, old, (), (), (note,)))
+
+
+def _joined(members: list[str]) -> str:
+    """Return a list as people write it: a comma after each member, a blank between a restriction and its table."""
+    after = [" " if member.lower() in RESTRICTION_KEYS else ", " for member in members]
+    return "".join(member + separator for member, separator in zip(members, [*after[:-1], ""], strict=True))
 
 
 def _place(setting: Setting) -> tuple[int, int]:
