@@ -46,8 +46,8 @@ class Search:
     ) -> Search:
         """Return the search of a preset or of a list of steps; raise ValueError, which says what exists, for anything else.
 
-        `local_domains` are the domains of mydestination with myorigin, without patterns. `external_only` belongs to canonical and virtual alias maps,
-        which Postfix asks with the quoted form of a local part alone.
+        `local_domains` are the domains of mydestination with myorigin, without patterns. `external_only` belongs to canonical and
+        virtual alias maps, which Postfix asks with the quoted form of a local part alone.
         """
         parents = parent_domain_matches_subdomains
 
