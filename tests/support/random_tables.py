@@ -151,11 +151,21 @@ class RandomTables:
             parameters["domain"] = self._domain(directory)
         if chance() < 0.1:
             parameters["expansion_limit"] = self._random.choice(["0", "1", "2", "50"])
+        if chance() < 0.1 and "hosts" in parameters:
+            parameters |= self._option_file(directory)
         if chance() < 0.1:
             parameters["require_result_set"] = self._random.choice(["yes", "no"])
         if chance() < 0.1:
             parameters[self._random.choice(["search_base", "comment", "server_host"])] = "ignored = $x"
         return CfFile(parameters, self._layout(parameters), fold=chance() > 0.1)
+
+    def _option_file(self, directory: Path) -> dict[str, str]:
+        """Return the parameters that set the connection's character set: in an option file for Postfix before 3.9, as `charset` since."""
+        group = self._random.choice(["client", "client", "mailers"])
+        path = directory / f"options-{self._random.randrange(10**9)}.cnf"
+        charset = self._random.choice(["utf8mb4", "latin1", "utf8mb3", "ascii", "latin2"])
+        path.write_text(f"# options\n[{group}]\ndefault-character-set = {charset}\n")
+        return {"option_file": str(path), "charset": charset} | ({"option_group": group} if group != "client" else {})
 
     def _domain(self, directory: Path) -> str:
         names = self._random.choice(DOMAIN_LISTS)
