@@ -19,6 +19,9 @@ COMMANDS = {
     "check": "mailmapd.cli.check",
     "import": "mailmapd.cli.import_",
     "verify": "mailmapd.cli.verify",
+    "flush": "mailmapd.cli.flush",
+    "stats": "mailmapd.cli.stats",
+    "top": "mailmapd.cli.top",
     "demo": "mailmapd.cli.demo",
 }
 """Every command and the module whose `command` it is."""

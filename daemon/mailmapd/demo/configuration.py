@@ -11,6 +11,7 @@ _TEMPLATE = """\
 [listen]
 socketmap = ["unix:{folder}/socketmap"]
 http = "127.0.0.1:{port}"
+control = "unix:{folder}/control"
 
 [database.mail]
 driver = "sqlite"

@@ -1,0 +1,105 @@
+"""What the commands that speak to the running daemon share: its socket, and exit statuses as in sysexits.h.
+
+64  wrong usage            75  no daemon answers
+65  unknown table or map   77  no permission
+70  a defect               78  the configuration file names no control socket
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mailmapd.cli.options import config_option
+from mailmapd.config.address import UnixAddress, parse_address
+
+if TYPE_CHECKING:
+    from mailmapd.control.client import ControlClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_STATUSES = {
+    "unreachable": os.EX_TEMPFAIL,
+    "no_permission": os.EX_NOPERM,
+    "malformed": os.EX_USAGE,
+    "too_long": os.EX_USAGE,
+    "bad_request": os.EX_USAGE,
+    "unknown_name": os.EX_DATAERR,
+    "busy": os.EX_TEMPFAIL,
+    "failed": os.EX_SOFTWARE,
+}
+
+_socket_option = click.option(
+    "--socket", "address", metavar="ADDRESS", help="The daemon's control socket; default: listen.control of the configuration file."
+)
+
+
+def control_options(function: F) -> F:
+    """Add the options that tell where the daemon is."""
+    return config_option(_socket_option(function))
+
+
+class WrongUsage(click.UsageError):
+    """A usage error with the status of sysexits.h."""
+
+    exit_code = os.EX_USAGE
+
+
+class WrongConfig(click.ClickException):
+    """The configuration file does not say where the daemon is."""
+
+    exit_code = os.EX_CONFIG
+
+
+class ControlCommand(click.Command):
+    """A command that speaks to the daemon; a refusal ends it with its message and status."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options; wrong ones have the status of sysexits.h."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise WrongUsage(error.format_message(), error.ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        from mailmapd.control.client import ControlError
+
+        try:
+            return super().invoke(ctx)
+        except ControlError as error:
+            click.echo(f"mailmapd: {error}", err=True)
+            ctx.exit(_STATUSES[error.word])
+
+
+def connect(config_file: str, address: str | None) -> ControlClient:
+    """Return a connection to the daemon. Raises ControlError, and click's errors for a missing or wrong address."""
+    from mailmapd.control.client import ControlClient
+
+    try:
+        found = parse_address(_configured(config_file) if address is None else address)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    if not isinstance(found, UnixAddress):
+        raise WrongUsage(f'{found} is no UNIX socket; write "unix:/run/mailmapd/control"')
+    return ControlClient(found.path)
+
+
+def _configured(config_file: str) -> str:
+    """Return `listen.control`. Nothing else in the file is looked at: the daemon may run on while it is being edited."""
+    try:
+        listen = tomllib.loads(Path(config_file).read_text(encoding="utf-8")).get("listen", {})
+        control = listen.get("control")
+        found = control.get("address") if isinstance(control, dict) else control
+    except OSError as error:
+        raise WrongConfig(f"{config_file}: {error.strerror}; name the socket with --socket") from None
+    except (ValueError, AttributeError):
+        raise WrongConfig(f"{config_file}: cannot be read; name the socket with --socket") from None
+    if not isinstance(found, str):
+        raise WrongConfig(f'{config_file}: listen.control is not set; add control = "unix:/run/mailmapd/control" to [listen] and reload')
+    return found

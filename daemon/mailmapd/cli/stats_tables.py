@@ -1,0 +1,103 @@
+"""Counters as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mailmapd.engine.activity import Activity, LookupActivity, between
+from mailmapd.engine.figures import as_age, as_count, as_latency, as_ratio
+from mailmapd.engine.snapshot import HostState, Snapshot
+
+UNKNOWN_MAP = "(no such map)"
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int = 1) -> Table:
+    """Return a table; its first `left` columns are words, which are cut where the screen is narrow, the others numbers, which are not."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
+    for place, name in enumerate(columns):
+        word = place < left
+        table.add_column(_in_one_line(name), justify="left" if word else "right", no_wrap=not word)
+    for row in rows:
+        table.add_row(*[_in_one_line(cell) if place < left else cell for place, cell in enumerate(row)])
+    return table
+
+
+def _in_one_line(text: str | Text) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis") if isinstance(text, str) else text
+
+
+def shown_name(one: LookupActivity) -> str:
+    """Return the name of a map, or of a dict marked as such."""
+    return f"{one.name} (dict)" if one.dict else one.name or UNKNOWN_MAP
+
+
+def host_word(host: HostState) -> Text:
+    """Return whether a host is up."""
+    return Text("up", "green") if host["up"] else Text("DOWN", "bold red")
+
+
+def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:
+    """Yield everything that was counted since the start."""
+    activity = between(None, snapshot)
+    running = as_age(snapshot["time"] - snapshot["started"])
+    yield Text.assemble(
+        (f"mailmapd {snapshot['version']}", "bold"), f", running for {running}, {as_ratio(activity.from_memory)} from memory"
+    )
+    yield from (Text(problem, "bold red") for problem in snapshot["problems"])
+    yield Text()
+    yield _lookups(snapshot, activity)
+    yield Text()
+    yield _tables(snapshot, activity)
+    yield Text()
+    yield _databases(snapshot)
+    yield Text()
+    yield _listeners(snapshot)
+
+
+def _lookups(snapshot: Snapshot, activity: Activity) -> Table:
+    rows = []
+    for one in activity.lookups:
+        lookups = snapshot["dicts" if one.dict else "maps"][one.name]
+        results = lookups["results"]
+        counts = (results["found"], results["notfound"], results["tempfail"] + results["permfail"])
+        latencies = (as_latency(one.median), as_latency(one.p99))
+        rows.append((shown_name(one), *map(as_count, counts), as_ratio(one.from_memory), *latencies, as_count(lookups["avoided"])))
+    return plain_table(("MAP", "FOUND", "NOT FOUND", "FAILED", "MEMORY", "P50", "P99", "AVOIDED"), rows)
+
+
+def _tables(snapshot: Snapshot, activity: Activity) -> Table:
+    shares = {one.name: one.from_memory for one in activity.tables}
+    rows = []
+    for name, one in snapshot["tables"].items():
+        entries = (one["entries"], one["negative_entries"], one["evictions"] + one["negative_evictions"])
+        questions = (one["stale"], one["coalesced"], one["misses"])
+        rows.append((name, *map(as_count, entries), as_ratio(shares[name]), *map(as_count, questions)))
+    return plain_table(("TABLE", "ROWS", "ABSENT", "EVICTED", "MEMORY", "STALE", "SHARED", "QUERIES"), rows)
+
+
+def host_rows(name: str, hosts: list[HostState], figures: tuple[str | Text, ...]) -> Iterator[tuple[str | Text, ...]]:
+    """Yield a row for each host of a database; its name and figures stand in the first one."""
+    for number, host in enumerate(hosts):
+        state = (host["host"], host_word(host), str(host["idle"]), str(host["busy"]))
+        yield ("", *state, *[""] * len(figures)) if number else (name, *state, *figures)
+
+
+def _databases(snapshot: Snapshot) -> Table:
+    rows: list[tuple[str | Text, ...]] = []
+    for name, one in snapshot["databases"].items():
+        total, good = sum(one["queries"].values()), one["queries"].get("ok", 0)
+        rows += host_rows(name, one["hosts"], (as_count(total), as_count(total - good)))
+    return plain_table(("DATABASE", "HOST", "STATE", "IDLE", "BUSY", "QUERIES", "FAILED"), rows, left=2)
+
+
+def _listeners(snapshot: Snapshot) -> Table:
+    rows = [
+        (name, as_count(one["connections"]), as_count(one["refused"]), as_count(sum(one["protocol_errors"].values())))
+        for name, one in snapshot["listeners"].items()
+    ]
+    return plain_table(("LISTENER", "CLIENTS", "REFUSED", "PROTOCOL ERRORS"), rows)

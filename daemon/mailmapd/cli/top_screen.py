@@ -1,0 +1,123 @@
+"""The screen of `top`: drawn from two snapshots, anew after each interval, until a key ends it."""
+
+from __future__ import annotations
+
+import select
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from mailmapd.cli.stats_tables import host_rows, plain_table, shown_name
+from mailmapd.engine.activity import Activity, between
+from mailmapd.engine.figures import as_age, as_count, as_latency, as_rate, as_ratio
+
+if TYPE_CHECKING:
+    from mailmapd.control.client import ControlClient
+    from mailmapd.engine.snapshot import Snapshot
+
+_QUIT_KEYS = ("q", "Q", "\x03", "\x04", "")
+_TABLE_FRAME = 3  # lines of a table beside its rows: heading, rule, and the empty line after it
+_MIN_ROWS = 3
+_MAX_HOSTS = 6
+
+
+def watch(daemon: ControlClient, interval: float) -> None:
+    """Show the daemon until somebody presses q. Raises ControlError when it goes away."""
+    console = Console(highlight=False)
+    before = cast("Snapshot", daemon.stats())
+    with _keys(), Live(screen(before, between(None, before), console.height), console=console, screen=True, auto_refresh=False) as live:
+        deadline = time.monotonic() + min(interval, 0.5)  # the first rates soon
+        while not _quit(deadline):
+            after = cast("Snapshot", daemon.stats())
+            live.update(screen(after, between(before, after), console.height), refresh=True)
+            before = after
+            deadline = time.monotonic() + interval
+
+
+def screen(snapshot: Snapshot, activity: Activity, height: int) -> RenderableType:
+    """Return everything that fits into `height` lines, the busiest maps first."""
+    problems = [Text(problem, "bold red", no_wrap=True, overflow="ellipsis") for problem in snapshot["problems"]]
+    hosts = sum(len(one.hosts) for one in activity.databases)
+    left = height - 3 - len(problems) - _TABLE_FRAME - min(hosts, _MAX_HOSTS) - _TABLE_FRAME
+    maps = max(min(len(activity.lookups), left), _MIN_ROWS)
+    tables = min(len(activity.tables), left - maps - _TABLE_FRAME)
+    parts: list[RenderableType] = [_heading(snapshot, activity), *problems, Text("q quits", "dim")]
+    parts += [_lookups(activity, maps), Text(), _databases(activity)]
+    if tables >= min(_MIN_ROWS, len(activity.tables)):
+        parts += [Text(), _tables(activity, tables)]
+    return Group(*parts)
+
+
+def _heading(snapshot: Snapshot, activity: Activity) -> Text:
+    clients = sum(one["connections"] for one in snapshot["listeners"].values())
+    return Text.assemble(
+        (f"mailmapd {snapshot['version']}", "bold"),
+        f"  up {as_age(snapshot['time'] - snapshot['started'])}  ",
+        (f"{as_rate(activity.rate)} lookups/s", "bold cyan"),
+        f"  {as_ratio(activity.from_memory)} from memory  {as_count(clients)} clients",
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+
+
+def _lookups(activity: Activity, rows: int) -> RenderableType:
+    lines = [
+        (
+            shown_name(one),
+            as_rate(one.rate),
+            as_ratio(one.from_memory),
+            as_latency(one.median),
+            as_latency(one.p99),
+            _alarming(one.stale_rate, "yellow"),
+            _alarming(one.tempfail_rate, "bold red"),
+        )
+        for one in activity.lookups[:rows]
+    ]
+    return plain_table(("MAP", "LOOKUPS/S", "MEMORY", "P50", "P99", "STALE/S", "TEMPFAIL/S"), lines)
+
+
+def _databases(activity: Activity) -> RenderableType:
+    lines: list[tuple[str | Text, ...]] = []
+    for one in activity.databases:
+        lines += host_rows(one.name, one.hosts, (as_rate(one.rate), _alarming(one.failure_rate, "bold red")))
+    return plain_table(("DATABASE", "HOST", "STATE", "IDLE", "BUSY", "QUERIES/S", "FAILED/S"), lines[:_MAX_HOSTS], left=2)
+
+
+def _tables(activity: Activity, rows: int) -> RenderableType:
+    lines = []
+    for one in activity.tables[:rows]:
+        entries = (as_count(one.state["entries"]), as_count(one.state["negative_entries"]))
+        lines.append((one.name, as_rate(one.rate), as_ratio(one.from_memory), *entries, _alarming(one.eviction_rate, "yellow")))
+    return plain_table(("TABLE", "ASKED/S", "MEMORY", "ROWS", "ABSENT", "EVICTED/S"), lines)
+
+
+def _alarming(rate: float, style: str) -> Text:
+    return Text(as_rate(rate), style) if rate else Text("0")
+
+
+@contextmanager
+def _keys() -> Iterator[None]:
+    """Read keys one by one, without showing them."""
+    before = termios.tcgetattr(sys.stdin)
+    tty.setcbreak(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _quit(deadline: float) -> bool:
+    """Wait until the deadline; return True when a key that quits came first."""
+    while (left := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select([sys.stdin], [], [], left)
+        if ready and sys.stdin.read(1) in _QUIT_KEYS:
+            return True
+    return False
