@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,12 @@ from typing import Any
 import pytest
 
 from support.mariadb import MariaDB, private_directory
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs root for an ordinary user; a missing package fails instead, with the name of what to install."""
+    if item.get_closest_marker("root") is not None and os.geteuid() != 0:
+        pytest.skip("needs root, as the servers that it starts do")
 
 
 @pytest.fixture
