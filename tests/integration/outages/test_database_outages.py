@@ -1,0 +1,160 @@
+"""What clients see while the database is away in every way a database can be: 2 000 lookups a second over 50 connections, half of them cached.
+
+Whatever happens: no key that exists is "not found", no value is wrong, cached keys are answered at once, others fail in time, and soon after the
+database's return all is as before.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.daemon import Daemon
+from support.mariadb import MariaDB, private_directory
+from support.process import wait_until
+from support.traffic import Sample, Traffic, percentile, statuses
+
+USERS = 2_000_000
+HOT = 500
+OUTAGE = float(os.environ.get("MAILMAPD_OUTAGE_SECONDS", "5"))  # the long form, scripts/soak, uses 20
+RETURN = 3.0  # seconds after the database's return in which all must be normal again
+PASSWORD = "outage secret"  # the password of a throw-away server
+DEADLINE = 1.0 + 1.0 + 2.0 + 0.5  # connect, queue and query timeout of CONFIG, and what a loaded machine adds
+
+CONFIG = """
+[listen]
+socketmap = ["unix:{folder}/socketmap"]
+[database.mail]
+driver = "mysql"
+hosts = [{hosts}]
+user = "reader"
+password = "{password}"
+dbname = "mail"
+connect_timeout = "1s"
+queue_timeout = "1s"
+query_timeout = "2s"
+[table.mailbox]
+database = "mail"
+query = "SELECT maildir FROM mailbox WHERE id = SUBSTRING_INDEX(SUBSTRING('%u', 5), '+', 1)"
+[map.mailboxes]
+tables = ["mailbox"]
+search = "exact"
+"""
+
+
+def value_of(user: int) -> bytes:
+    return b"example.com/user%d/" % user
+
+
+def fill(server: MariaDB) -> None:
+    server.run_sql("CREATE DATABASE mail")
+    server.run_sql("CREATE TABLE mail.mailbox (id INT PRIMARY KEY, maildir VARCHAR(64) NOT NULL) ENGINE=InnoDB")
+    server.run_sql(f"INSERT INTO mail.mailbox SELECT seq, CONCAT('example.com/user', seq, '/') FROM mysql.seq_0_to_{USERS}")
+    server.grant("reader", PASSWORD, "mail")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MariaDB]:
+    with private_directory() as directory, MariaDB(directory, tcp=True) as server:
+        fill(server)
+        yield server
+
+
+def serve(folder: Path, *hosts: str) -> Daemon:
+    config = CONFIG.format(folder=folder, hosts=", ".join(f'"{host}"' for host in hosts), password=PASSWORD)
+    return Daemon(folder, config.replace('http = "127.0.0.1:0"\n', ""))
+
+
+def warm(daemon: Daemon) -> None:
+    with daemon.socketmap() as client:
+        for user in range(HOT):
+            assert client.ask("mailboxes", b"user%d@example.com" % user) == ("OK", value_of(user))
+
+
+def never_a_lie(samples: list[Sample]) -> None:
+    """Every key exists: an answer is its value or "try again", never "not found", never another value."""
+    assert set(statuses(samples)) <= {"OK", "TEMP"}, statuses(samples)
+
+
+def go_through(daemon: Daemon, begin: Callable[[], None], end: Callable[[], None], *, noticed: bool = True) -> None:
+    """Send traffic through an outage and judge what clients saw."""
+    warm(daemon)
+    with Traffic(f"{daemon.directory}/socketmap", "mailboxes", value_of, hot=HOT) as traffic:
+        time.sleep(2.0)
+        began = time.monotonic()
+        begin()
+        time.sleep(OUTAGE)
+        end()
+        ended = time.monotonic()
+        time.sleep(RETURN + 2.0)
+    never_a_lie(traffic.samples)
+    before, during, after = traffic.since(0.0, began - 0.5), traffic.since(began, ended), traffic.since(ended + RETURN)
+    assert set(statuses(before)) == {"OK"}
+    cached = [sample for sample in traffic.samples if sample.cached]
+    assert set(statuses(cached)) == {"OK"}
+    assert percentile(cached, 0.99) < 0.020
+    uncached = [sample for sample in during if not sample.cached]
+    assert max(sample.seconds for sample in traffic.samples) < DEADLINE
+    assert ("TEMP" in statuses(uncached)) == noticed
+    assert set(statuses(after)) == {"OK"}, statuses(after)
+    print(
+        f"\n  {len(traffic.samples)} lookups; during: {dict(statuses(during))}; cached p99 {percentile(cached, 0.99) * 1e3:.2f} ms; "
+        f"slowest {max(sample.seconds for sample in traffic.samples):.2f} s"
+    )
+
+
+def test_killed_and_restarted(server: MariaDB, short_path: Path) -> None:
+    """The server is killed and comes back after a while."""
+    with serve(short_path, f"unix:{server.socket}") as daemon:
+        go_through(daemon, server.kill, server.start)
+
+
+def test_stopped(server: MariaDB, short_path: Path) -> None:
+    """The server's process is stopped (SIGSTOP) and goes on: nothing has piled up."""
+    with serve(short_path, f"unix:{server.socket}") as daemon:
+        go_through(daemon, server.pause, server.resume)
+        assert len(server.connections("reader")) <= 8 + 2  # the pool, and a probe that is ending
+
+
+def test_login_refused(server: MariaDB, short_path: Path) -> None:
+    """The account is locked and its connections are cut, then unlocked."""
+
+    def lock() -> None:
+        server.run_sql("ALTER USER 'reader'@'localhost' ACCOUNT LOCK")
+        server.kill_connections("reader")
+
+    with serve(short_path, f"unix:{server.socket}") as daemon:
+        go_through(daemon, lock, lambda: server.run_sql("ALTER USER 'reader'@'localhost' ACCOUNT UNLOCK") and None)
+
+
+def test_table_renamed(server: MariaDB, short_path: Path) -> None:
+    """The table is renamed away and back: the log names it once, and /readyz would."""
+    with serve(short_path, f"unix:{server.socket}") as daemon:
+        go_through(
+            daemon,
+            lambda: server.run_sql("RENAME TABLE mail.mailbox TO mail.elsewhere") and None,
+            lambda: server.run_sql("RENAME TABLE mail.elsewhere TO mail.mailbox") and None,
+        )
+        assert daemon.text().count("mail.mailbox' doesn't exist") == 1, daemon.text()
+        assert daemon.text().count("table mailbox: the query works again") == 1
+
+
+def test_one_of_two_hosts_down(server: MariaDB, make_mariadb: Callable[..., MariaDB], short_path: Path) -> None:
+    """One of two hosts is killed: hardly anybody notices, and it is used again when it is back."""
+    other = make_mariadb(tcp=True)
+    fill(other)
+    with serve(short_path, f"127.0.0.1:{server.port}", f"127.0.0.1:{other.port}") as daemon:
+        warm(daemon)
+        with Traffic(f"{short_path}/socketmap", "mailboxes", value_of, hot=HOT) as traffic:
+            time.sleep(1.0)
+            other.kill()
+            time.sleep(OUTAGE)
+            other.start()
+            time.sleep(RETURN)
+        assert set(statuses(traffic.samples)) == {"OK"}
+        assert percentile([sample for sample in traffic.samples if sample.cached], 0.99) < 0.020
+        wait_until(lambda: len(other.connections("reader")) > 0 or len(server.connections("reader")) > 0, "connections")
