@@ -17,6 +17,7 @@ from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseUnavailable, SchemaError
 from support.mariadb import MariaDB
 from support.mysql_lookups import DBNAME, PASSWORD, USER, Connect, Record, mailbox, settings_for, statement
+from support.sha2_server import Sha2Server
 
 
 def test_inside_of_aiomysql() -> None:
@@ -116,6 +117,22 @@ async def test_login_methods(make_lookup_server: Callable[..., MariaDB], connect
     if user != "root":
         server.run_sql(f"GRANT SELECT ON {DBNAME}.* TO '{user}'@'localhost'")
     assert (await connect(settings_for(server, user=user, password="")).fetch(mailbox(b"user@example.com"))).rows
+
+
+@pytest.mark.parametrize("switch", [False, True])
+@pytest.mark.parametrize("knows_hash", [False, True])
+async def test_caching_sha2(connect: Connect, switch: bool, knows_hash: bool) -> None:
+    """MySQL 8's login works without TLS, by the known hash or under the server's key, and never gives the password in clear."""
+    with Sha2Server(PASSWORD.encode(), knows_hash=knows_hash, switch=switch) as server:
+        host = f"127.0.0.1:{server.port}"
+        database = connect(MysqlSettings(hosts=(host,), user="mail", password=PASSWORD))
+        assert (await database.fetch(statement("SELECT 1"))).rows == ((b"mail",),)
+        await database.close()
+        database = connect(MysqlSettings(hosts=(host,), user="mail", password="wrong"))
+        assert "Access denied" in await refusal(database)
+        await database.close()
+    assert "clear" not in server.ways
+    assert server.ways[0] == ("hash" if knows_hash and not switch else "rsa") or switch
 
 
 async def test_connection_limit(make_lookup_server: Callable[..., MariaDB], connect: Connect, record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from mailmapd.databases.mysql import MysqlDatabase
-from mailmapd.databases.settings import TlsSettings
+from mailmapd.databases.settings import MysqlSettings, TlsSettings
 from mailmapd.errors import DatabaseUnavailable
 from support.mariadb import MariaDB, private_directory
 from support.mysql_lookups import USER, Connect, mailbox, settings_for, statement
+from support.sha2_server import Sha2Server
 
 
 @dataclass(frozen=True)
@@ -142,3 +144,16 @@ async def test_restart(server: MariaDB, connect: Connect, certificates: Certific
     assert await cipher(database) != b""
     server.restart()
     assert await cipher(database) != b""
+
+
+async def test_caching_sha2(connect: Connect, certificates: Certificates) -> None:
+    """Over TLS, MySQL 8's login gives the password as it is, inside the encryption."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server, certificates.server_key)
+    with Sha2Server(b"secret", tls=context) as server:
+        host = f"127.0.0.1:{server.port}"
+        settings = MysqlSettings(hosts=(host,), user="mail", password="secret", tls=TlsSettings(ca=str(certificates.ca)))
+        database = connect(settings)
+        assert (await database.fetch(statement("SELECT 1"))).rows == ((b"mail",),)
+        await database.close()
+    assert server.ways == ["tls"]
