@@ -1,7 +1,7 @@
 """Steady traffic for outage tests: socketmap lookups at a fixed rate over many connections, every answer checked and kept with its latency.
 
-Half of the connections ask keys that the daemon has in memory, the other half keys that it has never seen; a connection waits for its answer
-before it asks again, as Postfix does. A connection that the server closes is opened again and its lookup asked once more, as Postfix does, too.
+Half of the connections ask keys that the daemon has in memory, the other half keys that it has never seen; a connection waits for its
+answer before it asks again. A connection that the server closes is opened again and its lookup asked once more. Postfix does both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What clients see while the database is away in every way a database can be: 2 000 lookups a second over 50 connections, half of them cached.
+"""What clients see while the database is away in every way a database can be.
 
-Whatever happens: no key that exists is "not found", no value is wrong, cached keys are answered at once, others fail in time, and soon after the
-database's return all is as before.
+2 000 lookups a second over 50 connections, half of them cached. Whatever happens: no key that exists is "not found", no value is wrong,
+cached keys are answered at once, others fail in time, and soon after the database's return all is as before.
 """
 
 from __future__ import annotations
