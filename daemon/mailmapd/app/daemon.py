@@ -12,8 +12,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 from mailmapd.app.assembly import assemble, plan
@@ -25,6 +24,7 @@ from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Config
 from mailmapd.control.gate import Gate
 from mailmapd.control.server import ControlServer
+from mailmapd.databases.interface import Database
 from mailmapd.engine.dict_service import DictService
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import FlushRequest, flush
@@ -61,7 +61,7 @@ class Daemon:
         self._dict_services: dict[str, DictService] = {}
         self._listeners: dict[Wanted, Listener] = {}
         self._side_servers: dict[Wanted, HttpServer | ControlServer] = {}
-        self._reloading: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._reload_lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._config = config
@@ -125,7 +125,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, partial(self._spawn_reload, loop))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
         await self._open()
         self._manager.ready(self.status_line())
         log.info(
@@ -217,9 +217,15 @@ class Daemon:
         await server.start()
         self._side_servers[wanted] = server
 
-    def _spawn_reload(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._reloading.add(task := loop.create_task(self.reload()))
-        task.add_done_callback(self._reloading.discard)
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.add(task := asyncio.get_running_loop().create_task(work))
+        task.add_done_callback(self._tasks.discard)
+
+    async def _retire(self, databases: list[Database]) -> None:
+        """Close databases that the configuration no longer names, when the lookups that still wait for them have had their time."""
+        await asyncio.sleep(self._config.limits.drain_timeout)
+        for database in databases:
+            await database.close()
 
     async def reload(self) -> None:
         """Read the configuration again and serve it; a wrong one is logged and changes nothing. One reload follows the other."""
@@ -251,9 +257,11 @@ class Daemon:
             dict_service.serve(self.engine.dicts)
         for one, each in bound.items():
             await self._start(one, each)
-        for name, database in previous.engine.databases.items():
-            if self.engine.databases.get(name) is not database:
-                await database.close()
+        for listener in self._listeners.values():
+            listener.limits = config.limits
+        unused = [database for name, database in previous.engine.databases.items() if self.engine.databases.get(name) is not database]
+        if unused:
+            self._spawn(self._retire(unused))
         self.reload_failed = False
         self.last_reload = time.time()
         log.info("configuration reloaded")

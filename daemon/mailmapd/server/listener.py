@@ -46,7 +46,7 @@ class Listener:
         self.refused = 0
         self._bound = bound
         self._converse = converse
-        self._limits = limits
+        self.limits = limits
         self._peers = Peers(entry.peers)
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -55,7 +55,7 @@ class Listener:
     async def start(self) -> None:
         """Accept clients from now on."""
         loop = asyncio.get_running_loop()
-        backlog = self._limits.backlog
+        backlog = self.limits.backlog
 
         def connection() -> Connection:
             return Connection(self, self._converse())
@@ -68,7 +68,7 @@ class Listener:
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Take the client in, or return False: there are too many, or it is not one of the peers."""
-        if len(self.connections) >= self._limits.max_connections:
+        if len(self.connections) >= self.limits.max_connections:
             self.refused += 1
             if not self._full:
                 log.error(
@@ -89,7 +89,7 @@ class Listener:
     def departed(self, connection: Connection) -> None:
         """Forget a client that is gone."""
         self.connections.discard(connection)
-        if self._full and len(self.connections) < self._limits.max_connections * 0.9:
+        if self._full and len(self.connections) < self.limits.max_connections * 0.9:
             self._full = False
 
     def violated(self, error: ProtocolError) -> None:
@@ -123,9 +123,9 @@ class Listener:
         now = self.clock()
         for connection in list(self.connections):
             quiet = now - connection.last_activity
-            if connection.stalled and quiet > self._limits.stall_timeout:
+            if connection.stalled and quiet > self.limits.stall_timeout:
                 log.warning("listener %s: a client reads no replies for %.0f s; connection closed", self.name, quiet)
                 connection.abort()
-            elif quiet > self._limits.idle_timeout and not connection.busy:
+            elif quiet > self.limits.idle_timeout and not connection.busy:
                 connection.drain()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep)
