@@ -20,8 +20,11 @@ _EXPANSION = re.compile(r"%[sSuUdD1-9]")
 _SHORT_TTL = 60.0  # seconds for which an answer that depends on time may be remembered without a word
 
 
-def query_findings(name: str, query: str, cache: Cache) -> Iterator[Finding]:
-    """Yield what is worth knowing about a query's text. `cache` is how long its answers are remembered."""
+def query_findings(name: str, query: str, cache: Cache, *, dovecot: bool = False) -> Iterator[Finding]:
+    """Yield what is worth knowing about a query's text. `cache` is how long its answers are remembered.
+
+    In Dovecot's queries a variable may be part of a column's name, and a list of all users needs none.
+    """
     where = f"table {name}"
     bare = _STRING.sub("''", query)
     time = _TIME.search(bare)
@@ -37,6 +40,8 @@ def query_findings(name: str, query: str, cache: Cache) -> Iterator[Finding]:
         problem = f"{pattern[1].upper()} compares the key with a pattern in a column, so that each query reads the whole table"
         remedy = f'remember its answers for long: [table.{name}.cache] ttl = "30m", negative_ttl = "10m"'
         yield Finding(Level.WARNING, "pattern_column", where, problem, remedy)
+    if dovecot:
+        return
     if _EXPANSION.search(bare.replace("%%", "")):
         problem = "a value is not in quotes: it could be read as SQL"
         yield Finding(Level.FAULT, "unquoted", where, problem, "write the quotes around it, such as '%s'")

@@ -55,7 +55,8 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
 
 def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding]:
     for name, query in texts.items():
-        yield from query_findings(name, query, config.tables[name].cache.over(config.cache))
+        table = config.tables[name]
+        yield from query_findings(name, query, table.cache.over(config.cache), dovecot=table.dovecot_query is not None)
     for name, one in config.maps.items():
         if name.startswith("virtual_alias_maps") and all(maps_to_itself(texts[table]) for table in one.tables):
             problem = "its only query maps each address to itself: no alias is ever found"

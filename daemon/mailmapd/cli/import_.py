@@ -1,33 +1,70 @@
-"""`mailmapd import`: from a running Postfix to mailmapd.toml, and the lines that switch over and back."""
+"""`mailmapd import`: from a running Postfix and Dovecot to mailmapd.toml, and the lines that switch over and back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mailmapd.cli.options import DEFAULT_CONFIG
 
+if TYPE_CHECKING:
+    from mailmapd.importers.draft import Draft
+
 
 @click.command("import")
 @click.option("--postfix", "directory", metavar="DIR", default="/etc/postfix", show_default=True, help="Postfix's configuration directory.")
+@click.option("--no-postfix", is_flag=True, help="Leave Postfix out.")
+@click.option("--dovecot-sql", "dovecot_files", metavar="FILE", multiple=True, help="A dovecot-sql.conf.ext. May be repeated.")
+@click.option("--dovecot", "from_doveconf", is_flag=True, help="Find Dovecot's SQL files by `doveconf -n`.")
 @click.option("-o", "--output", metavar="FILE", default=DEFAULT_CONFIG, show_default=True, help="The configuration to write.")
-@click.option("--keep-cf", is_flag=True, help="Refer to the .cf files instead of copying their queries; passwords stay in them.")
+@click.option(
+    "--keep-cf", is_flag=True, help="Refer to the .cf and dovecot-sql files instead of copying their queries; passwords stay there."
+)
 @click.option("--force", is_flag=True, help="Replace an existing configuration.")
-def command(directory: str, output: str, keep_cf: bool, force: bool) -> None:
-    """Read main.cf, master.cf and the .cf files of mysql: tables, and write mailmapd.toml.
+def command(  # noqa: PLR0917 - click passes every option
+    directory: str, no_postfix: bool, dovecot_files: tuple[str, ...], from_doveconf: bool, output: str, keep_cf: bool, force: bool
+) -> None:
+    """Read main.cf, master.cf, the .cf files of mysql: tables and Dovecot's SQL files, and write mailmapd.toml.
 
-    Passwords go to files of mode 0600 beside it. Postfix itself is not changed: the lines that switch it over to mailmapd, and those that
-    switch it back, are printed to be pasted.
+    Passwords go to files of mode 0600 beside it. Postfix and Dovecot are not changed: the lines that switch Postfix over to mailmapd, and
+    those that switch it back, are printed to be pasted.
 
     \b
     Example:
-      mailmapd import --postfix /etc/postfix --output /etc/mailmapd/mailmapd.toml
+      mailmapd import --postfix /etc/postfix --dovecot-sql /etc/dovecot/dovecot-sql.conf.ext
     """
     from mailmapd.importers import toml_writer
+    from mailmapd.importers.draft import Draft
     from mailmapd.importers.postfix.plan import plan_import
     from mailmapd.importers.postfix.report import report
 
-    plan = plan_import(Path(directory), keep_cf=keep_cf)
-    written = toml_writer.write(plan.draft, Path(output), overwrite=force)
-    click.echo(report(plan, written))
+    draft = Draft()
+    plan = None if no_postfix else plan_import(Path(directory), keep_cf=keep_cf, draft=draft)
+    notes = _import_dovecot(draft, dovecot_files, from_doveconf, keep_cf)
+    written = toml_writer.write(draft, Path(output), overwrite=force)
+    if plan is not None:
+        click.echo(report(plan, written))
+    else:
+        click.echo(f"# Wrote {', '.join(map(str, written))}.")
+    for note in notes:
+        click.echo(f"# {note}")
+    if dovecot_files or from_doveconf:
+        click.echo(f"# Dovecot's side: mailmapd snippets dovecot-2.3 --config {output}  (or dovecot-2.4)")
+
+
+def _import_dovecot(draft: Draft, files: Sequence[str], from_doveconf: bool, keep_files: bool) -> list[str]:
+    """Add Dovecot's queries to the draft; return what is worth knowing about them."""
+    notes: list[str] = []
+    if from_doveconf:
+        from mailmapd.importers.dovecot.doveconf import read_auth_sections
+        from mailmapd.importers.dovecot.sql_import import import_auth_sections
+
+        notes += import_auth_sections(draft, read_auth_sections(), keep_files=keep_files).notes
+    if files:
+        from mailmapd.importers.dovecot.sql_import import import_dovecot_sql
+
+        notes += import_dovecot_sql(draft, [Path(file) for file in files], keep_files=keep_files).notes
+    return notes

@@ -1,0 +1,93 @@
+"""systemd for a configuration: the shipped units, and drop-ins for what this configuration has elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mailmapd.config.address import UnixAddress
+from mailmapd.config.schema import Config, ListenAddress
+from mailmapd.snippets.shipped import shipped
+
+_DEFAULT_CONFIG = "/etc/mailmapd/mailmapd.toml"
+_WRITABLE = ("/run/mailmapd", "/var/spool/postfix/mailmapd")
+_LOADED = "mail-db-password"
+"""The secret that the shipped unit loads by itself."""
+
+
+def systemd(config: Config) -> str:
+    """Return shell lines that install the units, with every file's text."""
+    return "\n".join(_lines(config))
+
+
+def _lines(config: Config) -> Iterator[str]:
+    sockets = dict(_sockets(config))
+    yield f"# systemd's units for {config.file}: start mailmapd at boot, and hold its sockets open while it restarts. Paste as root."
+    yield "# (The Debian package brings the units themselves; then only the drop-ins and the last lines are of interest.)"
+    yield f"# Undo: systemctl disable --now mailmapd.service {' '.join(sockets)}"
+    yield "#       rm -r /etc/systemd/system/mailmapd*; systemctl daemon-reload"
+    for name in ("mailmapd.service", *sockets):
+        yield from _file(f"/etc/systemd/system/{name}", shipped(f"systemd/{name}").read_text())
+    yield from _file("/etc/sysusers.d/mailmapd.conf", shipped("systemd/sysusers.d/mailmapd.conf").read_text())
+    yield from _file("/etc/tmpfiles.d/mailmapd.conf", shipped("systemd/tmpfiles.d/mailmapd.conf").read_text())
+    service = "\n".join(_service(config))
+    if service:
+        yield from _file("/etc/systemd/system/mailmapd.service.d/local.conf", f"[Service]\n{service}\n")
+    for name, (unit_address, entry) in sockets.items():
+        wanted = _stream(entry)
+        if wanted != unit_address:
+            yield from _file(f"/etc/systemd/system/{name}.d/local.conf", f"[Socket]\nListenStream=\nListenStream={wanted}\n")
+    yield ""
+    yield "systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload"
+    yield f"systemctl enable --now {' '.join(sockets)}" if sockets else "# no socket of this configuration has a unit"
+    yield "systemctl enable --now mailmapd.service"
+    yield ""
+
+
+def _file(path: str, text: str) -> Iterator[str]:
+    yield ""
+    yield f"install -d {Path(path).parent}"
+    yield f"cat >{path} <<'END'"
+    yield text.rstrip("\n")
+    yield "END"
+
+
+def _service(config: Config) -> Iterator[str]:
+    file = str(Path(config.file).absolute())
+    if file != _DEFAULT_CONFIG:
+        yield f"ExecStart=\nExecStart=/usr/bin/mailmapd serve --config {file}"
+    names = {database.password_file for database in config.databases.values() if database.password_file}
+    for name in sorted(names):
+        if not name.startswith("/") and name != _LOADED and not (Path(file).parent / name).exists():
+            yield f"LoadCredential={name}"
+    listen = config.listen
+    entries = [*listen.socketmap, *listen.dicts, *filter(None, (listen.http, listen.control, listen.lookup_http))]
+    folders = {str(Path(entry.address.path).parent) for entry in entries if isinstance(entry.address, UnixAddress)}
+    for folder in sorted(folders.difference(_WRITABLE)):
+        yield f"ReadWritePaths=-{folder}"
+
+
+def _sockets(config: Config) -> Iterator[tuple[str, tuple[str, ListenAddress]]]:
+    """Yield the socket units for the configuration, each with its shipped address and the configured one."""
+    listen = config.listen
+    units = (
+        ("mailmapd.socket", listen.socketmap[0] if listen.socketmap else None),
+        ("mailmapd-dict.socket", listen.dicts[0] if listen.dicts else None),
+        ("mailmapd-lookup.socket", listen.lookup_http),
+        ("mailmapd-http.socket", listen.http),
+        ("mailmapd-control.socket", listen.control),
+    )
+    for name, entry in units:
+        if entry is not None:
+            yield name, (_shipped_address(name), entry)
+
+
+def _shipped_address(name: str) -> str:
+    for line in shipped(f"systemd/{name}").read_text().splitlines():
+        if line.startswith("ListenStream="):
+            return line.removeprefix("ListenStream=")
+    return ""
+
+
+def _stream(entry: ListenAddress) -> str:
+    return entry.address.path if isinstance(entry.address, UnixAddress) else str(entry.address)
