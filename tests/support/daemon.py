@@ -35,7 +35,8 @@ class Daemon:
         self.directory = directory
         self.config = directory / "mailmapd.toml"
         self.log = directory / "mailmapd.log"
-        self._environment = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"} | dict(environment or {})
+        search_path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
+        self._environment = os.environ | {"PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"} | dict(environment or {})
         self._process: ServerProcess | None = None
         self.write_config(config)
 
