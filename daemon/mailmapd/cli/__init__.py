@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "mailmapd.cli.check",
     "import": "mailmapd.cli.import_",
     "verify": "mailmapd.cli.verify",
+    "snippets": "mailmapd.cli.snippets",
     "flush": "mailmapd.cli.flush",
     "stats": "mailmapd.cli.stats",
     "top": "mailmapd.cli.top",
