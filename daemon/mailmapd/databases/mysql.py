@@ -122,13 +122,17 @@ class MysqlDatabase:
         await self._dispatcher.close()
 
     async def _open_for_stream(self) -> MysqlConnection:
-        """Connect to the first preferred host that lets us. Raises the last host's DatabaseUnavailable."""
+        """Connect to the first host that lets us. Raises the last host's DatabaseUnavailable."""
         failure: DatabaseError = DatabaseUnavailable(f"database {self._name}: no host answers: {self._hosts.why_down()}")
-        for host in list(self._hosts.preferred):
-            if self._closed:
-                break
+        for host in self._hosts.in_order():
             try:
-                return await self._opener.open(host.address, self._dispatcher, limit_queries=False)
+                connection = await self._opener.open(host.address, self._dispatcher, limit_queries=False)
             except DatabaseError as error:
                 failure = error
+                continue
+            if not self._closed:
+                return connection
+            connection.abort()
+        if self._closed:
+            raise DatabaseUnavailable(f"database {self._name} is closed")
         raise failure

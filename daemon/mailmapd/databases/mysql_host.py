@@ -101,6 +101,10 @@ class HostGroups:
         host.down = down
         self.preferred = next((up for group in self._groups if (up := [host for host in group if not host.down])), [])
 
+    def in_order(self) -> list[Host]:
+        """Return the hosts that are not down, the preferred ones first."""
+        return [host for group in self._groups for host in group if not host.down]
+
     def take_idle(self) -> MysqlConnection | None:
         """Return an idle connection to a preferred host and take it off the list; None when there is none."""
         preferred = self.preferred
