@@ -128,6 +128,7 @@ def compare(title: str, scenario: Scenario, servers: Servers) -> None:
     assert not different, (
         f"{len(different)} of {len(outcomes[0])} messages differ\n" + "\n".join(different[:20]) + servers.daemon.text()[-2000:]
     )
+    assert "Traceback" not in servers.daemon.text()
 
 
 @pytest.mark.parametrize("title", SCENARIOS)

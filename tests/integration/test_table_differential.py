@@ -135,6 +135,7 @@ def compare_all(mode: str, home: Path, generator: RandomTables, tables: dict[str
     print(f"seed {SEED}, {mode}: {total} comparisons, {found} found, {failed} errors on both sides")
     reports = [report(mode, name, tables[name], differing) for name, differing in results.items() if differing]
     assert not reports, f"{len(reports)} tables differ\n\n" + "\n\n".join(reports[:10]) + f"\n\nmailmapd's log:\n{log[-4000:]}"
+    assert "Traceback" not in log, log
     assert found > total / 10, "too few keys were found for the comparison to mean much"
 
 
