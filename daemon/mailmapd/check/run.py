@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mailmapd.app.assembly import Plan
 from mailmapd.check.accounts import account_findings, grants
+from mailmapd.check.asked_queries import AskedQuery, asked_queries
 from mailmapd.check.database_schema import TableShape, read_schema
 from mailmapd.check.explain import PlanRow, explain, scan_findings, tells_nothing
 from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
@@ -29,7 +30,7 @@ from mailmapd.template.statement import Statement
 
 _SAMPLE = b"user@example.com"
 _WORD = re.compile(r"\w+")
-_COMPARED_COLUMN = re.compile(r"(?:`?(\w+)`?\.)?`?(\w+)`?\s*=\s*'%[sSdDuU]'")
+_COMPARED_COLUMN = re.compile(r"(?:`?(\w+)`?\.)?`?(\w+)`?\s*=\s*'%[sSdDuUn]'")
 
 
 async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
@@ -45,8 +46,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
         yield finding
     for name, settings in plan.databases.items():
         if isinstance(settings, MysqlSettings):
-            tables = [table for table, used in plan.table_databases.items() if used == name]
-            async for finding in _database_findings(name, settings, plan, {table: texts[table] for table in tables if table in texts}):
+            async for finding in _database_findings(name, settings, list(asked_queries(plan, name, texts))):
                 yield finding
     if postfix is not None:
         for finding in _postfix_findings(config, postfix):
@@ -65,7 +65,7 @@ def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding
             )
 
 
-async def _database_findings(name: str, settings: MysqlSettings, plan: Plan, texts: Mapping[str, str]) -> AsyncIterator[Finding]:
+async def _database_findings(name: str, settings: MysqlSettings, queries: list[AskedQuery]) -> AsyncIterator[Finding]:
     reachable = []
     for host in settings.hosts:
         alone = MysqlDatabase(name, dataclasses.replace(settings, hosts=(host,), replicas=()))
@@ -84,7 +84,7 @@ async def _database_findings(name: str, settings: MysqlSettings, plan: Plan, tex
         return
     database = MysqlDatabase(name, dataclasses.replace(settings, hosts=(reachable[0],), replicas=()))
     try:
-        async for finding in _content_findings(name, database, plan, texts):
+        async for finding in _content_findings(name, database, queries):
             yield finding
     except DatabaseError as error:
         yield Finding(Level.FAULT, "database", f"database {name}", str(error), "")
@@ -92,33 +92,30 @@ async def _database_findings(name: str, settings: MysqlSettings, plan: Plan, tex
         await database.close()
 
 
-async def _content_findings(name: str, database: Database, plan: Plan, texts: Mapping[str, str]) -> AsyncIterator[Finding]:
+async def _content_findings(name: str, database: Database, queries: list[AskedQuery]) -> AsyncIterator[Finding]:
     schema = await read_schema(database)
-    words = {word for query in texts.values() for word in _WORD.findall(query)}
+    words = {word for query in queries for word in _WORD.findall(query.text)}
     used = [shape for table, shape in schema.items() if table in words]
-    for table, query in texts.items():
-        for finding in await _table_findings(plan, database, table, query, schema):
+    for query in queries:
+        for finding in await _query_findings(database, query, schema):
             yield finding
     for finding in [*await unique_name_findings(name, database, used), *await plain_password_findings(name, database, used)]:
         yield finding
 
 
-async def _table_findings(plan: Plan, database: Database, table: str, query: str, schema: Mapping[str, TableShape]) -> list[Finding]:
-    if table not in plan.tables or re.match(r"\s*CALL\b", query, re.IGNORECASE):
-        return []
-    template = plan.tables[table].template
-    first: list[PlanRow] = []
-    for key in [_SAMPLE, *await _sample_keys(database, query, schema)]:
-        sql_key = template.sql_key(key)
-        if sql_key is None:
+async def _query_findings(database: Database, query: AskedQuery, schema: Mapping[str, TableShape]) -> list[Finding]:
+    shown: list[PlanRow] = []
+    for key in [_SAMPLE, *await _sample_keys(database, query.text, schema)]:
+        statement = query.statement(key)
+        if statement is None:
             continue
         try:
-            first = await explain(database, template.statement(sql_key))
+            shown = await explain(database, statement)
         except SchemaError as error:
-            return [schema_finding(table, query, error, schema, await _address_columns(database, query, schema))]
-        if not tells_nothing(first):
+            return [schema_finding(query.table, query.text, error, schema, await _address_columns(database, query.text, schema))]
+        if not tells_nothing(shown):
             break
-    return list(scan_findings(table, query, first, schema))
+    return list(scan_findings(query.table, query.text, shown, schema)) if query.by_key else []
 
 
 async def _address_columns(database: Database, query: str, schema: Mapping[str, TableShape]) -> list[str]:

@@ -1,0 +1,61 @@
+"""Every query of a configuration that can be tried: those of maps, and those of Dovecot's dicts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mailmapd.app.assembly import Plan
+from mailmapd.engine.dict_definition import DictDefinition
+from mailmapd.template.mysql_table import MysqlTable
+from mailmapd.template.statement import Statement
+
+_PROCEDURE = re.compile(r"\s*CALL\b", re.IGNORECASE)
+_LOGIN = {
+    "service": b"imap",
+    "secured": b"secured",
+    "lip": b"127.0.0.1",
+    "rip": b"127.0.0.1",
+    "mech": b"PLAIN",
+    "lport": b"143",
+    "rport": b"1",
+}
+"""What a login has besides its user, in Dovecot's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuery:
+    """One query: `statement` makes it for a key, or None where no query would be sent. `by_key` is false for a list of all users."""
+
+    table: str
+    text: str
+    statement: Callable[[bytes], Statement | None]
+    by_key: bool = True
+
+
+def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterator[AskedQuery]:
+    """Yield the queries that go to a database, procedures left out: EXPLAIN does not look into them."""
+    for name, used in plan.table_databases.items():
+        if used == database and name in plan.tables and not _PROCEDURE.match(texts[name]):
+            yield AskedQuery(name, texts[name], _of_map(plan.tables[name].template))
+    for one in plan.dicts.dicts.values():
+        for table in one.tables:
+            if table.database == database and not _PROCEDURE.match(table.text):
+                yield AskedQuery(table.name, table.text, _of_dict(table.definition), by_key=table is not one.iterate)
+
+
+def _of_map(template: MysqlTable) -> Callable[[bytes], Statement | None]:
+    def statement(key: bytes) -> Statement | None:
+        sql_key = template.sql_key(key)
+        return None if sql_key is None else template.statement(sql_key)
+
+    return statement
+
+
+def _of_dict(definition: DictDefinition) -> Callable[[bytes], Statement | None]:
+    def statement(key: bytes) -> Statement | None:
+        sql_key = definition.query.sql_key({**_LOGIN, "user": key})
+        return None if sql_key is None else definition.statement(sql_key)
+
+    return statement
