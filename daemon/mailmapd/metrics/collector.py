@@ -120,10 +120,13 @@ class MailmapdCollector(Collector):
             _add_histogram(family, [name, source.name.lower()], histogram)
         yield family
         avoided = CounterMetricFamily(
-            "mailmapd_queries_avoided", "SELECTs that Postfix would have sent and memory answered.", labels=["map"]
+            "mailmapd_queries_avoided", "SELECTs that Postfix or Dovecot would have sent and memory answered.", labels=["map"]
         )
-        for name, one in self._observed.engine.maps.items():
-            avoided.add_metric([name], one.avoided)
+        engine = self._observed.engine
+        for name, map_of_postfix in engine.maps.items():
+            avoided.add_metric([name], map_of_postfix.avoided)
+        for name, dict_of_dovecot in engine.dicts.items():
+            avoided.add_metric([name], dict_of_dovecot.avoided)
         yield avoided
 
     def _caches(self) -> Iterator[Metric]:
