@@ -14,14 +14,14 @@ from mailmapd.config.loader import load_config
 from mailmapd.server.activation import take_sockets
 
 
-def serve(file: str) -> None:
-    """Serve the configuration file until told to stop. Raises ConfigError when it cannot be used."""
+def serve(file: str, make: type[Daemon] = Daemon) -> None:
+    """Serve the configuration file with a daemon of the given kind until told to stop. Raises ConfigError when it cannot be used."""
     config = load_config(file)
     set_up_logging(config.log)
     sockets = SocketSet(take_sockets())
 
     async def run() -> None:
-        await Daemon(config, sockets, ServiceManager()).run()
+        await make(config, sockets, ServiceManager()).run()
 
     gc.freeze()  # what is loaded by now lives as long as the process: the collector need not look at it again
     uvloop.run(run())
