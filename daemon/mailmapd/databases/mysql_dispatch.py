@@ -55,6 +55,7 @@ class Dispatcher:
         self._queue = JobQueue(settings.max_queued)
         self._jobs: dict[MysqlConnection, Job] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._tick = max(0.01, min(0.25, settings.query_timeout / 8, settings.queue_timeout / 8))
         self._closed = False
         pool.serve(self)
@@ -246,9 +247,14 @@ class Dispatcher:
     def _watch_deadlines(self) -> None:
         if self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._deadlines_due)
+            self._due = self._timer.when()
 
     def _deadlines_due(self) -> None:
         self._timer = None
+        if asyncio.get_running_loop().time() > self._due + self._tick:
+            # The loop, or the whole process, was held up: read the replies that came meanwhile before judging their lateness.
+            self._watch_deadlines()
+            return
         self.housekeep()
         self._serve_queue()
         if self._jobs or self._queue:

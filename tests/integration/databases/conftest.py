@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
+import uvloop
 
 from mailmapd.databases.mysql import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
 from support.mariadb import MariaDB
 from support.mysql_lookups import Connect, Record, prepare
+
+BOTH_LOOPS = ("test_mysql_login.py", "test_mysql_tls.py")
+"""Tests of what each event loop does in its own way: the transport handed over, and TLS."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run on uvloop, as the daemon does."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    if item.path.name in BOTH_LOOPS:
+        factories["asyncio"] = asyncio.new_event_loop
+    return factories
 
 
 @pytest.fixture

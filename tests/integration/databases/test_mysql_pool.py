@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -80,6 +81,17 @@ async def test_query_timeout(lookup_server: MariaDB, connect: Connect, record: R
     assert record.states == []
     query = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = %s AND info IS NOT NULL"
     await until(lambda: lookup_server.run_sql(query, USER) == [(0,)], "the query still runs in the server")
+
+
+async def test_loop_held_up(lookup_server: MariaDB, connect: Connect, record: Record) -> None:
+    """A reply that came while our own process was held up beyond query_timeout still counts."""
+    database = connect(settings_for(lookup_server, query_timeout=0.3, queue_timeout=0.3))
+    await database.fetch(statement("SELECT 1"))
+    lookup = asyncio.create_task(database.fetch(statement("SELECT SLEEP(0.1), 'done'")))
+    await until(lambda: database.status()[0].busy == 1)
+    time.sleep(0.6)  # noqa: ASYNC251  # the point of this test
+    assert (await lookup).rows == ((b"0", b"done"),)
+    assert {outcome for _, outcome in record.queries} == {"ok"}
 
 
 async def test_killed_idle_connection(lookup_server: MariaDB, connect: Connect, record: Record) -> None:
