@@ -19,6 +19,7 @@ from mailmapd.app.assembly import assemble, plan
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet, Wanted, remove_socket_file, wanted_sockets
 from mailmapd.app.status import take_snapshot
+from mailmapd.app.warm_start import WarmStart
 from mailmapd.config.loader import load_config
 from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Config
@@ -57,6 +58,7 @@ class Daemon:
         self._sockets = sockets
         self._manager = manager
         self._assembled = assemble(plan(config), clock=clock, observer=self.database_meter)
+        self._warm_start = WarmStart(lambda: self._assembled, clock)
         self._services: dict[str, MapService] = {}
         self._dict_services: dict[str, DictService] = {}
         self._listeners: dict[Wanted, Listener] = {}
@@ -108,6 +110,7 @@ class Daemon:
         finally:
             for service in self._services.values():
                 service.forget()
+            await self._warm_start.forgotten()
 
     def problems(self) -> list[str]:
         """Return what keeps the daemon from answering everything, one line each."""
@@ -131,6 +134,7 @@ class Daemon:
         log.info(
             "ready: %d maps on %s", len(self.engine.maps), ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config))
         )
+        self._warm_start.begin()
         await self._serve()
         await self._shut_down()
 
@@ -262,6 +266,7 @@ class Daemon:
         unused = [database for name, database in previous.engine.databases.items() if self.engine.databases.get(name) is not database]
         if unused:
             self._spawn(self._retire(unused))
+        self._warm_start.reloaded()
         self.reload_failed = False
         self.last_reload = time.time()
         log.info("configuration reloaded")
@@ -299,5 +304,6 @@ class Daemon:
             listener.close()
         for one, server in self._side_servers.items():
             await self._close_side_server(one, server)
+        await self._warm_start.finish()
         await self.engine.close()
         log.info("stopped")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import signal
 
 import uvloop
 
@@ -22,6 +24,9 @@ def serve(file: str, make: type[Daemon] = Daemon) -> None:
 
     async def run() -> None:
         await make(config, sockets, ServiceManager()).run()
+        for number in (signal.SIGTERM, signal.SIGINT):  # told twice to stop, it is still an orderly end
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     gc.freeze()  # what is loaded by now lives as long as the process: the collector need not look at it again
     uvloop.run(run())

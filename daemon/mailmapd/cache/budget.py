@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
 
 class Budget(LRUCache[bytes, Any]):
@@ -13,6 +13,10 @@ class Budget(LRUCache[bytes, Any]):
     def __init__(self, maxsize: int) -> None:
         super().__init__(maxsize)
         self.evictions = 0
+
+    def look(self, key: bytes) -> Any:
+        """Return an entry, or None, without counting that as a use."""
+        return Cache.__getitem__(self, key) if key in self else None
 
     def popitem(self) -> tuple[bytes, Any]:
         """Drop the least recently used entry to make room, and count it."""

@@ -88,6 +88,34 @@ class TableCache:
             self.absences.pop(key, None)
             self.rows[key] = (found, now + self._fresh_for * spread)
 
+    def read(self, key: bytes) -> Entry | None:
+        """Return what is held of a key, however old, and until when it is (or was) fresh, without counting that as a use."""
+        entry: Entry | None = self.rows.look(key)
+        if entry is None:
+            expires = self.absences.look(key)
+            return None if expires is None else (NO_ROW, expires)
+        return entry
+
+    def restore(self, key: bytes, entry: Entry, now: float) -> bool:
+        """Keep what was read from another cache of this table, unless more is known, it is of no use any more, or there is no room.
+
+        No entry is fresh for longer than if it had been stored now. Return whether it was kept.
+        """
+        found, until = entry
+        absent = found is NO_ROW
+        budget, lifetime = (self.absences, self.settings.negative_ttl) if absent else (self.rows, self._fresh_for)
+        if key in self.rows or key in self.absences or len(budget) >= budget.maxsize or self.useless(entry, now):
+            return False
+        until = min(until, now + lifetime)
+        budget[key] = until if absent else (found, until)
+        return True
+
+    def useless(self, entry: Entry, now: float) -> bool:
+        """Return whether not even an unreachable database makes the entry an answer."""
+        if entry[0] is NO_ROW:
+            return now >= entry[1] + self.settings.negative_stale_ttl
+        return now >= entry[1] + self._refresh_window + self.settings.stale_ttl
+
     def drop(self, key: bytes) -> bool:
         """Forget one key; return whether anything was known."""
         return self.rows.pop(key, None) is not None or self.absences.pop(key, None) is not None

@@ -77,6 +77,15 @@ class Log:
 
 
 @frozen(kw_only=True)
+class State:
+    """`[state]`: what outlives the process."""
+
+    directory: str | None = None
+    save_interval: Seconds = field(default=Seconds(600.0), validator=_positive)
+    passwords: bool = False
+
+
+@frozen(kw_only=True)
 class Tls:
     """`tls = {…}` of a database: PEM files, and whether the server's certificate must be valid for its name."""
 
@@ -161,6 +170,7 @@ class Table:
     require_result_set: bool = True
     fold: bool = True
     postfix_cf: str | None = None
+    preload: str | None = None
     cache: TableCache = field(factory=TableCache)
 
 
@@ -201,6 +211,7 @@ class Config:
     listen: Listen = field(factory=Listen)
     limits: Limits = field(factory=Limits)
     log: Log = field(factory=Log)
+    state: State = field(factory=State)
     cache: Cache = field(factory=Cache)
     databases: dict[str, Database] = field(factory=dict)
     tables: dict[str, Table] = field(factory=dict)

@@ -29,6 +29,7 @@ _NOT_A_TABLE = "must be a table ([section]), not a single value"
 _SECTIONS = (
     schema.Limits,
     schema.Log,
+    schema.State,
     schema.Tls,
     schema.Database,
     schema.Cache,
