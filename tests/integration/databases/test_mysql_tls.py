@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from mailmapd.databases.mysql import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings, TlsSettings
 from mailmapd.errors import DatabaseUnavailable
 from support.mariadb import MariaDB, private_directory
-from support.mysql_lookups import USER, Connect, mailbox, settings_for, statement
+from support.mysql_lookups import USER, Connect, mailbox, prepare, settings_for, statement
 from support.sha2_server import Sha2Server
 
 
@@ -58,10 +58,18 @@ def certificates() -> Iterator[Certificates]:
         yield make_certificates(folder)
 
 
-@pytest.fixture
-def server(make_lookup_server: Callable[..., MariaDB], certificates: Certificates) -> MariaDB:
+@pytest.fixture(scope="module")
+def tls_server(certificates: Certificates) -> Iterator[MariaDB]:
     files = (certificates.ca, certificates.server, certificates.server_key)
-    return make_lookup_server(tcp=True, tls=files)
+    with private_directory() as directory, MariaDB(directory, tcp=True, tls=files) as server:
+        yield prepare(server)
+
+
+@pytest.fixture
+def server(tls_server: MariaDB) -> MariaDB:
+    """The server, whose account may do without TLS unless the test demands it."""
+    tls_server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE NONE")
+    return tls_server
 
 
 def over_tls(connect: Connect, server: MariaDB, host: str = "127.0.0.1", **tls: str | bool) -> MysqlDatabase:
