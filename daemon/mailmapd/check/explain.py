@@ -12,6 +12,9 @@ from mailmapd.databases.interface import Database
 from mailmapd.model import ResultSet
 from mailmapd.template.statement import Statement
 
+_LARGE = 500
+"""With fewer rows the server may read a whole table because that is quickest, although there is an index."""
+
 _FULL_SCANS = frozenset(("ALL", "index"))
 _NO_ROW = "impossible where"
 _ALIASED = re.compile(r"(?:FROM|JOIN|,)\s+`?(\w+)`?\s+(?:AS\s+)?`?(\w+)`?", re.IGNORECASE)
@@ -60,7 +63,8 @@ def scan_findings(name: str, query: str, plan: list[PlanRow], schema: Mapping[st
     """Yield a finding for each table that is read as a whole although rows are wanted by key."""
     aliases = {alias.lower(): table for table, alias in _ALIASED.findall(query)}
     for row in plan:
-        if row.access not in _FULL_SCANS or row.possible_keys or row.table.startswith("<"):
+        chosen_for_size = row.possible_keys and row.rows < _LARGE
+        if row.access not in _FULL_SCANS or chosen_for_size or row.table.startswith("<"):
             continue
         shape = schema.get(row.table) or schema.get(aliases.get(row.table.lower(), ""))
         if shape is not None:
@@ -83,17 +87,21 @@ def _scan_finding(name: str, query: str, row: PlanRow, shape: TableShape) -> Fin
 
 
 def _wanted_column(query: str, alias: str, shape: TableShape) -> str | None:
-    """Return the column of the table that the query compares for equality; one compared with the key itself comes first."""
+    """Return the column that the query compares for equality: first of those without an index, then of those compared with the key."""
     tables = {alias.lower(), shape.name.lower(), ""}
     behind = [(owner, column, match.end()) for match in _COMPARED.finditer(query) for owner, column in [match.groups("")]]
     found = [
-        (0 if "%" in query[end : end + 6] else 1, column)
+        (shape.leads_index(column), 0 if "%" in query[end : end + 6] else 1, column)
         for owner, column, end in behind
         if owner.lower() in tables and column in shape.columns
     ]
-    found += [(2, column) for owner, column in _COMPARED_BEHIND.findall(query) if owner.lower() in tables and column in shape.columns]
-    texts = [(rank, column) for rank, column in found if shape.is_text(column)]
-    return min(texts or found, default=(0, None))[1]
+    found += [
+        (shape.leads_index(column), 2, column)
+        for owner, column in _COMPARED_BEHIND.findall(query)
+        if owner.lower() in tables and column in shape.columns
+    ]
+    texts = [item for item in found if shape.is_text(item[2])]
+    return min(texts or found, default=(True, 0, None))[2]
 
 
 def _index_name(column: str) -> str:

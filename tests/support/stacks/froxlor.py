@@ -24,7 +24,9 @@ FROXLOR = Stack(
     schema="""
 CREATE TABLE mail_users (
   id int NOT NULL AUTO_INCREMENT PRIMARY KEY, email varchar(255) NOT NULL UNIQUE, username varchar(255) NOT NULL,
-  password_enc varchar(255) NOT NULL, homedir varchar(255) NOT NULL, maildir varchar(255) NOT NULL
+  password_enc varchar(255) NOT NULL, homedir varchar(255) NOT NULL, maildir varchar(255) NOT NULL,
+  uid int NOT NULL DEFAULT 2000, gid int NOT NULL DEFAULT 2000, quota bigint NOT NULL DEFAULT 0, imap tinyint(1) NOT NULL DEFAULT 1,
+  pop3 tinyint(1) NOT NULL DEFAULT 1, postfix enum('Y', 'N') NOT NULL DEFAULT 'Y'
 ) DEFAULT CHARSET=utf8 COLLATE=utf8_general_ci;
 CREATE TABLE mail_virtual (
   id int NOT NULL AUTO_INCREMENT PRIMARY KEY, email varchar(255) NOT NULL, email_full varchar(255) NOT NULL, destination text,

@@ -58,6 +58,9 @@ CREATE TABLE mailbox (
   username varchar(255) NOT NULL PRIMARY KEY, password varchar(255) NOT NULL, storagenode varchar(255) NOT NULL,
   maildir varchar(255) NOT NULL, domain varchar(255) NOT NULL, transport varchar(255) NOT NULL DEFAULT '',
   active tinyint(1) NOT NULL DEFAULT 1,
+  storagebasedirectory varchar(255) NOT NULL DEFAULT '/var/vmail', mailboxformat varchar(50) NOT NULL DEFAULT 'maildir',
+  mailboxfolder varchar(50) NOT NULL DEFAULT 'Maildir', quota bigint NOT NULL DEFAULT 0, allow_nets text DEFAULT NULL,
+  enableimap tinyint(1) NOT NULL DEFAULT 1, enableimapsecured tinyint(1) NOT NULL DEFAULT 1,
   enablesmtp tinyint(1) NOT NULL DEFAULT 1, enabledeliver tinyint(1) NOT NULL DEFAULT 1, KEY domain (domain)
 ) DEFAULT CHARSET=utf8mb4;
 CREATE TABLE forwardings (

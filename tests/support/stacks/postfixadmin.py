@@ -36,7 +36,8 @@ CREATE TABLE alias_domain (
 ) DEFAULT CHARSET=latin1;
 CREATE TABLE mailbox (
   username varchar(255) NOT NULL PRIMARY KEY, password varchar(255) NOT NULL, maildir varchar(255) NOT NULL,
-  local_part varchar(255) NOT NULL, domain varchar(255) NOT NULL, active tinyint(1) NOT NULL DEFAULT 1, KEY domain (domain)
+  local_part varchar(255) NOT NULL, quota bigint NOT NULL DEFAULT 0, domain varchar(255) NOT NULL,
+  active tinyint(1) NOT NULL DEFAULT 1, KEY domain (domain)
 ) DEFAULT CHARSET=latin1;
 """,
     fill=_fill,

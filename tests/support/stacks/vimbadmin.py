@@ -28,7 +28,8 @@ CREATE TABLE domain (
 ) DEFAULT CHARSET=utf8mb4;
 CREATE TABLE mailbox (
   id bigint AUTO_INCREMENT PRIMARY KEY, username varchar(255) NOT NULL UNIQUE, password varchar(255) NOT NULL,
-  local_part varchar(255) NOT NULL, active tinyint(1) NOT NULL DEFAULT 1, maildir varchar(255)
+  local_part varchar(255) NOT NULL, active tinyint(1) NOT NULL DEFAULT 1, maildir varchar(255),
+  homedir varchar(255), uid bigint, gid bigint
 ) DEFAULT CHARSET=utf8mb4;
 CREATE TABLE alias (
   id bigint AUTO_INCREMENT PRIMARY KEY, address varchar(255) NOT NULL UNIQUE, goto longtext NOT NULL, active tinyint(1) NOT NULL DEFAULT 1
