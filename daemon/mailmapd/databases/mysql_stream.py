@@ -67,7 +67,7 @@ class RowStream(asyncio.Protocol):
         except WireError as error:
             self._loss = str(error)
             self.abort()
-        if not self._complete and len(self._reader.rows) >= self._batch * BATCHES_AHEAD and not self._paused:
+        if not (self._complete or self._loss) and len(self._reader.rows) >= self._batch * BATCHES_AHEAD and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         self._news.set()
@@ -91,7 +91,7 @@ class RowStream(asyncio.Protocol):
             raise DatabaseUnavailable(f"{self._host}: {self._loss}", host=self._host)
 
     def _resume(self) -> None:
-        if self._paused:
+        if self._paused and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
 

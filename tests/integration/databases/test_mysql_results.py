@@ -198,6 +198,17 @@ async def test_stream_held_up(server: MariaDB, connect: Connect) -> None:
     await until(lambda: not server.run_sql(query, USER))
 
 
+async def test_stream_closed(server: MariaDB, connect: Connect) -> None:
+    """A stream that is held up when the database closes raises; it never ends as if that were all."""
+    database = connect(settings_for(server))
+    async with aclosing(database.stream(statement("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_100000"), batch=100)) as stream:
+        await anext(stream)
+        await asyncio.sleep(0.1)
+        await database.close()
+        with pytest.raises(DatabaseUnavailable):
+            [None async for _ in stream]
+
+
 async def test_stream_empty(server: MariaDB, connect: Connect) -> None:
     """A stream without rows yields its columns once."""
     stream = connect(settings_for(server)).stream(statement("SELECT maildir FROM mailbox WHERE 0"))
