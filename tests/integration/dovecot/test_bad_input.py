@@ -12,6 +12,8 @@ from support.dovecot import LookupFailed, Verdict
 
 from .conftest import Mail
 
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
 HELLO = b"H3\t2\t0\t\tauth\n"
 
 

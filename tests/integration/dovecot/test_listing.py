@@ -13,6 +13,8 @@ from support.mariadb import MariaDB
 
 from .conftest import Mail, mail_stack
 
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
 MANY = 200_000
 MEMORY_LIMIT = 30 << 20
 """Bytes by which the daemon may grow while it lists MANY users; held as a whole they would take more than twice that."""

@@ -19,6 +19,8 @@ from support.dovecot import Dovecot, LookupFailed, write_snippet
 from support.mail_schemas import PASSWORD, SCHEMAS, SERVICES, MailSchema
 from support.mariadb import MariaDB, private_directory
 
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
 STATIC = "userdb {\n  driver = static\n  args = uid=5000 gid=5000 home=/srv/static/%u allow_all_users=yes\n}\n"
 WAITING = 16  # doveadm commands at a time: a refused login waits for half a second in Dovecot, without using the processor
 RELAXED = "auth_username_chars =\nauth_username_format =\nauth_cache_size = 0\n"

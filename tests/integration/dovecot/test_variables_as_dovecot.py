@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mailmapd.template.dovecot_variables import parse_variables
 from support.dovecot import Dovecot
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 TEMPLATES = (
     "%u %n %d %Lu %Ud %Rn %Mu %Hu %Nu %2.256Hn %8.256Nn %Dd %Xn %Tn",

@@ -1,0 +1,173 @@
+"""Dovecot 2.4 asks by its Lua script: what it makes of each answer, and of none. In the Debian 13 system, from generated settings."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from mailmapd.config.loader import load_config
+from mailmapd.snippets.dovecot import dovecot_24
+from support.daemon import Daemon
+from support.debian13 import Debian13
+from support.mariadb import MariaDB, private_directory
+from support.process import wait_until
+from support.shipped import shipped
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+DATABASE = "dovecot24"
+SCHEMA = """
+CREATE TABLE mailbox (username varchar(255) COLLATE utf8mb4_bin, password varchar(255), home varchar(255), service varchar(20), extra blob);
+INSERT INTO mailbox VALUES
+  ('alice@example.com', '{PLAIN}secret', '/srv/mail/alice', 'imap', NULL),
+  ('fresh@example.com', '{PLAIN}secret', '/srv/mail/fresh', 'imap', NULL),
+  ('hash@example.com', '{SHA512-CRYPT}HASH', '/srv/mail/hash', 'imap', NULL),
+  ('unprefixed@example.com', 'HASH', '/srv/mail/hash', 'imap', NULL),
+  ('twin@example.com', '{PLAIN}secret', '/srv/mail/a', 'imap', NULL), ('twin@example.com', '{PLAIN}secret', '/srv/mail/b', 'imap', NULL),
+  ('zoë@example.com', '{PLAIN}secret', '/srv/mail/zoë', 'imap', 'tab\tquote " backslash \\\\ €😀');
+"""
+QUERIES = """\
+default_pass_scheme = SHA512-CRYPT
+password_query = SELECT username AS user, password, home AS userdb_home, 5000 AS userdb_uid, 5000 AS userdb_gid, \\
+  'maildir:~/Maildir' AS userdb_mail FROM mailbox WHERE username = '%u' AND service = '%Ls'
+user_query = SELECT home, 5000 AS uid, 5000 AS gid, 'maildir:~/Maildir' AS mail, '*:bytes=1048576' AS quota_rule, extra \\
+  FROM mailbox WHERE username = '%u'
+iterate_query = SELECT DISTINCT username AS user FROM mailbox
+"""
+SETTINGS = """\
+dovecot_config_version = 2.4.1
+dovecot_storage_version = 2.4.1
+base_dir = /run/dovecot-lua
+log_path = /var/log/dovecot-lua.log
+protocols =
+ssl = no
+auth_allow_cleartext = yes
+auth_username_chars =
+auth_failure_delay = 0
+first_valid_uid = 0
+"""
+EXIT_NO_USER, EXIT_TEMPORARY, EXIT_REFUSED = 67, 75, 77
+
+
+@dataclass(frozen=True)
+class Dovecot24:
+    """The running Dovecot, the daemon it asks, and the daemon's database."""
+
+    system: Debian13
+    daemon: Daemon
+    database: MariaDB
+
+    def doveadm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a doveadm command."""
+        return self.system.run("doveadm", "-c", "/etc/dovecot-lua/dovecot.conf", *arguments, check=False)
+
+    def login(self, user: str, password: str = "secret", service: str = "imap") -> int:
+        """Return the exit status of `doveadm auth test`."""
+        return self.doveadm("auth", "test", "-x", f"service={service}", user, password).returncode
+
+
+@pytest.fixture(scope="module")
+def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
+    """Dovecot 2.4 with the generated settings and without a cache of its own."""
+    hashed = subprocess.run(
+        ["doveadm", "pw", "-s", "SHA512-CRYPT", "-p", "secret"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    mariadb.run_sql(f"DROP DATABASE IF EXISTS {DATABASE}; CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
+    mariadb.run_sql(SCHEMA.replace("HASH", hashed.partition("}")[2]), database=DATABASE)
+    mariadb.grant("dovecot", "geheim", DATABASE)
+    with ExitStack() as stack:
+        system = stack.enter_context(Debian13())
+        directory = stack.enter_context(private_directory())
+        socket = system.path("run/mailmapd-lua")
+        connect = f"connect = host={mariadb.socket} dbname={DATABASE} user=dovecot password=geheim\n"
+        (directory / "sql.conf").write_text(f"driver = mysql\n{connect}{QUERIES}")
+        config = f'[listen]\nlookup_http = {{address = "unix:{socket}", mode = "0666"}}\n[dict.auth]\ndovecot_sql = "sql.conf"\n'
+        daemon = stack.enter_context(Daemon(directory, config))
+        snippet = dovecot_24(load_config(daemon.config), "/etc/dovecot-lua").replace(str(socket), "/run/mailmapd-lua")
+        system.write("etc/dovecot-lua/mailmapd.lua", shipped("dovecot/2.4/mailmapd.lua"))
+        system.write("etc/dovecot-lua/dovecot.conf", SETTINGS + snippet.replace("auth_cache_size = 10M", "auth_cache_size = 0"))
+        process = system.start(["dovecot", "-F", "-c", "/etc/dovecot-lua/dovecot.conf"], directory / "dovecot.out")
+        stack.callback(process.stop)
+        process.wait_ready(system.path("run/dovecot-lua/auth-userdb").is_socket, "Dovecot 2.4")
+        yield Dovecot24(system, daemon, mariadb)
+
+
+@pytest.mark.parametrize("user", ["alice@example.com", "hash@example.com", "unprefixed@example.com", "zoë@example.com"])
+def test_login(dovecot: Dovecot24, user: str) -> None:
+    """The right password is accepted, a wrong one refused, and a service that the query excludes as well."""
+    assert dovecot.login(user) == 0
+    assert dovecot.login(user, "wrong") == EXIT_REFUSED
+    assert dovecot.login(user, service="pop3") == EXIT_REFUSED
+
+
+def test_unknown_user(dovecot: Dovecot24) -> None:
+    """An unknown user is refused, and `doveadm user` says that there is none."""
+    assert dovecot.login("nobody@example.com") == EXIT_REFUSED
+    assert dovecot.doveadm("user", "nobody@example.com").returncode == EXIT_NO_USER
+
+
+def test_user_fields(dovecot: Dovecot24) -> None:
+    """User fields arrive under their names in 2.4, with every character as it is in the database."""
+    fields = dict(line.split("\t", 1) for line in dovecot.doveadm("user", "zoë@example.com").stdout.splitlines() if "\t" in line)
+    assert fields["mail_driver"] == "maildir"
+    assert fields["mail_path"] == "/srv/mail/zoë/Maildir"
+    assert fields["quota_storage_size"] == "1048576B"
+    assert fields["extra"] == 'tab\tquote " backslash \\ €😀'
+
+
+def test_prefetch(dovecot: Dovecot24) -> None:
+    """A login takes the user fields from the password query, without a second one."""
+    dovecot.database.log_queries()
+    done = dovecot.doveadm("auth", "login", "-x", "service=imap", "fresh@example.com", "secret")
+    assert "home=/srv/mail/fresh" in done.stdout
+    assert "mail_path=" in done.stdout
+    assert dovecot.database.count_selects("dovecot") == 1
+    dovecot.database.log_queries(False)
+
+
+def test_two_rows_are_temporary(dovecot: Dovecot24) -> None:
+    """Several rows for a user are a temporary failure."""
+    assert dovecot.login("twin@example.com") == EXIT_TEMPORARY
+    assert dovecot.doveadm("user", "twin@example.com").returncode == EXIT_TEMPORARY
+
+
+def test_list(dovecot: Dovecot24) -> None:
+    """Every user is listed."""
+    listed = dovecot.doveadm("user", "*").stdout.split()
+    assert sorted(listed) == [
+        "alice@example.com",
+        "fresh@example.com",
+        "hash@example.com",
+        "twin@example.com",
+        "unprefixed@example.com",
+        "zoë@example.com",
+    ]
+
+
+def test_without_mailmapd(dovecot: Dovecot24) -> None:
+    """Without mailmapd everything is a temporary failure, nobody is unknown, and a restart is noticed at once."""
+    dovecot.daemon.process.send_signal(signal.SIGKILL)
+    dovecot.daemon.process.wait()
+    assert dovecot.login("alice@example.com") == EXIT_TEMPORARY
+    assert dovecot.login("nobody@example.com") == EXIT_TEMPORARY
+    assert dovecot.doveadm("user", "nobody@example.com").returncode == EXIT_TEMPORARY
+    assert dovecot.doveadm("user", "*").returncode != 0
+    dovecot.daemon.start()
+    wait_until(lambda: dovecot.login("alice@example.com") == 0, "a login after the restart")
+    assert dovecot.doveadm("user", "nobody@example.com").returncode == EXIT_NO_USER
+
+
+def test_without_the_database(dovecot: Dovecot24, mariadb: MariaDB) -> None:
+    """With the database frozen, whom mailmapd remembers logs in, and a stranger gets a temporary failure."""
+    assert dovecot.login("hash@example.com") == 0
+    mariadb.pause()
+    try:
+        assert dovecot.login("hash@example.com") == 0
+        assert dovecot.login("stranger@example.com") == EXIT_TEMPORARY
+    finally:
+        mariadb.resume()
