@@ -124,14 +124,17 @@ class WarmStart:
             log.info("state: %s entries saved to %s in %.1f s", as_count(count), path, self._clock() - started)
 
     async def _run(self) -> None:
+        gc.disable()  # a million loaded entries are no garbage, and a full collection, which stops everything, would look at each of them …
         try:
             await self._load()
         except Exception:
             log.exception("state: loading ended in a defect of mailmapd; it goes on without")
+        finally:
+            gc.freeze()  # … now and ever after
+            gc.enable()
         for table in self._assembled().engine.tables.values():
             table.flushed = None
         self._loaded = True
-        gc.freeze()  # a million loaded entries are no garbage: full collections, which stop everything, need not look at them
         async with self._preloader:
             while True:
                 await asyncio.sleep(self._assembled().plan.config.state.save_interval)
@@ -153,7 +156,7 @@ class WarmStart:
             writer = CacheFileWriter(replacement.stream, self._wall_clock())
             for name, saved in self._tables().items():
                 writer.table(TableHeader(saved.digest, name))
-                keys = list(saved.table.cache.keys())
+                keys = [*saved.table.cache.rows, *saved.table.cache.absences]
                 for start in range(0, len(keys), SLICE):
                     records = self._encoded(saved.table, keys[start : start + SLICE], offset)
                     count += len(records)
@@ -185,8 +188,7 @@ class WarmStart:
             return
         started = self._clock()
         try:
-            stream = await asyncio.to_thread(open_to_read, path)
-            with stream:
+            with open_to_read(path) as stream:
                 written_at = await asyncio.to_thread(check, stream)
                 count = await self._take(stream)
         except FileNotFoundError:
