@@ -1,29 +1,70 @@
-"""A budget: a least-recently-used store of a bounded number of entries that counts what it had to drop."""
+"""A budget: a least-recently-used store of a bounded number of entries that counts what it had to drop.
+
+It is a cachetools Cache that keeps values and their order in one dictionary. cachetools' own LRUCache keeps two, which costs 42 bytes an
+entry, and a table may hold millions.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
-from cachetools import Cache, LRUCache
+from cachetools import Cache
 
 
-class Budget(LRUCache[bytes, Any]):
-    """cachetools' LRUCache with a count of evictions."""
+class Budget(Cache[bytes, Any]):
+    """At most `maxsize` entries; `evictions` counts those dropped to make room."""
 
     def __init__(self, maxsize: int) -> None:
         super().__init__(maxsize)
         self.evictions = 0
+        self._entries: OrderedDict[bytes, Any] = OrderedDict()
+
+    def __getitem__(self, key: bytes) -> Any:
+        value = self._entries[key]
+        self._entries.move_to_end(key)
+        return value
+
+    def __setitem__(self, key: bytes, value: Any) -> None:
+        entries = self._entries
+        if key in entries:
+            entries.move_to_end(key)
+        elif len(entries) >= self.maxsize:
+            self.popitem()
+        entries[key] = value
+
+    def __delitem__(self, key: bytes) -> None:
+        del self._entries[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def currsize(self) -> int:
+        """Return the number of entries."""
+        return len(self._entries)
 
     def look(self, key: bytes) -> Any:
         """Return an entry, or None, without counting that as a use."""
-        return Cache.__getitem__(self, key) if key in self else None
+        return self._entries.get(key)
 
     def popitem(self) -> tuple[bytes, Any]:
         """Drop the least recently used entry to make room, and count it."""
         self.evictions += 1
-        return super().popitem()
+        return self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Drop everything, without counting it."""
+        self._entries.clear()
 
     def release(self, count: int) -> None:
         """Drop up to `count` entries that nobody needs any more, without counting them."""
-        for _ in range(min(count, len(self))):
-            super().popitem()
+        for _ in range(min(count, len(self._entries))):
+            self._entries.popitem()

@@ -14,6 +14,7 @@ a real one. Absences have no refresh age, so that nobody's dictionary attack is 
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Iterator
 from enum import Enum
 from typing import Final
@@ -37,6 +38,18 @@ NO_ROW: Final = NoRow.NO_ROW
 Entry = tuple[Payload | NoRow, float]
 """What is known of a key, and until when it is fresh."""
 
+_TIME = struct.Struct("d")
+_Packed = bytes | tuple[Payload, float]
+
+
+def _pack(payload: Payload, fresh_until: float) -> _Packed:
+    """Return an entry as it is kept: one object with the time in front costs 80 bytes less than a tuple of two."""
+    return _TIME.pack(fresh_until) + payload if isinstance(payload, bytes) else (payload, fresh_until)
+
+
+def _unpack(packed: _Packed) -> tuple[Payload, float]:
+    return (packed[_TIME.size :], *_TIME.unpack_from(packed)) if isinstance(packed, bytes) else packed
+
 
 class TableCache:
     """Answers by SQL key, with the ages and budgets of `settings`."""
@@ -55,7 +68,7 @@ class TableCache:
         When the second has passed, the entry is in its refresh age: it is the answer, and should be fetched anew.
         """
         try:
-            entry: Entry = self.rows[key]
+            entry = _unpack(self.rows[key])
         except KeyError:
             expires = self.absences.get(key)
             return None if expires is None or now >= expires else (NO_ROW, expires)
@@ -63,11 +76,11 @@ class TableCache:
 
     def stale(self, key: bytes, now: float) -> Payload | NoRow | None:
         """Return what was known until not longer than the stale time ago, or None. Entries older than that are dropped here."""
-        entry = self.rows.get(key)
-        if entry is not None:
-            if now < entry[1] + self._refresh_window + self.settings.stale_ttl:
-                payload: Payload = entry[0]
-                return payload
+        packed = self.rows.get(key)
+        if packed is not None:
+            entry = _unpack(packed)
+            if not self.useless(entry, now):
+                return entry[0]
             del self.rows[key]
             return None
         expires = self.absences.get(key)
@@ -86,15 +99,15 @@ class TableCache:
             self.absences[key] = now + self.settings.negative_ttl * spread
         else:
             self.absences.pop(key, None)
-            self.rows[key] = (found, now + self._fresh_for * spread)
+            self.rows[key] = _pack(found, now + self._fresh_for * spread)
 
     def read(self, key: bytes) -> Entry | None:
         """Return what is held of a key, however old, and until when it is (or was) fresh, without counting that as a use."""
-        entry: Entry | None = self.rows.look(key)
-        if entry is None:
-            expires = self.absences.look(key)
-            return None if expires is None else (NO_ROW, expires)
-        return entry
+        packed = self.rows.look(key)
+        if packed is not None:
+            return _unpack(packed)
+        expires = self.absences.look(key)
+        return None if expires is None else (NO_ROW, expires)
 
     def restore(self, key: bytes, entry: Entry, now: float) -> bool:
         """Keep what was read from another cache of this table, unless more is known, it is of no use any more, or there is no room.
@@ -107,7 +120,7 @@ class TableCache:
         if key in self.rows or key in self.absences or len(budget) >= budget.maxsize or self.useless(entry, now):
             return False
         until = min(until, now + lifetime)
-        budget[key] = until if absent else (found, until)
+        budget[key] = until if found is NO_ROW else _pack(found, until)
         return True
 
     def useless(self, entry: Entry, now: float) -> bool:
