@@ -41,3 +41,19 @@ def test_scrape_snippet_and_rules_make_a_configuration(tmp_path: Path) -> None:
     config = tmp_path / "prometheus.yml"
     config.write_text(f"rule_files: {json.dumps(rules)}\nscrape_configs:\n{(CONFIGS / 'scrape.yml').read_text()}")
     promtool("check", "config", config)
+
+
+def test_installation_guide_extends_debians_configuration(tmp_path: Path) -> None:
+    """The commands of docs/install.md turn the prometheus.yml of Debian's package into one that scrapes mailmapd and loads its rules."""
+    debian = Path("/etc/prometheus/prometheus.yml")
+    if not debian.exists():
+        pytest.skip("Debian's prometheus is not installed")
+    shutil.copy(debian, tmp_path)
+    guide = (PROJECT / "docs" / "install.md").read_text()
+    block = re.search(r"^## \d+\. Prometheus\n.*?^```sh\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    assert block
+    script = block[1].replace("/etc/prometheus", str(tmp_path)).replace("/usr/share/doc/mailmapd/examples", str(CONFIGS.parent))
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "job_name: mailmapd" in (tmp_path / "prometheus.yml").read_text()
+    assert "2 rule files found" in done.stdout
