@@ -11,6 +11,7 @@ from mailmapd.app.assembly import Plan
 from mailmapd.check.accounts import account_findings, grants
 from mailmapd.check.asked_queries import AskedQuery, asked_queries
 from mailmapd.check.database_schema import TableShape, read_schema
+from mailmapd.check.dovecot_traps import dovecot_findings
 from mailmapd.check.explain import PlanRow, explain, scan_findings, tells_nothing
 from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
 from mailmapd.check.finding import Finding, Level
@@ -42,6 +43,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
         *socket_findings(config),
         *_text_findings(config, texts),
         *folder_findings(texts.values(), "queries"),
+        *dovecot_findings(config, plan.dicts.dicts),
     ]:
         yield finding
     for name, settings in plan.databases.items():

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import click
 from mailmapd.cli.options import config_option
 
 if TYPE_CHECKING:
+    from mailmapd.trace.dict_story import DictStep
     from mailmapd.trace.story import Step, Story
 
 _MAX_ROWS = 20  # rows shown per query
@@ -28,15 +29,27 @@ _MAX_ROWS = 20  # rows shown per query
 @click.option(
     "--format", "output", type=click.Choice(("text", "json")), default="text", show_default=True, help="For people or for programs."
 )
-def command(map_name: str, key: str, config_file: str, output: str) -> None:
+@click.option(
+    "--variable", "variables", metavar="NAME=VALUE", multiple=True, help="For a dict: one of Dovecot's variables, such as service=imap."
+)
+@click.option("--show-passwords", is_flag=True, help="For a dict: show hashes, on a terminal only.")
+def command(map_name: str, key: str, config_file: str, output: str, variables: tuple[str, ...], show_passwords: bool) -> None:  # noqa: PLR0917
     """Look KEY up in MAP and tell every step: keys in Postfix's order, tables, SQL as sent, host, rows, time; and why the answer is this.
+
+    MAP may also be a dict; then KEY is a user, and its passdb and userdb are asked. Passwords are hidden.
 
     The databases are asked anew; no running daemon is needed. Exit status: 0 found, 1 not found, 75 temporary failure.
 
     \b
     Example:
       mailmapd trace virtual_alias_maps info+news@example.com
+      mailmapd trace auth info@example.com --variable service=imap
     """
+    from mailmapd.config.loader import load_config
+
+    if map_name in load_config(config_file).dicts:
+        _trace_dict(config_file, map_name, key, output, variables, show_passwords)
+        return
     story = asyncio.run(_trace(config_file, map_name, os.fsencode(key)))
     if output == "json":
         click.echo(json.dumps(_as_json(story), ensure_ascii=False, indent=2))
@@ -54,9 +67,37 @@ async def _trace(config_file: str, map_name: str, key: bytes) -> Story:
     engine = assemble(plan(load_config(config_file)), observer=recorder).engine
     one = engine.maps.get(map_name)
     if one is None:
-        raise click.UsageError(f'there is no map "{map_name}" in {config_file}; its maps are: {", ".join(engine.maps) or "none"}')
+        known = ", ".join((*engine.maps, *engine.dicts)) or "none"
+        raise click.UsageError(f'there is no map or dict "{map_name}" in {config_file}; there are: {known}')
     try:
         return await trace(one, key, recorder, time.monotonic)
+    finally:
+        await engine.close()
+
+
+def _trace_dict(config_file: str, name: str, user: str, output: str, variables: Sequence[str], show_passwords: bool) -> None:  # noqa: PLR0917
+    from mailmapd.cli import trace_dict as shown
+
+    shown.refuse_hidden_terminal(show_passwords)
+    values = shown.read_variables(os.fsencode(user), variables)
+    steps = asyncio.run(_dict_steps(config_file, name, values))
+    if output == "json":
+        click.echo(json.dumps(shown.as_json(name, user, steps, show_passwords), ensure_ascii=False, indent=2))
+    else:
+        click.echo("\n".join(shown.as_text(name, user, steps, show_passwords)))
+    sys.exit(shown.exit_status(steps))
+
+
+async def _dict_steps(config_file: str, name: str, values: Mapping[str, bytes]) -> list[DictStep]:
+    from mailmapd.app.assembly import assemble, plan
+    from mailmapd.config.loader import load_config
+    from mailmapd.trace.dict_story import trace_dict
+    from mailmapd.trace.story import HostRecorder
+
+    recorder = HostRecorder()
+    engine = assemble(plan(load_config(config_file)), observer=recorder).engine
+    try:
+        return [step async for step in trace_dict(engine.dicts[name], values, recorder, time.monotonic)]
     finally:
         await engine.close()
 

@@ -68,6 +68,11 @@ class DovecotQuery:
         return self.sources & PER_LOGIN
 
     @property
+    def bare_sources(self) -> frozenset[str]:
+        """The variables among them that stand outside quotes somewhere."""
+        return frozenset(self.uses[piece.use].name for piece in self.pieces if isinstance(piece, _Hole) and piece.allowed is _BARE)
+
+    @property
     def identity(self) -> bool:
         """True when `sql_key` is the user name itself."""
         return len(self.uses) == 1 and self.uses[0].plain_user

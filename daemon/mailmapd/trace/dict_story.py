@@ -1,0 +1,53 @@
+"""Asking a dict about one user, and writing down what each of its tables says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+from mailmapd.engine.dict import Dict, Question
+from mailmapd.errors import DatabaseError
+from mailmapd.model import NOT_FOUND, Answer, Found, TempFail
+from mailmapd.trace.story import HostRecorder
+
+NAMESPACES = ("passdb", "userdb")
+
+
+@dataclass(frozen=True, slots=True)
+class DictStep:
+    """What one table of the dict says. The value of a Found answer is the JSON object that Dovecot gets, hashes included."""
+
+    namespace: str
+    table: str
+    answer: Answer
+    sql: str = ""
+    host: str = ""
+    seconds: float = 0.0
+
+
+async def trace_dict(one: Dict, values: Mapping[str, bytes], recorder: HostRecorder, clock: Callable[[], float]) -> AsyncIterator[DictStep]:
+    """Ask every table of the dict anew. `values` maps Dovecot's variables to bytes and must hold ``user``."""
+    for namespace, served in zip(NAMESPACES, (one.passdb, one.userdb), strict=True):
+        if served is None:
+            continue
+        question = one.question(namespace, values)
+        if isinstance(question, Question):
+            yield await _ask(namespace, question, recorder, clock)
+        else:
+            yield DictStep(namespace, served.table.name, question)
+
+
+async def _ask(namespace: str, question: Question, recorder: HostRecorder, clock: Callable[[], float]) -> DictStep:
+    table, sql_key = question
+    recorder.host = ""
+    started = clock()
+    sql = ""
+    try:
+        statement = table.definition.statement(sql_key)
+        sql = table.database.describe(statement)
+        payload = table.definition.payload(await table.database.fetch(statement))
+    except DatabaseError as error:
+        answer: Answer = TempFail(str(error))
+    else:
+        answer = Found(payload) if isinstance(payload, bytes) else NOT_FOUND
+    return DictStep(namespace, table.name, answer, sql, recorder.host, clock() - started)
