@@ -17,6 +17,7 @@ from mailmapd.databases.mysql_host import HostGroups
 from mailmapd.databases.mysql_opener import MysqlOpener
 from mailmapd.databases.mysql_pool import ConnectionPool
 from mailmapd.databases.mysql_stream import RowStream
+from mailmapd.databases.mysql_watch import HostWatch
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
 from mailmapd.template.sql_quoting import make_quote
 
@@ -65,7 +66,8 @@ class MysqlDatabase:
         self._hosts = HostGroups(addresses, settings.replicas, rng or random.Random())  # noqa: S311  # choosing a host is no secret
         told = observer or SilentObserver()
         interval = min(probe_interval, settings.retry_interval)
-        pool = ConnectionPool(name, settings, self._hosts, opener=self._opener, observer=told, clock=clock, probe_interval=interval)
+        watch = HostWatch(name, self._hosts, opener=self._opener, observer=told, interval=interval)
+        pool = ConnectionPool(name, settings, self._hosts, opener=self._opener, watch=watch, clock=clock)
         self._dispatcher = Dispatcher(name, settings, self._hosts, pool, observer=told, clock=clock)
         self._streams = asyncio.Semaphore(MAX_STREAMS)
         self._streaming: set[RowStream] = set()

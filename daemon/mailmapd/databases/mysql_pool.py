@@ -1,4 +1,4 @@
-"""The pool: opens connections within the budget, keeps the idle ones, and watches which hosts are there.
+"""The pool: opens connections within the budget and keeps the idle ones.
 
 A host is down when it cannot be connected to while it has no other connection, or when its user says so (`suspect`). A probe connects to
 each host that is down, once a second, and whatever connection or reply comes through brings the host back. Idle connections are forgotten
@@ -20,10 +20,10 @@ from mailmapd.errors import DatabaseError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from mailmapd.databases.interface import DatabaseObserver
     from mailmapd.databases.mysql_connection import MysqlConnection
     from mailmapd.databases.mysql_host import Host, HostGroups
     from mailmapd.databases.mysql_opener import MysqlOpener
+    from mailmapd.databases.mysql_watch import HostWatch
     from mailmapd.databases.settings import MysqlSettings
 
 logger = logging.getLogger(__name__)
@@ -65,22 +65,19 @@ class ConnectionPool:
         hosts: HostGroups,
         *,
         opener: MysqlOpener,
-        observer: DatabaseObserver,
+        watch: HostWatch,
         clock: Callable[[], float],
-        probe_interval: float,
     ) -> None:
         self._name = name
         self._settings = settings
         self._hosts = hosts
         self._by_label = {host.label: host for host in hosts.hosts}
         self._opener = opener
-        self._observer = observer
         self._clock = clock
-        self._probe_interval = probe_interval
+        self._watch = watch
         self._user: PoolUser
         self._open: set[MysqlConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._probes: dict[Host, asyncio.Task[None]] = {}
         self._idle_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
         self._closed = False
@@ -88,6 +85,7 @@ class ConnectionPool:
     def serve(self, user: PoolUser) -> None:
         """Take the one user of the connections."""
         self._user = user
+        self._watch.start(self, user)
 
     def host_of(self, connection: MysqlConnection) -> Host:
         """Return the host of a connection."""
@@ -139,11 +137,15 @@ class ConnectionPool:
         """Note a sign of life."""
         host.last_reply = now
         if host.down:
-            self._mark_up(host)
+            self._watch.mark_up(host)
 
     def suspect(self, host: Host, error: DatabaseError) -> None:
         """Take a host to be down until a connection proves the contrary, at once or later."""
-        self._mark_down(host, error, probe_after=0.0)
+        self._watch.mark_down(host, error, suspect=True)
+
+    def all_down(self) -> None:
+        """Tell the user that no host answers any more."""
+        self._user.all_down()
 
     def connect_more(self) -> None:
         """Open as many connections as are wanted, within the budget."""
@@ -178,6 +180,7 @@ class ConnectionPool:
             host.close_idle()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        await self._watch.end()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._open:
             self._all_closed = asyncio.Event()
@@ -210,19 +213,19 @@ class ConnectionPool:
             host.connecting -= 1
             host.stalled -= stalled
         if connection is not None:
-            self._opened(host, connection)
+            self.opened(host, connection)
         elif failure is not None:
             self._connect_failed(host, failure)
 
-    def _opened(self, host: Host, connection: MysqlConnection) -> None:
+    def opened(self, host: Host, connection: MysqlConnection) -> None:
+        """Take a new connection: the host is up, and the user may have it."""
         self._open.add(connection)
         if self._closed:
             connection.close()
             return
         host.cuts = 0
         connection.generation = host.generation
-        if host.down:
-            self._mark_up(host)
+        self._watch.mark_up(host)
         if self._hosts.connections >= self._settings.pool_size:
             connection.close()  # a probe's, and the budget is used up
             return
@@ -242,49 +245,8 @@ class ConnectionPool:
                 logger.warning("database %s: no further connection: %s", self._name, error)
             host.paused_until = now + PAUSE
         else:
-            self._mark_down(host, error, self._probe_interval)
+            self._watch.mark_down(host, error)
         self.connect_more()
-
-    def _mark_down(self, host: Host, error: DatabaseError, probe_after: float) -> None:
-        host.last_error = str(error)
-        if host.down or self._closed:
-            return
-        self._hosts.set_down(host, down=True)
-        logger.warning("database %s: host is down, trying again every %g s: %s", self._name, self._probe_interval, error)
-        self._observer.host_state(self._name, host.label, up=False)
-        host.close_idle()
-        self._probes[host] = self._start(self._probe(host, probe_after))
-        if not self._hosts.preferred:
-            self._user.all_down()
-
-    def _mark_up(self, host: Host) -> None:
-        """Ask a host again, and let go of those that only stood in for it."""
-        self._hosts.set_down(host, down=False)
-        host.last_error = ""
-        host.paused_until = float("-inf")
-        probe = self._probes.pop(host, None)
-        if probe is not None and probe is not asyncio.current_task():
-            probe.cancel()
-        logger.info("database %s: host %s is up again", self._name, host.label)
-        self._observer.host_state(self._name, host.label, up=True)
-        for other in self._hosts.hosts:
-            if other not in self._hosts.preferred:
-                other.close_idle()
-
-    async def _probe(self, host: Host, delay: float) -> None:
-        """Connect to a host that is down until it works; attempts start `probe_interval` apart, or as soon as the last one has failed."""
-        loop = asyncio.get_running_loop()
-        while host.down:
-            await asyncio.sleep(delay)
-            started = loop.time()
-            try:
-                connection = await self._opener.open(host.address, self._user)
-            except DatabaseError as error:
-                host.last_error = str(error)
-                delay = max(0.0, self._probe_interval - (loop.time() - started))
-            else:
-                self._opened(host, connection)
-                return
 
     def _watch_idle(self) -> None:
         if self._idle_timer is None and not self._closed:
