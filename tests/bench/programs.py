@@ -1,0 +1,47 @@
+"""The measuring programs in C: compiled at run time, and run with their one JSON object read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from support.process import ServerFailed, program
+
+SOURCES = Path(__file__).parent
+COMPILER = "cc"
+COMPILER_PACKAGE = "gcc libc6-dev"
+
+Figures = dict[str, float]
+
+
+@cache
+def build(name: str, directory: Path) -> str:
+    """Compile a program into the directory and return its path."""
+    target = directory / name
+    command = [program(COMPILER, COMPILER_PACKAGE), "-O2", "-o", str(target), str(SOURCES / f"{name}.c"), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ServerFailed(f"{name}.c does not compile: {done.stderr}")
+    return str(target)
+
+
+def figures(command: Sequence[str], core: int | None = None) -> Figures:
+    """Run a measuring program, on one core if given, and return what it measured."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        pin(process.pid, core)
+        output, errors = process.communicate(timeout=600)
+    if process.returncode != 0:
+        raise ServerFailed(f"{Path(command[0]).name} failed: {errors.strip()}")
+    measured: Figures = json.loads(output)
+    return measured
+
+
+def pin(pid: int, core: int | None) -> None:
+    """Keep every thread of a process on one core; None leaves it to the kernel."""
+    if core is not None:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {core})

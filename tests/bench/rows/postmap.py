@@ -1,0 +1,149 @@
+"""Postfix's own client: `postmap -q -` on mailmapd and on the tables it replaces, from memory (row 4) and cold (row 7)."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench import mailboxes
+from bench.report import Line, count, per_second, times
+from bench.rounds import interleave, median_ratio
+from bench.workbench import Workbench
+from support.mariadb import private_directory
+from support.postfix import Postfix
+from support.process import ServerFailed, ServerProcess, free_port, program
+
+ROWS = (4, 7)
+CLIENTS = 16
+TARGETS = {"mysql:": 1.6, "proxy:mysql:": 1.9, "memcache:": 1.9}
+INDEXED = ("cdb", "lmdb")
+MEMCACHED_MIB = "128"
+
+
+def configuration(cf: Path) -> str:
+    """Return a configuration with one map that asks one table for the whole key, as `postmap -q` does."""
+    return f"""\
+[listen]
+socketmap = ["unix:{{directory}}/socketmap"]
+control = "unix:{{directory}}/control"
+[table.mailbox]
+postfix_cf = "{cf}/virtual_mailbox_maps.cf"
+[map.mailbox]
+tables = ["mailbox"]
+[cache]
+ttl = "1d"
+"""
+
+
+class PostmapClient:
+    """Runs `postmap -q -` on key files, in a running private Postfix (which `proxy:` needs)."""
+
+    def __init__(self, bench: Workbench, postfix: Postfix) -> None:
+        self.directory = bench.directory()
+        self._postfix = postfix
+
+    def seconds(self, table: str, keys: Sequence[Path]) -> float:
+        """Return how long one process per key file takes to look every key up, all at the same time."""
+        started = time.perf_counter()
+        running = [self._start(table, file) for file in keys]
+        for process in running:
+            process.wait()
+        elapsed = time.perf_counter() - started
+        if any(process.returncode for process in running):
+            raise ServerFailed(f"postmap -q - {table} failed:\n{self._log.read_text(encoding='utf-8')}")
+        return elapsed
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "errors"
+
+    def _start(self, table: str, file: Path) -> subprocess.Popen[bytes]:
+        command = [program("postmap", "postfix"), "-c", str(self._postfix.config), "-q", "-", table]
+        with file.open("rb") as asked, self._log.open("ab") as errors:
+            return subprocess.Popen(command, stdin=asked, stdout=subprocess.DEVNULL, stderr=errors, cwd=self._postfix.queue_directory)
+
+
+def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
+    """Yield the lines of rows 4 and 7."""
+    folder = bench.directory()
+    cf = bench.write_cf(folder / "sql", bench.near)
+    proxied = f"proxy:mysql:{cf}/virtual_mailbox_maps.cf"
+    with (
+        private_directory() as home,
+        Postfix(home, {"proxy_read_maps": proxied}) as postfix,
+        bench.daemon(configuration(cf), pinned=False) as daemon,
+    ):
+        client = PostmapClient(bench, postfix)
+        ours = f"socketmap:unix:{daemon.directory}/socketmap:mailbox"
+        keys = list(mailboxes.addresses(min(bench.scale.postmap_keys, bench.scale.mailboxes)))
+        if 7 in wanted:
+            yield _cold(bench, client, keys, {"mailmapd": ours, "proxy:mysql:": proxied}, lambda: _flush(daemon.command))
+        if 4 in wanted:
+            tables = {"mailmapd": ours, "mysql:": f"mysql:{cf}/virtual_mailbox_maps.cf", "proxy:mysql:": proxied}
+            tables["memcache:"] = _memcache(bench, folder, proxied)
+            yield from _warm(bench, client, keys, tables | _indexed(folder, keys, postfix))
+
+
+def _warm(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str]) -> Iterator[Line]:
+    file = mailboxes.write_keys(client.directory / "keys", keys)
+    for table in tables.values():
+        client.seconds(table, [file])
+    rounds = interleave(bench.scale.repetitions, {name: partial(client.seconds, table, [file]) for name, table in tables.items()})
+    rate = len(keys) / statistics.median(rounds["mailmapd"])
+    for name in [name for name in tables if name != "mailmapd"]:
+        ratio = median_ratio(rounds[name], rounds["mailmapd"])
+        target = TARGETS.get(name)
+        yield Line(
+            4,
+            f"`postmap -q -`, {count(len(keys))} keys, against {name}",
+            per_second(rate),
+            per_second(len(keys) / statistics.median(rounds[name])),
+            times(ratio),
+            "reported: no database" if target is None else f"≥ {target:g}",
+            None if target is None else ratio >= target,
+        )
+
+
+def _cold(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str], flush: Callable[[], None]) -> Line:
+    files = [mailboxes.write_keys(client.directory / f"keys{part}", keys[part::CLIENTS]) for part in range(CLIENTS)]
+
+    def cold(table: str) -> float:
+        flush()
+        return client.seconds(table, files)
+
+    rounds = interleave(bench.scale.repetitions, {name: partial(cold, table) for name, table in tables.items()})
+    ratio = median_ratio(rounds["proxy:mysql:"], rounds["mailmapd"])
+    ours, theirs = (per_second(len(keys) / statistics.median(rounds[name])) for name in ("mailmapd", "proxy:mysql:"))
+    return Line(7, f"cold misses, {CLIENTS} `postmap -q -` at a time", ours, f"proxy:mysql: {theirs}", times(ratio), "≥ 1.0", ratio >= 1.0)
+
+
+def _flush(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = command("flush", "--all")
+    if done.returncode != 0:
+        raise ServerFailed(f"mailmapd flush failed: {done.stderr}")
+
+
+def _memcache(bench: Workbench, folder: Path, backup: str) -> str:
+    """Start a memcached and return the table that asks it first."""
+    port = free_port()
+    command = [program("memcached", "memcached"), "-u", "nobody", "-l", "127.0.0.1", "-p", str(port), "-m", MEMCACHED_MIB]
+    process = ServerProcess(command, folder / "memcached.log")
+    bench.end_with_run(process)
+    (folder / "memcache.cf").write_text(f"memcache = inet:127.0.0.1:{port}\nbackup = {backup}\n", encoding="utf-8")
+    return f"memcache:{folder}/memcache.cf"
+
+
+def _indexed(folder: Path, keys: Sequence[str], postfix: Postfix) -> dict[str, str]:
+    """Write the mailboxes as indexed files, which no database can beat; return those that this Postfix can read."""
+    tables: dict[str, str] = {}
+    supported = postfix.run("postconf", "-m").stdout.decode().split()
+    for kind in [kind for kind in INDEXED if kind in supported]:
+        file = folder / f"mailbox-{kind}"
+        file.write_text("".join(f"{key} {mailboxes.maildir(key)}\n" for key in keys), encoding="utf-8")
+        postfix.run("postmap", f"{kind}:{file}")
+        tables[f"{kind}:"] = f"{kind}:{file}"
+    return tables
