@@ -13,11 +13,14 @@ Each step is a list of (key, stripped extension); a step's keys are asked in eve
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mailmapd.config.schema import Map
 from mailmapd.verify.address_forms import external, external_local, internal, without_extension
+
+_DOMAIN = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+").fullmatch
 
 
 class Step(NamedTuple):
@@ -77,9 +80,10 @@ def _transport(section: Map, key: bytes) -> Iterator[Step]:
 
 
 def _whole(section: Map, key: bytes) -> Iterator[Step]:
-    """Yield the address with and without its extension. A bare domain is asked as it is: it comes from a list of domains."""
+    """Yield the address with and without its extension. Alias maps are asked for a bare domain as it is."""
     whole = internal(key)
-    yield from _forms(section, whole, b"", external(whole))
+    as_it_is = b"@" not in key and section.propagate_unmatched_extensions is not None
+    yield from _forms(section, whole, b"", key if as_it_is else external(whole))
     stripped = _stripped(section, whole)
     if stripped is not None:
         yield from _forms(section, *stripped, external(stripped[0]))
@@ -95,8 +99,8 @@ def _users(section: Map, key: bytes, end: bytes) -> Iterator[Step]:
 
 
 def _stripped(section: Map, whole: bytes) -> tuple[bytes, bytes] | None:
-    if b"@" not in whole and b"." in whole:
-        return None
+    if b"@" not in whole and _DOMAIN(whole):
+        return None  # a bare domain comes from a list of domains, which has no extensions
     return without_extension(whole, section.recipient_delimiter.encode(), section.owner_request_special)
 
 
@@ -112,14 +116,13 @@ def _is_local(section: Map, domain: bytes) -> bool:
 
 
 def _parents(name: bytes, plain: bool) -> Iterator[bytes]:
-    """Yield the name and what follows each dot in it, with that dot unless `plain`. A dot at the very start is no separator."""
-    yield name
-    for index in range(1, len(name)):
-        if name[index : index + 1] == b".":
-            rest = name[index + 1 :] if plain else name[index:]
-            if not rest:
-                return
-            yield rest
+    """Yield the name and what follows each dot behind its first byte, with that dot unless `plain`."""
+    while name:
+        yield name
+        at = name.find(b".", 1)
+        if at < 0:
+            return
+        name = name[at + 1 :] if plain else name[at:]
 
 
 def _is_address(key: bytes) -> bool:

@@ -1,0 +1,152 @@
+"""A whole plan: what is written, what is printed, and what bad input is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailmapd.errors import ConfigError
+from mailmapd.importers import toml_writer
+from mailmapd.importers.postfix.plan import Plan, plan_import
+from mailmapd.importers.postfix.report import report
+from mailmapd.importers.postfix.switch import switch_back, switch_over
+
+CF = 'hosts = db1.example.net, unix:/run/mysqld/mysqld.sock\nuser = mail\npassword = pa#ss "w"\ndbname = mail\n'
+
+
+@pytest.fixture
+def postfix(tmp_path: Path) -> Path:
+    """A Postfix configuration directory with a few .cf files."""
+    (tmp_path / "master.cf").write_text("virtual unix - n n - - virtual\nsmtp inet n - y - - smtpd\n")
+    for name, query in (
+        ("mysql-domains", "SELECT 1 FROM d WHERE d = '%s'"),
+        ("aliases", "SELECT a FROM a WHERE b = '%s'"),
+        ("all", "SELECT a FROM c WHERE d = '%d'"),
+    ):
+        (tmp_path / f"{name}.cf").write_text(f"{CF}query = {query}\n")
+    return tmp_path
+
+
+def plan(postfix: Path, main_cf: str, **options: bool) -> Plan:
+    """Plan the import of a main.cf, without the postconf of this machine."""
+    (postfix / "main.cf").write_text(f"myhostname = mx.example.net\n{main_cf.format(cf=f'mysql:{postfix}')}")
+    return plan_import(postfix, use_postconf=False, **options)
+
+
+def test_maps_say_what_postfix_would_do(postfix: Path) -> None:
+    """A map has its tables in order, its search, the delimiter, propagation and the local domains."""
+    made = plan(
+        postfix,
+        "recipient_delimiter = +-\nowner_request_special = no\nmydestination = localhost\n"
+        "virtual_alias_maps = {cf}/aliases.cf {cf}/all.cf\n",
+    )
+    (section,) = made.draft.maps
+    assert section.settings == {
+        "tables": ["aliases", "all"],
+        "search": "address",
+        "recipient_delimiter": "+-",
+        "owner_request_special": False,
+        "propagate_unmatched_extensions": True,
+        "local_domains": ["mx.example.net", "localhost", "[127.0.0.1]", "[ipv6:::1]"],
+    }
+    assert [table.name for table in made.draft.tables] == ["aliases", "all"]
+    assert "one answer serves all of a domain's addresses" in made.draft.tables[1].comment
+    (database,) = made.draft.databases
+    assert database.settings == {
+        "driver": "mysql",
+        "hosts": ["db1.example.net", "unix:/run/mysqld/mysqld.sock"],
+        "user": "mail",
+        "dbname": "mail",
+    }
+    assert database.password == 'pa#ss "w"'
+
+
+def test_parent_domains_and_propagation_follow_main_cf(postfix: Path) -> None:
+    """parent_domain_matches_subdomains and propagate_unmatched_extensions decide what a map does."""
+    made = plan(
+        postfix,
+        "parent_domain_matches_subdomains = transport_maps\npropagate_unmatched_extensions = generic\nrelay_domains = {cf}/aliases.cf\n"
+        "transport_maps = {cf}/aliases.cf\nvirtual_alias_maps = {cf}/aliases.cf\nsmtp_generic_maps = {cf}/aliases.cf\n",
+    )
+    found = {section.name: section.settings for section in made.draft.maps}
+    assert found["relay_domains"]["parent_domain_matches_subdomains"] is False
+    assert found["transport_maps"]["parent_domain_matches_subdomains"] is True
+    assert found["virtual_alias_maps"]["propagate_unmatched_extensions"] is False
+    assert found["smtp_generic_maps"]["propagate_unmatched_extensions"] is True
+
+
+def test_cf_files_can_be_kept(postfix: Path) -> None:
+    """With --keep-cf the tables refer to their files, and no database or password is copied."""
+    made = plan(postfix, "virtual_mailbox_domains = {cf}/mysql-domains.cf\n", keep_cf=True)
+    assert [table.settings for table in made.draft.tables] == [{"postfix_cf": f"{postfix}/mysql-domains.cf"}]
+    assert made.draft.databases == []
+
+
+def test_virtual_keeps_its_table_where_it_delivers(postfix: Path) -> None:
+    """When virtual(8) delivers, its own line in master.cf keeps the old table; with LMTP nothing is kept."""
+    line = "virtual_mailbox_maps = {cf}/aliases.cf\n"
+    assert "postconf -c " in switch_over(plan(postfix, line))
+    assert f"virtual/unix/virtual_mailbox_maps=mysql:{postfix}/aliases.cf" in switch_over(plan(postfix, line))
+    assert "master.cf.before-mailmapd" in switch_back(plan(postfix, line))
+    lmtp = switch_over(plan(postfix, f"{line}virtual_transport = lmtp:unix:private/dovecot-lmtp\n"))
+    assert "virtual/unix" not in lmtp
+    assert "master.cf" not in lmtp
+
+
+def test_what_postfix_refuses_is_named_with_its_remedy(postfix: Path) -> None:
+    """Tables of local(8) and virtual(8)'s own ones stay, and the report says why and what to do."""
+    made = plan(
+        postfix, "alias_maps = {cf}/aliases.cf\nvirtual_uid_maps = {cf}/aliases.cf\nrelay_domains = {cf}/all.cf\nmystery = {cf}/all.cf\n"
+    )
+    text = report(made, [Path("/etc/mailmapd/mailmapd.toml")])
+    assert "local(8) takes no socketmap: tables; let LMTP deliver" in text
+    assert "virtual_uid_maps" in text
+    assert "main.cf line 5: mystery" in text
+    assert [change.parameter for change in made.changes] == ["relay_domains"]
+
+
+def test_nothing_to_move_is_said(postfix: Path) -> None:
+    """A main.cf without mysql: is one clear line."""
+    with pytest.raises(ConfigError, match="names no mysql: table; there is nothing to move"):
+        plan(postfix, "virtual_alias_maps = hash:/etc/aliases\n")
+
+
+def test_every_broken_cf_file_is_named_at_once(postfix: Path) -> None:
+    """Missing files, files without a query and broken templates are all reported, with file and line, before anything is written."""
+    (postfix / "empty.cf").write_text("hosts = localhost\r\nuser = a\r\ndbname = b")
+    (postfix / "broken.cf").write_text(f"{CF}query = SELECT '%q'\n")
+    with pytest.raises(ConfigError) as caught:
+        plan(postfix, "virtual_alias_maps = {cf}/missing.cf {cf}/empty.cf {cf}/broken.cf {cf}/aliases.cf\n")
+    found = [str(fault) for fault in caught.value.faults]
+    assert f"{postfix}/missing.cf: cannot be read: No such file or directory (named in main.cf line 2: virtual_alias_maps)" in found[0]
+    assert f"{postfix}/empty.cf: query: is missing" in found[1]
+    assert f"{postfix}/broken.cf: line 5: query:" in found[2]
+    assert len(found) == 3
+
+
+def test_crlf_unknown_keys_and_a_missing_newline_are_fine(postfix: Path) -> None:
+    """A .cf file with CRLF, a key that nobody knows and no final newline reads as it does in Postfix."""
+    (postfix / "odd.cf").write_bytes(
+        b"hosts = localhost\r\nfavourite_colour = blue\r\nuser=a\r\ndbname = b\r\nquery = SELECT 1\r\n  FROM x WHERE y = '%s'"
+    )
+    made = plan(postfix, "virtual_mailbox_domains = {cf}/odd.cf\n")
+    assert made.draft.tables[0].settings["query"].split() == ["SELECT", "1", "FROM", "x", "WHERE", "y", "=", "'%s'"]
+
+
+def test_hundreds_of_maps(postfix: Path, tmp_path: Path) -> None:
+    """A main.cf with hundreds of tables is imported with all of them, each name once."""
+    names = [f"t{number}" for number in range(300)]
+    for name in names:
+        (postfix / f"{name}.cf").write_text(f"{CF}query = SELECT 1 FROM {name} WHERE a = '%s'\n")
+    members = ",\n  ".join(f"{{cf}}/{name}.cf" for name in names)
+    made = plan(postfix, f"virtual_alias_maps = {members}\n")
+    assert made.draft.maps[0].settings["tables"] == names
+    written = toml_writer.write(made.draft, tmp_path / "out" / "mailmapd.toml")
+    assert written[-1].stat().st_size > 10_000
+
+
+def test_a_password_stays_out_of_the_report(postfix: Path) -> None:
+    """The report names files, never what is in them."""
+    made = plan(postfix, "virtual_alias_maps = {cf}/aliases.cf\n")
+    assert "pa#ss" not in report(made, [Path("x")])

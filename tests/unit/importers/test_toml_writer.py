@@ -1,0 +1,88 @@
+"""Writing the configuration and its secrets."""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailmapd.config.loader import load_config
+from mailmapd.config.secrets import database_password
+from mailmapd.errors import ConfigError
+from mailmapd.importers import toml_writer
+from mailmapd.importers.draft import Draft, DraftSection
+
+
+def draft(password: str = "secret") -> Draft:
+    """Return a small draft."""
+    made = Draft(comment="First line.\nSecond line.")
+    made.listen["socketmap"] = ["unix:/run/x/socketmap"]
+    name = made.database({"driver": "mysql", "hosts": ["localhost"], "dbname": "mail"}, password, "from a.cf")
+    made.tables.append(
+        DraftSection("a", {"database": name, "query": "SELECT 1 WHERE a = '%s' AND b <> \"x\\y\"", "cache": {"ttl": "30s"}}, "a.cf")
+    )
+    made.maps.append(DraftSection("with.dot", {"tables": ["a"], "search": "exact"}))
+    return made
+
+
+def test_the_configuration_loads_again(tmp_path: Path) -> None:
+    """What is written is a configuration with the same values, and the password comes from its own file."""
+    written = toml_writer.write(draft('quo"te # it\\'), tmp_path / "new" / "mailmapd.toml")
+    assert [path.name for path in written] == ["mail-db-password", "mailmapd.toml"]
+    config = load_config(written[-1])
+    assert config.tables["a"].query == "SELECT 1 WHERE a = '%s' AND b <> \"x\\y\""
+    assert config.tables["a"].cache.ttl == 30
+    assert config.maps["with.dot"].tables == ("a",)
+    assert database_password(config, "mail") == 'quo"te # it\\'
+
+
+def test_secrets_are_their_owners_alone(tmp_path: Path) -> None:
+    """The password file has mode 0600, and the configuration does not hold the password."""
+    secret, config = toml_writer.write(draft(), tmp_path / "mailmapd.toml")
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert "secret" not in config.read_text()
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    """An existing file is left alone, with nothing else written, until it is to be replaced."""
+    target = tmp_path / "mailmapd.toml"
+    target.write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        toml_writer.write(draft(), target)
+    assert (target.read_text(), sorted(path.name for path in tmp_path.iterdir())) == ("mine", ["mailmapd.toml"])
+    toml_writer.write(draft(), target, overwrite=True)
+    assert "First line." in target.read_text()
+
+
+def test_a_folder_that_is_a_file_is_one_fault(tmp_path: Path) -> None:
+    """A target that cannot be written is one fault, and no temporary file stays."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        toml_writer.write(draft(), tmp_path / "file" / "mailmapd.toml")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_equal_credentials_are_one_database() -> None:
+    """Databases are merged when settings and password are equal, and only then."""
+    made = Draft()
+    names = [
+        made.database({"driver": "mysql", "dbname": "mail", "user": user}, password, "")
+        for user, password in (("a", "x"), ("a", "x"), ("a", "y"), ("b", "x"))
+    ]
+    assert names == ["mail", "mail", "mail_2", "mail_3"]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_survives(text: str) -> None:
+    """Every text is written as a TOML string that reads back as the same text."""
+    assert tomllib.loads(f"a = {toml_writer.toml_value(text)}")["a"] == text.replace("\r\n", "\r\n")
+
+
+@given(st.recursive(st.booleans() | st.integers(-(2**60), 2**60), lambda inner: st.lists(inner, max_size=40)))
+def test_any_list_survives(value: object) -> None:
+    """Numbers, truths and lists of any length read back."""
+    assert tomllib.loads(f"a = {toml_writer.toml_value([value])}")["a"] == [value]
