@@ -13,19 +13,21 @@ from mailmapd import __version__
 from mailmapd.errors import ConfigError, MailmapdError
 
 COMMANDS = {
-    "serve": "mailmapd.cli.serve",
-    "query": "mailmapd.cli.query",
-    "trace": "mailmapd.cli.trace",
-    "check": "mailmapd.cli.check",
-    "import": "mailmapd.cli.import_",
-    "verify": "mailmapd.cli.verify",
-    "snippets": "mailmapd.cli.snippets",
-    "flush": "mailmapd.cli.flush",
-    "stats": "mailmapd.cli.stats",
-    "top": "mailmapd.cli.top",
-    "demo": "mailmapd.cli.demo",
+    "serve": "run the daemon",
+    "query": "one answer, as postmap -q gives it",
+    "trace": "the story of one lookup",
+    "check": "look for mistakes in configuration, queries and database",
+    "import": "write mailmapd.toml from Postfix's and Dovecot's files",
+    "verify": "compare with the old maps, for many keys",
+    "snippets": "what to paste into Postfix, Dovecot, Prometheus, systemd",
+    "flush": "make the running daemon forget cached answers",
+    "stats": "what the running daemon has counted",
+    "top": "watch the running daemon",
+    "demo": "run it on a mail database of its own",
 }
-"""Every command and the module whose `command` it is."""
+"""Every command, in the order of --help, and what it does in a few words."""
+
+_MODULES = {"import": "import_"}  # where the module cannot have the command's name
 
 
 class _Commands(click.Group):
@@ -35,10 +37,10 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(module).command
+        command: click.Command = importlib.import_module(f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}").command
+        command.short_help = COMMANDS[cmd_name]
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -67,4 +69,4 @@ def mailmapd() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the `mailmapd` program."""
-    sys.exit(mailmapd())
+    sys.exit(mailmapd(prog_name="mailmapd"))
