@@ -29,7 +29,7 @@ POISON_MEMORY = 5.0  # seconds for which a key that the database cannot evaluate
 POISON_KEYS = 10_000  # how many such keys are remembered
 SCHEMA_RETRY = 1.0  # seconds between tries of a query that does not fit the schema
 REFRESH_RETRY = 0.5  # seconds without new background fetches after one found the database away
-STALE_PATIENCE = 0.25  # seconds to wait for a database that should answer, while a stale answer is at hand
+STALE_PATIENCE = 0.25  # seconds to wait for a database that should answer, while a stale answer is at hand; then for none until it answers
 
 Known = Payload | NoRow | Failure
 
@@ -55,6 +55,7 @@ class Table:
         self._flights: SingleFlight[Known] = SingleFlight()
         self._poison: TTLCache[bytes, Failure] = TTLCache(POISON_KEYS, POISON_MEMORY, timer=clock)
         self._schema_retry_at = self._refresh_retry_at = 0.0
+        self._silent = False  # the database keeps us waiting: it has not answered since a stale answer had to stand in for it
 
     def peek(self, sql_key: bytes, now: float) -> Payload | NoRow | None:
         """Return what is known of a key without asking anybody, or None. A key in its refresh age is fetched anew in the background."""
@@ -81,13 +82,14 @@ class Table:
         failure = self._known_failure(sql_key, now)
         if failure is not None:
             return self._fall_back(stale, failure)
-        if stale is not None and not any(host.up for host in self.database.status()):
+        if stale is not None and (self._silent or not any(host.up for host in self.database.status())):
             self._refresh(sql_key)
             return self._fall_back(stale, Failure(""))
         flight = self._join(sql_key)
         if stale is not None:
             done, _ = await asyncio.wait({flight}, timeout=STALE_PATIENCE)
             if not done:
+                self._silent = True
                 return self._fall_back(stale, Failure(""))
         known = await asyncio.shield(flight)
         return self._fall_back(stale, known) if isinstance(known, Failure) else Outcome(known, Source.DATABASE)
@@ -140,6 +142,7 @@ class Table:
             payload = self.definition.payload(result)
         except DatabaseError as error:
             return self._failed(sql_key, error)
+        self._silent = False
         if self.schema_error:
             log.warning("table %s: the query works again", self.name)
             self.schema_error = ""
@@ -150,6 +153,8 @@ class Table:
 
     def _failed(self, sql_key: bytes, error: DatabaseError) -> Failure:
         failure = Failure(str(error))
+        if isinstance(error, DataError | SchemaError):
+            self._silent = False
         if isinstance(error, DataError):
             self._poison[sql_key] = failure
         elif isinstance(error, SchemaError):

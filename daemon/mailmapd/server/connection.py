@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from mailmapd.errors import ProtocolError
@@ -87,7 +90,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep the connection half open while an answer is due; otherwise let it close."""
         self._closing = True
-        return self._task is not None
+        return self._task is not None or self.stalled
 
     def pause_writing(self) -> None:
         """Stop answering: the client does not read."""
@@ -102,11 +105,18 @@ class Connection(asyncio.Protocol):
             self._catch_up()
 
     def drain(self) -> None:
-        """Close as soon as nothing is being answered; what the client has already sent is answered."""
-        self._closing = True
+        """Close as soon as everything the client has already sent is answered.
+
+        The kernel takes nothing more from the client, what it holds is read and answered, and then comes the end of file. Between UNIX
+        sockets this leaves no gap: what the client sends next fails at once (EPIPE). So no request is taken and not answered, and the
+        client asks again over a new connection.
+        """
         self._quiet = False
-        if self._task is None:
-            self._transport.close()
+        if not self._transport.is_closing():
+            with suppress(OSError):  # the client is gone already
+                descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+                with socket.socket(fileno=descriptor) as one:
+                    one.shutdown(socket.SHUT_RD)
 
     def abort(self) -> None:
         """Close at once."""

@@ -51,6 +51,7 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._full = False
+        self._draining = False
 
     async def start(self) -> None:
         """Accept clients from now on."""
@@ -84,6 +85,8 @@ class Listener:
             log.warning("listener %s: refused %s, who is not one of its peers", self.name, refusal)
             return False
         self.connections.add(connection)
+        if self._draining:
+            connection.drain()  # accepted a moment before the socket was closed
         return True
 
     def departed(self, connection: Connection) -> None:
@@ -111,6 +114,7 @@ class Listener:
 
     def drain(self) -> None:
         """Let every connection end once its answers are out."""
+        self._draining = True
         for connection in list(self.connections):
             connection.drain()
 

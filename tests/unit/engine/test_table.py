@@ -9,7 +9,7 @@ from mailmapd.config.schema import Cache
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.engine.table import POISON_MEMORY, SCHEMA_RETRY, Table
+from mailmapd.engine.table import POISON_MEMORY, SCHEMA_RETRY, STALE_PATIENCE, Table
 from mailmapd.errors import DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
@@ -100,6 +100,23 @@ async def test_slow_database_does_not_hold_up_stale(bench: Bench) -> None:
     bench.database.release()
     await asyncio.sleep(0.01)
     assert bench.table.peek(KEY, 200.0) == b"moved/"
+
+
+async def test_silent_database_is_waited_for_once(bench: Bench) -> None:
+    """While a database keeps a table waiting, further stale answers do not wait at all; once it answers, it is asked first again."""
+    others = [b"user%d@example.com" % number for number in range(20)]
+    for key in (KEY, *others):
+        await bench.table.get(key)
+    bench.clock.now = 200.0
+    bench.database.hold()
+    assert (await bench.table.get(KEY)).source is Source.STALE
+    for key in others:
+        async with asyncio.timeout(STALE_PATIENCE / 2):
+            assert (await bench.table.get(key)).source is Source.STALE
+    bench.database.release()
+    await asyncio.sleep(0.01)
+    bench.clock.now = 400.0
+    assert (await bench.table.get(KEY)).source is Source.DATABASE
 
 
 async def test_expired_row_is_fetched_anew(bench: Bench) -> None:

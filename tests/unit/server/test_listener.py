@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -275,3 +276,42 @@ async def test_drain(serve: Callable[..., Served]) -> None:
         served.database.release()
         assert await reader.read() == b"8:OK value,"
     assert not Path(served.path).exists()  # noqa: ASYNC240
+
+
+async def test_drain_answers_what_was_sent(serve: Callable[..., Served]) -> None:
+    """A query on its way when draining begins is answered; one sent afterwards fails at once, so that the client asks elsewhere."""
+    served = serve()
+    await served.listener.start()
+    with socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:
+        for client in (early, late):
+            client.connect(served.path)
+            client.setblocking(False)
+        await asyncio.sleep(0.01)
+        early.send(ask(b"user") + ask(b"fast"))
+        served.listener.drain()
+        with pytest.raises(BrokenPipeError):
+            late.send(ask(b"user"))
+        await asyncio.sleep(0.05)
+        assert early.recv(100) == b"8:OK value,8:OK quick,"
+        assert early.recv(100) == b""
+        assert late.recv(100) == b""
+        assert not served.listener.connections
+
+
+async def test_drain_waits_for_a_slow_reader(serve: Callable[..., Served]) -> None:
+    """A client that is slow to take its replies gets all of them before a draining connection ends."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"big"))
+        await reader.readexactly(90_010)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(ask(b"big") * 100)
+        await asyncio.sleep(0.05)
+        (connection,) = served.listener.connections
+        assert connection.stalled
+        served.listener.drain()
+        await asyncio.sleep(0.01)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await reader.read()) == 100 * 90_010
