@@ -52,6 +52,7 @@ def namespaces_allowed() -> bool:
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # a whole Debian system is downloaded and unpacked
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
     pytest.mark.skipif(not namespaces_allowed(), reason="this user may not make namespaces"),
 ]
@@ -117,6 +118,15 @@ def test_installation_prepares_and_starts_nothing(system: DebianSystem) -> None:
     assert "mailmapd" not in (system.folder / "etc/postfix/main.cf").read_text()
     assert list((system.folder / "etc/systemd/system").glob("*.wants/mailmapd*")) == []
     assert system.run("dpkg", "--verify", "mailmapd").stdout == ""
+
+
+def test_manual_pages_and_completion_are_installed(system: DebianSystem) -> None:
+    """Every manual page of the project is where man looks, and bash completes the commands."""
+    pages = {f"man{page.suffix[1:]}/{page.name}.gz" for page in (PROJECT / "docs" / "man").iterdir()}
+    manuals = system.folder / "usr/share/man"
+    assert pages
+    assert pages <= {str(path.relative_to(manuals)) for path in manuals.rglob("mailmapd*")}
+    assert "_MAILMAPD_COMPLETE" in (system.folder / "usr/share/bash-completion/completions/mailmapd").read_text()
 
 
 def test_units_verify_where_they_are_installed(system: DebianSystem) -> None:

@@ -25,6 +25,8 @@ RETURN = 3.0  # seconds after the database's return in which all must be normal 
 PASSWORD = "outage secret"  # the password of a throw-away server
 DEADLINE = 1.0 + 1.0 + 2.0 + 0.5  # connect, queue and query timeout of CONFIG, and what a loaded machine adds
 
+pytestmark = pytest.mark.alone
+
 CONFIG = """
 [listen]
 socketmap = ["unix:{folder}/socketmap"]
