@@ -47,10 +47,10 @@ def test_wheel_runs_with_the_source_folder_gone(installed: Path) -> None:
 
 
 def test_wheel_is_typed_and_complete(installed: Path) -> None:
-    """Every module of the source folder is in the wheel, and py.typed beside them."""
+    """Every file of the source folder is in the wheel: modules, pages, py.typed."""
     [site] = installed.glob("lib/python3*/site-packages/mailmapd")
     source = PROJECT / "daemon" / "mailmapd"
-    wanted = {path.relative_to(source) for pattern in ("*.py", "py.typed") for path in source.rglob(pattern)}
+    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert wanted - {path.relative_to(site) for path in site.rglob("*")} == set()
 
 
