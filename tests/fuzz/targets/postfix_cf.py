@@ -1,0 +1,50 @@
+"""Any bytes as a .cf file: a table or faults; and whatever table it is, no key leaves the quotes that the template puts around it."""
+
+from __future__ import annotations
+
+from mailmapd.app.databases import cf_settings, check_settings
+from mailmapd.errors import ConfigError, TemplateError
+from mailmapd.template.mysql_table import MysqlTable
+from mailmapd.template.postfix_cf import read_postfix_cf
+from mailmapd.template.statement import Value
+from support.scratch_file import ScratchFile
+
+SEEDS = (
+    b"hosts = unix:/run/mysqld/mysqld.sock\nuser=mail\npassword=x\ndbname=mail\nquery = SELECT goto FROM alias WHERE address = '%s'\n",
+    b"dbname = m\nquery = SELECT '%u', '%d'\n  FROM t WHERE a = '%1.%2'\nresult_format = lmtp:%d:%U\nexpansion_limit = 3\ndomain = a.b\n",
+    b"dbname=m\ntable = t\nselect_field = f\nwhere_field = w\nadditional_conditions = and x = '%%'\nrequire_result_set = no\n",
+    b"dbpath = /var/lib/mail.sqlite\nquery = SELECT a FROM t WHERE k = '%S'\n",
+    b"dbname = m\nquery = SELECT 1\ntls_verify_cert = yes\ntls_CAfile = /x\noption_file = /y\nhosts = inet:db:3306 [::1]:1\n",
+    b"# comment\n = 1\nname\n\tgoes on\n\0=\0\n",
+)
+TOKENS = (
+    *(b"query = ", b"dbname = ", b"dbpath = ", b"result_format = ", b"domain = ", b"hosts = "),
+    *(b"%s", b"%u", b"%d", b"%1", b"%%", b"\n ", b"#"),
+)
+KEYS = (b"user+ext@sub.example.com", b"@example.com", b"user", b"a'\\\"`@b", "ü@ü".encode())
+
+_FILE = ScratchFile("table.cf")
+
+
+def check(data: bytes) -> None:
+    try:
+        cf = read_postfix_cf(_FILE.holding(data))
+        check_settings(cf_settings(cf))
+        table = MysqlTable.compile(
+            "t",
+            cf.query,
+            cf.result_format,
+            [name for name in cf.domain if "/" not in name],  # those with a slash are files to read
+            expansion_limit=cf.expansion_limit,
+            require_result_set=cf.require_result_set,
+            first_column_only=cf.sqlite,
+        )
+    except (ConfigError, TemplateError, ValueError):
+        return
+    for key in KEYS:
+        sql_key = table.sql_key(key)
+        if sql_key is None:
+            continue
+        statement = table.statement(sql_key)
+        assert statement.render(bytes) == b"".join(piece.raw if isinstance(piece, Value) else piece for piece in statement.pieces)
+        assert all(piece.raw in key or piece.raw == key for piece in statement.pieces if isinstance(piece, Value))
