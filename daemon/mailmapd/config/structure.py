@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import attrs
@@ -52,8 +53,9 @@ def structure_config(file: str, document: Mapping[str, Any]) -> tuple[schema.Con
         return None, list(_faults(file, error, ()))
 
 
+@cache
 def make_converter() -> Converter:
-    """Return the strict converter for `schema.Config`."""
+    """Return the strict converter for `schema.Config`, made once: it writes and compiles code for each class."""
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     for wanted in (str, int, float, bool):
         converter.register_structure_hook(wanted, _strict(wanted))
