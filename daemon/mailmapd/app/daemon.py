@@ -16,9 +16,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 from mailmapd.app.assembly import assemble, plan
+from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet, Wanted, remove_socket_file, wanted_sockets
-from mailmapd.app.status import take_snapshot
+from mailmapd.app.status import StatusSource, take_snapshot
 from mailmapd.app.warm_start import WarmStart
 from mailmapd.config.loader import load_config
 from mailmapd.config.peers import Peers
@@ -50,11 +51,21 @@ STATUS_INTERVAL = 10.0  # seconds between status lines for the service manager, 
 class Daemon:
     """Serves one configuration file. `run` returns when the daemon has been told to stop."""
 
-    def __init__(self, config: Config, sockets: SocketSet, manager: ServiceManager, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sockets: SocketSet,
+        manager: ServiceManager,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        logs: Logs | None = None,
+    ) -> None:
         self.database_meter = DatabaseMeter()
         self.started = self.last_reload = time.time()
         self.reload_failed = False
         self._clock = clock
+        self._logs = logs
+        self._status = StatusSource(self, None if logs is None else logs.recent)
         self._sockets = sockets
         self._manager = manager
         self._assembled = assemble(plan(config), clock=clock, observer=self.database_meter)
@@ -154,6 +165,9 @@ class Daemon:
                 await asyncio.wait_for(self._stop.wait(), interval)
             except TimeoutError:
                 self._manager.status(self.status_line())
+                self._status.tick()
+                if self._logs is not None:
+                    self._logs.write_repeats()
 
     async def _open(self) -> None:
         wanted = list(wanted_sockets(self._config))
@@ -212,7 +226,7 @@ class Daemon:
         from mailmapd.web.operations import operations_app
 
         exposition = Exposition(self)
-        server = HttpServer(operations_app(exposition.render, exposition.content_type, self.problems), bound)
+        server = HttpServer(operations_app(exposition.render, exposition.content_type, self.problems, self._status.view), bound)
         await server.start()
         self._side_servers[wanted] = server
 
@@ -251,6 +265,8 @@ class Daemon:
             return
         previous = self._assembled
         self._config = config
+        if self._logs is not None:
+            self._logs.apply(config.log)
         self._assembled = assemble(planned, clock=self._clock, observer=self.database_meter, previous=previous)
         await self._close_sockets([one for one in (*self._listeners, *self._side_servers) if one not in wanted])
         for service in self._services.values():

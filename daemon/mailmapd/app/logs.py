@@ -14,6 +14,8 @@ import os
 import sys
 import time
 
+from mailmapd.app.recent_errors import RecentErrors
+from mailmapd.app.repeats import Repeats
 from mailmapd.config.schema import Log
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -36,19 +38,42 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def set_up_logging(settings: Log) -> None:
-    """Send the log to stderr as configured."""
-    chosen = settings.format
+class Logs(logging.Handler):
+    """The log of this process, as the root's one handler. `recent` keeps its last warnings and errors."""
+
+    def __init__(self, settings: Log) -> None:
+        super().__init__()
+        self.recent = RecentErrors()
+        self._stream = logging.StreamHandler(sys.stderr)
+        self._repeats = Repeats(self.emit)
+        self.addFilter(self._repeats)
+        logging.basicConfig(handlers=[self], force=True)
+        self.apply(settings)
+
+    def apply(self, settings: Log) -> None:
+        """Write as configured from now on."""
+        self._stream.setFormatter(_formatter(settings.format))
+        logging.getLogger().setLevel(settings.level.upper())
+
+    def write_repeats(self, *, all_of_them: bool = False) -> None:
+        """Write how often lines were repeated; to be called now and then, and for all of them at the end."""
+        self._repeats.flush(everything=all_of_them)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, and keep it if it tells of trouble."""
+        self._stream.handle(record)
+        if record.levelno >= self.recent.level:
+            self.recent.handle(record)
+
+
+def _formatter(chosen: str) -> logging.Formatter:
     if chosen == "auto":
         chosen = "journald" if _stderr_is_journal() else "plain"
-    handler = logging.StreamHandler(sys.stderr)
     if chosen == "json":
-        handler.setFormatter(_JsonFormatter("%(message)s"))
-    elif chosen == "journald":
-        handler.setFormatter(_JournaldFormatter("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+        return _JsonFormatter("%(message)s")
+    if chosen == "journald":
+        return _JournaldFormatter("%(message)s")
+    return logging.Formatter("%(levelname)s %(message)s")
 
 
 def _stderr_is_journal() -> bool:

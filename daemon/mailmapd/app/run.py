@@ -9,7 +9,8 @@ import signal
 import uvloop
 
 from mailmapd.app.daemon import Daemon
-from mailmapd.app.logs import set_up_logging
+from mailmapd.app.descriptors import raise_descriptor_limit
+from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet
 from mailmapd.config.loader import load_config
@@ -19,14 +20,16 @@ from mailmapd.server.activation import take_sockets
 def serve(file: str, make: type[Daemon] = Daemon) -> None:
     """Serve the configuration file with a daemon of the given kind until told to stop. Raises ConfigError when it cannot be used."""
     config = load_config(file)
-    set_up_logging(config.log)
+    logs = Logs(config.log)
+    raise_descriptor_limit(config)
     sockets = SocketSet(take_sockets())
 
     async def run() -> None:
-        await make(config, sockets, ServiceManager()).run()
+        await make(config, sockets, ServiceManager(), logs=logs).run()
         for number in (signal.SIGTERM, signal.SIGINT):  # told twice to stop, it is still an orderly end
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
     gc.freeze()  # what is loaded by now lives as long as the process: the collector need not look at it again
     uvloop.run(run())
+    logs.write_repeats(all_of_them=True)

@@ -1,4 +1,4 @@
-"""Snapshots of the running daemon, put together from its parts."""
+"""How the running daemon is, put together from its parts: snapshots, and the status page's view of the last seconds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from mailmapd import __version__
+from mailmapd.config.shown import shown_sections
+from mailmapd.engine.activity import between
 from mailmapd.engine.meters import BUCKETS
 from mailmapd.engine.snapshot import ListenerState, Snapshot, cache_state, database_states, lookups_by_name
+from mailmapd.web.status_view import StatusView
 
 if TYPE_CHECKING:
     from mailmapd.app.daemon import Daemon
+    from mailmapd.app.recent_errors import RecentErrors
 
 
 def take_snapshot(daemon: Daemon) -> Snapshot:
@@ -40,3 +44,23 @@ def _listener_states(daemon: Daemon) -> dict[str, ListenerState]:
         for reason, count in listener.violations.items():
             state["protocol_errors"][reason] = state["protocol_errors"].get(reason, 0) + count
     return found
+
+
+class StatusSource:
+    """Makes the view of the status page. `tick` must be called now and then: rates are those since the last tick but one."""
+
+    def __init__(self, daemon: Daemon, recent: RecentErrors | None) -> None:
+        self._daemon = daemon
+        self._recent = recent
+        self._before: Snapshot | None = None
+        self._latest: Snapshot | None = None
+
+    def tick(self) -> None:
+        """Remember this moment, to compare later ones with."""
+        self._before, self._latest = self._latest, take_snapshot(self._daemon)
+
+    def view(self) -> StatusView:
+        """Return what the page shows now."""
+        snapshot = take_snapshot(self._daemon)
+        errors = [] if self._recent is None else self._recent.lines
+        return StatusView(snapshot, between(self._before or self._latest, snapshot), shown_sections(self._daemon.config), errors)

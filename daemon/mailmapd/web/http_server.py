@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Return whether a line of aiohttp is about us, and not about a client whose request was no HTTP, or too long."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+log = logging.getLogger(__name__)
+log.addFilter(_is_our_fault)
 
 
 class HttpServer:
     """One application on one socket."""
 
     def __init__(self, app: web.Application, bound: socket.socket) -> None:
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=log)
         self._bound = bound
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""`listen.http`: /metrics, /healthz and /readyz. Read-only.
+"""`listen.http`: the status page, /metrics, /healthz and /readyz. Read-only.
 
 `/healthz` is 200 while the process serves at all. `/readyz` is 200 when every database has a reachable host and every table's query fits
 its schema, else 503; the body says what is wrong.
@@ -10,9 +10,18 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from mailmapd.web.shield import make_shield
+from mailmapd.web.status_page import PATHS, status_routes
+from mailmapd.web.status_view import StatusView
 
-def operations_app(metrics: Callable[[], bytes], content_type: str, problems: Callable[[], list[str]]) -> web.Application:
-    """Return the application; `problems` names what keeps the daemon from answering everything, one line each."""
+
+def operations_app(
+    metrics: Callable[[], bytes], content_type: str, problems: Callable[[], list[str]], view: Callable[[], StatusView]
+) -> web.Application:
+    """Return the application.
+
+    `problems` names what keeps the daemon from answering everything, one line each; `view` is what the status page shows.
+    """
 
     async def serve_metrics(_: web.Request) -> web.Response:
         return web.Response(body=metrics(), headers={"Content-Type": content_type, "Cache-Control": "no-store"})
@@ -24,6 +33,7 @@ def operations_app(metrics: Callable[[], bytes], content_type: str, problems: Ca
         found = problems()
         return web.Response(text="".join(f"{line}\n" for line in found) or "ready\n", status=503 if found else 200)
 
-    app = web.Application(client_max_size=1024)
+    app = web.Application(client_max_size=1024, middlewares=[make_shield(PATHS)])
+    app.add_routes(status_routes(view))
     app.add_routes([web.get("/metrics", serve_metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     return app

@@ -1,0 +1,22 @@
+"""What the status page shows, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mailmapd.engine.activity import Activity
+from mailmapd.engine.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class StatusView:
+    """A moment of the daemon: its counters, what happened lately, its configuration without secrets, and the last errors.
+
+    `settings` are sections with their keys and values; `errors` are (seconds since the epoch, level, message), the newest first.
+    """
+
+    snapshot: Snapshot
+    activity: Activity
+    settings: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    errors: Sequence[tuple[float, str, str]]
