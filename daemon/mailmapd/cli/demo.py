@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,9 +14,9 @@ HTTP_PORT = 9780
 _WHAT_TO_TRY = """
 mailmapd answers for three domains with {accounts} mailboxes, from {folder}/mail.sqlite. In another terminal:
 
-  mailmapd query virtual_alias_maps sales+spring@example.com --config {config}
-  mailmapd query virtual_mailbox_maps User7+x@Example.COM --config {config}
-  mailmapd query virtual_alias_maps anybody@example.org --config {config}      (a catch-all)
+  {program} query virtual_alias_maps sales+spring@example.com --config {config}
+  {program} query virtual_mailbox_maps User7+x@Example.COM --config {config}
+  {program} query virtual_alias_maps anybody@example.org --config {config}      (a catch-all)
 {postmap}  curl -s http://127.0.0.1:{port}/metrics | grep ^mailmapd_
 
 Ctrl-C ends the demonstration and removes {folder}.
@@ -41,10 +42,16 @@ def command() -> None:
         port = configuration.free_port(HTTP_PORT)
         config = configuration.write(folder, port)
         accounts = len(mail_database.DOMAINS) * mail_database.ACCOUNTS_PER_DOMAIN
-        click.echo(_WHAT_TO_TRY.format(accounts=accounts, folder=folder, config=config, port=port, postmap=_postmap(folder)))
+        places = {"folder": folder, "config": config, "port": port, "program": _program(), "postmap": _postmap(folder)}
+        click.echo(_WHAT_TO_TRY.format(accounts=accounts, **places))
         serve(str(config))
     finally:
         shutil.rmtree(folder)
+
+
+def _program() -> str:
+    """Return what to type: the plain name where the shell finds it, else the path of this program."""
+    return "mailmapd" if shutil.which("mailmapd") else sys.argv[0]
 
 
 def _postmap(folder: Path) -> str:
