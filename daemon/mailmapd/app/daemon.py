@@ -30,6 +30,7 @@ from mailmapd.databases.interface import Database
 from mailmapd.engine.dict_service import DictService
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import FlushRequest, flush
+from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.map_service import MapService
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.snapshot import Snapshot
@@ -122,6 +123,10 @@ class Daemon:
             for service in self._services.values():
                 service.forget()
             await self._warm_start.forgotten()
+
+    def look(self, request: LookRequest) -> Held:
+        """Return what memory holds of one entry. Raises UnknownName."""
+        return look(self.engine, request, self._clock())
 
     def problems(self) -> list[str]:
         """Return what keeps the daemon from answering everything, one line each."""

@@ -17,6 +17,7 @@ from mailmapd.cli.options import config_option
 
 if TYPE_CHECKING:
     from mailmapd.trace.dict_story import DictStep
+    from mailmapd.trace.memory import Memory
     from mailmapd.trace.story import Step, Story
 
 _MAX_ROWS = 20  # rows shown per query
@@ -38,7 +39,8 @@ def command(map_name: str, key: str, config_file: str, output: str, variables: t
 
     MAP may also be a dict; then KEY is a user, and its passdb and userdb are asked. Passwords are hidden.
 
-    The databases are asked anew; no running daemon is needed. Exit status: 0 found, 1 not found, 75 temporary failure.
+    The databases are asked anew; no running daemon is needed. Where one runs with a control socket, its memory of each query is told, too.
+    Exit status: 0 found, 1 not found, 75 temporary failure.
 
     \b
     Example:
@@ -46,15 +48,18 @@ def command(map_name: str, key: str, config_file: str, output: str, variables: t
       mailmapd trace auth info@example.com --variable service=imap
     """
     from mailmapd.config.loader import load_config
+    from mailmapd.trace.memory import remembered
 
-    if map_name in load_config(config_file).dicts:
+    config = load_config(config_file)
+    if map_name in config.dicts:
         _trace_dict(config_file, map_name, key, output, variables, show_passwords)
         return
     story = asyncio.run(_trace(config_file, map_name, os.fsencode(key)))
+    memory = remembered(config, story)
     if output == "json":
-        click.echo(json.dumps(_as_json(story), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_as_json(story, memory), ensure_ascii=False, indent=2))
     else:
-        click.echo("\n".join(_as_text(story)))
+        click.echo("\n".join(_as_text(story, memory)))
     sys.exit(_status(story))
 
 
@@ -114,7 +119,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def _as_text(story: Story) -> Iterator[str]:
+def _as_text(story: Story, memory: Memory | None) -> Iterator[str]:
     from mailmapd.trace.meaning import meaning
 
     yield f"{click.style(story.map, bold=True)}  {_text(story.key)}"
@@ -123,7 +128,7 @@ def _as_text(story: Story) -> Iterator[str]:
         extension = f"   (without {_text(group[0].extension)})" if group[0].extension else ""
         yield f"\n{number:3}  {click.style(_text(key), bold=True)}{extension}"
         for step in group:
-            yield from _step_lines(step)
+            yield from _step_lines(step, memory)
     yield f"\nAnswer: {_answer_text(story)}"
     if story.why:
         yield f"  {story.why}"
@@ -132,7 +137,8 @@ def _as_text(story: Story) -> Iterator[str]:
         yield f"  {sentence}"
 
 
-def _step_lines(step: Step) -> Iterator[str]:
+def _step_lines(step: Step, memory: Memory | None) -> Iterator[str]:
+    from mailmapd.trace.memory import described
     from mailmapd.trace.story import Event
 
     colours = {Event.ROWS: "green", Event.FAILED: "red"}
@@ -143,6 +149,8 @@ def _step_lines(step: Step) -> Iterator[str]:
     yield f"       {step.table}: {event}{measured}{host}{reason}"
     if step.sql:
         yield f"         {step.sql}"
+    if memory is not None and step.sql_key is not None:
+        yield f"         in the daemon's memory: {described(memory[step.table, step.sql_key])}"
     rows = step.rows.rows if step.rows is not None else ()
     for row in rows[:_MAX_ROWS]:
         yield "         → " + " | ".join("NULL" if value is None else _text(value) for value in row)
@@ -160,7 +168,7 @@ def _answer_text(story: Story) -> str:
     return click.style(f"temporary failure: {story.answer.reason}", fg="red")
 
 
-def _as_json(story: Story) -> dict[str, Any]:
+def _as_json(story: Story, memory: Memory | None) -> dict[str, Any]:
     from mailmapd.model import Found, NotFound
 
     kind = "found" if isinstance(story.answer, Found) else "not_found" if isinstance(story.answer, NotFound) else "temporary_failure"
@@ -177,6 +185,7 @@ def _as_json(story: Story) -> dict[str, Any]:
                 [None if value is None else _text(value) for value in row] for row in (step.rows.rows if step.rows is not None else ())
             ],
             "reason": step.reason,
+            "memory": None if memory is None or step.sql_key is None else memory[step.table, step.sql_key].age,
         }
         for step in story.steps
     ]

@@ -1,4 +1,4 @@
-"""The control client: what `flush`, `stats` and `top` speak through."""
+"""The control client: what `flush`, `stats`, `top` and `trace` speak through."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mailmapd.control.protocol import ERROR_WORDS, REPLY_LIMIT, encode_request
+from mailmapd.engine.look import Held
 from mailmapd.errors import MailmapdError
 
 TIMEOUT = 60.0  # seconds without a word from the daemon
@@ -50,6 +51,10 @@ class ControlClient:
         """Let the daemon forget; return what it dropped, by table."""
         dropped: dict[str, int] = self._ask({"do": "flush", **what})["dropped"]
         return dropped
+
+    def look(self, table: str, sql_key: bytes) -> Held:
+        """Return what the daemon's memory holds of one entry."""
+        return Held(**self._ask({"do": "look", "table": table, "sql_key": sql_key.decode("utf-8", "surrogateescape")})["held"])
 
     def stats(self) -> dict[str, Any]:
         """Return the daemon's counters."""

@@ -2,6 +2,8 @@
 
     → {"do": "flush", "user": "user@example.com"}        or key, domain, table, map (texts) or all (true); key with table or map
     ← {"ok": true, "dropped": {"alias": 3, "auth.passdb": 1}}
+    → {"do": "look", "table": "alias", "sql_key": "info@example.com"}
+    ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7}}             see mailmapd.engine.look; never the value itself
     → {"do": "stats"}
     ← {"ok": true, "stats": {…}}                         see mailmapd.engine.snapshot
     ← {"ok": false, "error": "unknown_name", "message": "there is no table …; the tables are: alias"}
@@ -20,6 +22,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from mailmapd.engine.flush import FlushRequest
+from mailmapd.engine.look import LookRequest
 
 LINE_LIMIT = 64 * 1024  # bytes of a request; the longest key of socketmap_table(5), 10 000 bytes, is 60 000 when every byte is escaped
 REPLY_LIMIT = 64 * 1024 * 1024  # bytes of a reply that a client reads at most
@@ -29,7 +32,7 @@ ERROR_WORDS: tuple[str, ...] = get_args(ErrorWord)
 
 _TEXTS = ("key", "user", "domain", "table", "map")
 
-Request = FlushRequest | Literal["stats"]
+Request = FlushRequest | LookRequest | Literal["stats"]
 
 
 class RequestError(Exception):
@@ -55,7 +58,19 @@ def decode_request(line: bytes) -> Request:
         return "stats"
     if do == "flush":
         return _flush_request(members)
-    raise RequestError("bad_request", '"do" must be "flush" or "stats"')
+    if do == "look":
+        return _look_request(members)
+    raise RequestError("bad_request", '"do" must be "flush", "look" or "stats"')
+
+
+def _look_request(members: dict[str, Any]) -> LookRequest:
+    table, sql_key = members.get("table"), members.get("sql_key")
+    if not isinstance(table, str) or not isinstance(sql_key, str) or len(members) > len(("table", "sql_key")):
+        raise RequestError("bad_request", "look takes the texts table and sql_key")
+    try:
+        return LookRequest(table, sql_key.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise RequestError("bad_request", "a text holds half of a surrogate pair") from None
 
 
 def _flush_request(members: dict[str, Any]) -> FlushRequest:

@@ -7,11 +7,13 @@ import logging
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Protocol
 
 from mailmapd.control.gate import Gate
 from mailmapd.control.protocol import LINE_LIMIT, RequestError, decode_request, encode_error, encode_reply
 from mailmapd.engine.flush import FlushRequest, UnknownName
+from mailmapd.engine.look import Held, LookRequest
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,10 @@ class Controlled(Protocol):
 
     async def flush(self, request: FlushRequest) -> Mapping[str, int]:
         """Forget; return how many entries were dropped, by table. Raises UnknownName."""
+        ...
+
+    def look(self, request: LookRequest) -> Held:
+        """Return what memory holds of one entry. Raises UnknownName."""
         ...
 
     def stats(self) -> Mapping[str, object]:
@@ -91,6 +97,8 @@ class ControlServer:
             request = decode_request(line)
             if isinstance(request, FlushRequest):
                 return encode_reply({"dropped": await self._controlled.flush(request)})
+            if isinstance(request, LookRequest):
+                return encode_reply({"held": asdict(self._controlled.look(request))})
             return encode_reply({"stats": self._controlled.stats()})
         except RequestError as error:
             return encode_error(error)

@@ -30,7 +30,10 @@ class Event(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One key in one table. `reason` says why it was not asked, or what failed; `value` is what the table makes of its rows."""
+    """One key in one table. `reason` says why it was not asked, or what failed; `value` is what the table makes of its rows.
+
+    `sql_key` is what a daemon's memory would know the answer under; None for a key that is not asked.
+    """
 
     key: bytes
     extension: bytes
@@ -42,6 +45,7 @@ class Step:
     rows: ResultSet | None = None
     value: bytes = b""
     reason: str = ""
+    sql_key: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -129,14 +133,15 @@ class _Teller:
             payload = part.definition.payload(rows)
             value = None if payload is None else part.definition.value(name, payload)
         except DatabaseError as error:
-            self._note(search_key, part, Event.FAILED, sql=sql, seconds=self.clock() - started, reason=str(error))
+            self._note(search_key, part, Event.FAILED, sql=sql, seconds=self.clock() - started, reason=str(error), sql_key=sql_key)
             self.story.answer = TempFail(str(error))
             self.story.why = (
                 "a data error concerns this key only" if isinstance(error, DataError) else "nobody could tell, which is never “not found”"
             )
             return True
         event = Event.NO_ROW if payload is None else Event.NO_VALUE if value is None else Event.ROWS
-        step = self._note(search_key, part, event, sql=sql, seconds=self.clock() - started, rows=rows, value=value or b"")
+        seconds = self.clock() - started
+        step = self._note(search_key, part, event, sql=sql, seconds=seconds, rows=rows, value=value or b"", sql_key=sql_key)
         self.asked[part.table.name, sql_key] = step
         if value is None:
             return False
@@ -167,9 +172,10 @@ class _Teller:
         rows: ResultSet | None = None,
         value: bytes = b"",
         reason: str = "",
+        sql_key: bytes | None = None,
     ) -> Step:
         host = self.recorder.host if sql else ""
-        step = Step(search_key.key, search_key.extension, part.table.name, event, sql, host, seconds, rows, value, reason)
+        step = Step(search_key.key, search_key.extension, part.table.name, event, sql, host, seconds, rows, value, reason, sql_key)
         self.story.steps.append(step)
         return step
 

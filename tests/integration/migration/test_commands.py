@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from support import tutorial
+from support.daemon import Daemon
 from support.installation import Installation
 from support.mariadb import MariaDB, private_directory
 from support.postfix import Postfix
@@ -77,6 +78,24 @@ def test_trace_tells_and_exits_like_postmap(imported: Installation) -> None:
     unknown = imported.mailmapd("trace", "virtual_mailbox_map", "x", "--config", config)
     assert unknown.returncode == 2
     assert "there are: virtual_mailbox_maps, virtual_alias_maps" in unknown.stderr
+
+
+def test_trace_tells_what_a_running_daemon_remembers(imported: Installation) -> None:
+    """With a daemon at the control socket, each query is told with the age of the answer in its memory."""
+    folder = imported.folder / "running"
+    folder.mkdir()
+    text = re.sub(r"(?m)^http = .*\n", "", (imported.folder / "mailmapd.toml").read_text())
+    text = re.sub(r"(?m)^(socketmap|control) = .*$", rf'\1 = "unix:{folder}/\1"', text).replace(
+        f'"unix:{folder}/socketmap"', f'["unix:{folder}/socketmap"]'
+    )
+    (folder / "commands-db-password").write_text(tutorial.PASSWORD)
+    with Daemon(folder, text) as daemon:
+        arguments = ("trace", "virtual_mailbox_maps", "alice@example.com", "--config", str(daemon.config))
+        assert "in the daemon's memory: nothing" in imported.mailmapd(*arguments).stdout
+        with daemon.socketmap() as client:
+            client.ask("virtual_mailbox_maps", b"alice@example.com")
+        assert re.search(r"in the daemon's memory: a row, fresh for \d+ s", imported.mailmapd(*arguments).stdout)
+    assert "in the daemon's memory" not in imported.mailmapd(*arguments).stdout
 
 
 def test_verify_shows_a_difference_with_both_answers(imported: Installation) -> None:
