@@ -96,24 +96,30 @@ def test_no_directory(folder: Path) -> None:
     (folder / "state").rmdir()
     with Daemon(folder, config(folder)) as daemon:
         wait_until(lambda: "state: the cache is not saved" in daemon.text(), "the word about the directory")
+        assert "state is missing or read-only, so caches cannot be saved" in daemon.text()
         assert "No such file or directory" in daemon.text()
         assert ask(daemon) == "OK"
         assert daemon.stop() == 0
 
 
 def test_preload(folder: Path) -> None:
-    """A preloaded table answers from memory from the start, also one that a reload brings."""
+    """A preloaded table answers from memory from the start; so does one that a reload brings."""
     with Daemon(folder, config(folder)) as daemon:
+
+        def preloaded(times: int) -> None:
+            wait_until(lambda: daemon.text().count("table alias: 1 keys preloaded") == times, f"preload number {times}")
+
         text = daemon.config.read_text().replace("[map.", 'preload = "SELECT address, destination FROM alias"\n[map.')
         daemon.write_config(text)
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "configuration reloaded" in daemon.text(), "the reload")
+        preloaded(1)
         daemon.stop()
+        (folder / "state" / "cache").unlink()
         daemon.start()
-        wait_until(lambda: "table alias: 1 keys preloaded" in daemon.text(), "the preload")
+        preloaded(2)
         (folder / "mail.sqlite").rename(folder / "elsewhere")
         assert ask(daemon) == "OK"
         (folder / "elsewhere").rename(folder / "mail.sqlite")
         daemon.write_config(text.replace("FROM alias WHERE", "FROM alias AS a WHERE"))
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: daemon.text().count("table alias: 1 keys preloaded") == 2, "the preload of the changed table")
+        preloaded(3)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -192,7 +193,10 @@ class WarmStart:
                 written_at = await asyncio.to_thread(check, stream)
                 count = await self._take(stream)
         except FileNotFoundError:
-            log.info("state: there is no saved cache in %s", path.parent)
+            if os.access(path.parent, os.W_OK | os.X_OK):
+                log.info("state: there is no saved cache in %s yet", path.parent)
+            else:
+                log.error("state: %s is missing or read-only, so caches cannot be saved; make it the daemon's own folder", path.parent)  # noqa: TRY400
         except CacheFileError as error:
             await self._set_aside(path, error)
         except OSError as error:

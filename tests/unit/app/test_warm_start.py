@@ -277,9 +277,10 @@ async def test_foreign_owner(bench: Bench, caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_no_directory(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """A directory that is missing, or is no directory, costs one line in the log and nothing else."""
+    """A directory that is missing, or is no directory, is named at the start and at each try to save, and harms nothing."""
     bench.file.parent.rmdir()
     await bench.load()
+    assert f"state: {bench.file.parent} is missing or read-only" in caplog.text
     await bench.warm_start.finish()
     assert f"state: the cache is not saved: {bench.file}: No such file or directory" in caplog.text
     bench.file.parent.write_text("")
