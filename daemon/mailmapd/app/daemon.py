@@ -134,7 +134,7 @@ class Daemon:
         for name, database in self.engine.databases.items():
             hosts = database.status()
             if not any(host.up for host in hosts):
-                found.append(f"database {name}: no host can be reached ({'; '.join(f'{host.host}: {host.last_error}' for host in hosts)})")
+                found.append(f"database {name}: no host can be reached ({'; '.join(host.last_error or host.host for host in hosts)})")
         if self.reload_failed:
             found.append("the configuration on disk is wrong; the daemon goes on with the one before")
         return found
