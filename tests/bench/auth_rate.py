@@ -48,7 +48,7 @@ def dovecots(stack: ExitStack, database: MariaDB) -> Iterator[tuple[str, Path, s
     yield "mailmapd", stack.enter_context(private_directory()), include + NO_CACHE
     yield "mailmapd + auth cache", stack.enter_context(private_directory()), include + CACHE
     settings = directory / "mailmapd-auth.conf.ext"
-    settings.write_text(settings.read_text().replace("idle_msecs=60000:", ""))
+    settings.write_text(settings.read_text().replace("idle_msecs=20000:", ""))
     yield "mailmapd, no idle_msecs", stack.enter_context(private_directory()), include + NO_CACHE
 
 

@@ -15,8 +15,12 @@ from mailmapd.errors import ConfigError, Fault
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.dovecot_variables import name_in_24
 
-IDLE_MSECS = 60_000
-"""How long Dovecot 2.3 keeps a connection that it does not use; its default of 0 opens one for every lookup."""
+IDLE_MSECS = 20_000
+"""How long Dovecot 2.3 keeps a connection that it does not use; its default of 0 opens one for every lookup.
+
+It must be below 30 s: a first lookup on a connection leaves its request timeout of 30 s running, and when that fires before the idle timeout
+has closed the connection, the auth-worker panics (dict-client.c, client_dict_input_timeout; seen with 2.3.19, unchanged in 2.3.21).
+"""
 
 _CACHE_23 = """\
 # Dovecot's own auth cache, in front of mailmapd: seconds are enough to take the repeated logins of one client.
@@ -91,6 +95,7 @@ def _file(path: str) -> str:
 
 def _dict_settings(plan: DictPlan, socket: str, directory: str) -> Iterator[str]:
     yield _file(_settings_path(plan, directory)) + " (owner root, mode 0644: it holds no secret)"
+    yield "# idle_msecs keeps the connection. Stay below 30000: above it, idle auth-workers of Dovecot 2.3 crash."
     yield f"uri = proxy:idle_msecs={IDLE_MSECS}:{socket}:{plan.name}"
     yield f"default_pass_scheme = {plan.default_scheme}"
     yield "iterate_prefix = userdb/" if plan.iterate else "iterate_disable = yes"

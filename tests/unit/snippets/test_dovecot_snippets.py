@@ -25,7 +25,7 @@ WHOLE = LISTEN + DATABASE + TABLES + '[dict.auth]\npassdb = "p"\nuserdb = "u"\ni
 def test_dovecot_23() -> None:
     """The settings for 2.3 keep the connection, carry every variable in the key, and prefetch what the password query returns."""
     text = dovecot_23(parse_config(WHOLE, "mailmapd.toml"))
-    assert "uri = proxy:idle_msecs=60000:/run/mailmapd/dict:auth\n" in text
+    assert "uri = proxy:idle_msecs=20000:/run/mailmapd/dict:auth\n" in text
     assert "key passdb {\n  key = passdb/%u/%Ls/%r/%Lc\n  format = json\n}\npassdb_objects = passdb\n" in text
     assert "key userdb {\n  key = userdb/%u\n  format = json\n}\nuserdb_objects = userdb\n" in text
     assert "default_pass_scheme = BLF-CRYPT\niterate_prefix = userdb/\n" in text
