@@ -203,7 +203,7 @@ async def test_queue_timeout(database: Open) -> None:
 
 async def test_queue_limit(database: Open) -> None:
     """No more than max_queued lookups wait."""
-    mail = database(readers=1, max_queued=1, query_timeout=30)
+    mail = database(readers=1, max_queued=1, query_timeout=30, queue_timeout=30)
     busy = [asyncio.create_task(mail.fetch(ENDLESS)), asyncio.create_task(mail.fetch(select("SELECT 1")))]
     await until(lambda: mail.status()[0].busy > 0)
     with pytest.raises(DatabaseOverloaded, match="max_queued"):
