@@ -48,7 +48,7 @@ def _growth_line(entries: int, each: float, rates: dict[int, float]) -> Line:
 def _connections(bench: Workbench, served: Path, keys: Path) -> Iterator[Line]:
     for connections in bench.scale.connections:
         ours, floor = _rate(bench, served, keys, connections), _rate(bench, bench.floor, keys, connections)
-        what = f"{count(connections)} connections, {count(bench.scale.entries)} entries"
+        what = f"{count(connections)} connection{'s' if connections > 1 else ''}, {count(bench.scale.entries)} entries"
         yield Line(13, what, per_second(ours), f"echo_floor {per_second(floor)}", times(ours / floor), "reported")
 
 

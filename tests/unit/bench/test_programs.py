@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench import programs
+from support.process import ServerFailed, ServerProcess
+
+
+@contextmanager
+def serving(command: list[str], path: Path) -> Iterator[None]:
+    process = ServerProcess(command, path.with_suffix(".log"))
+    try:
+        process.wait_ready(path.is_socket, command[0])
+        yield
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def floor(short_path: Path) -> Iterator[Path]:
+    """A running echo_floor."""
+    path = short_path / "floor.sock"
+    with serving([programs.build("echo_floor", short_path), str(path), "socketmap"], path):
+        yield path
+
+
+def load(directory: Path, endpoint: Path, keys: list[str], *options: str, protocol: str = "socketmap") -> programs.Figures:
+    file = directory / "keys"
+    file.write_text("".join(f"{key}\n" for key in keys))
+    return programs.figures([programs.build("lookup_load", directory), *options, protocol, str(endpoint), str(file), "map"])
+
+
+def test_every_key_in_order(floor: Path, short_path: Path) -> None:
+    """Asked for all keys in order, the load generator counts one reply for each."""
+    figures = load(short_path, floor, [f"user{number}@d.example" for number in range(500)], "-o", "-n", "500", "-c", "7")
+    assert (figures["lookups"], figures["notfound"], figures["found"]) == (500, 500, 0)
+
+
+def test_warm_up_is_not_measured(floor: Path, short_path: Path) -> None:
+    """Requests before the measurement are sent and not counted."""
+    assert load(short_path, floor, ["a", "b"], "-n", "100", "-w", "50")["lookups"] == 100
+
+
+def test_malformed_reply(floor: Path, short_path: Path) -> None:
+    """A server of another protocol is an error, not a rate."""
+    with pytest.raises(ServerFailed):
+        load(short_path, floor, ["a"], "-n", "1", protocol="dict")
+
+
+def test_zipf(short_path: Path) -> None:
+    """With a zipf choice, a key is asked about in proportion to one over its line."""
+    path = short_path / "asked.sock"
+    asked: Counter[bytes] = Counter()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while request := connection.recv(1000):
+                    asked[request.rpartition(b" ")[2]] += 1
+                    connection.sendall(b"9:NOTFOUND ,")
+
+        server = threading.Thread(target=serve)
+        server.start()
+        load(short_path, path, [f"key{number}" for number in range(1, 101)], "-z", "1", "-n", "4000")
+        server.join()
+    assert 1.5 < asked[b"key1,"] / asked[b"key2,"] < 2.7
+    assert asked[b"key1,"] > 20 * asked[b"key100,"]
+
+
+def test_delay(short_path: Path) -> None:
+    """A question and its answer through the delay proxy take no less than twice its delay."""
+    server, proxy = short_path / "floor.sock", short_path / "proxy.sock"
+    delay = 20_000
+    command = [programs.build("delay_proxy", short_path), str(proxy), str(server), str(delay)]
+    floor = [programs.build("echo_floor", short_path), str(server), "socketmap"]
+    with serving(floor, server), serving(command, proxy), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(proxy))
+        started = time.monotonic()
+        client.sendall(b"5:map k,")
+        assert client.recv(100) == b"9:NOTFOUND ,"
+        assert time.monotonic() - started >= 2 * delay / 1e6
+
+
+def test_two_clients_of_the_proxy(short_path: Path) -> None:
+    """Every client of the delay proxy gets the replies to its own questions, also when another one has gone meanwhile."""
+    server, proxy = short_path / "cat.sock", short_path / "proxy.sock"
+    command = [programs.build("delay_proxy", short_path), str(proxy), str(server), "2000"]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(server))
+        listener.listen()
+        with serving(command, proxy):
+            clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+            servers = []
+            for client in clients:
+                client.connect(str(proxy))
+                servers.append(listener.accept()[0])
+            for number, one in enumerate(servers):
+                one.sendall(b"to %d" % number)
+            clients[0].close()
+            received = [client.recv(100) for client in clients[1:]]
+            for one in (*clients, *servers):
+                one.close()
+    assert received == [b"to 1", b"to 2"]

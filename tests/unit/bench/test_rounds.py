@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from functools import partial
+
+from bench.report import Line
+from bench.rounds import interleave, median_ratio
+
+
+def test_turns() -> None:
+    """The contenders take turns, round by round."""
+    order: list[str] = []
+    interleave(2, {name: partial(order.append, name) for name in "ab"})
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_a_slow_moment_of_the_machine_cancels_out() -> None:
+    """The ratio is the median of the rounds' ratios, so that a round in which everything was slow changes nothing."""
+    assert median_ratio([10.0, 1.0, 12.0], [20.0, 2.0, 20.0]) == 0.5
+
+
+def test_missed_target() -> None:
+    """A line says whether its target was met; a figure without a target says nothing."""
+    assert Line(1, "x", "1/s", met=False).markdown().endswith("| **no** |\n")
+    assert Line(1, "a|b", "1/s").markdown() == "| 1 | a\\|b | 1/s |  |  |  |  |\n"
