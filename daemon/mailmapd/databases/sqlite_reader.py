@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote as percent_quote
 
@@ -27,6 +28,9 @@ SqliteValue = bytes | int | float | None
 
 BUSY_TIMEOUT = 1.0
 """So many seconds SQLite itself waits for a writer to finish."""
+
+INTERRUPT_INTERVAL = 0.02
+"""So many seconds between two attempts to break off a statement."""
 
 
 class SqliteReader:
@@ -60,8 +64,17 @@ class SqliteReader:
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             raise translate(error, self._path, statement.table) from error
         except asyncio.CancelledError:
-            await self.interrupt()
+            await self._break_off()
             raise
+
+    async def _break_off(self) -> None:
+        """Interrupt the statement that was given up until the connection is free again: it may not have begun when first interrupted."""
+        behind_it = asyncio.ensure_future(self._connection.execute_fetchall("SELECT 1"))
+        while not behind_it.done():
+            await self.interrupt()
+            await asyncio.wait({behind_it}, timeout=INTERRUPT_INTERVAL)
+        with suppress(sqlite3.Error):  # interrupted itself, which is just as well
+            behind_it.result()
 
     async def stream(self, statement: Statement, batch: int) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
         """Run a statement and yield its columns and rows. Raises DatabaseError."""
