@@ -71,11 +71,11 @@ async def _compare(  # noqa: PLR0917 - the options, in order
 
     from mailmapd.app.assembly import assemble, plan
     from mailmapd.config.address import parse_address
-    from mailmapd.verify.new_maps import EngineMaps, NewMaps, SocketMaps
+    from mailmapd.verify.new_maps import EngineMaps, NewMaps, SocketMaps, patient
     from mailmapd.verify.postmap import Postmap
     from mailmapd.verify.run import choose_keys, compare_map, old_maps
 
-    assembled = assemble(plan(config))
+    assembled = assemble(patient(plan(config)))
     new: NewMaps = SocketMaps(parse_address(socket)) if socket else EngineMaps(assembled.engine)
     postmap = Postmap(directory)
     try:

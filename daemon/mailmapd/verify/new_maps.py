@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
+from mailmapd.app.assembly import Plan
 from mailmapd.config.address import Address, TcpAddress
 from mailmapd.engine.engine import Engine
 from mailmapd.errors import MailmapdError
 from mailmapd.model import NOT_FOUND, Answer, Found, PermFail, TempFail
 
-_AT_ONCE = 64  # lookups under way at the same time
+_AT_ONCE = 16  # lookups under way at the same time
+_PATIENCE = 120.0  # seconds for which one query is waited for
 
 
 class NewMaps(Protocol):
@@ -24,6 +27,15 @@ class NewMaps(Protocol):
     async def close(self) -> None:
         """Let go of all connections."""
         ...
+
+
+def patient(planned: Plan) -> Plan:
+    """Return the plan with databases that are waited for: a slow query is no difference, however many are under way."""
+    databases = {
+        name: dataclasses.replace(settings, query_timeout=_PATIENCE, queue_timeout=_PATIENCE)
+        for name, settings in planned.databases.items()
+    }
+    return dataclasses.replace(planned, databases=databases)
 
 
 class EngineMaps:
@@ -43,6 +55,9 @@ class EngineMaps:
                 answers[key], _ = await one.answer(key)
 
         await asyncio.gather(*(ask() for _ in range(_AT_ONCE)))
+        for key in keys:
+            if isinstance(answers[key], TempFail):  # perhaps we asked too much at once: that is no difference
+                answers[key], _ = await one.answer(key)
         return answers
 
     async def close(self) -> None:
@@ -68,6 +83,9 @@ class SocketMaps:
                 await writer.drain()
                 for key in batch:
                     answers[key] = await _read_answer(reader)
+            for key in [key for key in keys if isinstance(answers[key], TempFail)]:  # perhaps we asked too much at once
+                writer.write(_netstring(name.encode() + b" " + key))
+                answers[key] = await _read_answer(reader)
         except (OSError, EOFError, ValueError) as error:
             raise MailmapdError(f"{self._address}: the daemon does not answer: {error}") from error
         return answers

@@ -25,11 +25,11 @@ EXPECTED_FINDINGS = {
     "tutorial": {"one_name_one_domain", "plain_passwords"},
     "postfixadmin": set(),
     "ispmail": {"missing_index"},
-    "iredmail": set(),
+    "iredmail": {"unquoted_variable"},
     "vimbadmin": set(),
     "froxlor": {"missing_index"},
 }
-"""What is left for the administrator, as each preset's header says."""
+"""What is left for the administrator, as each preset's header says; Dovecot's sockets are chosen there, too."""
 
 MENDED = ("tutorial", "virtual_mailbox_maps")
 """The tutorial's two queries for one purpose, of which the preset keeps the useful one."""
@@ -57,7 +57,8 @@ def test_a_preset_answers_as_the_stack_itself(stack: Stack, mariadb: MariaDB, sh
     secret.write_text(PASSWORD)
     secret.chmod(0o600)
     checked = installation.mailmapd("check", "--config", str(config), "--no-postfix", "--format", "json")
-    assert {finding["code"] for finding in json.loads(checked.stdout)} == EXPECTED_FINDINGS[stack.name], checked.stdout
+    codes = {finding["code"] for finding in json.loads(checked.stdout)}
+    assert codes - {"dict_unserved"} == EXPECTED_FINDINGS[stack.name], checked.stdout
     maps = [name for name in tomllib.loads(text)["map"] if (stack.name, name) != MENDED]
     installation.verify(config, *[part for name in maps for part in ("--map", name)], "--limit", "150" if stack.slow_map else "400")
 
