@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from bench.machine import this_machine
-from bench.report import Line, failed, render
+from bench.report import Line, failed, insert, render
 from bench.scale import FULL, QUICK
 from bench.workbench import Workbench
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure mailmapd beside its peers; print a Markdown table.")
     parser.add_argument("--quick", action="store_true", help="small sizes, short times: for the ratios, in less than two minutes")
     parser.add_argument("--rows", type=rows, default=set(range(1, 14)), help="only these rows, such as 1,2,5")
-    parser.add_argument("--output", type=Path, help="write the table to this file, too")
+    parser.add_argument("--output", type=Path, help="write the table to this file, too; between its marks, if it has them")
     options = parser.parse_args()
     _allow_many_files()
     machine, started, lines = this_machine(), time.monotonic(), []
@@ -43,7 +43,8 @@ def main() -> None:
     table = render(lines, machine, remarks)
     print(table)
     if options.output is not None:
-        options.output.write_text(table, encoding="utf-8")
+        document = options.output.read_text(encoding="utf-8") if options.output.exists() else ""
+        options.output.write_text(insert(document, table), encoding="utf-8")
 
 
 def _measure(name: str, bench: Workbench, wanted: set[int]) -> Iterator[Line]:

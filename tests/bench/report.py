@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.machine import Machine
 
+BEGIN, END = "<!-- measured by scripts/bench -->", "<!-- end of what scripts/bench measured -->"
 HEAD = "| # | what | mailmapd | peer | ratio | target | met |\n|---:|---|---|---|---:|---|---|\n"
 
 
@@ -33,6 +34,13 @@ def render(lines: Iterable[Line], machine: Machine, remarks: Iterable[str]) -> s
     """Return the whole table below a header that says where it was measured."""
     body = "".join(line.markdown() for line in sorted(lines, key=lambda line: line.row))
     return machine.markdown() + "".join(f"* {remark}\n" for remark in remarks) + "\n" + HEAD + body
+
+
+def insert(document: str, table: str) -> str:
+    """Return a document with the table between its two marks in place of what was there; a document without marks is the table alone."""
+    head, begin, rest = document.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    return head + begin + "\n" + table + "\n" + end + tail if end else table
 
 
 def failed(row: int, error: Exception) -> Line:

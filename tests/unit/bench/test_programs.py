@@ -24,38 +24,44 @@ def serving(command: list[str], path: Path) -> Iterator[None]:
         process.stop()
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the programs are compiled, once."""
+    return tmp_path_factory.mktemp("programs")
+
+
 @pytest.fixture
-def floor(short_path: Path) -> Iterator[Path]:
+def floor(short_path: Path, built: Path) -> Iterator[Path]:
     """A running echo_floor."""
     path = short_path / "floor.sock"
-    with serving([programs.build("echo_floor", short_path), str(path), "socketmap"], path):
+    with serving([programs.build("echo_floor", built), str(path), "socketmap"], path):
         yield path
 
 
-def load(directory: Path, endpoint: Path, keys: list[str], *options: str, protocol: str = "socketmap") -> programs.Figures:
-    file = directory / "keys"
+def load(built: Path, endpoint: Path, keys: list[str], *options: str, protocol: str = "socketmap") -> programs.Figures:
+    file = endpoint.with_suffix(".keys")
     file.write_text("".join(f"{key}\n" for key in keys))
-    return programs.figures([programs.build("lookup_load", directory), *options, protocol, str(endpoint), str(file), "map"])
+    return programs.figures([programs.build("lookup_load", built), *options, protocol, str(endpoint), str(file), "map"])
 
 
-def test_every_key_in_order(floor: Path, short_path: Path) -> None:
+def test_every_key_in_order(floor: Path, built: Path) -> None:
     """Asked for all keys in order, the load generator counts one reply for each."""
-    figures = load(short_path, floor, [f"user{number}@d.example" for number in range(500)], "-o", "-n", "500", "-c", "7")
+    figures = load(built, floor, [f"user{number}@d.example" for number in range(500)], "-o", "-n", "500", "-c", "7")
     assert (figures["lookups"], figures["notfound"], figures["found"]) == (500, 500, 0)
 
 
-def test_warm_up_is_not_measured(floor: Path, short_path: Path) -> None:
+def test_warm_up_is_not_measured(floor: Path, built: Path) -> None:
     """Requests before the measurement are sent and not counted."""
-    assert load(short_path, floor, ["a", "b"], "-n", "100", "-w", "50")["lookups"] == 100
+    assert load(built, floor, ["a", "b"], "-n", "100", "-w", "50")["lookups"] == 100
 
 
-def test_malformed_reply(floor: Path, short_path: Path) -> None:
+def test_malformed_reply(floor: Path, built: Path) -> None:
     """A server of another protocol is an error, not a rate."""
     with pytest.raises(ServerFailed):
-        load(short_path, floor, ["a"], "-n", "1", protocol="dict")
+        load(built, floor, ["a"], "-n", "1", protocol="dict")
 
 
-def test_zipf(short_path: Path) -> None:
+def test_zipf(short_path: Path, built: Path) -> None:
     """With a zipf choice, a key is asked about in proportion to one over its line."""
     path = short_path / "asked.sock"
     asked: Counter[bytes] = Counter()
@@ -72,18 +78,18 @@ def test_zipf(short_path: Path) -> None:
 
         server = threading.Thread(target=serve)
         server.start()
-        load(short_path, path, [f"key{number}" for number in range(1, 101)], "-z", "1", "-n", "4000")
+        load(built, path, [f"key{number}" for number in range(1, 101)], "-z", "1", "-n", "4000")
         server.join()
     assert 1.5 < asked[b"key1,"] / asked[b"key2,"] < 2.7
     assert asked[b"key1,"] > 20 * asked[b"key100,"]
 
 
-def test_delay(short_path: Path) -> None:
+def test_delay(short_path: Path, built: Path) -> None:
     """A question and its answer through the delay proxy take no less than twice its delay."""
     server, proxy = short_path / "floor.sock", short_path / "proxy.sock"
     delay = 20_000
-    command = [programs.build("delay_proxy", short_path), str(proxy), str(server), str(delay)]
-    floor = [programs.build("echo_floor", short_path), str(server), "socketmap"]
+    command = [programs.build("delay_proxy", built), str(proxy), str(server), str(delay)]
+    floor = [programs.build("echo_floor", built), str(server), "socketmap"]
     with serving(floor, server), serving(command, proxy), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(proxy))
         started = time.monotonic()
@@ -92,10 +98,10 @@ def test_delay(short_path: Path) -> None:
         assert time.monotonic() - started >= 2 * delay / 1e6
 
 
-def test_two_clients_of_the_proxy(short_path: Path) -> None:
+def test_two_clients_of_the_proxy(short_path: Path, built: Path) -> None:
     """Every client of the delay proxy gets the replies to its own questions, also when another one has gone meanwhile."""
     server, proxy = short_path / "cat.sock", short_path / "proxy.sock"
-    command = [programs.build("delay_proxy", short_path), str(proxy), str(server), "2000"]
+    command = [programs.build("delay_proxy", built), str(proxy), str(server), "2000"]
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(server))
         listener.listen()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from bench.report import Line
+from bench.report import BEGIN, END, Line, insert
 from bench.rounds import interleave, median_ratio
 
 
@@ -16,6 +16,13 @@ def test_turns() -> None:
 def test_a_slow_moment_of_the_machine_cancels_out() -> None:
     """The ratio is the median of the rounds' ratios, so that a round in which everything was slow changes nothing."""
     assert median_ratio([10.0, 1.0, 12.0], [20.0, 2.0, 20.0]) == 0.5
+
+
+def test_table_in_its_place() -> None:
+    """A new table takes the place of the old one in a document, whose text stays."""
+    document = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert insert(document, "new\n") == f"before\n{BEGIN}\nnew\n\n{END}\nafter\n"
+    assert insert("", "new\n") == "new\n"
 
 
 def test_missed_target() -> None:
