@@ -157,7 +157,7 @@ class WarmStart:
             writer = CacheFileWriter(replacement.stream, self._wall_clock())
             for name, saved in self._tables().items():
                 writer.table(TableHeader(saved.digest, name))
-                keys = [*saved.table.cache.rows, *saved.table.cache.absences]
+                keys = saved.table.cache.keys()
                 for start in range(0, len(keys), SLICE):
                     records = self._encoded(saved.table, keys[start : start + SLICE], offset)
                     count += len(records)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
@@ -142,7 +141,8 @@ class TableCache:
             after.evictions = before.evictions
         return old
 
-    def keys(self) -> Iterator[bytes]:
-        """Yield every key held, of either kind; the cache must not change meanwhile."""
-        yield from self.rows
-        yield from self.absences
+    def keys(self) -> list[bytes]:
+        """Return every key held at this moment, of either kind, in no particular order."""
+        keys = self.rows.keys_now()
+        keys += self.absences.keys_now()
+        return keys

@@ -108,7 +108,10 @@ class Table:
 
     def keys(self) -> list[bytes]:
         """Return every key that something is known of, or will be when a query on its way comes back."""
-        return [*self.cache.rows, *self.cache.absences, *self._flights, *self._poison]
+        keys = self.cache.keys()
+        keys += self._flights
+        keys += self._poison
+        return keys
 
     def _refresh(self, sql_key: bytes) -> None:
         now = self._clock()

@@ -127,7 +127,7 @@ def test_clear() -> None:
     cache.store(b"b", NO_ROW, 0.0)
     assert sorted(cache.keys()) == [b"a", b"b"]
     assert [len(budget) for budget in cache.clear()] == [1, 1]
-    assert list(cache.keys()) == []
+    assert cache.keys() == []
 
 
 @pytest.mark.parametrize("ttl", [0.0, 10.0])
