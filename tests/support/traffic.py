@@ -1,7 +1,8 @@
 """Steady traffic for outage tests: socketmap lookups at a fixed rate over many connections, every answer checked and kept with its latency.
 
-Half of the connections ask keys that the daemon has in memory, the other half keys that it has never seen; a connection waits for its
-answer before it asks again. A connection that the server closes is opened again and its lookup asked once more. Postfix does both.
+A quarter of the connections asks keys that are fresh in the daemon's memory, a quarter keys whose answers there expire quickly, and half of
+them keys that nobody has asked before. A connection waits for its answer before it asks again. When the server closes one, it is opened
+again and the lookup asked once more, as Postfix does.
 """
 
 from __future__ import annotations
@@ -10,32 +11,43 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
 from typing import Self
 
+from support.priority import put_ahead
+
 READ_LIMIT = 2**20
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One lookup: when it was asked (monotonic seconds), whether its key was known to be in memory, how it ended and how long it took.
+    """One lookup: when it was asked (monotonic seconds), what kind of key it was, how it ended and how long it took.
 
-    `status` is the server's word, ``WRONG`` for OK with another value than the right one, or ``LOST`` when the connection ended twice.
+    `kind` is ``fresh``, ``expiring`` or ``unseen``. `status` is the server's word, ``WRONG`` for OK with a value that is not the right one,
+    or ``LOST`` when the connection ended twice.
     """
 
     asked: float
-    cached: bool
+    kind: str
     status: str
     seconds: float
+
+    @property
+    def cached(self) -> bool:
+        """Tell whether the daemon has, or had, the answer in memory."""
+        return self.kind != "unseen"
 
 
 class Traffic:
     """Runs in a thread of its own from `with` to its end; `samples` may be read at any time.
 
-    Keys are ``user<number>@example.com``; the right value comes from `value_of`. The first `hot` numbers are those in memory.
+    Keys are ``user<number>@example.com``; the right value comes from `value_of`. The first `hot` numbers are those in memory: the map
+    `name` keeps them, and so does `expiring`, but not for long. Without `expiring`, half of the connections ask fresh keys.
     """
 
     def __init__(
@@ -44,20 +56,22 @@ class Traffic:
         name: str,
         value_of: Callable[[int], bytes],
         *,
+        expiring: str = "",
         hot: int = 500,
         connections: int = 50,
         rate: float = 2000.0,
     ) -> None:
         self.samples: list[Sample] = []
         self._path = path
-        self._name = name.encode()
+        self._maps = {"fresh": name.encode(), "unseen": name.encode(), "expiring": expiring.encode()}
+        self._kinds = ("fresh", "unseen", "expiring" if expiring else "fresh", "unseen")
         self._value_of = value_of
         self._hot = hot
         self._connections = connections
         self._pause = connections / rate
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self._fresh: Iterator[int] = count(hot)
+        self._unseen: Iterator[int] = count(hot)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -72,6 +86,7 @@ class Traffic:
         return [sample for sample in self.samples if moment <= sample.asked < until]
 
     def _run(self) -> None:
+        put_ahead(threading.get_native_id())
         with asyncio.Runner(debug=False) as runner:
             runner.run(self._all())
 
@@ -81,29 +96,27 @@ class Traffic:
                 group.create_task(self._client(number))
 
     async def _client(self, number: int) -> None:
-        cached = number % 2 == 0
+        kind = self._kinds[number % 4]
         user = number
-        stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        stream: Stream | None = None
         await asyncio.sleep(self._pause * number / self._connections)
         due = time.monotonic()
         while not self._stopping.is_set():
-            user = (user + 7) % self._hot if cached else next(self._fresh)
+            user = next(self._unseen) if kind == "unseen" else (user + 7) % self._hot
             asked = time.monotonic()
-            status, stream = await self._ask(stream, user)
-            self.samples.append(Sample(asked, cached, status, time.monotonic() - asked))
+            status, stream = await self._ask(stream, self._maps[kind], user)
+            self.samples.append(Sample(asked, kind, status, time.monotonic() - asked))
             due = max(due + self._pause, time.monotonic() - self._pause)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         if stream is not None:
             stream[1].close()
 
-    async def _ask(
-        self, stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None, user: int
-    ) -> tuple[str, tuple[asyncio.StreamReader, asyncio.StreamWriter] | None]:
+    async def _ask(self, stream: Stream | None, name: bytes, user: int) -> tuple[str, Stream | None]:
         """Ask once; once more over a new connection when the server has closed the one in use."""
-        key = b"%b user%d@example.com" % (self._name, user)
-        for fresh in (stream is None, True):
+        key = b"%b user%d@example.com" % (name, user)
+        for _ in range(2):
             try:
-                if stream is None or fresh:
+                if stream is None:
                     stream = await asyncio.open_unix_connection(self._path, limit=READ_LIMIT)
                 stream[1].write(b"%d:%b," % (len(key), key))
                 size = await stream[0].readuntil(b":")
@@ -120,12 +133,12 @@ class Traffic:
         return "LOST", None
 
 
-def percentile(samples: list[Sample], share: float) -> float:
+def percentile(samples: Iterable[Sample], share: float) -> float:
     """Return the latency in seconds that the given share of the lookups did not exceed."""
     latencies = sorted(sample.seconds for sample in samples)
     return latencies[min(len(latencies) - 1, int(len(latencies) * share))]
 
 
-def statuses(samples: list[Sample]) -> Counter[str]:
+def statuses(samples: Iterable[Sample]) -> Counter[str]:
     """Count the lookups by how they ended."""
     return Counter(sample.status for sample in samples)
