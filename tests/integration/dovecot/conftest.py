@@ -48,10 +48,10 @@ def mail_stack(stack: ExitStack, mariadb: MariaDB, name: str, *, listen: str = "
     """Start the three for a database of its own; `listen` is further TOML of [listen]."""
     mariadb.run_sql(f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} CHARACTER SET utf8mb4")
     mariadb.run_sql(SCHEMA, database=name)
-    mariadb.grant("dovecot", "geheim", name)
+    mariadb.grant(name, "geheim", name)
     directory = stack.enter_context(private_directory())
     (directory / "dovecot-sql.conf.ext").write_text(
-        f"driver = mysql\nconnect = host={mariadb.socket} dbname={name} user=dovecot password=geheim\n{SETTINGS}"
+        f"driver = mysql\nconnect = host={mariadb.socket} dbname={name} user={name} password=geheim\n{SETTINGS}"
     )
     daemon = stack.enter_context(Daemon(directory, _config(directory, listen)))
     write_snippet(dovecot_23(load_config(daemon.config), str(directory)))

@@ -79,12 +79,12 @@ def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
     ).stdout.strip()
     mariadb.run_sql(f"DROP DATABASE IF EXISTS {DATABASE}; CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
     mariadb.run_sql(SCHEMA.replace("HASH", hashed.partition("}")[2]), database=DATABASE)
-    mariadb.grant("dovecot", "geheim", DATABASE)
+    mariadb.grant(DATABASE, "geheim", DATABASE)
     with ExitStack() as stack:
         system = stack.enter_context(Debian13())
         directory = stack.enter_context(private_directory())
         socket = system.path("run/mailmapd-lua")
-        connect = f"connect = host={mariadb.socket} dbname={DATABASE} user=dovecot password=geheim\n"
+        connect = f"connect = host={mariadb.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
         (directory / "sql.conf").write_text(f"driver = mysql\n{connect}{QUERIES}")
         config = f'[listen]\nlookup_http = {{address = "unix:{socket}", mode = "0666"}}\n[dict.auth]\ndovecot_sql = "sql.conf"\n'
         daemon = stack.enter_context(Daemon(directory, config))
@@ -126,7 +126,7 @@ def test_prefetch(dovecot: Dovecot24) -> None:
     done = dovecot.doveadm("auth", "login", "-x", "service=imap", "fresh@example.com", "secret")
     assert "home=/srv/mail/fresh" in done.stdout
     assert "mail_path=" in done.stdout
-    assert dovecot.database.count_selects("dovecot") == 1
+    assert dovecot.database.count_selects(DATABASE) == 1
     dovecot.database.log_queries(False)
 
 

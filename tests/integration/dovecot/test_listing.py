@@ -72,7 +72,7 @@ def test_database_away(many: Mail, mariadb: MariaDB) -> None:
         assert client.stream.readline().startswith(b"Oshared/userdb/")
         connection = mariadb.connect()
         with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE user = 'dovecot' AND db = %s", [many.name])
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE user = %s", [many.name])
             for (identity,) in cursor.fetchall():
                 cursor.execute(f"KILL {identity}")
         line = b"O"

@@ -49,11 +49,13 @@ def pair(request: pytest.FixtureRequest, mariadb: MariaDB, hashed: str) -> Itera
     database = f"schema_{schema.name}"
     mariadb.run_sql(f"DROP DATABASE IF EXISTS {database}; CREATE DATABASE {database} CHARACTER SET utf8mb4")
     mariadb.run_sql(schema.sql.replace("HASH", hashed), database=database)
-    mariadb.grant("dovecot", "geheim", database)
+    mariadb.grant(database, "geheim", database)
     with ExitStack() as stack:
         one, other = (stack.enter_context(private_directory()) for _ in range(2))
         sql = one / "dovecot-sql.conf.ext"
-        sql.write_text(f"driver = mysql\nconnect = host={mariadb.socket} dbname={database} user=dovecot password=geheim\n{schema.settings}")
+        sql.write_text(
+            f"driver = mysql\nconnect = host={mariadb.socket} dbname={database} user={database} password=geheim\n{schema.settings}"
+        )
         daemon = stack.enter_context(Daemon(other, _config(other, sql)))
         own = stack.enter_context(Dovecot(one, RELAXED + _own_sections(schema, sql)))
         snippet = dovecot_23(load_config(daemon.config), str(other))
