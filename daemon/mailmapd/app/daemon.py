@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 from mailmapd.app.assembly import assemble, plan
+from mailmapd.app.garbage import spare_what_stays
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet, Wanted, remove_socket_file, wanted_sockets
@@ -123,6 +124,7 @@ class Daemon:
             for service in self._services.values():
                 service.forget()
             await self._warm_start.forgotten()
+            spare_what_stays()
 
     def look(self, request: LookRequest) -> Held:
         """Return what memory holds of one entry. Raises UnknownName."""
@@ -146,6 +148,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
         await self._open()
+        spare_what_stays()
         self._manager.ready(self.status_line())
         log.info(
             "ready: %d maps on %s", len(self.engine.maps), ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config))
@@ -273,6 +276,7 @@ class Daemon:
         if self._logs is not None:
             self._logs.apply(config.log)
         self._assembled = assemble(planned, clock=self._clock, observer=self.database_meter, previous=previous)
+        spare_what_stays()
         await self._close_sockets([one for one in (*self._listeners, *self._side_servers) if one not in wanted])
         for service in self._services.values():
             service.slow = config.log.slow_lookup

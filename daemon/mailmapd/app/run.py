@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 
 import uvloop
@@ -30,6 +29,5 @@ def serve(file: str, make: type[Daemon] = Daemon) -> None:
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
-    gc.freeze()  # what is loaded by now lives as long as the process: the collector need not look at it again
     uvloop.run(run())
     logs.write_repeats(all_of_them=True)
