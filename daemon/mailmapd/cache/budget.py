@@ -51,6 +51,13 @@ class Budget(Cache[bytes, Any]):
         """Return the number of entries."""
         return len(self._entries)
 
+    def find(self, key: bytes) -> Any:
+        """Return an entry, or None, and count that as a use."""
+        value = self._entries.get(key)
+        if value is not None:
+            self._entries.move_to_end(key)
+        return value
+
     def look(self, key: bytes) -> Any:
         """Return an entry, or None, without counting that as a use."""
         return self._entries.get(key)

@@ -66,11 +66,11 @@ class TableCache:
 
         When the second has passed, the entry is in its refresh age: it is the answer, and should be fetched anew.
         """
-        try:
-            entry = _unpack(self.rows[key])
-        except KeyError:
-            expires = self.absences.get(key)
+        packed = self.rows.find(key)
+        if packed is None:
+            expires = self.absences.find(key)
             return None if expires is None or now >= expires else (NO_ROW, expires)
+        entry = _unpack(packed)
         return entry if now < entry[1] + self._refresh_window else None
 
     def stale(self, key: bytes, now: float) -> Payload | NoRow | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from mailmapd.engine.map import Map
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Source
-from mailmapd.engine.reply_cache import Remembered, ReplyCache
+from mailmapd.engine.reply_cache import ReplyCache, Use
 from mailmapd.model import Answer, MapQuery, PermFail
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class MapService:
         found = self._replies.find(request, now)
         if found is None:
             return None
-        found.meter.latencies[Source.CACHE].observe(self._clock() - now)
+        found.use.meter.latencies[Source.CACHE].observe(self._clock() - now)
         return found.reply
 
     def answer_now(self, query: MapQuery, request: bytes | None, encode: Callable[[Answer], bytes]) -> bytes | None:
@@ -72,7 +72,7 @@ class MapService:
         reply = encode(told.answer)
         result = meter.count(told.answer, Source.CACHE, self._clock() - start)
         if request is not None and start < told.until:
-            self._replies.remember(request, Remembered(reply, told.until, meter, result, one, told.parts))
+            self._replies.remember(request, reply, told.until, Use(one, meter, result, told.parts))
         return reply
 
     async def answer(self, query: MapQuery) -> Answer:

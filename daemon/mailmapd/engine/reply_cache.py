@@ -4,7 +4,8 @@ It saves decoding, search and encoding for the requests that come again and agai
 every cached answer it was made of is fresh, and all replies are forgotten when anything is flushed or the configuration is read again.
 
 What is remembered lives in two generations. A hit in the old one moves to the young one; when the young one is full it becomes the old one,
-and what nobody asked for since is gone. That is nearly "least recently used", for the price of one dictionary access per hit.
+and what nobody asked for since is dropped, two replies at a time, because freeing a whole generation at once would keep everybody waiting.
+That is nearly "least recently used", for the price of one dictionary access per hit.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ if TYPE_CHECKING:
     from mailmapd.engine.map import Map, Part
     from mailmapd.engine.meters import LookupMeter
 
-GENERATION = 16_384  # replies per generation
+GENERATION = 65_536  # replies per generation
 REQUEST_LIMIT = 512  # bytes of the longest request that is remembered
 REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
+
+
+class Use(NamedTuple):
+    """What the use of a reply counts for: many replies share one."""
+
+    map: Map
+    meter: LookupMeter
+    result: int
+    parts: tuple[Part, ...]
 
 
 class Remembered(NamedTuple):
@@ -25,18 +35,18 @@ class Remembered(NamedTuple):
 
     reply: bytes
     until: float
-    meter: LookupMeter
-    result: int
-    map: Map
-    parts: tuple[Part, ...]
+    use: Use
 
 
 class ReplyCache:
     """Replies by request."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int = GENERATION) -> None:
+        self._generation = generation
         self._young: dict[bytes, Remembered] = {}
         self._old: dict[bytes, Remembered] = {}
+        self._dropped: list[dict[bytes, Remembered]] = []
+        self._uses: dict[Use, Use] = {}
 
     def find(self, request: bytes, now: float) -> Remembered | None:
         """Return what is remembered of a request, if it is still good, and count its parts as used."""
@@ -48,30 +58,44 @@ class ReplyCache:
             self._keep(request, found)
         if now >= found.until:
             return None
-        found.meter.results[found.result] += 1
-        found.map.avoided += len(found.parts)
-        for table, absent in found.parts:
+        one, meter, result, parts = found.use
+        meter.results[result] += 1
+        one.avoided += len(parts)
+        for table, absent in parts:
             if absent:
                 table.negative_hits += 1
             else:
                 table.hits += 1
         return found
 
-    def remember(self, request: bytes, found: Remembered) -> None:
+    def remember(self, request: bytes, reply: bytes, until: float, use: Use) -> None:
         """Keep a reply, unless it or its request is unusually long."""
-        if len(request) <= REQUEST_LIMIT and len(found.reply) <= REPLY_LIMIT:
-            self._keep(request, found)
+        if len(request) <= REQUEST_LIMIT and len(reply) <= REPLY_LIMIT:
+            self._keep(request, Remembered(reply, until, self._uses.setdefault(use, use)))
 
     def forget(self) -> None:
         """Forget every reply."""
+        self._dropped += [self._young, self._old]
         self._young = {}
         self._old = {}
+        self._uses = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
     def _keep(self, request: bytes, found: Remembered) -> None:
-        if len(self._young) >= GENERATION:
+        if len(self._young) >= self._generation:
+            self._dropped.append(self._old)
             self._old = self._young
             self._young = {}
         self._young[request] = found
+        if self._dropped:
+            self._free_some()
+
+    def _free_some(self) -> None:
+        """Free two dropped replies: a generation is gone before the next one is dropped."""
+        last = self._dropped[-1]
+        for _ in range(min(2, len(last))):
+            last.popitem()
+        if not last:
+            self._dropped.pop()

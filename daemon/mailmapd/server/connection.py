@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 128 * 1024  # bytes taken from a client whose earlier query still waits, before reading pauses
+DRAIN_GRACE = 0.5  # seconds in which a draining connection waits for the question that ends it
 WRITE_AHEAD = 256 * 1024  # bytes of replies kept for a client that does not read them, before answering pauses
 
 
@@ -37,9 +38,10 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._ahead = 0
         self._paused_reading = False
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._taking = True  # the client takes its replies
+        self._taking_again = asyncio.Event()
         self._closing = False
+        self._leaving = False  # the next question ends the connection
         self._quiet = True  # nothing is being answered, no byte waits, and the client takes its replies
         self._clock = listener.clock
         self._recall = conversation.recall
@@ -48,7 +50,7 @@ class Connection(asyncio.Protocol):
     @property
     def stalled(self) -> bool:
         """Return whether replies wait for a client that does not read them."""
-        return not self._writable.is_set()
+        return not self._taking
 
     @property
     def busy(self) -> bool:
@@ -67,7 +69,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         """Forget the client; a query on its way to the database still lands in the cache."""
         self._closing = True
-        self._writable.set()
+        self._taking_again.set()
         self._listener.departed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -78,8 +80,11 @@ class Connection(asyncio.Protocol):
             if reply is not None:
                 self._transport.write(reply)
                 return
+        elif self._leaving and self._task is None and self._taking and self._conversation.between_queries:
+            self._transport.close()
+            return
         self._conversation.receive_data(data)
-        if self._task is None and self._writable.is_set():
+        if self._task is None and self._taking:
             self._answer()
             return
         self._ahead += len(data)
@@ -94,24 +99,38 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop answering: the client does not read."""
-        self._writable.clear()
-        self._quiet = False
+        self._taking = self._quiet = False
+        self._taking_again.clear()
 
     def resume_writing(self) -> None:
         """Go on answering."""
         self.last_activity = self._clock()
-        self._writable.set()
+        self._taking = True
+        self._taking_again.set()
         if self._task is None:
             self._catch_up()
 
     def drain(self) -> None:
+        """Close soon, and never with a question that is neither answered nor sure to be asked again.
+
+        A client that asks again when a connection ends instead of an answer (Postfix) is hung up on when it asks next; one that asks
+        nothing for a moment is hung up on like every other. Closing between two questions would kill a postmap, by SIGPIPE, when it
+        writes the next.
+        """
+        self._quiet = False
+        if self._conversation.asks_again:
+            self._leaving = True
+            asyncio.get_running_loop().call_later(DRAIN_GRACE, self.hang_up)
+        else:
+            self.hang_up()
+
+    def hang_up(self) -> None:
         """Close as soon as everything the client has already sent is answered.
 
         The kernel takes nothing more from the client, what it holds is read and answered, and then comes the end of file. Between UNIX
-        sockets this leaves no gap: what the client sends next fails at once (EPIPE). So no request is taken and not answered, and the
-        client asks again over a new connection.
+        sockets this leaves no gap: what the client sends next fails at once (EPIPE), and it asks again over a new connection.
         """
-        self._quiet = False
+        self._quiet = self._leaving = False
         if not self._transport.is_closing():
             with suppress(OSError):  # the client is gone already
                 descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
@@ -124,11 +143,15 @@ class Connection(asyncio.Protocol):
 
     def _answer(self) -> None:
         """Answer from memory until a query must wait, no query is left, or the client does not take the replies."""
-        while self._writable.is_set() and self._task is None and self._answer_some():
+        while self._answer_some() and self._taking and self._task is None:
             pass
-        self._quiet = self._writable.is_set() and self._task is None and not self._closing and self._conversation.between_queries
-        if self._closing and self._task is None and self._writable.is_set():
-            self._transport.close()
+        if self._task is None and self._taking:
+            if self._closing:
+                self._transport.close()
+            else:
+                self._quiet = not self._leaving and self._conversation.between_queries
+        else:
+            self._quiet = False
 
     def _answer_some(self) -> bool:
         """Write the replies to some queries in one go; return whether more may follow."""
@@ -151,13 +174,14 @@ class Connection(asyncio.Protocol):
             self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
         return size >= WRITE_AHEAD
 
-    async def _wait_for(self, reply: AsyncIterator[bytes]) -> None:
+    async def _wait_for(self, reply: Coroutine[None, None, bytes] | AsyncIterator[bytes]) -> None:
         try:
-            async for chunk in reply:
-                if self._transport.is_closing():
-                    break
-                self._transport.write(chunk)
-                await self._writable.wait()
+            if isinstance(reply, Coroutine):
+                chunk = await reply
+                if not self._transport.is_closing():
+                    self._transport.write(chunk)
+            else:
+                await self._stream(reply)
         except ProtocolError as error:
             self._violated(error)
         except Exception:
@@ -167,11 +191,21 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing():
             self._catch_up()
 
+    async def _stream(self, reply: AsyncIterator[bytes]) -> None:
+        """Write a reply of many parts, each when the client has taken most of those before."""
+        async for chunk in reply:
+            if self._transport.is_closing():
+                break
+            self._transport.write(chunk)
+            if not self._taking:
+                await self._taking_again.wait()
+
     def _catch_up(self) -> None:
         """Answer what arrived in the meantime, and read again."""
         self._ahead = 0
-        self._answer()
-        if self._paused_reading and self._task is None and self._writable.is_set() and not self._transport.is_closing():
+        if self._taking:
+            self._answer()
+        if self._paused_reading and self._task is None and self._taking and not self._transport.is_closing():
             self._paused_reading = False
             self._transport.resume_reading()
 

@@ -1,23 +1,28 @@
 """Conversations: one codec and one service, joined for one connection.
 
 A conversation knows no socket. It takes bytes and gives replies in the order of the questions; a reply that must wait is handed out as a
-stream of bytes, and nothing after it is decoded until that stream has ended.
+coroutine or, when it has many parts, as a stream, and nothing after it is decoded until that has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Protocol
 
 from mailmapd.engine.map_service import MapService
 from mailmapd.model import MapQuery
 from mailmapd.protocols import MapCodec
 
-Reply = bytes | AsyncIterator[bytes]
+Reply = bytes | Coroutine[None, None, bytes] | AsyncIterator[bytes]
 
 
 class Conversation(Protocol):
     """What a connection needs of a protocol."""
+
+    @property
+    def asks_again(self) -> bool:
+        """Return whether the client asks again when its connection ends instead of an answer."""
+        ...
 
     @property
     def between_queries(self) -> bool:
@@ -33,12 +38,14 @@ class Conversation(Protocol):
         ...
 
     def next_reply(self) -> Reply | None:
-        """Return the reply to the next query, as bytes or a stream to wait for; None when more bytes are needed. Raises ProtocolError."""
+        """Return the reply to the next query, or what to wait for; None when more bytes are needed. Raises ProtocolError."""
         ...
 
 
 class MapConversation:
     """Postfix on the other side: socketmap or tcp_table."""
+
+    asks_again = True
 
     def __init__(self, codec: MapCodec, service: MapService) -> None:
         self.recall = service.recall
@@ -67,5 +74,5 @@ class MapConversation:
         reply = self._service.answer_now(query, request, self._codec.encode)
         return self._wait(query) if reply is None else reply
 
-    async def _wait(self, query: MapQuery) -> AsyncIterator[bytes]:
-        yield self._codec.encode(await self._service.answer(query))
+    async def _wait(self, query: MapQuery) -> bytes:
+        return self._codec.encode(await self._service.answer(query))

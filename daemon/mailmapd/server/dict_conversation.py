@@ -20,7 +20,9 @@ UNKNOWN_DICT = "unknown_dict"
 
 
 class DictConversation:
-    """One client of the dict protocol; see `Conversation`."""
+    """One client of the dict protocol; see `Conversation`. Dovecot asks again what it could not send, but nothing that was taken."""
+
+    asks_again = False
 
     def __init__(self, codec: DictCodec, service: DictService) -> None:
         self._codec = codec
@@ -57,8 +59,8 @@ class DictConversation:
             raise ProtocolError(UNKNOWN_DICT, f"there is no dict {shown}")
         self._greeted = True
 
-    async def _wait(self, query: DictLookup) -> AsyncIterator[bytes]:
-        yield self._codec.encode(query, await self._service.answer(query))
+    async def _wait(self, query: DictLookup) -> bytes:
+        return self._codec.encode(query, await self._service.answer(query))
 
     async def _list(self, query: DictIterate) -> AsyncIterator[bytes]:
         try:

@@ -113,7 +113,7 @@ class Listener:
             self._sweeper = None
 
     def drain(self) -> None:
-        """Let every connection end once its answers are out."""
+        """Let every connection end, none with a question that stays open."""
         self._draining = True
         for connection in list(self.connections):
             connection.drain()
@@ -131,5 +131,5 @@ class Listener:
                 log.warning("listener %s: a client reads no replies for %.0f s; connection closed", self.name, quiet)
                 connection.abort()
             elif quiet > self.limits.idle_timeout and not connection.busy:
-                connection.drain()
+                connection.hang_up()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Coroutine
+
 import pytest
 
 from mailmapd.errors import DatabaseUnavailable, ProtocolError
@@ -18,6 +20,8 @@ async def talk(data: bytes, database: SampleDatabase | None = None) -> bytes:
     conversation.receive_data(data)
     replies = []
     while (reply := conversation.next_reply()) is not None:
+        if isinstance(reply, Coroutine):
+            reply = await reply
         replies += [reply] if isinstance(reply, bytes) else [chunk async for chunk in reply]
     return b"".join(replies)
 

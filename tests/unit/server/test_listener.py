@@ -20,7 +20,7 @@ from mailmapd.engine.table import Table
 from mailmapd.protocols import SocketmapCodec
 from mailmapd.search import Search
 from mailmapd.server.binding import bind_socket
-from mailmapd.server.connection import READ_AHEAD, WRITE_AHEAD
+from mailmapd.server.connection import DRAIN_GRACE, READ_AHEAD, WRITE_AHEAD
 from mailmapd.server.conversation import MapConversation
 from mailmapd.server.listener import SWEEP_INTERVAL, Listener
 from mailmapd.template.mysql_table import MysqlTable
@@ -261,7 +261,7 @@ async def test_idle(serve: Callable[..., Served]) -> None:
 
 
 async def test_drain(serve: Callable[..., Served]) -> None:
-    """Draining ends idle connections at once and the others after their answers."""
+    """Draining ends idle connections after a moment and the others after their answers."""
     served = serve()
     await served.listener.start()
     idle_reader, idle_writer = await served.connect()
@@ -278,8 +278,8 @@ async def test_drain(serve: Callable[..., Served]) -> None:
     assert not Path(served.path).exists()  # noqa: ASYNC240
 
 
-async def test_drain_answers_what_was_sent(serve: Callable[..., Served]) -> None:
-    """A query on its way when draining begins is answered; one sent afterwards fails at once, so that the client asks elsewhere."""
+async def test_hanging_up_answers_what_was_sent(serve: Callable[..., Served]) -> None:
+    """A query on its way when we hang up is answered; one sent afterwards fails at once, so that the client asks elsewhere."""
     served = serve()
     await served.listener.start()
     with socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:
@@ -288,7 +288,8 @@ async def test_drain_answers_what_was_sent(serve: Callable[..., Served]) -> None
             client.setblocking(False)
         await asyncio.sleep(0.01)
         early.send(ask(b"user") + ask(b"fast"))
-        served.listener.drain()
+        for connection in served.listener.connections:
+            connection.hang_up()
         with pytest.raises(BrokenPipeError):
             late.send(ask(b"user"))
         await asyncio.sleep(0.05)
@@ -296,6 +297,21 @@ async def test_drain_answers_what_was_sent(serve: Callable[..., Served]) -> None
         assert early.recv(100) == b""
         assert late.recv(100) == b""
         assert not served.listener.connections
+
+
+async def test_draining_ends_with_the_next_question(serve: Callable[..., Served]) -> None:
+    """While draining, a connection's next query ends it, unanswered: Postfix then asks again over a new connection."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"user"))
+        await reader.readexactly(11)
+        served.listener.drain()
+        await asyncio.sleep(DRAIN_GRACE / 10)
+        assert len(served.listener.connections) == 1
+        writer.write(ask(b"user"))
+        assert await reader.read() == b""
 
 
 async def test_drain_waits_for_a_slow_reader(serve: Callable[..., Served]) -> None:
