@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 START_SECONDS = 60.0
@@ -46,14 +46,29 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_
 
 
 class ServerProcess:
-    """One child process with its standard output and error in `log`."""
+    """One child process with its standard output and error in `log`; it inherits the open files `descriptors`."""
 
-    def __init__(self, command: Sequence[str], log: Path, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        descriptors: Collection[int] = (),
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             # A session of its own: an interrupt at the terminal reaches the test alone, which then ends its servers in order.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env=env, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=cwd,
+                env=env,
+                pass_fds=descriptors,
+                start_new_session=True,
             )
 
     @property

@@ -10,67 +10,26 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.daemon import Daemon
-from support.mariadb import MariaDB, private_directory
+from support.mariadb import MariaDB
+from support.numbered_mail import address, configuration, fill, mailbox
 from support.priority import put_ahead
 from support.process import wait_until
 from support.proxy import Proxy
 from support.traffic import Sample, Traffic, percentile, statuses
 
-USERS = 200_000
 HOT = 500
 BEFORE = 1.5  # seconds of traffic before the outage
 OUTAGE = float(os.environ.get("MAILMAPD_OUTAGE_SECONDS", "4"))  # the long form, scripts/soak, uses 20
 RETURN = 3.0  # seconds after the database's return in which all must be normal again
-PASSWORD = "outage secret"  # the password of a throw-away server
 DEADLINE = 1.0 + 1.0 + 2.0 + 0.5  # connect, queue and query timeout of CONFIG, and what a loaded machine adds
 
 pytestmark = pytest.mark.alone
-
-CONFIG = """
-[listen]
-socketmap = ["unix:{folder}/socketmap"]
-[database.mail]
-driver = "mysql"
-hosts = [{hosts}]
-user = "reader"
-password = "{password}"
-dbname = "mail"
-connect_timeout = "1s"
-queue_timeout = "1s"
-query_timeout = "2s"
-[table.mailbox]
-database = "mail"
-query = "SELECT maildir FROM mailbox WHERE id = SUBSTRING_INDEX(SUBSTRING('%u', 5), '+', 1)"
-[map.mailboxes]
-tables = ["mailbox"]
-search = "exact"
-[table.expiring]
-database = "mail"
-query = "SELECT maildir FROM mailbox WHERE id = SUBSTRING_INDEX(SUBSTRING('%u', 5), '+', 1)"
-[table.expiring.cache]
-ttl = "1s"
-[map.expiring]
-tables = ["expiring"]
-search = "exact"
-"""
-
-
-def value_of(user: int) -> bytes:
-    return b"example.com/user%d/" % user
-
-
-def fill(server: MariaDB) -> None:
-    server.run_sql("CREATE DATABASE mail")
-    server.run_sql("CREATE TABLE mail.mailbox (id INT PRIMARY KEY, maildir VARCHAR(64) NOT NULL) ENGINE=InnoDB")
-    server.run_sql(f"INSERT INTO mail.mailbox SELECT seq, CONCAT('example.com/user', seq, '/') FROM mysql.seq_0_to_{USERS}")
-    server.grant("reader", PASSWORD, "mail")
-    put_ahead(server.process.pid)
 
 
 def start(server: MariaDB) -> None:
@@ -78,22 +37,15 @@ def start(server: MariaDB) -> None:
     put_ahead(server.process.pid)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MariaDB]:
-    with private_directory() as directory, MariaDB(directory, tcp=True) as server:
-        fill(server)
-        yield server
-
-
 def serve(folder: Path, *hosts: str) -> Daemon:
-    return Daemon(folder, CONFIG.format(folder=folder, hosts=", ".join(f'"{host}"' for host in hosts), password=PASSWORD))
+    return Daemon(folder, configuration(folder, hosts))
 
 
 def warm(daemon: Daemon) -> None:
     put_ahead(daemon.process.pid)
     with daemon.socketmap() as client:
         for user, name in itertools.product(range(HOT), ("mailboxes", "expiring")):
-            assert client.ask(name, b"user%d@example.com" % user) == ("OK", value_of(user))
+            assert client.ask(name, address(user)) == ("OK", mailbox(user))
 
 
 def never_a_lie(samples: list[Sample]) -> None:
@@ -104,7 +56,7 @@ def never_a_lie(samples: list[Sample]) -> None:
 def go_through(daemon: Daemon, begin: Callable[[], None], end: Callable[[], None]) -> None:
     """Send traffic through an outage and judge what clients saw."""
     warm(daemon)
-    with Traffic(f"{daemon.directory}/socketmap", "mailboxes", value_of, expiring="expiring", hot=HOT) as traffic:
+    with Traffic(f"{daemon.directory}/socketmap", "mailboxes", mailbox, expiring="expiring", hot=HOT) as traffic:
         time.sleep(BEFORE)
         began = time.monotonic()
         begin()
@@ -177,9 +129,10 @@ def test_one_of_two_hosts_down(server: MariaDB, make_mariadb: Callable[..., Mari
     """One of two hosts is killed: hardly anybody notices, and it is used again when it is back."""
     other = make_mariadb(tcp=True)
     fill(other)
+    put_ahead(other.process.pid)
     with serve(short_path, f"127.0.0.1:{server.port}", f"127.0.0.1:{other.port}") as daemon:
         warm(daemon)
-        with Traffic(f"{short_path}/socketmap", "mailboxes", value_of, expiring="expiring", hot=HOT) as traffic:
+        with Traffic(f"{short_path}/socketmap", "mailboxes", mailbox, expiring="expiring", hot=HOT) as traffic:
             time.sleep(1.0)
             other.kill()
             time.sleep(OUTAGE)
