@@ -30,7 +30,7 @@ class Part(NamedTuple):
 class MapTable:
     """A table as a map uses it."""
 
-    __slots__ = ("absent_part", "definition", "fold", "present_part", "sql_key", "table")
+    __slots__ = ("absent_part", "definition", "fold", "present_part", "present_parts", "sql_key", "table")
 
     def __init__(self, table: Table, definition: PostfixDefinition, *, fold: bool) -> None:
         self.table = table
@@ -38,7 +38,17 @@ class MapTable:
         self.fold = fold
         self.sql_key = definition.template.sql_key
         self.present_part = Part(table, absent=False)
+        self.present_parts = (self.present_part,)
         self.absent_part = Part(table, absent=True)
+
+
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=@"
+"""The bytes of plain addresses: nothing to quote, nothing to fold but ASCII."""
+
+_EDGES = b"@."
+"""What a plain address neither begins nor ends with."""
+
+_SAMPLE = b"user@example.com"
 
 
 class Probe(NamedTuple):
@@ -81,6 +91,9 @@ class Map:
         self.hosted = hosted
         self.avoided = 0
         self._clock = clock
+        first = self.tables[0]
+        asks_itself = tuple(search.keys(_SAMPLE)[:1]) == (SearchKey(_SAMPLE, b""),)
+        self._plain_first_step = hosted is None and first.fold and first.definition.template.identity and asks_itself
 
     def answer_now(self, key: bytes, now: float) -> Answer | None:
         """Return the answer if memory holds all of it, or None."""
@@ -89,12 +102,33 @@ class Map:
 
     def tell(self, key: bytes, now: float) -> Told | None:
         """Return the answer with what it was made of if memory holds all of it, or None."""
+        told = self._tell_plainly(key, now)
+        if told is not None:
+            return told
         parts: list[Part] = []
         step, until = self._walk(key, now, parts, None)
         if isinstance(step, Probe):
             return None
         self.avoided += len(parts)
         return Told(step, until, tuple(parts))
+
+    def _tell_plainly(self, key: bytes, now: float) -> Told | None:
+        """Return what the walk would find at its first step, in the usual case: a plain address that the first table holds, fresh.
+
+        None says nothing: the walk decides. This is half of the time of a walk.
+        """
+        if not self._plain_first_step or b"@" not in key or key.translate(None, _PLAIN) or key[0] in _EDGES or key[-1] in _EDGES:
+            return None
+        place = self.tables[0]
+        entry = place.table.cache.peek(key.lower(), now)
+        if entry is None or now >= entry[1]:
+            return None
+        payload = entry[0]
+        if not isinstance(payload, bytes) or (self.propagates is not None and payload.startswith(b"@")):
+            return None
+        place.table.hits += 1
+        self.avoided += 1
+        return Told(Found(payload), entry[1], place.present_parts)
 
     async def answer(self, key: bytes) -> tuple[Answer, Source]:
         """Return the answer, asking databases for what memory lacks, and the costliest source that took part."""
