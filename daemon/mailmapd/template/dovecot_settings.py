@@ -97,7 +97,9 @@ class _Reader:
 
     def _include(self, place: Fault, pattern: str, including: tuple[str, ...]) -> None:
         forgiving = place.problem.startswith("!include_try")
-        paths = sorted(glob.glob(str(Path(place.file).parent / pattern)))  # noqa: PTH207 (the pattern may be an absolute path)
+        paths = []
+        if "\0" not in pattern:  # which no path can hold
+            paths = sorted(glob.glob(str(Path(place.file).parent / pattern)))  # noqa: PTH207 (the pattern may be an absolute path)
         if not paths and not forgiving:
             self.faults.append(Fault(place.file, place.where, f"{place.problem}: no such file", "correct the path or remove the line"))
         for path in reversed(paths):  # Dovecot stacks the files of a pattern, so it reads the last one first

@@ -17,6 +17,7 @@ SEEDS = (
     b'driver = sqlite\nconnect = /var/lib/mail.sqlite\npassword_query = "SELECT \'a \\"b\\"\' AS password"  # note\n',
     b"driver = mysql\nconnect = host=db1 host=db2 port=3307 ssl_verify_server_cert=no\nuser_query = SELECT %5.3u, %{user}, %%, %w\n",
     b"!include other.conf\n!include_try *\nconnect\n",
+    b"!include_try \0 = x\n",
 )
 TOKENS = (
     *(b"driver = mysql\n", b"connect = host=h\n", b"password_query = ", b"user_query = ", b"!include "),
