@@ -17,12 +17,12 @@ _PATTERN = frozenset(("cidr", "fail", "nofile", "pcre", "randmap", "regexp", "so
 _BUNDLES = frozenset(("pipemap", "unionmap"))
 
 
-def split_list(text: str) -> list[str]:
-    """Return the members of a list."""
+def split_list(text: str, separators: str = SEPARATORS) -> list[str]:
+    """Return the members of a list; braces protect the separators between them."""
     members: list[str] = []
     start, level = None, 0
     for at, letter in enumerate(text):
-        if letter in SEPARATORS and level <= 0:
+        if letter in separators and level <= 0:
             if start is not None:
                 members.append(text[start:at])
                 start = None

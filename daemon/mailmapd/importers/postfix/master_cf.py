@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.importers.postfix.logical_lines import BLANKS, logical_lines, read_text
-from mailmapd.importers.postfix.map_list import bundle_content
+from mailmapd.importers.postfix.map_list import bundle_content, split_list
 
 _COLUMNS = 8  # name, type, private, unprivileged, chroot, wakeup, maxproc, command
 
@@ -41,7 +41,7 @@ def read_master_cf(directory: Path, name: str = "master.cf") -> tuple[Service, .
 def parse_master_cf(text: str, file: str) -> Iterator[Service]:
     """Yield the services of `text`. Raises ConfigError for a line with too few columns or a broken option."""
     for line in logical_lines(text):
-        columns = _split(line.text)
+        columns = split_list(line.text, BLANKS)
         if len(columns) < _COLUMNS:
             problem = f"a service has {_COLUMNS} columns, this line has {len(columns)}"
             raise ConfigError([Fault(file, f"line {line.number}", problem, "see master(5)")])
@@ -69,21 +69,3 @@ def _options(arguments: list[str], where: str, file: str) -> Iterator[tuple[str,
         if not equals:
             raise ConfigError([Fault(file, where, f'"-o {option}" has no "="', "write -o name=value, or -o { name = value }")])
         yield name.strip(BLANKS), value.strip(BLANKS)
-
-
-def _split(text: str) -> list[str]:
-    """Return the blank-separated columns; braces protect blanks."""
-    columns: list[str] = []
-    start, level = None, 0
-    for at, letter in enumerate(text):
-        if letter in BLANKS and level <= 0:
-            if start is not None:
-                columns.append(text[start:at])
-                start = None
-            continue
-        if start is None:
-            start = at
-        level += (letter == "{") - (letter == "}")
-    if start is not None:
-        columns.append(text[start:])
-    return columns
