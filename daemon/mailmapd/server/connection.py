@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 READ_AHEAD = 128 * 1024  # bytes taken from a client whose earlier query still waits, before reading pauses
 DRAIN_GRACE = 0.5  # seconds in which a draining connection waits for the question that ends it
-WRITE_AHEAD = 256 * 1024  # bytes of replies kept for a client that does not read them, before answering pauses
+WRITE_AHEAD = 64 * 1024  # bytes of replies kept for a client that does not read them, before answering pauses
+TURN = 64  # queries answered at one go; then the other connections have their turn
 
 
 class Connection(asyncio.Protocol):
@@ -40,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._paused_reading = False
         self._taking = True  # the client takes its replies
         self._taking_again = asyncio.Event()
+        self._turn_due = False  # queries that have arrived wait for this connection's next turn
         self._closing = False
         self._leaving = False  # the next question ends the connection
         self._quiet = True  # nothing is being answered, no byte waits, and the client takes its replies
@@ -84,18 +86,18 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._conversation.receive_data(data)
-        if self._task is None and self._taking:
+        if self._task is None and self._taking and not self._turn_due:
             self._answer()
             return
         self._ahead += len(data)
-        if self._ahead > READ_AHEAD and not self._paused_reading:
+        if (self._ahead > READ_AHEAD or not self._taking) and not self._paused_reading:
             self._paused_reading = True
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """Keep the connection half open while an answer is due; otherwise let it close."""
         self._closing = True
-        return self._task is not None or self.stalled
+        return self._task is not None or self._turn_due or not self._taking
 
     def pause_writing(self) -> None:
         """Stop answering: the client does not read."""
@@ -107,7 +109,7 @@ class Connection(asyncio.Protocol):
         self.last_activity = self._clock()
         self._taking = True
         self._taking_again.set()
-        if self._task is None:
+        if self._task is None and not self._turn_due:
             self._catch_up()
 
     def drain(self) -> None:
@@ -142,23 +144,26 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _answer(self) -> None:
-        """Answer from memory until a query must wait, no query is left, or the client does not take the replies."""
-        while self._answer_some() and self._taking and self._task is None:
-            pass
-        if self._task is None and self._taking:
-            if self._closing:
-                self._transport.close()
-            else:
-                self._quiet = not self._leaving and self._conversation.between_queries
-        else:
+        """Answer from memory until a query must wait, no query is left, the turn is over, or the client does not take the replies."""
+        more = self._answer_some()
+        if self._task is not None or not self._taking:
             self._quiet = False
+        elif more:
+            self._quiet = False
+            self._turn_due = True
+            asyncio.get_running_loop().call_soon(self._take_turn)
+        elif self._closing:
+            self._transport.close()
+        else:
+            self._quiet = not self._leaving and self._conversation.between_queries
 
     def _answer_some(self) -> bool:
-        """Write the replies to some queries in one go; return whether more may follow."""
+        """Write the replies to the queries of one turn; return whether more may follow."""
         replies: list[bytes] = []
         size = 0
+        more = False
         try:
-            while size < WRITE_AHEAD:
+            while not more:
                 reply = self._conversation.next_reply()
                 if reply is None:
                     break
@@ -167,12 +172,17 @@ class Connection(asyncio.Protocol):
                     break
                 replies.append(reply)
                 size += len(reply)
+                more = len(replies) >= TURN or size >= WRITE_AHEAD
         except ProtocolError as error:
             self._violated(error)
-            size = 0
         if replies and not self._transport.is_closing():
             self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
-        return size >= WRITE_AHEAD
+        return more
+
+    def _take_turn(self) -> None:
+        self._turn_due = False
+        if self._task is None and not self._transport.is_closing():
+            self._catch_up()
 
     async def _wait_for(self, reply: Coroutine[None, None, bytes] | AsyncIterator[bytes]) -> None:
         try:
@@ -202,10 +212,12 @@ class Connection(asyncio.Protocol):
 
     def _catch_up(self) -> None:
         """Answer what arrived in the meantime, and read again."""
-        self._ahead = 0
         if self._taking:
             self._answer()
-        if self._paused_reading and self._task is None and self._taking and not self._transport.is_closing():
+        if self._task is not None or not self._taking or self._turn_due:
+            return
+        self._ahead = 0
+        if self._paused_reading and not self._transport.is_closing():
             self._paused_reading = False
             self._transport.resume_reading()
 

@@ -151,7 +151,7 @@ async def test_violation(serve: Callable[..., Served], caplog: pytest.LogCapture
         other_writer.write(ask(b"user"))
         assert await other_reader.readexactly(11) == b"8:OK value,"
     assert sum(served.listener.violations.values()) == 1
-    assert len(caplog.records) == 1
+    assert len([record for record in caplog.records if record.name.startswith("mailmapd")]) == 1
     assert "garbage" not in caplog.text
 
 
@@ -219,7 +219,7 @@ async def test_client_that_never_reads(serve: Callable[..., Served]) -> None:
         await asyncio.sleep(0.1)
         (connection,) = served.listener.connections
         assert connection.stalled
-        assert connection._transport.get_write_buffer_size() < 2 * WRITE_AHEAD
+        assert connection._transport.get_write_buffer_size() < WRITE_AHEAD + 90_010
         served.clock.now += 10.0 + SWEEP_INTERVAL
         served.listener._sweep()
         await asyncio.sleep(0.01)
@@ -241,6 +241,25 @@ async def test_client_that_only_writes(serve: Callable[..., Served]) -> None:
         assert connection._conversation._codec.buffered < READ_AHEAD + 2**19  # type: ignore[attr-defined]
         served.database.release()
         assert len(await reader.readexactly(11 * 200_001)) == 11 * 200_001
+
+
+async def test_turns(serve: Callable[..., Served]) -> None:
+    """A client that sends a hundred thousand queries in one go does not keep another waiting until they are answered."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    other_reader, other_writer = await served.connect()
+    with closing(writer, other_writer):
+        writer.write(ask(b"fast"))
+        await reader.readexactly(11)
+        crowd = asyncio.ensure_future(reader.readexactly(11 * 100_000))
+        writer.write(ask(b"fast") * 100_000)
+        for _ in range(3):
+            other_writer.write(ask(b"fast"))
+            await other_reader.readexactly(11)
+        before = served.service.meters["m"].results[0]
+        assert before < 50_000
+        assert await crowd == b"8:OK quick," * 100_000
 
 
 async def test_idle(serve: Callable[..., Served]) -> None:
