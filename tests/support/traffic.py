@@ -1,8 +1,8 @@
 """Steady traffic for outage tests: socketmap lookups at a fixed rate over many connections, every answer checked and kept with its latency.
 
 A quarter of the connections asks keys that are fresh in the daemon's memory, a quarter keys whose answers there expire quickly, and half of
-them keys that nobody has asked before. A connection waits for its answer before it asks again. When the server closes one, it is opened
-again and the lookup asked once more, as Postfix does.
+them keys that nobody has asked for long, if ever. A connection waits for its answer before it asks again. When the server closes one, it is
+opened again and the lookup asked once more, as Postfix does. Keys and values are those of `numbered_mail`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import cycle
 from types import TracebackType
 from typing import Self
 
+from support.numbered_mail import USERS, address, mailbox
 from support.priority import put_ahead
 
 READ_LIMIT = 2**20
@@ -46,32 +47,28 @@ class Sample:
 class Traffic:
     """Runs in a thread of its own from `with` to its end; `samples` may be read at any time.
 
-    Keys are ``user<number>@example.com``; the right value comes from `value_of`. The first `hot` numbers are those in memory: the map
-    `name` keeps them, and so does `expiring`, but not for long. Without `expiring`, half of the connections ask fresh keys.
+    The first `hot` users are those in memory: the map ``mailboxes`` keeps them, and so does ``expiring``, but not for long. The connections
+    share `kinds` out among them.
     """
 
     def __init__(
         self,
         path: str,
-        name: str,
-        value_of: Callable[[int], bytes],
         *,
-        expiring: str = "",
+        kinds: Sequence[str] = ("fresh", "unseen", "expiring", "unseen"),
         hot: int = 500,
         connections: int = 50,
         rate: float = 2000.0,
     ) -> None:
         self.samples: list[Sample] = []
         self._path = path
-        self._maps = {"fresh": name.encode(), "unseen": name.encode(), "expiring": expiring.encode()}
-        self._kinds = ("fresh", "unseen", "expiring" if expiring else "fresh", "unseen")
-        self._value_of = value_of
+        self._kinds = tuple(kinds)
         self._hot = hot
         self._connections = connections
         self._pause = connections / rate
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self._unseen: Iterator[int] = count(hot)
+        self._unseen: Iterator[int] = cycle(range(hot, USERS))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -96,7 +93,8 @@ class Traffic:
                 group.create_task(self._client(number))
 
     async def _client(self, number: int) -> None:
-        kind = self._kinds[number % 4]
+        kind = self._kinds[number % len(self._kinds)]
+        name = b"expiring" if kind == "expiring" else b"mailboxes"
         user = number
         stream: Stream | None = None
         await asyncio.sleep(self._pause * number / self._connections)
@@ -104,7 +102,7 @@ class Traffic:
         while not self._stopping.is_set():
             user = next(self._unseen) if kind == "unseen" else (user + 7) % self._hot
             asked = time.monotonic()
-            status, stream = await self._ask(stream, self._maps[kind], user)
+            status, stream = await self._ask(stream, name, user)
             self.samples.append(Sample(asked, kind, status, time.monotonic() - asked))
             due = max(due + self._pause, time.monotonic() - self._pause)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -113,7 +111,7 @@ class Traffic:
 
     async def _ask(self, stream: Stream | None, name: bytes, user: int) -> tuple[str, Stream | None]:
         """Ask once; once more over a new connection when the server has closed the one in use."""
-        key = b"%b user%d@example.com" % (name, user)
+        key = name + b" " + address(user)
         for _ in range(2):
             try:
                 if stream is None:
@@ -127,7 +125,7 @@ class Traffic:
                 stream = None
                 continue
             status, _, value = reply[:-1].partition(b" ")
-            if status == b"OK" and value != self._value_of(user):
+            if status == b"OK" and value != mailbox(user):
                 return "WRONG", stream
             return status.decode(), stream
         return "LOST", None

@@ -56,7 +56,7 @@ def never_a_lie(samples: list[Sample]) -> None:
 def go_through(daemon: Daemon, begin: Callable[[], None], end: Callable[[], None]) -> None:
     """Send traffic through an outage and judge what clients saw."""
     warm(daemon)
-    with Traffic(f"{daemon.directory}/socketmap", "mailboxes", mailbox, expiring="expiring", hot=HOT) as traffic:
+    with Traffic(f"{daemon.directory}/socketmap", hot=HOT) as traffic:
         time.sleep(BEFORE)
         began = time.monotonic()
         begin()
@@ -132,7 +132,7 @@ def test_one_of_two_hosts_down(server: MariaDB, make_mariadb: Callable[..., Mari
     put_ahead(other.process.pid)
     with serve(short_path, f"127.0.0.1:{server.port}", f"127.0.0.1:{other.port}") as daemon:
         warm(daemon)
-        with Traffic(f"{short_path}/socketmap", "mailboxes", mailbox, expiring="expiring", hot=HOT) as traffic:
+        with Traffic(f"{short_path}/socketmap", hot=HOT) as traffic:
             time.sleep(1.0)
             other.kill()
             time.sleep(OUTAGE)

@@ -75,7 +75,7 @@ class Load:
     """Everything that asks: steady traffic, postmap over both protocols, and smtpd."""
 
     def __init__(self, daemon: ActivatedDaemon, postfix: Postfix) -> None:
-        self.traffic = Traffic(f"{daemon.directory}/socketmap", "mailboxes", mailbox, expiring="expiring", hot=HOT)
+        self.traffic = Traffic(f"{daemon.directory}/socketmap", hot=HOT)
         self._postfix = postfix
         self._numbers = itertools.cycle(range(0, USERS - POSTMAP_KEYS, POSTMAP_KEYS))
         tables = (f"socketmap:unix:{daemon.directory}/socketmap:mailboxes", f"tcp:{daemon.listeners['tcp_table']['mailboxes']}")

@@ -244,7 +244,7 @@ async def test_client_that_only_writes(serve: Callable[..., Served]) -> None:
 
 
 async def test_turns(serve: Callable[..., Served]) -> None:
-    """A client that sends a hundred thousand queries in one go does not keep another waiting until they are answered."""
+    """A client that sends twenty thousand queries in one go does not keep another waiting until they are answered."""
     served = serve()
     await served.listener.start()
     reader, writer = await served.connect()
@@ -252,14 +252,14 @@ async def test_turns(serve: Callable[..., Served]) -> None:
     with closing(writer, other_writer):
         writer.write(ask(b"fast"))
         await reader.readexactly(11)
-        crowd = asyncio.ensure_future(reader.readexactly(11 * 100_000))
-        writer.write(ask(b"fast") * 100_000)
+        crowd = asyncio.ensure_future(reader.readexactly(11 * 20_000))
+        writer.write(ask(b"fast") * 20_000)
         for _ in range(3):
             other_writer.write(ask(b"fast"))
             await other_reader.readexactly(11)
         before = served.service.meters["m"].results[0]
-        assert before < 50_000
-        assert await crowd == b"8:OK quick," * 100_000
+        assert before < 10_000
+        assert await crowd == b"8:OK quick," * 20_000
 
 
 async def test_idle(serve: Callable[..., Served]) -> None:

@@ -1,0 +1,17 @@
+"""What a process uses, as the kernel tells in /proc."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the process' resident memory (VmRSS)."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def open_files(pid: int) -> int:
+    """Return how many descriptors the process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
