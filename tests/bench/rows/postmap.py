@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import mailboxes
 from bench.report import Line, count, per_second, times
-from bench.rounds import interleave, median_ratio
+from bench.rounds import Rounds, interleave, median_ratio
 from bench.workbench import Workbench
 from support.mariadb import private_directory
 from support.postfix import Postfix
@@ -19,7 +19,12 @@ from support.process import ServerFailed, ServerProcess, free_port, program
 
 ROWS = (4, 7)
 CLIENTS = 16
-TARGETS = {"mysql:": 1.6, "proxy:mysql:": 1.9, "memcache:": 1.9}
+COLD_PART = 2
+NOT_FOUND = 1
+PROXIED = "proxy:mysql:"
+EMPTY_MEMCACHE, FULL_MEMCACHE = "memcache:, empty at first", "memcache:, filled"
+FLOOR = "echo_floor: no daemon is faster"
+TARGETS = {"mysql:": 1.6, PROXIED: 1.9, EMPTY_MEMCACHE: 1.9, FULL_MEMCACHE: 1.9}
 INDEXED = ("cdb", "lmdb")
 MEMCACHED_MIB = "128"
 
@@ -53,7 +58,7 @@ class PostmapClient:
         for process in running:
             process.wait()
         elapsed = time.perf_counter() - started
-        if any(process.returncode for process in running):
+        if any(process.returncode not in (0, NOT_FOUND) for process in running) or self._log.stat().st_size:
             raise ServerFailed(f"postmap -q - {table} failed:\n{self._log.read_text(encoding='utf-8')}")
         return elapsed
 
@@ -81,34 +86,41 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
         ours = f"socketmap:unix:{daemon.directory}/socketmap:mailbox"
         keys = list(mailboxes.addresses(min(bench.scale.postmap_keys, bench.scale.mailboxes)))
         if 7 in wanted:
-            yield _cold(bench, client, keys, {"mailmapd": ours, "proxy:mysql:": proxied}, lambda: _flush(daemon.command))
+            yield _cold(bench, client, keys, {"mailmapd": ours, PROXIED: proxied}, lambda: _flush(daemon.command))
         if 4 in wanted:
-            tables = {"mailmapd": ours, "mysql:": f"mysql:{cf}/virtual_mailbox_maps.cf", "proxy:mysql:": proxied}
-            tables["memcache:"] = _memcache(bench, folder, proxied)
+            client.seconds(ours, [mailboxes.write_keys(client.directory / "keys", keys)])
+            memcache = _memcache(bench, folder, proxied)
+            tables = {"mailmapd": ours, "mysql:": f"mysql:{cf}/virtual_mailbox_maps.cf", PROXIED: proxied}
+            tables |= {EMPTY_MEMCACHE: memcache, FULL_MEMCACHE: memcache, FLOOR: f"socketmap:unix:{bench.floor}:mailbox"}
             yield from _warm(bench, client, keys, tables | _indexed(folder, keys, postfix))
 
 
 def _warm(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str]) -> Iterator[Line]:
-    file = mailboxes.write_keys(client.directory / "keys", keys)
-    for table in tables.values():
-        client.seconds(table, [file])
-    rounds = interleave(bench.scale.repetitions, {name: partial(client.seconds, table, [file]) for name, table in tables.items()})
-    rate = len(keys) / statistics.median(rounds["mailmapd"])
+    """Look up another part of the keys in each round: a table that does not keep what it has answered gains nothing from a round."""
+    parts = bench.scale.repetitions
+    files = [mailboxes.write_keys(client.directory / f"part{part}", keys[part::parts]) for part in range(parts)]
+    rounds: Rounds[float] = {name: [] for name in tables}
+    for file in files:
+        for name, seconds in interleave(1, {name: partial(client.seconds, table, [file]) for name, table in tables.items()}).items():
+            rounds[name] += seconds
+    each = len(keys) / parts
     for name in [name for name in tables if name != "mailmapd"]:
         ratio = median_ratio(rounds[name], rounds["mailmapd"])
         target = TARGETS.get(name)
         yield Line(
             4,
             f"`postmap -q -`, {count(len(keys))} keys, against {name}",
-            per_second(rate),
-            per_second(len(keys) / statistics.median(rounds[name])),
+            per_second(each / statistics.median(rounds["mailmapd"])),
+            per_second(each / statistics.median(rounds[name])),
             times(ratio),
-            "reported: no database" if target is None else f"≥ {target:g}",
+            "reported" if target is None else f"≥ {target:g}",
             None if target is None else ratio >= target,
         )
 
 
 def _cold(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str], flush: Callable[[], None]) -> Line:
+    """Look up half of the keys in each round, dealt out to the clients."""
+    keys = keys[: len(keys) // COLD_PART]
     files = [mailboxes.write_keys(client.directory / f"keys{part}", keys[part::CLIENTS]) for part in range(CLIENTS)]
 
     def cold(table: str) -> float:
@@ -116,9 +128,9 @@ def _cold(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: 
         return client.seconds(table, files)
 
     rounds = interleave(bench.scale.repetitions, {name: partial(cold, table) for name, table in tables.items()})
-    ratio = median_ratio(rounds["proxy:mysql:"], rounds["mailmapd"])
-    ours, theirs = (per_second(len(keys) / statistics.median(rounds[name])) for name in ("mailmapd", "proxy:mysql:"))
-    return Line(7, f"cold misses, {CLIENTS} `postmap -q -` at a time", ours, f"proxy:mysql: {theirs}", times(ratio), "≥ 1.0", ratio >= 1.0)
+    ratio = median_ratio(rounds[PROXIED], rounds["mailmapd"])
+    ours, theirs = (per_second(len(keys) / statistics.median(rounds[name])) for name in ("mailmapd", PROXIED))
+    return Line(7, f"cold misses, {CLIENTS} `postmap -q -` at a time", ours, f"{PROXIED} {theirs}", times(ratio), "≥ 1.0", ratio >= 1.0)
 
 
 def _flush(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
@@ -145,5 +157,5 @@ def _indexed(folder: Path, keys: Sequence[str], postfix: Postfix) -> dict[str, s
         file = folder / f"mailbox-{kind}"
         file.write_text("".join(f"{key} {mailboxes.maildir(key)}\n" for key in keys), encoding="utf-8")
         postfix.run("postmap", f"{kind}:{file}")
-        tables[f"{kind}:"] = f"{kind}:{file}"
+        tables[f"{kind}: files, no database"] = f"{kind}:{file}"
     return tables
