@@ -26,10 +26,10 @@ def database_password(config: Config, name: str, environment: Mapping[str, str] 
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        fault = Fault(
-            config.file, where, f"{path} cannot be read: {error.strerror}", "check the path and its permissions for the daemon's user"
-        )
-        raise ConfigError([fault]) from error
+        remedy = "check the path and its permissions for the daemon's user"
+        if "CREDENTIALS_DIRECTORY" not in environment and not Path(database.password_file).is_absolute():
+            remedy += "; for a secret of systemd's, set CREDENTIALS_DIRECTORY=/etc/credstore"
+        raise ConfigError([Fault(config.file, where, f"{path} cannot be read: {error.strerror}", remedy)]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([Fault(config.file, where, f"{path} is not UTF-8", "save the password as UTF-8 text")]) from error
     return text.removesuffix("\n").removesuffix("\r")

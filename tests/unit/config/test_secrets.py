@@ -44,3 +44,13 @@ def test_unreadable(tmp_path: Path) -> None:
         ConfigError, match=r"database\.mail\.password_file: .*/nothere cannot be read: No such file or directory; check the path"
     ):
         password(tmp_path, 'password_file = "nothere"')
+
+
+def test_credential_outside_systemd(tmp_path: Path) -> None:
+    """A command that systemd did not start is told how to reach systemd's secrets; one that has them, or names an absolute path, is not."""
+    with pytest.raises(ConfigError, match="CREDENTIALS_DIRECTORY=/etc/credstore"):
+        password(tmp_path, 'password_file = "nothere"')
+    with pytest.raises(ConfigError, match=r"user$"):
+        password(tmp_path, 'password_file = "nothere"', CREDENTIALS_DIRECTORY=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"user$"):
+        password(tmp_path, f'password_file = "{tmp_path}/nothere"')
