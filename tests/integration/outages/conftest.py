@@ -6,7 +6,7 @@ import pytest
 
 from support.mariadb import MariaDB, private_directory
 from support.numbered_mail import fill
-from support.priority import put_ahead
+from support.priority import NEEDED, put_ahead
 
 
 @pytest.fixture(scope="session")
@@ -14,5 +14,5 @@ def server() -> Iterator[MariaDB]:
     """One MariaDB with numbered users for all of these tests; each leaves it running."""
     with private_directory() as directory, MariaDB(directory, tcp=True) as server:
         fill(server)
-        put_ahead(server.process.pid)
+        put_ahead(server.process.pid, NEEDED)
         yield server

@@ -18,7 +18,7 @@ import pytest
 from support.daemon import Daemon
 from support.mariadb import MariaDB
 from support.numbered_mail import address, configuration, fill, mailbox
-from support.priority import put_ahead
+from support.priority import NEEDED, put_ahead
 from support.process import wait_until
 from support.proxy import Proxy
 from support.traffic import Sample, Traffic, percentile, statuses
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.alone
 
 def start(server: MariaDB) -> None:
     server.start()
-    put_ahead(server.process.pid)
+    put_ahead(server.process.pid, NEEDED)
 
 
 def serve(folder: Path, *hosts: str) -> Daemon:
@@ -129,7 +129,7 @@ def test_one_of_two_hosts_down(server: MariaDB, make_mariadb: Callable[..., Mari
     """One of two hosts is killed: hardly anybody notices, and it is used again when it is back."""
     other = make_mariadb(tcp=True)
     fill(other)
-    put_ahead(other.process.pid)
+    put_ahead(other.process.pid, NEEDED)
     with serve(short_path, f"127.0.0.1:{server.port}", f"127.0.0.1:{other.port}") as daemon:
         warm(daemon)
         with Traffic(f"{short_path}/socketmap", hot=HOT) as traffic:
