@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -76,10 +77,21 @@ def _stage(target: Path, text: str, mode: int) -> Path:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.chmod(name, mode)  # noqa: PTH101 - mkstemp gives a name
+    temporary = Path(name)
+    temporary.chmod(mode)
     if mode == _SECRET_MODE and os.getuid() == 0:
         _give_to_daemon(name)
-    return Path(name)
+    elif mode != _SECRET_MODE and target.exists():
+        _keep_permissions(target, temporary)
+    return temporary
+
+
+def _keep_permissions(target: Path, temporary: Path) -> None:
+    """Let a replaced configuration stay as readable as it was: somebody may write a password into it."""
+    status = target.stat()
+    if os.getuid() == 0:
+        os.chown(temporary, status.st_uid, status.st_gid)
+    temporary.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _give_to_daemon(name: str) -> None:

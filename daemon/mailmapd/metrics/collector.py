@@ -106,6 +106,8 @@ class MailmapdCollector(Collector):
         lookups = CounterMetricFamily("mailmapd_lookups", "Lookups answered.", labels=["listener", "map", "result"])
         durations: dict[tuple[str, Source], Histogram] = {}
         for meter in self._observed.meters:
+            if not meter.name and not any(meter.results):
+                continue  # nobody asked for a map that does not exist
             for result, count in zip(RESULTS, meter.results, strict=True):
                 lookups.add_metric([meter.listener, meter.name, result], count)
             for source, histogram in meter.latencies.items():

@@ -86,3 +86,12 @@ def test_any_text_survives(text: str) -> None:
 def test_any_list_survives(value: object) -> None:
     """Numbers, truths and lists of any length read back."""
     assert tomllib.loads(f"a = {toml_writer.toml_value([value])}")["a"] == [value]
+
+
+def test_replaced_file_stays_as_readable_as_it_was(tmp_path: Path) -> None:
+    """A configuration that is replaced keeps its mode: an administrator may have closed it to others."""
+    target = tmp_path / "mailmapd.toml"
+    target.write_text("# mine\n")
+    target.chmod(0o640)
+    toml_writer.write(draft(), target, overwrite=True)
+    assert target.stat().st_mode & 0o777 == 0o640
