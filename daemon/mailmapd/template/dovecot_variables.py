@@ -104,6 +104,8 @@ _PARTS: dict[str, tuple[str, str]] = {
 }
 _EMPTY = frozenset({"home"})
 _WRITTEN = re.compile(r"%(?:(-)?(0)?(\d*)(?:(\.)(0)?(-)?(\d*))?)([LUEXRHNMDT]{0,10})(.?)", re.DOTALL)
+LONGEST_NUMBER = 9  # digits of an offset or width
+LONGEST_PADDING = 1000  # characters that a value may be filled up to
 
 Modifier = Callable[[bytes], bytes]
 
@@ -178,11 +180,15 @@ def parse_variables(template: str) -> Iterator[str | Use]:
 
 def _use(match: re.Match[str], name: str, *, long: bool) -> Use:
     minus, zero, first, dot, second_zero, second_minus, second, modifiers, _ = match.groups()
+    if max(len(first or ""), len(second or "")) > LONGEST_NUMBER:
+        raise TemplateError(f"%…{name}: a width of more than {LONGEST_NUMBER} digits")
     offset, width, zero_padding = 0, int(first or 0), zero is not None
     if dot:
         offset = -width if minus else width
         width, zero_padding = int(second or 0), second_zero is not None
         width = -width if second_minus else width
+    if offset > LONGEST_PADDING or (zero_padding and width > LONGEST_PADDING):
+        raise TemplateError(f"%…{name}: a padding of more than {LONGEST_PADDING} characters")
     source, part = _source(name, f"%{{{name}}}" if long else f"%{name}", long=long)
     return Use(source, part, modifiers, offset, width, zero_padding)
 

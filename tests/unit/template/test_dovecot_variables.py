@@ -109,3 +109,10 @@ def test_refused(template: str, message: str) -> None:
     """What cannot be expanded or cached is refused, named as written and with the reason."""
     with pytest.raises(TemplateError, match=re.escape(message)):
         expand(template)
+
+
+@pytest.mark.parametrize("written", ["%09999999u", "%99999999.7Nu", "%9999999999u", "%.9999999999u"])
+def test_widths_without_measure(written: str) -> None:
+    """A width that would fill memory is refused."""
+    with pytest.raises(TemplateError, match="more than"):
+        list(parse_variables(written))
