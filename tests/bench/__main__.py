@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import sys
 import time
@@ -73,6 +74,7 @@ def _remarks(bench: Workbench, seconds: float) -> list[str]:
         pinned = f"rows 1, 2, 3, 12 and 13: {cores}; other rows: not pinned"
     return [
         f"{scale.name} run of {seconds:.0f} s; medians of {scale.repetitions} interleaved rounds, ratios are medians of each round's ratio",
+        f"load average of the last 15 minutes, at the end: {os.getloadavg()[2]:.1f} (the measurements alone make about 2)",
         pinned,
     ]
 

@@ -35,7 +35,7 @@ ROWS = (8,)
 DAY = 86_400.0
 ATTACK = 0.3
 MAILBOXES = 1_000
-DICTIONARY = 500
+DICTIONARY = 400
 """Names that the attack tries on each domain."""
 SETTINGS = {
     "default times to live (5 min, absent 1 min)": Cache(),
