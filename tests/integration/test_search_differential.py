@@ -170,6 +170,6 @@ def test_local_submissions_end_with_the_same_recipients(servers: Servers) -> Non
         with private_directory() as directory, instance(directory, scenario, maps) as postfix:
             for recipient in recipients:
                 postfix.sendmail("sender", [recipient])
-            results.append(sorted(message.recipients for message in postfix.queue()))
+            results.append(sorted(message.recipients for message in postfix.queue() if message.queue != "maildrop"))
     assert len(results[0]) == len(recipients)
     assert results[1] == results[0]
