@@ -67,7 +67,7 @@ class Traffic:
         self._connections = connections
         self._pause = connections / rate
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._unseen: Iterator[int] = cycle(range(hot, USERS))
 
     def __enter__(self) -> Self:

@@ -18,6 +18,7 @@ from mailmapd.server.activation import take_sockets
 
 def serve(file: str, make: type[Daemon] = Daemon) -> None:
     """Serve the configuration file with a daemon of the given kind until told to stop. Raises ConfigError when it cannot be used."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before the daemon is up has nothing to read again
     config = load_config(file)
     logs = Logs(config.log)
     raise_descriptor_limit(config)

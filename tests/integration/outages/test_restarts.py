@@ -30,6 +30,7 @@ RESTARTS = int(os.environ.get("MAILMAPD_RESTARTS", "3"))
 PAUSE = 0.5  # seconds between reloads, and of load before and after
 POSTMAP_KEYS = 10_000  # per run of postmap
 RECIPIENTS = 200  # per SMTP session
+ANSWER_SECONDS = 60.0  # after which a question counts as never answered
 UPGRADED = "99.0.0"
 
 pytestmark = [pytest.mark.alone, pytest.mark.servers, pytest.mark.root]
@@ -49,7 +50,7 @@ class Asking(threading.Thread):
     """Repeats one question until told to stop; `ask` returns how many lookups it made and what was wrong with them."""
 
     def __init__(self, ask: Callable[[], tuple[int, list[str]]]) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.lookups = 0
         self.failures: list[str] = []
         self._ask = ask
@@ -68,7 +69,9 @@ class Asking(threading.Thread):
     def finish(self) -> None:
         """Let the question that is being asked be the last."""
         self._enough.set()
-        self.join()
+        self.join(ANSWER_SECONDS)
+        if self.is_alive():
+            self.failures.append(f"no answer for {ANSWER_SECONDS:.0f} s")
 
 
 class Load:
@@ -159,6 +162,7 @@ class Site:
 def site(short_path: Path, server: MariaDB) -> Iterator[Site]:
     site = Site(short_path, server)
     with site.daemon, site.postfix:
+        wait_until(lambda: "ready:" in site.daemon.text(), "the daemon")  # its sockets take clients before it does, and signals, too
         yield site
 
 
