@@ -26,6 +26,8 @@ class Scale:
     """Entries in the cache, for what a lookup and an entry cost as the cache grows."""
     connections: tuple[int, ...]
     login_seconds: float
+    users: int
+    """Different users that log in."""
     starts: int
 
 
@@ -43,15 +45,16 @@ FULL = Scale(
     growth=(10_000, 100_000, 1_000_000, 5_000_000),
     connections=(1, 16, 256, 4096),
     login_seconds=0.7,
+    users=500,
     starts=7,
 )
 
 QUICK = Scale(
     name="quick",
     repetitions=3,
-    seconds=0.25,
+    seconds=0.2,
     entries=100_000,
-    pause_seconds=3.0,
+    pause_seconds=2.0,
     mailboxes=5_000,
     postmap_keys=4_000,
     recipient_seconds=0.2,
@@ -60,5 +63,6 @@ QUICK = Scale(
     growth=(10_000, 100_000),
     connections=(1, 16, 256),
     login_seconds=0.2,
+    users=50,
     starts=3,
 )

@@ -54,4 +54,6 @@ def _connections(bench: Workbench, served: Path, keys: Path) -> Iterator[Line]:
 
 def _rate(bench: Workbench, socket: Path, keys: Path, connections: int) -> float:
     options = ["-c", str(connections), "-t", str(bench.scale.seconds), "-w", str(2000 + 2 * connections), "-z", str(ZIPF)]
-    return statistics.median([bench.load(socket, keys, MAP, options=options)["lookups_per_s"] for _ in range(3)])
+    return statistics.median(
+        [bench.load(socket, keys, MAP, options=options)["lookups_per_s"] for _ in range(bench.scale.repetitions // 2 + 1)]
+    )

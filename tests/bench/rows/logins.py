@@ -24,7 +24,6 @@ from support.process import ServerFailed
 ROWS = (11,)
 KINDS = {"passdb": "auth-client", "userdb": "auth-userdb"}
 IN_FLIGHT = (1, 30)
-USERS = 500
 NEAR_TARGET, FAR_TARGET = 1.0, 3.0
 ACCOUNT, ACCOUNT_PASSWORD = "dovecot", "geheim"
 OUR_CACHED, SQL_CACHED = "mailmapd, kept for 10 s", "SQL driver, kept for 1 h"
@@ -85,14 +84,15 @@ def _settings(bench: Workbench, stack: ExitStack, database: Path) -> tuple[str, 
 
 
 def _compare(bench: Workbench, where: str, contenders: Mapping[str, Contender], target: float) -> Iterator[Line]:
-    users = [mailboxes.address(number) for number in random.Random(1).sample(range(bench.scale.mailboxes), USERS)]
+    users = [mailboxes.address(number) for number in random.Random(1).sample(range(bench.scale.mailboxes), bench.scale.users)]
     for kind in KINDS:
         for in_flight in IN_FLIGHT:
             requests = {}
             for name, contender in contenders.items():
-                warm = contender.rate(kind, max(IN_FLIGHT), users, 4 * USERS)
-                warm = warm if in_flight > 1 else contender.rate(kind, in_flight, users, 100)
-                requests[name] = max(int(warm * bench.scale.login_seconds), 50)
+                if in_flight == min(IN_FLIGHT):
+                    contender.rate(kind, max(IN_FLIGHT), users, 5 * len(users))
+                probe = contender.rate(kind, in_flight, users, 100 * in_flight)
+                requests[name] = max(int(probe * bench.scale.login_seconds), 50)
             rounds = interleave(
                 bench.scale.repetitions,
                 {name: partial(contender.rate, kind, in_flight, users, requests[name]) for name, contender in contenders.items()},
