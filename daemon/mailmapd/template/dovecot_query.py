@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from mailmapd.errors import DataError, TemplateError
 from mailmapd.template.dovecot_variables import PER_LOGIN, Use, parse_variables
+from mailmapd.template.open_quote import open_quote
 from mailmapd.template.statement import Statement, Value
 
 _BARE = re.compile(rb"[A-Za-z0-9_]*\Z")
@@ -25,9 +26,10 @@ _BETWEEN_QUOTES = re.compile(rb"")
 
 @dataclass(frozen=True, slots=True)
 class _Hole:
-    """Where the value of use number `use` goes; `allowed` is what it may hold there."""
+    """Where the value of use number `use` goes, the quote that is open there, and what the value may hold."""
 
     use: int
+    quote: str
     allowed: re.Pattern[bytes]
 
 
@@ -50,11 +52,11 @@ class DovecotQuery:
                 if "\0" in part:
                     raise TemplateError("the query holds a NUL byte")
                 pieces.append(part.encode("utf-8", "surrogateescape"))
-                quote = _open_quote(part, quote)
+                quote = open_quote(part, quote)
                 continue
             if part not in uses:
                 uses.append(part)
-            pieces.append(_Hole(uses.index(part), _ALLOWED[quote]))
+            pieces.append(_Hole(uses.index(part), quote, _ALLOWED[quote]))
         return cls(name, tuple(uses), tuple(pieces))
 
     @property
@@ -91,7 +93,7 @@ class DovecotQuery:
             if isinstance(piece, bytes):
                 pieces.append(piece)
             elif piece.allowed.match(texts[piece.use]):
-                pieces.append(Value(texts[piece.use]))
+                pieces.append(Value(texts[piece.use], double_quoted=piece.quote == '"'))
             else:
                 raise DataError(f"table {self.name}: a variable outside quotes has a value that is more than letters, digits and _")
         return Statement(self.name, tuple(pieces))
@@ -105,18 +107,3 @@ class DovecotQuery:
 
 
 _ALLOWED = {"": _BARE, "`": _BACKQUOTED, "'": _BETWEEN_QUOTES, '"': _BETWEEN_QUOTES}
-
-
-def _open_quote(text: str, quote: str) -> str:
-    """Return which quote is open at the end of `text`, given the one open at its start."""
-    position = 0
-    while position < len(text):
-        letter = text[position]
-        if quote and letter == "\\" and quote != "`":
-            position += 1
-        elif letter == quote:
-            quote = ""
-        elif not quote and letter in "'\"`":
-            quote = letter
-        position += 1
-    return quote

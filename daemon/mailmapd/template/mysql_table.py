@@ -15,7 +15,7 @@ No query is sent, and the key is not found, when
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ from mailmapd.template import expansions
 from mailmapd.template.domain_list import matching_domains
 from mailmapd.template.expansions import Pieces
 from mailmapd.template.fold import fold
+from mailmapd.template.open_quote import open_quote
 from mailmapd.template.statement import Statement, Value
 
 _KEY_LETTERS = "UD123456789"
@@ -46,6 +47,7 @@ class MysqlTable:
     identity: bool
     result_depends_on_key: bool
     _query: Pieces
+    _double_quoted: tuple[bool, ...]
     _result: Pieces
     _scope: Scope
     _labels: tuple[int, ...]
@@ -92,6 +94,7 @@ class MysqlTable:
             identity=scope == "key" and not key_user and not key_domain and domains is None,
             result_depends_on_key=expansions.uses(result_pieces, "S" + _KEY_LETTERS),
             _query=query_pieces,
+            _double_quoted=tuple(_double_quoted(query_pieces)),
             _result=result_pieces,
             _scope=scope,
             _labels=labels,
@@ -127,7 +130,8 @@ class MysqlTable:
     def statement(self, sql_key: bytes) -> Statement:
         """Return the query for a SQL key that `sql_key` has returned."""
         values = self._query_values(sql_key)
-        pieces = tuple([piece if isinstance(piece, bytes) else Value(values[piece]) for piece in self._query])
+        places = zip(self._query, self._double_quoted, strict=True)
+        pieces = tuple([piece if isinstance(piece, bytes) else Value(values[piece], double_quoted) for piece, double_quoted in places])
         return Statement(self.name, pieces, self._require_result_set)
 
     def values(self, result: ResultSet) -> tuple[bytes, ...]:
@@ -198,6 +202,15 @@ class MysqlTable:
 def _user(key: bytes) -> bytes:
     user, at, _ = key.rpartition(b"@")
     return user if at else key
+
+
+def _double_quoted(query: Pieces) -> Iterator[bool]:
+    """Yield for each piece whether it stands between double quotes."""
+    quote = ""
+    for piece in query:
+        yield quote == '"'
+        if isinstance(piece, bytes):
+            quote = open_quote(piece.decode("latin-1"), quote)
 
 
 def _scope(query: Pieces) -> tuple[Scope, tuple[int, ...]]:

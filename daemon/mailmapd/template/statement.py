@@ -15,9 +15,19 @@ Quote = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A piece of a statement that came from a client and must be escaped."""
+    """A piece of a statement that came from a client and must be escaped.
+
+    `double_quoted` says that the template has it between double quotes. Where backslashes do not escape, the client library's way
+    (and so Postfix's) doubles single quotes only, and leaves such a value open to injection.
+    """
 
     raw: bytes
+    double_quoted: bool = False
+
+    def escaped(self, quote: Quote) -> bytes:
+        """Return the value escaped by `quote`, and its double quotes doubled if that is needed."""
+        text = quote(self.raw)
+        return text.replace(b'"', b'""') if self.double_quoted and quote(b'"') == b'"' else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +44,4 @@ class Statement:
 
     def render(self, quote: Quote) -> bytes:
         """Return the SQL text with every value escaped by `quote`."""
-        return b"".join([quote(piece.raw) if isinstance(piece, Value) else piece for piece in self.pieces])
+        return b"".join([piece.escaped(quote) if isinstance(piece, Value) else piece for piece in self.pieces])

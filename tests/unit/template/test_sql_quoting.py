@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.sql_quoting import make_quote, sqlite_quote
 
 
@@ -57,3 +58,14 @@ def test_a_character_set_must_be_usable(charset: str) -> None:
 def test_sqlite_doubles_single_quotes() -> None:
     """SQLite knows no other special character."""
     assert sqlite_quote(b"o'neil\\\"") == b"o''neil\\\""
+
+
+@pytest.mark.parametrize("charset", ["utf8mb4", "gbk"])
+def test_between_double_quotes(charset: str) -> None:
+    """Where backslashes do not escape, a value between double quotes cannot end them; elsewhere it is escaped as ever."""
+    table = MysqlTable.compile("t", b"""SELECT "%s", '%s', "it's %u", '{"a": "%d"}'""")
+    key = b'a"b@c"d'
+    assert table.statement(key).render(make_quote(charset, no_backslash_escapes=True)) == (
+        b"""SELECT "a""b@c""d", 'a"b@c"d', "it's a""b", '{"a": "c"d"}'"""
+    )
+    assert table.statement(key).render(make_quote(charset, no_backslash_escapes=False)).count(b'\\"') == 6
