@@ -37,6 +37,7 @@ class ActivatedDaemon(Daemon):
     def __init__(self, directory: Path, config: str, *, environment: Mapping[str, str] | None = None) -> None:
         super().__init__(directory, config, environment=environment)
         self.source = SOURCE
+        self._starts = 0
         self._sockets = [self._listen(address) for address in self.addresses()]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -46,6 +47,7 @@ class ActivatedDaemon(Daemon):
 
     def start(self) -> None:
         """Start the daemon; clients may connect before it answers."""
+        self._starts += 1
         numbers = ",".join(str(one.fileno()) for one in self._sockets)
         command = [sys.executable, "-c", LAUNCHER, numbers, str(self.config)]
         environment = dict(self._environment) | {"PYTHONPATH": str(self.source)}
@@ -53,7 +55,11 @@ class ActivatedDaemon(Daemon):
         self._process = ServerProcess(command, self.log, cwd=self.directory, env=environment, descriptors=descriptors)
 
     def restart(self, source: Path | None = None) -> int:
-        """Stop the daemon, start it (from another copy of the package), and return the exit status of the one before."""
+        """Stop the daemon, start it (from another copy of the package), and return the exit status of the one before.
+
+        A daemon that is still starting is waited for: SIGTERM would end it before it drains.
+        """
+        self.process.wait_ready(lambda: self.text().count("ready: ") == self._starts, "mailmapd")
         status = self.stop()
         self.source = source or self.source
         self.start()
