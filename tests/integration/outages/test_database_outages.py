@@ -24,10 +24,10 @@ from support.proxy import Proxy
 from support.traffic import Sample, Traffic, percentile, statuses
 
 HOT = 500
-BEFORE = 1.5  # seconds of traffic before the outage
-OUTAGE = float(os.environ.get("MAILMAPD_OUTAGE_SECONDS", "4"))  # the long form, scripts/soak, uses 20
+BEFORE = 1.0  # seconds of traffic before the outage
+OUTAGE = float(os.environ.get("MAILMAPD_OUTAGE_SECONDS", "3"))  # the long form, scripts/soak, uses 20
 RETURN = 3.0  # seconds after the database's return in which all must be normal again
-DEADLINE = 1.0 + 1.0 + 2.0 + 0.5  # connect, queue and query timeout of CONFIG, and what a loaded machine adds
+DEADLINE = 1.0 + 1.0 + 2.0 + 0.5  # connect, queue and query timeout, and what a loaded machine adds
 
 pytestmark = pytest.mark.alone
 
