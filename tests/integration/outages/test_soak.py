@@ -114,7 +114,8 @@ def test_soak(server: MariaDB, short_path: Path) -> None:
     growth = slope(settled) * (settled[-1][0] - settled[0][0])
     print(
         f"\n  {SECONDS:.0f} s, {sum(seen.values())} lookups {dict(seen)}; "
-        f"memory {settled[0][1] / 2**20:.1f} then {settled[-1][1] / 2**20:.1f} MiB (line: {growth / 2**20:+.2f} MiB in {settled[-1][0] - settled[0][0]:.0f} s); files {files_before} then {files_after}"
+        f"memory {settled[0][1] / 2**20:.1f} then {settled[-1][1] / 2**20:.1f} MiB "
+        f"(line: {growth / 2**20:+.2f} MiB in {settled[-1][0] - settled[0][0]:.0f} s); files {files_before} then {files_after}"
     )
     assert set(seen) == {"OK"}, seen
     assert growth < settled[0][1] * SLOPE
