@@ -8,6 +8,7 @@ SIGTERM   no new clients; lookups in flight are answered; connections end; then 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import signal
 import socket
@@ -229,6 +230,7 @@ class Daemon:
         self._side_servers[wanted] = server
 
     async def _start_http(self, wanted: Wanted, bound: socket.socket) -> None:
+        await asyncio.to_thread(importlib.import_module, "mailmapd.web.http_server")  # a tenth of a second, in which lookups are answered
         from mailmapd.metrics.collector import Exposition
         from mailmapd.web.http_server import HttpServer
         from mailmapd.web.operations import operations_app
