@@ -1,12 +1,13 @@
 """A crowd of clients that are no use to anybody, as a process of its own: `python -m support.crowd PATH IDLE SLOW DEAF`.
 
 IDLE connections say nothing, SLOW ones send one byte of a request per second, DEAF ones ask for long values (of the map ``long``) and never
-read a reply. It prints a line when all are connected, and goes on until it is killed.
+read a reply. It prints a line when all are connected and every deaf one could read, and goes on until it is killed.
 """
 
 from __future__ import annotations
 
 import resource
+import select
 import socket
 import sys
 import time
@@ -28,16 +29,25 @@ def connect(path: str, count: int) -> list[socket.socket]:
     return found
 
 
+def wait_for_reply(one: socket.socket) -> None:
+    """Wait until there is something to be read, and leave it there."""
+    waiting = select.poll()
+    waiting.register(one, select.POLLIN)
+    waiting.poll()
+
+
 def main(path: str, idle: int, slow: int, deaf: int) -> None:
     """Annoy the server at `path` for ever."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     silent = connect(path, idle)
     crawling = connect(path, slow)
-    for one in connect(path, deaf):
+    not_listening = connect(path, deaf)
+    for one in not_listening:
         one.send(b"%d:%b," % (len(LONG), LONG) * QUESTIONS)
-        silent.append(one)
-    print("connected", len(silent) + len(crawling), flush=True)
+    for one in not_listening:
+        wait_for_reply(one)
+    print("connected", len(silent) + len(crawling) + len(not_listening), flush=True)
     position = 0
     while True:
         time.sleep(1.0)

@@ -6,7 +6,10 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -21,7 +24,8 @@ from support.traffic import Traffic, percentile, statuses
 
 IDLE, SLOW, DEAF = 5000, 500, 500
 HOT = 500
-MEASURED = float(os.environ.get("MAILMAPD_CROWD_SECONDS", "5"))  # seconds of traffic without the crowd, and with it
+ROUNDS = 3  # without the crowd and beside it, in turns, because the machine has other things to do as well
+MEASURED = float(os.environ.get("MAILMAPD_CROWD_SECONDS", "2"))  # seconds of traffic in each of them
 GRAIN = 0.001  # seconds below which a difference of latencies says something of the scheduler only
 LONG_VALUE = 60_000  # bytes
 PER_CONNECTION = 24 * 1024  # bytes of memory that a connection may cost when nothing waits in it
@@ -38,37 +42,51 @@ search = "exact"
 pytestmark = [pytest.mark.alone, pytest.mark.servers]
 
 
+@contextmanager
+def crowd(folder: Path) -> Iterator[None]:
+    """Connect the crowd, and let it go again."""
+    command = [sys.executable, "-m", "support.crowd", f"{folder}/socketmap", *map(str, (IDLE, SLOW, DEAF))]
+    log = folder / "crowd.log"
+    process = ServerProcess(command, log, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+    try:
+        process.wait_ready(lambda: "connected" in process.text(), "the crowd")
+        yield
+    finally:
+        process.stop()
+        log.unlink()
+
+
 def test_crowd(server: MariaDB, short_path: Path) -> None:
     """5 000 idle, 500 slow and 500 deaf connections: the others' p99 is within twice the quiet one, and memory is bounded."""
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < IDLE + SLOW + DEAF + 500:
         pytest.skip("this account may not open enough files")
-    text = configuration(short_path, [f"unix:{server.socket}"]) + LONG
-    crowd_command = [sys.executable, "-m", "support.crowd", f"{short_path}/socketmap", *map(str, (IDLE, SLOW, DEAF))]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with Daemon(short_path, text) as daemon:
+    quiet: list[float] = []
+    loud: list[float] = []
+    with Daemon(short_path, configuration(short_path, [f"unix:{server.socket}"]) + LONG) as daemon:
         pid = daemon.process.pid
         put_ahead(pid)
         with daemon.socketmap() as client:
             for user in range(HOT):
                 assert client.ask("mailboxes", address(user)) == ("OK", mailbox(user))
+        memory, alone = resident_bytes(pid), open_files(pid)
         with Traffic(f"{short_path}/socketmap", kinds=("fresh",), hot=HOT) as traffic:
-            time.sleep(MEASURED)
-            lonely, began, memory = traffic.since(0.0), time.monotonic(), resident_bytes(pid)
-            crowd = ServerProcess(crowd_command, short_path / "crowd.log", env=environment)
-            try:
-                wait_until(lambda: "connected" in crowd.text(), "the crowd")
-                connected = time.monotonic()
+
+            def measure() -> float:
+                began = time.monotonic()
                 time.sleep(MEASURED)
-                crowded, files, more = traffic.since(connected), open_files(pid), resident_bytes(pid) - memory
-                arriving = traffic.since(began, connected)
-            finally:
-                crowd.stop()
+                return percentile(traffic.since(began), 0.99)
+
+            for _ in range(ROUNDS):
+                quiet.append(measure())
+                with crowd(short_path):
+                    loud.append(measure())
+                    files, more = open_files(pid), resident_bytes(pid) - memory
+                assert files > IDLE + SLOW + DEAF
+                wait_until(lambda: open_files(pid) < alone + 100, "the end of the crowd's connections")
         assert set(statuses(traffic.samples)) == {"OK"}
-    quiet, loud = percentile(lonely, 0.99), percentile(crowded, 0.99)
     print(
-        f"\n  p99 {quiet * 1e3:.2f} ms alone, {percentile(arriving, 0.99) * 1e3:.2f} ms while the crowd arrives "
-        f"({connected - began:.1f} s), {loud * 1e3:.2f} ms beside it; {more / 2**20:.0f} MiB more memory, {files} files"
+        f"\n  p99 alone {', '.join(f'{one * 1e3:.2f}' for one in quiet)} ms, "
+        f"beside the crowd {', '.join(f'{one * 1e3:.2f}' for one in loud)} ms; {more / 2**20:.0f} MiB more memory, {files} files"
     )
-    assert files > IDLE + SLOW + DEAF
-    assert loud < max(2 * quiet, quiet + GRAIN)
+    assert median(loud) < max(2 * median(quiet), median(quiet) + GRAIN)
     assert more < (IDLE + SLOW + DEAF) * PER_CONNECTION + DEAF * (WRITE_AHEAD + LONG_VALUE)
