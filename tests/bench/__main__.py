@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the table to this file, too; between its marks, if it has them")
     options = parser.parse_args()
     _allow_many_files()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # in order: every server ends with the run
     machine, started, lines = this_machine(), time.monotonic(), []
     scale = QUICK if options.quick else FULL
     with ExitStack() as stack:
@@ -71,7 +73,7 @@ def _remarks(bench: Workbench, seconds: float) -> list[str]:
     pinned = "one core: nothing is pinned"
     if bench.server_core is not None:
         cores = f"the daemon (or floor) on core {bench.server_core}, the load generator on core {bench.load_core}"
-        pinned = f"rows 1, 2, 3, 12 and 13: {cores}; other rows: not pinned"
+        pinned = f"rows 1, 2, 3, 12 and 13: {cores}, both at the highest priority; other rows: not pinned"
     return [
         f"{scale.name} run of {seconds:.0f} s; medians of {scale.repetitions} interleaved rounds, ratios are medians of each round's ratio",
         f"load average of the last 15 minutes, at the end: {os.getloadavg()[2]:.1f} (the measurements alone make about 2)",

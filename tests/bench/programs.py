@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from support.priority import put_ahead
 from support.process import ServerFailed, program
 
 SOURCES = Path(__file__).parent
@@ -41,7 +42,8 @@ def figures(command: Sequence[str], core: int | None = None) -> Figures:
 
 
 def pin(pid: int, core: int | None) -> None:
-    """Keep every thread of a process on one core; None leaves it to the kernel."""
+    """Keep every thread of a process on one core, ahead of whatever else wants it; None leaves it to the kernel."""
     if core is not None:
         for task in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), {core})
+            put_ahead(int(task.name))
