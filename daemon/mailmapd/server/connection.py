@@ -30,7 +30,11 @@ TURN = 64  # queries answered at one go; then the other connections have their t
 
 
 class Connection(asyncio.Protocol):
-    """See the module. `last_activity` is when the client last sent bytes, or took them after a pause."""
+    """See the module.
+
+    `last_activity` is when the client last sent bytes, or took them after a pause; `partial_since` when it began the query that it has not
+    finished yet, if there is one.
+    """
 
     def __init__(self, listener: Listener, conversation: Conversation) -> None:
         self._listener = listener
@@ -48,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._clock = listener.clock
         self._recall = conversation.recall
         self.last_activity = 0.0
+        self.partial_since: float | None = None
 
     @property
     def stalled(self) -> bool:
@@ -156,6 +161,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._quiet = not self._leaving and self._conversation.between_queries
+            if self.partial_since is None and self._conversation.buffered:
+                self.partial_since = self.last_activity
 
     def _answer_some(self) -> bool:
         """Write the replies to the queries of one turn; return whether more may follow."""
@@ -175,6 +182,8 @@ class Connection(asyncio.Protocol):
                 more = len(replies) >= TURN or size >= WRITE_AHEAD
         except ProtocolError as error:
             self._violated(error)
+        if replies or self._task is not None:
+            self.partial_since = None
         if replies and not self._transport.is_closing():
             self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
         return more

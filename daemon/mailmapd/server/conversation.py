@@ -26,7 +26,12 @@ class Conversation(Protocol):
 
     @property
     def between_queries(self) -> bool:
-        """Return whether no byte received so far waits to become a query."""
+        """Return whether no byte received so far waits to become a query, and a reply may be recalled by the bytes of the next one."""
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """Return how many bytes received so far wait to become a query."""
         ...
 
     def recall(self, data: bytes, now: float, /) -> bytes | None:
@@ -57,6 +62,11 @@ class MapConversation:
     def between_queries(self) -> bool:
         """Return whether no byte received so far waits to become a query."""
         return self._codec.buffered == 0
+
+    @property
+    def buffered(self) -> int:
+        """Return how many bytes received so far wait to become a query."""
+        return self._codec.buffered
 
     def receive_data(self, data: bytes, /) -> None:
         """Store bytes as they came from the socket."""

@@ -35,6 +35,11 @@ class DictConversation:
         """Return False: what bytes mean depends on the dict that the hello named, so that no reply is recalled by bytes alone."""
         return False
 
+    @property
+    def buffered(self) -> int:
+        """Return how many bytes received so far wait to become a query."""
+        return self._codec.buffered
+
     def recall(self, data: bytes, now: float, /) -> bytes | None:  # noqa: ARG002 (see `Conversation`)
         """Return None: see `between_queries`."""
         return None

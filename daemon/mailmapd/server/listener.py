@@ -130,6 +130,11 @@ class Listener:
             if connection.stalled and quiet > self.limits.stall_timeout:
                 log.warning("listener %s: a client reads no replies for %.0f s; connection closed", self.name, quiet)
                 connection.abort()
+            elif connection.partial_since is not None and now - connection.partial_since > self.limits.stall_timeout:
+                log.warning(
+                    "listener %s: a client does not finish its query within %.0f s; connection closed", self.name, self.limits.stall_timeout
+                )
+                connection.abort()
             elif quiet > self.limits.idle_timeout and not connection.busy:
                 connection.hang_up()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep)

@@ -243,6 +243,27 @@ async def test_client_that_only_writes(serve: Callable[..., Served]) -> None:
         assert len(await reader.readexactly(11 * 200_001)) == 11 * 200_001
 
 
+async def test_client_that_never_finishes(serve: Callable[..., Served]) -> None:
+    """A client that sends a query byte by byte is closed when it takes too long, even if it is never silent; one that finishes stays."""
+    served = serve(stall_timeout=10.0)
+    await served.listener.start()
+    reader, writer = await served.connect()
+    other_reader, other_writer = await served.connect()
+    with closing(writer, other_writer):
+        for second in range(12):
+            served.clock.now = float(second)
+            writer.write(b"20:m xxxxxxxxxxxxxxx"[second : second + 1])
+            other_writer.write(ask(b"user")[:4])
+            await asyncio.sleep(0.005)
+            other_writer.write(ask(b"user")[4:])
+            assert await other_reader.readexactly(11) == b"8:OK value,"
+        served.listener._sweep()
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        other_writer.write(ask(b"user"))
+        assert await other_reader.readexactly(11) == b"8:OK value,"
+
+
 async def test_turns(serve: Callable[..., Served]) -> None:
     """A client that sends twenty thousand queries in one go does not keep another waiting until they are answered."""
     served = serve()
