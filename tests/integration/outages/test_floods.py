@@ -88,6 +88,7 @@ def queries(daemon: Daemon) -> float:
 def test_unknown_recipients(server: MariaDB, short_path: Path) -> None:
     """Unknown recipients at full speed: every hot key stays a hit, memory reaches a plateau, no key costs more than one query."""
     with serve(short_path, server, BUDGET) as daemon:
+        put_ahead(daemon.process.pid)
         warm(daemon)
         before = queries(daemon)
         first = int(UNKNOWN * PLATEAU)
