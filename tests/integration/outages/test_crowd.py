@@ -20,12 +20,13 @@ from support.numbered_mail import address, configuration, mailbox
 from support.priority import put_ahead
 from support.process import ServerProcess, wait_until
 from support.process_figures import open_files, resident_bytes
-from support.traffic import Traffic, percentile, statuses
+from support.traffic import PROMPT, Traffic, percentile, statuses
 
 IDLE, SLOW, DEAF = 5000, 500, 500
 HOT = 500
 ROUNDS = 3  # without the crowd and beside it, in turns, because the machine has other things to do as well
 MEASURED = float(os.environ.get("MAILMAPD_CROWD_SECONDS", "2"))  # seconds of traffic in each of them
+PROMISED = 0.020  # seconds: what a quiet machine is held to; a crowded one may take PROMPT
 GRAIN = 0.001  # seconds below which a difference of latencies says something of the scheduler only
 LONG_VALUE = 60_000  # bytes
 PER_CONNECTION = 24 * 1024  # bytes of memory that a connection may cost when nothing waits in it
@@ -88,5 +89,5 @@ def test_crowd(server: MariaDB, short_path: Path) -> None:
         f"\n  p99 alone {', '.join(f'{one * 1e3:.2f}' for one in quiet)} ms, "
         f"beside the crowd {', '.join(f'{one * 1e3:.2f}' for one in loud)} ms; {more / 2**20:.0f} MiB more memory, {files} files"
     )
-    assert median(loud) < max(2 * median(quiet), median(quiet) + GRAIN)
+    assert median(loud) < max(2 * median(quiet), median(quiet) + GRAIN, PROMPT if PROMPT > PROMISED else 0.0)
     assert more < (IDLE + SLOW + DEAF) * PER_CONNECTION + DEAF * (WRITE_AHEAD + LONG_VALUE)
