@@ -19,7 +19,7 @@ from support.process import ServerFailed, ServerProcess, free_port, program
 
 ROWS = (4, 7)
 CLIENTS = 16
-COLD_PART = 2
+COLD_PART = 4
 NOT_FOUND = 1
 PROXIED = "proxy:mysql:"
 EMPTY_MEMCACHE, FULL_MEMCACHE = "memcache:, empty at first", "memcache:, filled"
@@ -119,7 +119,7 @@ def _warm(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: 
 
 
 def _cold(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str], flush: Callable[[], None]) -> Line:
-    """Look up half of the keys in each round, dealt out to the clients."""
+    """Look up a quarter of the keys in each round, dealt out to the clients."""
     keys = keys[: len(keys) // COLD_PART]
     files = [mailboxes.write_keys(client.directory / f"keys{part}", keys[part::CLIENTS]) for part in range(CLIENTS)]
 
