@@ -11,16 +11,22 @@ What a failure means to the caller:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable, DataError, SchemaError
+from mailmapd.model import ResultSet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from mailmapd.model import ResultSet, Row
+    from mailmapd.model import Row
     from mailmapd.template.statement import Statement
+
+
+Done = Callable[[ResultSet | DatabaseError], None]
+"""Told the rows of a statement, or why there are none."""
 
 
 class DatabaseObserver(Protocol):
@@ -75,8 +81,8 @@ class HostStatus:
 class Database(Protocol):
     """A server group (or file) that runs statements.
 
-    Every method raises a `DatabaseError` and nothing else; an empty `ResultSet` is a definite "no row". Construction touches neither
-    network nor disk: the first statement opens the first connection.
+    Every method raises a `DatabaseError` and nothing else (`submit` tells it instead); an empty `ResultSet` is a definite "no row".
+    Construction touches neither network nor disk: the first statement opens the first connection.
     """
 
     @property
@@ -84,8 +90,15 @@ class Database(Protocol):
         """The configured name, for logs and metrics."""
         ...
 
+    def submit(self, statement: Statement, done: Done) -> None:
+        """Run the statement within the configured deadlines; `done` is called once with all of its rows or the failure.
+
+        That happens later, never before `submit` returns, and without a turn of the event loop between the reply and the call.
+        """
+        ...
+
     async def fetch(self, statement: Statement) -> ResultSet:
-        """Run the statement and return all of its rows, within the configured deadlines.
+        """Do what `submit` does, and return the rows.
 
         A caller may be cancelled at any time; the connection stays usable.
         """

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+from mailmapd.databases.by_task import Submitter
 from mailmapd.databases.interface import DatabaseObserver, HostStatus, SilentObserver, outcome_of
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 from mailmapd.model import ResultSet, Row
@@ -49,6 +50,7 @@ class MemoryDatabase:
         self.name = name
         self.asked: list[Statement] = []
         self.failure: DatabaseError | None = None
+        self.submit = Submitter(self.fetch).submit
         self._answer: Answerer = rows if callable(rows) else lambda _, values: rows.get(values, ())
         self._columns = tuple(columns)
         self._observer = observer or SilentObserver()

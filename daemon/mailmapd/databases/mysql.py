@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mailmapd.databases.host_list import parse_hosts
-from mailmapd.databases.interface import DatabaseObserver, HostStatus, SilentObserver
+from mailmapd.databases.interface import DatabaseObserver, Done, HostStatus, SilentObserver
 from mailmapd.databases.mysql_dispatch import Dispatcher
 from mailmapd.databases.mysql_host import HostGroups
 from mailmapd.databases.mysql_opener import MysqlOpener
@@ -78,9 +79,18 @@ class MysqlDatabase:
         """The configured name."""
         return self._name
 
+    def submit(self, statement: Statement, done: Done) -> None:
+        """Run the statement and tell its rows, or why there are none."""
+        self._dispatcher.submit(statement, done)
+
     async def fetch(self, statement: Statement) -> ResultSet:
         """Run the statement and return all of its rows."""
-        return await self._dispatcher.submit(statement)
+        rows: asyncio.Future[ResultSet] = asyncio.get_running_loop().create_future()
+        job = self._dispatcher.submit(statement, partial(_settle, rows))
+        try:
+            return await rows
+        finally:
+            job.give_up()
 
     async def stream(self, statement: Statement, batch: int = 1000) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
         """Run the statement on a connection of its own and yield the rows as the caller takes them."""
@@ -138,3 +148,12 @@ class MysqlDatabase:
         if self._closed:
             raise DatabaseUnavailable(f"database {self._name} is closed")
         raise failure
+
+
+def _settle(rows: asyncio.Future[ResultSet], result: ResultSet | DatabaseError) -> None:
+    if rows.done():
+        return
+    if isinstance(result, DatabaseError):
+        rows.set_exception(result)
+    else:
+        rows.set_result(result)

@@ -19,7 +19,7 @@ from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailab
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailmapd.databases.interface import DatabaseObserver
+    from mailmapd.databases.interface import DatabaseObserver, Done
     from mailmapd.databases.mysql_connection import MysqlConnection
     from mailmapd.databases.mysql_host import Host, HostGroups
     from mailmapd.databases.mysql_pool import ConnectionPool
@@ -62,24 +62,25 @@ class Dispatcher:
 
     # Callers
 
-    def submit(self, statement: Statement) -> asyncio.Future[ResultSet]:
-        """Start a statement and return the future of its rows. Raises what can be told at once."""
-        if self._closed:
-            raise DatabaseUnavailable(self._closed_text())
+    def submit(self, statement: Statement, done: Done) -> Job:
+        """Start a statement; `done` is told its rows, or why there are none, later."""
         now = self._clock()
-        job = Job(statement, asyncio.get_running_loop().create_future(), now)
+        job = Job(statement, done, now)
+        if self._closed:
+            self._settle_soon(job, DatabaseUnavailable(self._closed_text()))
+            return job
         connection = None if self._queue else self._pool.take_idle()
         if connection is not None:
             self._send(connection, job, now)
-            return job.future
-        if not self._hosts.preferred:
-            raise self._refuse(DatabaseUnavailable(self._down_text()))
-        if self._queue.is_full:
-            raise self._refuse(DatabaseOverloaded(f"database {self._name}: {len(self._queue)} lookups wait already (max_queued)"))
-        self._queue.append(job)
-        self._watch_deadlines()
-        self._pool.connect_more()
-        return job.future
+        elif not self._hosts.preferred:
+            self._fail(job, DatabaseUnavailable(self._down_text()), "")
+        elif self._queue.is_full:
+            self._fail(job, DatabaseOverloaded(f"database {self._name}: {len(self._queue)} lookups wait already (max_queued)"), "")
+        else:
+            self._queue.append(job)
+            self._watch_deadlines()
+            self._pool.connect_more()
+        return job
 
     async def close(self) -> None:
         """Fail what waits or runs, and close the pool."""
@@ -102,15 +103,12 @@ class Dispatcher:
         job = self._jobs.pop(connection)
         reader = connection.reader
         reusable = not connection.in_transaction
+        result: ResultSet | None = None
         if reader.error is None:
             try:
                 result = read_result(reader, job.statement, host.label)
             except DataError as error:
                 self._fail(job, error, host.label)
-            else:
-                if not job.future.done():
-                    job.future.set_result(result)
-                self._observer.query_finished(self._name, host.label, "ok", now - job.sent_at)
         else:
             verdict = judge(reader.error, job.statement, host.label)
             if verdict.blame is Blame.CONNECTION:
@@ -124,6 +122,9 @@ class Dispatcher:
             self.connection_free(host, connection)
         else:
             pool.drop(connection)
+        if result is not None:
+            self._observer.query_finished(self._name, host.label, "ok", now - job.sent_at)
+            job.settle(result)  # last of all: whoever is told may well ask the next question at once
 
     def lost(self, connection: MysqlConnection, reason: str) -> None:
         """Try the statement of a connection that ended elsewhere."""
@@ -174,7 +175,7 @@ class Dispatcher:
             self._fail(job, error, error.host)
         elif not self._hosts.preferred:
             self._fail(job, DatabaseUnavailable(self._down_text()), error.host)
-        elif not job.future.done():
+        elif job.done is not None:
             self._queue.put_back(job, self._clock())
             self._watch_deadlines()
         self._serve_queue()
@@ -191,17 +192,16 @@ class Dispatcher:
         self._fail(job, verdict.error, verdict.error.host, "timeout" if verdict.blame is Blame.TIMEOUT else "")
 
     def _fail(self, job: Job, error: DatabaseError, host: str, outcome: str = "") -> None:
-        if not job.future.done():
-            job.future.set_exception(error)
+        self._settle_soon(job, error)
         self._observer.query_finished(self._name, host, outcome or outcome_of(error), self._clock() - job.sent_at)
+
+    def _settle_soon(self, job: Job, error: DatabaseError) -> None:
+        """Tell a failure when everything here is in order again, for whoever is told may ask the next question at once."""
+        asyncio.get_running_loop().call_soon(job.settle, error)
 
     def _fail_queue(self, text: str) -> None:
         for job in self._queue.take_all():
             self._fail(job, DatabaseUnavailable(text), "")
-
-    def _refuse(self, error: DatabaseError) -> DatabaseError:
-        self._observer.query_finished(self._name, "", outcome_of(error), 0.0)
-        return error
 
     def _down_text(self) -> str:
         return f"database {self._name}: no host answers: {self._hosts.why_down()}"

@@ -5,27 +5,36 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mailmapd.errors import DataError
+from mailmapd.errors import DatabaseError, DataError
 from mailmapd.model import EMPTY, ResultSet
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from mailmapd.databases.interface import Done
     from mailmapd.databases.mysql_wire import ReplyReader
     from mailmapd.template.statement import Statement
 
 
 class Job:
-    """One statement and the future that waits for its rows. Times are the dispatcher's clock; `losses` counts connections lost under it."""
+    """One statement and whom to tell its rows. Times are the dispatcher's clock; `losses` counts connections lost under it."""
 
-    __slots__ = ("future", "losses", "queued_at", "sent_at", "statement")
+    __slots__ = ("done", "losses", "queued_at", "sent_at", "statement")
 
-    def __init__(self, statement: Statement, future: asyncio.Future[ResultSet], now: float) -> None:
+    def __init__(self, statement: Statement, done: Done, now: float) -> None:
         self.statement = statement
-        self.future = future
+        self.done: Done | None = done
         self.queued_at = now
         self.sent_at = now
         self.losses = 0
+
+    def settle(self, result: ResultSet | DatabaseError) -> None:
+        """Tell the rows or the failure, once, if anybody still waits for them."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(result)
+
+    def give_up(self) -> None:
+        """Wait no longer: the job is not sent if it has not been yet, and nobody hears of its rows."""
+        self.done = None
 
     @property
     def is_call(self) -> bool:
@@ -62,17 +71,17 @@ class JobQueue:
         """Take the next job that somebody still waits for."""
         while self._jobs:
             job = self._jobs.popleft()
-            if not job.future.done():
+            if job.done is not None:
                 return job
         return None
 
     def take_expired(self, before: float) -> list[Job]:
         """Take the jobs that have waited since before a time."""
-        expired = [job for job in self._jobs if job.queued_at <= before or job.future.done()]
+        expired = [job for job in self._jobs if job.queued_at <= before or job.done is None]
         if expired:
             gone = set(expired)
             self._jobs = deque([job for job in self._jobs if job not in gone])
-        return [job for job in expired if not job.future.done()]
+        return [job for job in expired if job.done is not None]
 
     def take_all(self) -> list[Job]:
         """Take every job."""

@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mailmapd.databases.by_task import Submitter
 from mailmapd.databases.interface import DatabaseObserver, HostStatus, SilentObserver, outcome_of
 from mailmapd.databases.sqlite_reader import SqliteReader
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
@@ -43,6 +44,7 @@ class SqliteDatabase:
         self._path = settings.path
         self._observer = observer or SilentObserver()
         self._clock = clock
+        self.submit = Submitter(self.fetch).submit
         self._idle: list[SqliteReader] = []
         self._readers: dict[SqliteReader, FileIdentity] = {}
         self._opening = 0

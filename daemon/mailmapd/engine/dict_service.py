@@ -5,6 +5,7 @@ It outlives a reload of the configuration, as the map service does. What a clien
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -12,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
 from mailmapd.engine.dict import Dict, Question
 from mailmapd.engine.meters import LookupMeter
-from mailmapd.engine.outcome import Failure, Source
+from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.errors import DatabaseError
 from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, Found, NotFound, PermFail, TempFail
 
@@ -46,21 +47,14 @@ class DictService:
         """Return whether there is a dict of this name."""
         return name in self._served
 
-    def answer_now(self, query: DictLookup) -> Answer | None:
-        """Return the answer if memory holds it, or None."""
+    def answer(self, query: DictLookup, told: Callable[[Answer], None]) -> Answer | None:
+        """Return the answer if it can be given now; when that is None, `told` gets it later."""
         start = self._clock()
         served = self._served.get(query.dict)
         if served is None:
             self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
             return UNKNOWN_DICT
-        return self._now(*served, served[0].parse(query.key, query.user), start)
-
-    async def answer(self, query: DictLookup) -> Answer:
-        """Return the answer to a query that `answer_now` could not answer, asking the database."""
-        served = self._served.get(query.dict)
-        if served is None:
-            return UNKNOWN_DICT
-        return await self._wait(*served, served[0].parse(query.key, query.user), self._clock())
+        return self._answer(*served, served[0].parse(query.key, query.user), start, told)
 
     async def ask(self, name: str, namespace: str, values: Mapping[str, bytes]) -> Answer:
         """Return the answer about a user given by the values of Dovecot's variables; `namespace` is ``passdb`` or ``userdb``."""
@@ -69,9 +63,10 @@ class DictService:
         if served is None:
             self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
             return UNKNOWN_DICT
+        later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         question = served[0].question(namespace, values)
-        answer = self._now(*served, question, start)
-        return await self._wait(*served, question, start) if answer is None else answer
+        answer = self._answer(*served, question, start, lambda answer: None if later.done() else later.set_result(answer))
+        return await later if answer is None else answer
 
     def commit(self, query: DictCommit) -> Answer:
         """Refuse a transaction."""
@@ -109,32 +104,38 @@ class DictService:
         finally:
             self._meter(name).count(answer, Source.DATABASE, self._clock() - start)
 
-    def _now(self, one: Dict, meter: LookupMeter, question: Question | NotFound | PermFail | TempFail, start: float) -> Answer | None:
-        """Return and count what can be said without waiting."""
-        if isinstance(question, Question):
-            known = question.table.peek(question.sql_key, start)
-            if known is None:
-                return None
+    def _answer(
+        self,
+        one: Dict,
+        meter: LookupMeter,
+        question: Question | NotFound | PermFail | TempFail,
+        start: float,
+        told: Callable[[Answer], None],
+    ) -> Answer | None:
+        """Return and count what can be said now; else have the database asked."""
+        if not isinstance(question, Question):
+            if not isinstance(question, NotFound):
+                log.warning("dict %s: a lookup over %s was refused: %s", one.name, self.listener, question.reason)
+            meter.count(question, Source.CACHE, self._clock() - start)
+            return question
+        known = question.table.peek(question.sql_key, start)
+        if known is not None:
             one.avoided += 1
             answer = _answer(known)
-        else:
-            answer = question
-            if not isinstance(answer, NotFound):
-                log.warning("dict %s: a lookup over %s was refused: %s", one.name, self.listener, answer.reason)
-        meter.count(answer, Source.CACHE, self._clock() - start)
-        return answer
+            meter.count(answer, Source.CACHE, self._clock() - start)
+            return answer
+        outcome = question.table.ask(question.sql_key, lambda outcome: told(self._end(one, meter, start, outcome)))
+        return None if outcome is None else self._end(one, meter, start, outcome)
 
-    async def _wait(self, one: Dict, meter: LookupMeter, question: Question | NotFound | PermFail | TempFail, start: float) -> Answer:
-        if not isinstance(question, Question):
-            return question
-        known, source = await question.table.get(question.sql_key)
-        answer = _answer(known)
+    def _end(self, one: Dict, meter: LookupMeter, start: float, outcome: Outcome) -> Answer:
+        """Count an answer that the database took part in, and log it if it was bad or slow."""
+        answer = _answer(outcome.known)
         seconds = self._clock() - start
-        meter.count(answer, source, seconds)
+        meter.count(answer, outcome.source, seconds)
         if isinstance(answer, TempFail):
             log.warning("dict %s: a lookup over %s failed: %s", one.name, self.listener, answer.reason)
         if seconds >= self.slow:
-            log.warning("slow lookup: dict %s took %.3f s over %s (%s)", one.name, seconds, self.listener, source.name.lower())
+            log.warning("slow lookup: dict %s took %.3f s over %s (%s)", one.name, seconds, self.listener, outcome.source.name.lower())
         return answer
 
     def _meter(self, name: str) -> LookupMeter:

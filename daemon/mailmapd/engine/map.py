@@ -6,18 +6,22 @@ never hides a full address in another. The first value ends the search, and so d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Generator, Sequence
 from math import inf
 from typing import NamedTuple
 
-from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
+from mailmapd.cache.table_cache import NO_ROW, Payload
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.engine.table import Table
+from mailmapd.engine.table import Known, Table
 from mailmapd.errors import DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, NotFound, TempFail
 from mailmapd.search import Search, SearchKey, propagate
 from mailmapd.template.fold import fold
+
+log = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
@@ -52,7 +56,7 @@ _SAMPLE = b"user@example.com"
 
 
 class Probe(NamedTuple):
-    """A question that memory cannot answer: the walk goes on when its outcome is known."""
+    """A question that memory cannot answer: the walk stops there, and goes on with its outcome."""
 
     table: Table
     sql_key: bytes
@@ -64,6 +68,9 @@ class Told(NamedTuple):
     answer: Answer
     until: float
     parts: tuple[Part, ...]
+
+
+Walk = Generator[Probe, Outcome, tuple[Answer, float]]
 
 
 class Map:
@@ -98,19 +105,22 @@ class Map:
     def answer_now(self, key: bytes, now: float) -> Answer | None:
         """Return the answer if memory holds all of it, or None."""
         told = self.tell(key, now)
-        return None if told is None else told.answer
+        return told.answer if isinstance(told, Told) else None
 
-    def tell(self, key: bytes, now: float) -> Told | None:
-        """Return the answer with what it was made of if memory holds all of it, or None."""
-        told = self._tell_plainly(key, now)
-        if told is not None:
-            return told
+    def tell(self, key: bytes, now: float) -> Told | Lookup:
+        """Return the answer with what it was made of if memory holds all of it, or else the lookup that goes on from there."""
+        plain = self._tell_plainly(key, now)
+        if plain is not None:
+            return plain
         parts: list[Part] = []
-        step, until = self._walk(key, now, parts, None)
-        if isinstance(step, Probe):
-            return None
-        self.avoided += len(parts)
-        return Told(step, until, tuple(parts))
+        walk = self._walk(key, now, parts)
+        try:
+            probe = next(walk)
+        except StopIteration as end:
+            self.avoided += len(parts)
+            answer, until = end.value
+            return Told(answer, until, tuple(parts))
+        return Lookup(self, walk, probe, parts)
 
     def _tell_plainly(self, key: bytes, now: float) -> Told | None:
         """Return what the walk would find at its first step, in the usual case: a plain address that the first table holds, fresh.
@@ -132,39 +142,44 @@ class Map:
 
     async def answer(self, key: bytes) -> tuple[Answer, Source]:
         """Return the answer, asking databases for what memory lacks, and the costliest source that took part."""
-        outcomes: dict[Probe, Outcome] = {}
-        while True:
-            parts: list[Part] = []
-            step, _ = self._walk(key, self._clock(), parts, outcomes)
-            if not isinstance(step, Probe):
-                self.avoided += len(parts)
-                return step, max((outcome.source for outcome in outcomes.values()), default=Source.CACHE)
-            outcomes[step] = await step.table.get(step.sql_key)
+        told = self.tell(key, self._clock())
+        if isinstance(told, Told):
+            return told.answer, Source.CACHE
+        later: asyncio.Future[tuple[Answer, Source]] = asyncio.get_running_loop().create_future()
+        ended = told.go_on(lambda answer, source: None if later.done() else later.set_result((answer, source)))
+        return await later if ended is None else ended
 
-    def _walk(self, key: bytes, now: float, parts: list[Part], outcomes: dict[Probe, Outcome] | None) -> tuple[Answer | Probe, float]:
-        """Search as far as memory (and the outcomes fetched so far) reaches. Decides without waiting.
+    def _walk(self, key: bytes, now: float, parts: list[Part]) -> Walk:
+        """Search: yield each probe that memory cannot answer and take its outcome, end with the answer and until when its parts are fresh.
 
-        Adds to `parts` the cached entries it used; returns with the answer until when all of them are fresh.
+        Adds to `parts` the cached entries that were used.
         """
         until = inf
         if self.hosted is not None:
-            step, until = self._hosted_step(key, now, parts, outcomes)
-            if step is not None:
-                return step, until
+            domain = key.rpartition(b"@")[2]
+            if domain and len(domain) < len(key):
+                hosted, until = yield from self.hosted._walk(domain, now, parts)  # noqa: SLF001 (a map of the same class)
+                if isinstance(hosted, NotFound):
+                    return NOT_FOUND, until
+                now = self._clock()
+        fetched: dict[Probe, Known] = {}
         for search_key in self.search.keys(key):
             for place in self.tables:
                 name = fold(search_key.key) if place.fold else search_key.key
                 sql_key = None if name is None else place.sql_key(name)
                 if name is None or sql_key is None:
                     continue  # mysql_table(5) sends no query for such a key: it is not found
-                known = _fetched(outcomes, place.table, sql_key) if outcomes else None
+                known = fetched.get(Probe(place.table, sql_key)) if fetched else None
                 if known is None:
                     entry = place.table.entry(sql_key, now)
-                    if entry is None:
-                        return Probe(place.table, sql_key), until
-                    known, fresh_until = entry
-                    until = min(until, fresh_until)
-                    parts.append(place.absent_part if known is NO_ROW else place.present_part)
+                    if entry is not None:
+                        known, fresh_until = entry
+                        until = min(until, fresh_until)
+                        parts.append(place.absent_part if known is NO_ROW else place.present_part)
+                    else:
+                        probe = Probe(place.table, sql_key)
+                        known = fetched[probe] = (yield probe).known
+                        now = self._clock()
                 if known is NO_ROW:
                     continue
                 if isinstance(known, Failure):
@@ -173,16 +188,6 @@ class Map:
                 if answer is not None:
                     return answer, until
         return NOT_FOUND, until
-
-    def _hosted_step(
-        self, key: bytes, now: float, parts: list[Part], outcomes: dict[Probe, Outcome] | None
-    ) -> tuple[Answer | Probe | None, float]:
-        """Return NOT_FOUND for an address in a domain known not to be hosted, a probe when that is not known yet, or None to go on."""
-        _, at, domain = key.rpartition(b"@")
-        if not at or not domain or self.hosted is None:
-            return None, inf
-        step, until = self.hosted._walk(domain, now, parts, outcomes)  # noqa: SLF001 (a map of the same class)
-        return (step if isinstance(step, Probe | NotFound) else None), until
 
     def _value(self, definition: PostfixDefinition, name: bytes, payload: Payload, key: bytes, search_key: SearchKey) -> Answer | None:
         if isinstance(payload, bytes):
@@ -199,6 +204,45 @@ class Map:
         return Found(value)
 
 
-def _fetched(outcomes: dict[Probe, Outcome], table: Table, sql_key: bytes) -> Payload | NoRow | Failure | None:
-    outcome = outcomes.get(Probe(table, sql_key))
-    return None if outcome is None else outcome.known
+class Lookup:
+    """A search that memory could not end. It goes on with each outcome, in the very callback that tells it."""
+
+    __slots__ = ("_map", "_parts", "_probe", "_source", "_told", "_walk")
+
+    def __init__(self, one: Map, walk: Walk, probe: Probe, parts: list[Part]) -> None:
+        self._map = one
+        self._walk = walk
+        self._probe = probe
+        self._parts = parts
+        self._source = Source.CACHE
+        self._told: Callable[[Answer, Source], None]
+
+    def go_on(self, told: Callable[[Answer, Source], None]) -> tuple[Answer, Source] | None:
+        """Ask the tables; return the answer and the costliest source that took part, or None when `told` gets both later."""
+        self._told = told
+        outcome = self._probe.table.ask(self._probe.sql_key, self._hear)
+        return None if outcome is None else self._advance(outcome)
+
+    def _hear(self, outcome: Outcome) -> None:
+        try:
+            ended = self._advance(outcome)
+        except Exception:
+            log.exception("map %s: a lookup failed: a defect of mailmapd", self._map.name)
+            ended = TempFail("mailmapd failed; its log says why"), self._source
+        if ended is not None:
+            self._told(*ended)
+
+    def _advance(self, outcome: Outcome) -> tuple[Answer, Source] | None:
+        """Walk on until a probe must wait, or the search ends."""
+        walk = self._walk
+        while True:
+            self._source = max(self._source, outcome.source)
+            try:
+                probe = walk.send(outcome)
+            except StopIteration as end:
+                self._map.avoided += len(self._parts)
+                return end.value[0], self._source
+            told = probe.table.ask(probe.sql_key, self._hear)
+            if told is None:
+                return None
+            outcome = told

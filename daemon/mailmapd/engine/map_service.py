@@ -1,4 +1,4 @@
-"""The map service of one listener: queries in, answers out, each one counted.
+"""The map service of one listener: queries in, encoded answers out, each one counted.
 
 It outlives a reload of the configuration: `serve` puts the new maps in the place of the old ones between two queries, and the meters go on.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from mailmapd.engine.map import Map
+from mailmapd.engine.map import Lookup, Map
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Source
 from mailmapd.engine.reply_cache import ReplyCache, Use
@@ -17,6 +17,9 @@ from mailmapd.model import Answer, MapQuery, PermFail
 log = logging.getLogger(__name__)
 
 UNKNOWN_MAP = PermFail("mailmapd has no map of this name")
+
+Encode = Callable[[Answer], bytes]
+"""Makes an answer a reply of the listener's protocol."""
 
 
 class MapService:
@@ -31,7 +34,7 @@ class MapService:
         self.slow = slow
         self._clock = clock
         self._only_map = only_map
-        self._served: dict[str, tuple[Map, LookupMeter]] = {}
+        self._served: dict[bytes, tuple[Map, LookupMeter]] = {}
         self._replies = ReplyCache()
 
     def serve(self, maps: Mapping[str, Map]) -> None:
@@ -40,7 +43,7 @@ class MapService:
             maps = {"": maps[self._only_map]}
         for one in maps.values():
             self.meters.setdefault(one.name, LookupMeter(self.listener, one.name))
-        self._served = {name: (one, self.meters[one.name]) for name, one in maps.items()}
+        self._served = {name.encode(): (one, self.meters[one.name]) for name, one in maps.items()}
         self.forget()
 
     def forget(self) -> None:
@@ -55,36 +58,40 @@ class MapService:
         found.use.meter.latencies[Source.CACHE].observe(self._clock() - now)
         return found.reply
 
-    def answer_now(self, query: MapQuery, request: bytes | None, encode: Callable[[Answer], bytes]) -> bytes | None:
-        """Return the encoded answer if memory holds it, or None.
+    def answer(self, query: MapQuery, request: bytes | None, encode: Encode, told: Callable[[bytes], None]) -> bytes | None:
+        """Return the reply if it can be given now; when that is None, `told` gets it later.
 
-        It is remembered for `request`, the bytes that held this query and nothing else.
+        A reply from memory is remembered for `request`, the bytes that held this query and nothing else, if they are known.
         """
         start = self._clock()
-        served = self._served.get(query[0])
+        name, key = query
+        served = self._served.get(name)
         if served is None:
             self.meters[""].count(UNKNOWN_MAP, Source.CACHE, 0.0)
             return encode(UNKNOWN_MAP)
         one, meter = served
-        told = one.tell(query[1], start)
-        if told is None:
-            return None
-        reply = encode(told.answer)
-        result = meter.count(told.answer, Source.CACHE, self._clock() - start)
-        if request is not None and start < told.until:
-            self._replies.remember(request, reply, told.until, Use(one, meter, result, told.parts))
+        memory = one.tell(key, start)
+        if isinstance(memory, Lookup):
+            return self._go_on(memory, served, start, encode, told)
+        answer, until, parts = memory
+        reply = encode(answer)
+        result = meter.count(answer, Source.CACHE, self._clock() - start)
+        if request is not None and start < until:
+            self._replies.remember(request, reply, until, Use(one, meter, result, parts))
         return reply
 
-    async def answer(self, query: MapQuery) -> Answer:
-        """Return the answer to a query that `answer_now` could not answer, asking the databases."""
-        start = self._clock()
-        served = self._served.get(query.map)
-        if served is None:
-            return UNKNOWN_MAP
-        answer, source = await served[0].answer(query.key)
-        seconds = self._clock() - start
-        served[1].count(answer, source, seconds)
-        if seconds >= self.slow:
-            name = query.map or self._only_map
-            log.warning("slow lookup: map %s took %.3f s over %s (%s)", name, seconds, self.listener, source.name.lower())
-        return answer
+    def _go_on(
+        self, lookup: Lookup, served: tuple[Map, LookupMeter], start: float, encode: Encode, told: Callable[[bytes], None]
+    ) -> bytes | None:
+        """Have the databases asked; count the answer, and log it if it was slow."""
+        one, meter = served
+
+        def end(answer: Answer, source: Source) -> bytes:
+            seconds = self._clock() - start
+            meter.count(answer, source, seconds)
+            if seconds >= self.slow:
+                log.warning("slow lookup: map %s took %.3f s over %s (%s)", one.name, seconds, self.listener, source.name.lower())
+            return encode(answer)
+
+        ended = lookup.go_on(lambda answer, source: told(end(answer, source)))
+        return None if ended is None else end(*ended)

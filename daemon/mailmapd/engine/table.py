@@ -1,7 +1,8 @@
 """Tables: one SQL query each, answered from memory where possible.
 
     peek   what is known now, without waiting
-    get    what is known, or what the database says, or what was known a while ago when the database cannot say
+    ask    what is known, or what the database says, or what was known a while ago when the database cannot say; `told` later if need be
+    get    the same for a coroutine
 
 Equal misses share one query. A row that cannot be used, or a key that the database cannot evaluate, fails that key alone and is remembered
 briefly; a query that does not fit the database's schema fails the table at once, and is tried again every `SCHEMA_RETRY` seconds.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from cachetools import TTLCache
 
@@ -21,7 +23,8 @@ from mailmapd.databases.interface import Database
 from mailmapd.engine.definition import Definition
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.errors import DatabaseError, DataError, SchemaError
-from mailmapd.single_flight import SingleFlight
+from mailmapd.model import ResultSet
+from mailmapd.single_flight import Flight, SingleFlight
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +55,9 @@ class Table:
         self.flushed: list[Callable[[bytes], bool]] | None = None
         self.hits = self.negative_hits = self.stale = self.coalesced = self.misses = 0
         self._clock = clock
-        self._flights: SingleFlight[Known] = SingleFlight()
+        self._flights: SingleFlight[Outcome] = SingleFlight()
         self._poison: TTLCache[bytes, Failure] = TTLCache(POISON_KEYS, POISON_MEMORY, timer=clock)
+        self._poisoned_until = float("-inf")  # when the last of those keys is forgotten
         self._schema_retry_at = self._refresh_retry_at = 0.0
         self._silent = False  # the database keeps us waiting: it has not answered since a stale answer had to stand in for it
 
@@ -75,24 +79,27 @@ class Table:
                 self._refresh(sql_key)
         return entry
 
-    async def get(self, sql_key: bytes) -> Outcome:
-        """Return what the database, or failing it the past, says of a key that `peek` does not know."""
+    def ask(self, sql_key: bytes, told: Callable[[Outcome], None]) -> Outcome | None:
+        """Return what can be said now of a key that `peek` does not know; when that is None, `told` gets what the database says, later."""
         now = self._clock()
         stale = self.cache.stale(sql_key, now)
         failure = self._known_failure(sql_key, now)
         if failure is not None:
             return self._fall_back(stale, failure)
-        if stale is not None and (self._silent or not any(host.up for host in self.database.status())):
+        if stale is None:
+            self._join(sql_key).join(told)
+            return None
+        if self._silent or not any(host.up for host in self.database.status()):
             self._refresh(sql_key)
             return self._fall_back(stale, Failure(""))
-        flight = self._join(sql_key)
-        if stale is not None:
-            done, _ = await asyncio.wait({flight}, timeout=STALE_PATIENCE)
-            if not done:
-                self._silent = True
-                return self._fall_back(stale, Failure(""))
-        known = await asyncio.shield(flight)
-        return self._fall_back(stale, known) if isinstance(known, Failure) else Outcome(known, Source.DATABASE)
+        self._join_for_a_moment(sql_key, stale, told)
+        return None
+
+    async def get(self, sql_key: bytes) -> Outcome:
+        """Return what the database, or failing it the past, says of a key that `peek` does not know."""
+        later: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        outcome = self.ask(sql_key, lambda outcome: None if later.done() else later.set_result(outcome))
+        return await later if outcome is None else outcome
 
     def drop(self, sql_key: bytes) -> bool:
         """Forget a key; a query already on its way will not bring the old answer back. Return whether anything was known."""
@@ -116,32 +123,74 @@ class Table:
     def _refresh(self, sql_key: bytes) -> None:
         now = self._clock()
         if now >= self._refresh_retry_at and self._flights.find(sql_key) is None and self._known_failure(sql_key, now) is None:
-            self._flights.start(sql_key, lambda: self._fetch(sql_key))
+            self._start(sql_key)
 
-    def _join(self, sql_key: bytes) -> asyncio.Task[Known]:
+    def _join(self, sql_key: bytes) -> Flight[Outcome]:
         flight = self._flights.find(sql_key)
         if flight is None:
             self.misses += 1
-            return self._flights.start(sql_key, lambda: self._fetch(sql_key))
+            return self._start(sql_key)
         self.coalesced += 1
         return flight
+
+    def _join_for_a_moment(self, sql_key: bytes, stale: Payload | NoRow, told: Callable[[Outcome], None]) -> None:
+        """Join the key's flight, but take the stale answer if that fails, or does not land soon."""
+        waiting = True
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                patience.cancel()
+                told(self._fall_back(stale, outcome.known) if isinstance(outcome.known, Failure) else outcome)
+
+        def lose_patience() -> None:
+            self._silent = True
+            tell(Outcome(Failure(""), Source.DATABASE))
+
+        patience = asyncio.get_running_loop().call_later(STALE_PATIENCE, lose_patience)
+        self._join(sql_key).join(tell)
 
     def _known_failure(self, sql_key: bytes, now: float) -> Failure | None:
         if self.schema_error and now < self._schema_retry_at:
             return Failure(self.schema_error)
-        return self._poison.get(sql_key)
+        return self._poison.get(sql_key) if now < self._poisoned_until else None
 
-    def _fall_back(self, stale: Payload | NoRow | None, known: Known) -> Outcome:
+    def _fall_back(self, stale: Payload | NoRow | None, failure: Failure) -> Outcome:
         if stale is None:
-            return Outcome(known, Source.DATABASE)
+            return Outcome(failure, Source.DATABASE)
         self.stale += 1
         return Outcome(stale, Source.STALE)
 
-    async def _fetch(self, sql_key: bytes) -> Known:
+    def _start(self, sql_key: bytes) -> Flight[Outcome]:
+        """Send the query for a key."""
         if self.schema_error:
             self._schema_retry_at = self._clock() + SCHEMA_RETRY
+        flight = self._flights.start(sql_key)
+        land = partial(self._land, sql_key, flight)
         try:
-            result = await self.database.fetch(self.definition.statement(sql_key))
+            statement = self.definition.statement(sql_key)
+        except DatabaseError as error:
+            asyncio.get_running_loop().call_soon(land, error)
+        else:
+            self.database.submit(statement, land)
+        return flight
+
+    def _land(self, sql_key: bytes, flight: Flight[Outcome], result: ResultSet | DatabaseError) -> None:
+        """Learn from what the database said, and tell everybody who asked."""
+        try:
+            known = self._read(sql_key, result)
+        except Exception:
+            log.exception("table %s: rows could not be read: a defect of mailmapd", self.name)
+            known = Failure("mailmapd failed; its log says why")
+        if self._flights.end(sql_key, flight) and not isinstance(known, Failure):
+            self.cache.store(sql_key, known, self._clock())
+        flight.land(Outcome(known, Source.DATABASE))
+
+    def _read(self, sql_key: bytes, result: ResultSet | DatabaseError) -> Known:
+        if isinstance(result, DatabaseError):
+            return self._failed(sql_key, result)
+        try:
             payload = self.definition.payload(result)
         except DatabaseError as error:
             return self._failed(sql_key, error)
@@ -149,10 +198,7 @@ class Table:
         if self.schema_error:
             log.warning("table %s: the query works again", self.name)
             self.schema_error = ""
-        found = NO_ROW if payload is None else payload
-        if self._flights.wanted(sql_key):
-            self.cache.store(sql_key, found, self._clock())
-        return found
+        return NO_ROW if payload is None else payload
 
     def _failed(self, sql_key: bytes, error: DatabaseError) -> Failure:
         failure = Failure(str(error))
@@ -160,6 +206,7 @@ class Table:
             self._silent = False
         if isinstance(error, DataError):
             self._poison[sql_key] = failure
+            self._poisoned_until = self._clock() + POISON_MEMORY
         elif isinstance(error, SchemaError):
             if not self.schema_error:
                 log.error("table %s: %s", self.name, error)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 
 class MapQuery(NamedTuple):
-    """A Postfix lookup: `map` is the map's name (empty over tcp_table, whose listener knows its one map)."""
+    """A Postfix lookup: `map` is the map's name as it came (empty over tcp_table, whose listener knows its one map)."""
 
-    map: str
+    map: bytes
     key: bytes
 
 

@@ -48,6 +48,13 @@ class Codec(Protocol[QueryT_co]):
 class MapCodec(Codec[MapQuery], Protocol):
     """A protocol of Postfix: one answer for each query, in order."""
 
+    def whole_query(self, data: bytes, /) -> MapQuery | None:
+        """Return the query that `data` holds, if it is a usual one, whole and nothing else; None says nothing.
+
+        It is what `receive_data` and `next_query` would give while nothing is buffered, in a fraction of their time; nothing is stored.
+        """
+        ...
+
     def encode(self, answer: Answer) -> bytes:
         """Return the reply to the oldest unanswered query; never raises."""
         ...

@@ -43,6 +43,21 @@ _VALUE_TOO_LONG: Final = encode_netstring(b"TEMP the value is longer than a sock
 _OK_PREFIXES: Final = tuple([b"%d:%b" % (len(_OK) + size, _OK) for size in range(1024)])
 
 
+def _beginning(size: int) -> bytes:
+    """Return the length with its colon that a request of `size` bytes in all begins with; for a size that none can have, what none has."""
+    for digits in range(1, len(str(size)) + 1):
+        length = size - digits - len(":,")
+        if length >= 0 and len(str(length)) == digits:
+            return b"%d:" % length
+    return b":" * (size + 1)
+
+
+_BEGINNINGS: Final = tuple([_beginning(size) for size in range(1024)])
+_COMMA: Final = ord(",")
+
+_new = tuple.__new__  # MapQuery(…) without its Python-level __new__
+
+
 class SocketmapCodec:
     """One connection's side of the protocol."""
 
@@ -57,11 +72,19 @@ class SocketmapCodec:
         """The bytes received but not yet handed out as queries."""
         return self._netstrings.buffered
 
-    def next_query(self) -> MapQuery | None:
-        """Return the next complete query, or None when more bytes are needed; raise `ProtocolError`.
+    def whole_query(self, data: bytes, /) -> MapQuery | None:
+        """Return the query that is all of `data`; see `MapCodec`."""
+        size = len(data)
+        if size >= len(_BEGINNINGS):
+            return None
+        beginning = _BEGINNINGS[size]
+        if not data.startswith(beginning) or data[-1] != _COMMA:
+            return None
+        name, _, key = data[len(beginning) : -1].partition(b" ")
+        return _new(MapQuery, (name, key)) if name and key else None
 
-        A map name that is not UTF-8 is decoded with surrogates: it can be compared with configured names and matches none.
-        """
+    def next_query(self) -> MapQuery | None:
+        """Return the next complete query, or None when more bytes are needed; raise `ProtocolError`."""
         payload = self._netstrings.next_payload()
         if payload is None:
             return None
@@ -70,7 +93,7 @@ class SocketmapCodec:
             raise self._netstrings.refuse(BAD_REQUEST, "a request is not a map name, a space and a key")
         if len(key) > KEY_LIMIT:
             raise self._netstrings.refuse(KEY_TOO_LONG, f"a key is longer than {KEY_LIMIT} bytes")
-        return tuple.__new__(MapQuery, (name.decode("utf-8", "surrogateescape"), key))  # MapQuery(…) without its Python-level __new__
+        return _new(MapQuery, (name, key))
 
     def encode(self, answer: Answer) -> bytes:
         """Return the reply to the oldest unanswered query."""

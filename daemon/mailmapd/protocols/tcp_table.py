@@ -41,8 +41,9 @@ REASONS: Final = (*lines.REASONS, UNKNOWN_COMMAND, BAD_ENCODING, KEY_TOO_LONG)
 
 _GET: Final = b"get "
 _PUT: Final = b"put "
-_UPDATE: Final = MapQuery("", b"")
+_UPDATE: Final = MapQuery(b"", b"")
 _ENCODED: Final = re.compile(rb"(?:[!-$&-~]++|%[0-9A-Fa-f]{2})*+")
+_USUAL: Final = re.compile(rb"get ([!-$&-~]{1,1000})\n").fullmatch
 _UNSAFE: Final = re.compile(rb"[^!-$&-~]")
 _ESCAPES: Final = tuple([b"%%%02X" % byte for byte in range(256)])
 
@@ -50,6 +51,8 @@ _VALUE_LIMIT: Final = REPLY_LIMIT - len(b"200 \n")
 _NOT_FOUND: Final = b"500 not%20found\n"
 _EMPTY_VALUE: Final = b"400 the%20table%20returned%20an%20empty%20value\n"
 _VALUE_TOO_LONG: Final = b"400 the%20value%20is%20longer%20than%20a%20tcp_table%20reply%20can%20be\n"
+
+_new = tuple.__new__  # MapQuery(…) without its Python-level __new__
 
 
 class TcpTableCodec:
@@ -66,13 +69,18 @@ class TcpTableCodec:
         """The bytes received but not yet handed out as queries."""
         return self._lines.buffered
 
+    def whole_query(self, data: bytes, /) -> MapQuery | None:
+        """Return the query that is all of `data`, if nothing in its key is encoded; see `MapCodec`."""
+        usual = _USUAL(data)
+        return None if usual is None else _new(MapQuery, (b"", usual[1]))
+
     def next_query(self) -> MapQuery | None:
         """Return the next complete query, or None when more bytes are needed; raise `ProtocolError`."""
         line = self._lines.next_line()
         if line is None:
             return None
         if line.startswith(_GET):
-            return MapQuery("", self._decode_key(line[len(_GET) :]))
+            return MapQuery(b"", self._decode_key(line[len(_GET) :]))
         if line.startswith(_PUT):
             return _UPDATE
         raise self._lines.refuse(UNKNOWN_COMMAND, "a request begins with neither 'get ' nor 'put '")

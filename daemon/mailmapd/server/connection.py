@@ -1,7 +1,7 @@
 """One client's connection: bytes between a socket and a conversation.
 
-What memory can answer is answered in the callback that read the question, all replies of one read in one write. Anything else runs as the
-connection's one task, while reading goes on into a bounded buffer; answers leave in the order of their questions. A client that does not
+What memory can answer is answered in the callback that read the question, all replies of one read in one write. Anything else is delivered
+later, while reading goes on into a bounded buffer; answers leave in the order of their questions. A client that does not
 read its replies is not read from either, and closed when it stalls.
 """
 
@@ -11,11 +11,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from mailmapd.errors import ProtocolError
+from mailmapd.server.conversation import LATER
 
 if TYPE_CHECKING:
     from mailmapd.server.conversation import Conversation
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 128 * 1024  # bytes taken from a client whose earlier query still waits, before reading pauses
 DRAIN_GRACE = 0.5  # seconds in which a draining connection waits for the question that ends it
 WRITE_AHEAD = 64 * 1024  # bytes of replies kept for a client that does not read them, before answering pauses
+DEFECT = "listener %s: a query ended in a defect of mailmapd; its connection is closed"
 TURN = 64  # queries answered at one go; then the other connections have their turn
 
 
@@ -40,7 +42,8 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._conversation = conversation
         self._transport: asyncio.Transport
-        self._task: asyncio.Task[None] | None = None
+        self._waiting = False  # for the reply to a query
+        self._stream: asyncio.Task[None] | None = None  # writes a reply of many parts
         self._ahead = 0
         self._paused_reading = False
         self._taking = True  # the client takes its replies
@@ -62,7 +65,7 @@ class Connection(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """Return whether a query of this connection waits for a database."""
-        return self._task is not None
+        return self._waiting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start, if the listener lets this client in."""
@@ -83,15 +86,19 @@ class Connection(asyncio.Protocol):
         """Answer what can be answered now."""
         now = self.last_activity = self._clock()
         if self._quiet:
-            reply = self._recall(data, now)
+            reply = self._recall(data, now) or self._conversation.reply_to(data, self._deliver)
+            if reply is LATER:
+                self._waiting = True
+                self._quiet = False
+                return
             if reply is not None:
                 self._transport.write(reply)
                 return
-        elif self._leaving and self._task is None and self._taking and self._conversation.between_queries:
+        elif self._leaving and not self._waiting and self._taking and self._conversation.between_queries:
             self._transport.close()
             return
         self._conversation.receive_data(data)
-        if self._task is None and self._taking and not self._turn_due:
+        if not self._waiting and self._taking and not self._turn_due:
             self._answer()
             return
         self._ahead += len(data)
@@ -102,7 +109,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep the connection half open while an answer is due; otherwise let it close."""
         self._closing = True
-        return self._task is not None or self._turn_due or not self._taking
+        return self._waiting or self._turn_due or not self._taking
 
     def pause_writing(self) -> None:
         """Stop answering: the client does not read."""
@@ -114,7 +121,7 @@ class Connection(asyncio.Protocol):
         self.last_activity = self._clock()
         self._taking = True
         self._taking_again.set()
-        if self._task is None and not self._turn_due:
+        if not self._waiting and not self._turn_due:
             self._catch_up()
 
     def drain(self) -> None:
@@ -151,7 +158,7 @@ class Connection(asyncio.Protocol):
     def _answer(self) -> None:
         """Answer from memory until a query must wait, no query is left, the turn is over, or the client does not take the replies."""
         more = self._answer_some()
-        if self._task is not None or not self._taking:
+        if self._waiting or not self._taking:
             self._quiet = False
         elif more:
             self._quiet = False
@@ -171,18 +178,23 @@ class Connection(asyncio.Protocol):
         more = False
         try:
             while not more:
-                reply = self._conversation.next_reply()
+                reply = self._conversation.next_reply(self._deliver)
                 if reply is None:
                     break
                 if not isinstance(reply, bytes):
-                    self._task = asyncio.get_running_loop().create_task(self._wait_for(reply))
+                    self._waiting = True
+                    if reply is not LATER:
+                        self._stream = asyncio.get_running_loop().create_task(self._write_all(reply))
                     break
                 replies.append(reply)
                 size += len(reply)
                 more = len(replies) >= TURN or size >= WRITE_AHEAD
         except ProtocolError as error:
             self._violated(error)
-        if replies or self._task is not None:
+        except Exception:
+            log.exception(DEFECT, self._listener.name)
+            self._transport.abort()
+        if replies or self._waiting:
             self.partial_since = None
         if replies and not self._transport.is_closing():
             self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
@@ -190,40 +202,40 @@ class Connection(asyncio.Protocol):
 
     def _take_turn(self) -> None:
         self._turn_due = False
-        if self._task is None and not self._transport.is_closing():
+        if not self._waiting and not self._transport.is_closing():
             self._catch_up()
 
-    async def _wait_for(self, reply: Coroutine[None, None, bytes] | AsyncIterator[bytes]) -> None:
+    def _deliver(self, reply: bytes) -> None:
+        """Write a reply that had to wait, and go on."""
+        if not self._transport.is_closing():
+            self._transport.write(reply)
+        self._go_on()
+
+    async def _write_all(self, reply: AsyncIterator[bytes]) -> None:
+        """Write a reply of many parts, each when the client has taken most of those before, and go on."""
         try:
-            if isinstance(reply, Coroutine):
-                chunk = await reply
-                if not self._transport.is_closing():
-                    self._transport.write(chunk)
-            else:
-                await self._stream(reply)
-        except ProtocolError as error:
-            self._violated(error)
+            async for chunk in reply:
+                if self._transport.is_closing():
+                    break
+                self._transport.write(chunk)
+                if not self._taking:
+                    await self._taking_again.wait()
         except Exception:
-            log.exception("listener %s: a query ended in a defect of mailmapd; its connection is closed", self._listener.name)
+            log.exception(DEFECT, self._listener.name)
             self._transport.abort()
-        self._task = None
+        self._stream = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._waiting = False
         if not self._transport.is_closing():
             self._catch_up()
-
-    async def _stream(self, reply: AsyncIterator[bytes]) -> None:
-        """Write a reply of many parts, each when the client has taken most of those before."""
-        async for chunk in reply:
-            if self._transport.is_closing():
-                break
-            self._transport.write(chunk)
-            if not self._taking:
-                await self._taking_again.wait()
 
     def _catch_up(self) -> None:
         """Answer what arrived in the meantime, and read again."""
         if self._taking:
             self._answer()
-        if self._task is not None or not self._taking or self._turn_due:
+        if self._waiting or not self._taking or self._turn_due:
             return
         self._ahead = 0
         if self._paused_reading and not self._transport.is_closing():

@@ -1,19 +1,31 @@
 """Conversations: one codec and one service, joined for one connection.
 
-A conversation knows no socket. It takes bytes and gives replies in the order of the questions; a reply that must wait is handed out as a
-coroutine or, when it has many parts, as a stream, and nothing after it is decoded until that has ended.
+A conversation knows no socket. It takes bytes and gives replies in the order of the questions. A reply that must wait for a database is
+passed to `deliver` later, one of many parts is handed out as a stream; nothing after it is decoded until that has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
+from enum import Enum
+from typing import Final, Protocol
 
 from mailmapd.engine.map_service import MapService
-from mailmapd.model import MapQuery
 from mailmapd.protocols import MapCodec
 
-Reply = bytes | Coroutine[None, None, bytes] | AsyncIterator[bytes]
+
+class Later(Enum):
+    """The one value that says: the reply comes later."""
+
+    LATER = 0
+
+
+LATER: Final = Later.LATER
+
+Deliver = Callable[[bytes], None]
+"""Takes a reply that comes later."""
+
+Reply = bytes | Later | AsyncIterator[bytes]
 
 
 class Conversation(Protocol):
@@ -38,11 +50,18 @@ class Conversation(Protocol):
         """Return the reply to these very bytes if it is at hand; asked between queries only, and the bytes are then not received."""
         ...
 
+    def reply_to(self, data: bytes, deliver: Deliver, /) -> bytes | Later | None:
+        """Return the reply to these bytes if they are one usual query and nothing else; None says nothing, and they are not received.
+
+        Asked between queries only.
+        """
+        ...
+
     def receive_data(self, data: bytes, /) -> None:
         """Store bytes as they came from the socket."""
         ...
 
-    def next_reply(self) -> Reply | None:
+    def next_reply(self, deliver: Deliver, /) -> Reply | None:
         """Return the reply to the next query, or what to wait for; None when more bytes are needed. Raises ProtocolError."""
         ...
 
@@ -54,9 +73,9 @@ class MapConversation:
 
     def __init__(self, codec: MapCodec, service: MapService) -> None:
         self.recall = service.recall
+        self.receive_data = codec.receive_data
         self._codec = codec
         self._service = service
-        self._request: bytes | None = None
 
     @property
     def between_queries(self) -> bool:
@@ -68,21 +87,17 @@ class MapConversation:
         """Return how many bytes received so far wait to become a query."""
         return self._codec.buffered
 
-    def receive_data(self, data: bytes, /) -> None:
-        """Store bytes as they came from the socket."""
-        self._request = data if self._codec.buffered == 0 else None
-        self._codec.receive_data(data)
+    def reply_to(self, data: bytes, deliver: Deliver, /) -> bytes | Later | None:
+        """Return the reply to these bytes if they are one usual query; see `Conversation`."""
+        codec = self._codec
+        query = codec.whole_query(data)
+        if query is None:
+            return None
+        return self._service.answer(query, data, codec.encode, deliver) or LATER
 
-    def next_reply(self) -> Reply | None:
+    def next_reply(self, deliver: Deliver, /) -> Reply | None:
         """Return the reply to the next query; see `Conversation`."""
         query = self._codec.next_query()
         if query is None:
             return None
-        request, self._request = self._request, None
-        if self._codec.buffered:
-            request = None  # these bytes held more than this query
-        reply = self._service.answer_now(query, request, self._codec.encode)
-        return self._wait(query) if reply is None else reply
-
-    async def _wait(self, query: MapQuery) -> bytes:
-        return self._codec.encode(await self._service.answer(query))
+        return self._service.answer(query, None, self._codec.encode, deliver) or LATER

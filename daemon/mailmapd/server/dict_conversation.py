@@ -13,7 +13,7 @@ from mailmapd.engine.dict_service import DictService
 from mailmapd.errors import DatabaseError, ProtocolError
 from mailmapd.model import NOT_FOUND, DictCommit, DictIterate, DictLookup, TempFail
 from mailmapd.protocols import DictCodec
-from mailmapd.server.conversation import Reply
+from mailmapd.server.conversation import LATER, Deliver, Reply
 
 UNKNOWN_DICT = "unknown_dict"
 """The reason of the protocol error for a hello that names no dict of ours."""
@@ -44,7 +44,11 @@ class DictConversation:
         """Return None: see `between_queries`."""
         return None
 
-    def next_reply(self) -> Reply | None:
+    def reply_to(self, data: bytes, deliver: Deliver, /) -> None:  # noqa: ARG002 (see `Conversation`)
+        """Return None: see `between_queries`."""
+        return
+
+    def next_reply(self, deliver: Deliver, /) -> Reply | None:
         """Return the reply to the next query. Raises ProtocolError, also for a dict that is not configured."""
         query = self._codec.next_query()
         if not self._greeted and self._codec.dict_name is not None:
@@ -52,8 +56,8 @@ class DictConversation:
         if query is None:
             return None
         if isinstance(query, DictLookup):
-            answer = self._service.answer_now(query)
-            return self._wait(query) if answer is None else self._codec.encode(query, answer)
+            answer = self._service.answer(query, lambda answer: deliver(self._codec.encode(query, answer)))
+            return LATER if answer is None else self._codec.encode(query, answer)
         if isinstance(query, DictCommit):
             return self._codec.encode(query, self._service.commit(query))
         return self._list(query)
@@ -63,9 +67,6 @@ class DictConversation:
             shown = name if name.isprintable() and len(name) <= 64 else "of another name"
             raise ProtocolError(UNKNOWN_DICT, f"there is no dict {shown}")
         self._greeted = True
-
-    async def _wait(self, query: DictLookup) -> bytes:
-        return self._codec.encode(query, await self._service.answer(query))
 
     async def _list(self, query: DictIterate) -> AsyncIterator[bytes]:
         try:

@@ -1,23 +1,49 @@
 """Single flight: equal questions in the air share one answer.
 
-A flight is a task for one key. Whoever asks while it is in the air joins it; `forget` cuts it loose, so that the next to ask starts a new
-one and the old one knows that its answer is no longer wanted for keeping (a flush must not be undone by a query already on its way).
+A flight is one question on its way. Whoever asks the same while it is in the air joins it; `forget` cuts it loose, so that the next to ask
+starts a new one and the old one is known to be unwanted when it lands (a flush must not be undone by a query already on its way).
+
+Flights are plain lists of callbacks, not futures: whoever waits is told in the very callback that read the answer, without a turn of the
+event loop for each step.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Generic, TypeVar
+import logging
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
 
-class SingleFlight(Generic[T]):
-    """The flights in the air, by key. A flight's coroutine must return its failures, not raise them."""
+
+class Flight(Generic[T]):
+    """One question on its way, and who waits for its answer."""
+
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._flights: dict[bytes, asyncio.Task[T]] = {}
+        self._waiting: list[Callable[[T], None]] = []
+
+    def join(self, told: Callable[[T], None]) -> None:
+        """Have `told` called with the answer."""
+        self._waiting.append(told)
+
+    def land(self, answer: T) -> None:
+        """Tell everybody who has joined. What goes wrong with one of them is logged and does not keep it from the others."""
+        for told in self._waiting:
+            try:
+                told(answer)
+            except Exception:
+                log.exception("an answer could not be passed on: a defect of mailmapd")
+
+
+class SingleFlight(Generic[T]):
+    """The flights in the air, by key."""
+
+    def __init__(self) -> None:
+        self._flights: dict[bytes, Flight[T]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -25,20 +51,21 @@ class SingleFlight(Generic[T]):
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._flights)
 
-    def find(self, key: bytes) -> asyncio.Task[T] | None:
+    def find(self, key: bytes) -> Flight[T] | None:
         """Return the flight in the air for the key, if there is one."""
         return self._flights.get(key)
 
-    def start(self, key: bytes, fetch: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+    def start(self, key: bytes) -> Flight[T]:
         """Start the flight for a key that has none."""
-        task = asyncio.get_running_loop().create_task(fetch())
-        self._flights[key] = task
-        task.add_done_callback(lambda done: self._landed(key, done))
-        return task
+        flight = self._flights[key] = Flight()
+        return flight
 
-    def wanted(self, key: bytes) -> bool:
-        """Return whether the running task is still the key's flight; asked by the flight itself before it keeps its answer."""
-        return self._flights.get(key) is asyncio.current_task()
+    def end(self, key: bytes, flight: Flight[T]) -> bool:
+        """Take a flight out of the air before it lands; return whether its answer is still wanted for keeping."""
+        if self._flights.get(key) is not flight:
+            return False
+        del self._flights[key]
+        return True
 
     def forget(self, key: bytes) -> None:
         """Cut the key's flight loose."""
@@ -47,7 +74,3 @@ class SingleFlight(Generic[T]):
     def forget_all(self) -> None:
         """Cut every flight loose."""
         self._flights.clear()
-
-    def _landed(self, key: bytes, task: asyncio.Task[T]) -> None:
-        if self._flights.get(key) is task:
-            del self._flights[key]

@@ -20,7 +20,9 @@ TOKENS = (b"0:", b"3:", b"10:", b"100:", b"1000:", b"10256:", b"m ", b" ", b",",
 def check(data: bytes) -> None:
     outcome = outcome_of_any_cut(SocketmapCodec, data, REASONS)
     codec = SocketmapCodec()
+    whole = codec.whole_query(data)
+    assert whole is None or outcome.queries == [whole]
     for query in outcome.queries:
         assert isinstance(query, MapQuery)
         assert codec.encode(Found(query.key)).endswith(b",")
-        assert codec.encode(TempFail(query.map)).endswith(b",")
+        assert codec.encode(TempFail(query.map.decode("latin-1"))).endswith(b",")

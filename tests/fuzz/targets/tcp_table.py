@@ -20,6 +20,8 @@ TOKENS = (b"get ", b"put ", b"%20", b"%00", b"%ff", b"%", b"\n", b"\r\n")
 def check(data: bytes) -> None:
     outcome = outcome_of_any_cut(TcpTableCodec, data, REASONS)
     codec = TcpTableCodec()
+    whole = codec.whole_query(data)
+    assert whole is None or outcome.queries == [whole]
     for query in outcome.queries:
         assert isinstance(query, MapQuery)
         reply = codec.encode(Found(query.key))

@@ -139,10 +139,12 @@ async def test_wait_timeout(make_lookup_server: Callable[..., MariaDB], connect:
 async def test_idle_interval(lookup_server: MariaDB, connect: Connect) -> None:
     """A connection that nobody used for idle_interval is closed."""
     clock = FakeClock()
-    database = connect(settings_for(lookup_server, idle_interval=60.0), clock=clock)
+    settings = settings_for(lookup_server, idle_interval=60.0)
+    database = connect(settings, clock=clock)
     await asyncio.gather(*[database.fetch(statement("SELECT 1")) for _ in range(100)])
-    idle = database.status()[0].idle
+    idle = settings.pool_size
     assert idle > 1
+    await until(lambda: database.status()[0].idle == idle)
     clock.now = 59.0
     database.housekeep()
     assert database.status()[0].idle == idle

@@ -8,8 +8,9 @@ from mailmapd.protocols import SocketmapCodec
 from mailmapd.protocols.socketmap import REASONS
 from support.codecs import Outcome, byte_by_byte, cut, feed
 
-MAP_NAMES = st.text(st.characters(exclude_characters=" ", exclude_categories=["Cs"]), min_size=1, max_size=20)
+MAP_NAMES = st.text(st.characters(exclude_characters=" ", exclude_categories=["Cs"]), min_size=1, max_size=20).map(str.encode)
 QUERIES = st.lists(st.builds(MapQuery, MAP_NAMES, st.binary(max_size=40) | st.integers(900, 1100).map(b"k".__mul__)), max_size=8)
+SIZED_QUERIES = st.builds(MapQuery, MAP_NAMES, st.integers(0, 1100).map(b"k".__mul__))
 CUTS = st.lists(st.integers(0, 2000), max_size=12)
 SHAPED_GARBAGE = st.lists(
     st.sampled_from([b"0", b"1", b"5", b"12", b":", b",", b" ", b"m k", b"m", b"5:m kkk,", b"3:m k,", b"\n"]), max_size=20
@@ -26,8 +27,11 @@ ANSWERS = (
 
 
 def request_of(query: MapQuery) -> bytes:
-    payload = query.map.encode() + b" " + query.key
+    payload = query.map + b" " + query.key
     return str(len(payload)).encode() + b":" + payload + b","
+
+
+SHAPED_REQUESTS = SIZED_QUERIES.map(request_of) | QUERIES.map(lambda queries: b"".join(map(request_of, queries)))
 
 
 def read_reply(reply: bytes) -> tuple[str, bytes]:
@@ -45,6 +49,17 @@ def test_cutting_never_matters(queries: list[MapQuery], cuts: list[int]) -> None
     """Any sequence of requests, cut anywhere, means the same queries in the same order."""
     data = b"".join(map(request_of, queries))
     assert feed(SocketmapCodec(), cut(data, cuts)) == Outcome([*queries], None)
+
+
+@given(SHAPED_REQUESTS | GARBAGE)
+def test_a_whole_query_is_what_the_reader_reads(data: bytes) -> None:
+    """The shortcut for a whole request gives what the reader gives, or nothing; it takes every request of up to a kilobyte."""
+    query = SocketmapCodec().whole_query(data)
+    read = feed(SocketmapCodec(), [data])
+    if query is not None:
+        assert read == Outcome([query], None)
+    elif len(read.queries) == 1 and data == request_of(read.queries[0]):  # type: ignore[arg-type]
+        assert len(data) >= 1024 or not read.queries[0].key  # type: ignore[union-attr]
 
 
 @given(QUERIES, GARBAGE, CUTS)

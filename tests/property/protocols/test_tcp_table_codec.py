@@ -44,7 +44,14 @@ def read_reply(reply: bytes) -> tuple[int, bytes]:
 def test_cutting_never_matters(keys: list[bytes], cuts: list[int]) -> None:
     """Any sequence of requests, cut anywhere, means the same keys in the same order."""
     data = b"".join(map(request_of, keys))
-    assert feed(TcpTableCodec(), cut(data, cuts)) == Outcome([MapQuery("", key) for key in keys], None)
+    assert feed(TcpTableCodec(), cut(data, cuts)) == Outcome([MapQuery(b"", key) for key in keys], None)
+
+
+@given(KEYS.map(request_of) | st.binary(min_size=1, max_size=30).map(lambda key: b"get " + key + b"\n") | GARBAGE)
+def test_a_whole_query_is_what_the_reader_reads(data: bytes) -> None:
+    """The shortcut for a whole request gives what the reader gives, or nothing."""
+    query = TcpTableCodec().whole_query(data)
+    assert query is None or feed(TcpTableCodec(), [data]) == Outcome([query], None)
 
 
 @given(st.lists(st.binary(max_size=20), max_size=4), GARBAGE, CUTS)
@@ -52,7 +59,7 @@ def test_garbage_is_only_refused(keys: list[bytes], garbage: bytes, cuts: list[i
     """Garbage gives a ProtocolError with a listed reason or nothing, the same for any cut, after the good requests before it."""
     data = b"".join(map(request_of, keys)) + garbage
     whole = feed(TcpTableCodec(), [data])
-    assert whole.queries[: len(keys)] == [MapQuery("", key) for key in keys]
+    assert whole.queries[: len(keys)] == [MapQuery(b"", key) for key in keys]
     assert whole.refusal is None or whole.refusal in REASONS
     assert feed(TcpTableCodec(), cut(data, cuts)) == whole
     assert feed(TcpTableCodec(), byte_by_byte(data)) == whole

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -13,8 +14,9 @@ ALICE = b"alice@example.com"
 
 
 async def ask(service: DictService, key: bytes, user: bytes = b"", name: str = "auth") -> Answer:
-    query = DictLookup(name, key, user)
-    return service.answer_now(query) or await service.answer(query)
+    later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    answer = service.answer(DictLookup(name, key, user), later.set_result)
+    return await later if answer is None else answer
 
 
 async def listing(
@@ -48,9 +50,10 @@ async def test_memory_answers_at_once() -> None:
     """What is in memory is answered without waiting, and what is not is None."""
     service = sample_service(SampleDatabase())
     query = DictLookup("auth", b"shared/userdb/alice@example.com", ALICE)
-    assert service.answer_now(query) is None
-    answer = await service.answer(query)
-    assert service.answer_now(query) == answer
+    later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    assert service.answer(query, later.set_result) is None
+    answer = await later
+    assert service.answer(query, pytest.fail) == answer
 
 
 async def test_database_failure_is_temporary() -> None:

@@ -28,13 +28,14 @@ EVERY_BYTE = bytes(range(256))
 def test_understands_postfix(request_bytes: bytes, key: bytes) -> None:
     """A request becomes a query without a map name for the decoded key, whole and byte by byte."""
     for pieces in ([request_bytes], byte_by_byte(request_bytes)):
-        assert feed(TcpTableCodec(), pieces) == Outcome([MapQuery("", key)], None)
+        assert feed(TcpTableCodec(), pieces) == Outcome([MapQuery(b"", key)], None)
+    assert TcpTableCodec().whole_query(request_bytes) in {MapQuery(b"", key), None}
 
 
 def test_update_is_a_query_for_nothing() -> None:
     """An update takes its turn as a query for the empty key, which ends in 500."""
     outcome = feed(TcpTableCodec(), [b"get a\nput key value\nget b\n"])
-    assert outcome == Outcome([MapQuery("", b"a"), MapQuery("", b""), MapQuery("", b"b")], None)
+    assert outcome == Outcome([MapQuery(b"", b"a"), MapQuery(b"", b""), MapQuery(b"", b"b")], None)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_update_is_a_query_for_nothing() -> None:
 def test_refuses_what_is_no_request(data: bytes, reason: str) -> None:
     """Lines that no tcp_table client sends are refused with a word from REASONS, after the requests before them."""
     assert feed(TcpTableCodec(), [data]) == Outcome([], reason)
-    assert feed(TcpTableCodec(), byte_by_byte(b"get k\n" + data)) == Outcome([MapQuery("", b"k")], reason)
+    assert feed(TcpTableCodec(), byte_by_byte(b"get k\n" + data)) == Outcome([MapQuery(b"", b"k")], reason)
     assert reason in REASONS
 
 

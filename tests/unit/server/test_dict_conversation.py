@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import asyncio
 
 import pytest
 
 from mailmapd.errors import DatabaseUnavailable, ProtocolError
 from mailmapd.protocols import DictCodec
+from mailmapd.server.conversation import LATER
 from mailmapd.server.dict_conversation import UNKNOWN_DICT, DictConversation
 from support.dict_samples import SampleDatabase, sample_service
 
@@ -19,9 +20,10 @@ async def talk(data: bytes, database: SampleDatabase | None = None) -> bytes:
     conversation = DictConversation(DictCodec(), sample_service(database or SampleDatabase()))
     conversation.receive_data(data)
     replies = []
-    while (reply := conversation.next_reply()) is not None:
-        if isinstance(reply, Coroutine):
-            reply = await reply
+    delivered: asyncio.Queue[bytes] = asyncio.Queue()
+    while (reply := conversation.next_reply(delivered.put_nowait)) is not None:
+        if reply is LATER:
+            reply = await delivered.get()
         replies += [reply] if isinstance(reply, bytes) else [chunk async for chunk in reply]
     return b"".join(replies)
 
