@@ -149,9 +149,9 @@ class ConnectionPool:
 
     def connect_more(self) -> None:
         """Open as many connections as are wanted, within the budget."""
-        if self._closed:
-            return
         hosts = self._hosts
+        if self._closed or hosts.connections >= self._settings.pool_size:
+            return
         wanted = self._user.connections_wanted() - sum([host.connecting - host.stalled for host in hosts.hosts])
         now = self._clock()
         for _ in range(min(wanted, self._settings.pool_size - hosts.connections)):

@@ -46,8 +46,8 @@ class MysqlTable:
     name: str
     identity: bool
     result_depends_on_key: bool
-    _query: Pieces
-    _double_quoted: tuple[bool, ...]
+    _query_places: tuple[tuple[bytes | str, bool], ...]
+    _asks_whole_key: bool
     _result: Pieces
     _scope: Scope
     _labels: tuple[int, ...]
@@ -93,8 +93,8 @@ class MysqlTable:
             name=name,
             identity=scope == "key" and not key_user and not key_domain and domains is None,
             result_depends_on_key=expansions.uses(result_pieces, "S" + _KEY_LETTERS),
-            _query=query_pieces,
-            _double_quoted=tuple(_double_quoted(query_pieces)),
+            _query_places=tuple(zip(query_pieces, _double_quoted(query_pieces), strict=True)),
+            _asks_whole_key=not expansions.uses(query_pieces, "uUd" + _KEY_DOMAIN_LETTERS),
             _result=result_pieces,
             _scope=scope,
             _labels=labels,
@@ -130,9 +130,8 @@ class MysqlTable:
     def statement(self, sql_key: bytes) -> Statement:
         """Return the query for a SQL key that `sql_key` has returned."""
         values = self._query_values(sql_key)
-        places = zip(self._query, self._double_quoted, strict=True)
-        pieces = tuple([piece if isinstance(piece, bytes) else Value(values[piece], double_quoted) for piece, double_quoted in places])
-        return Statement(self.name, pieces, self._require_result_set)
+        pieces = [piece if isinstance(piece, bytes) else Value(values[piece], quoted) for piece, quoted in self._query_places]
+        return Statement(self.name, tuple(pieces), self._require_result_set)
 
     def values(self, result: ResultSet) -> tuple[bytes, ...]:
         """Return the values of all rows, in order, without NULL and empty ones. Nothing left means not found.
@@ -168,6 +167,8 @@ class MysqlTable:
 
     def _query_values(self, sql_key: bytes) -> dict[str, bytes]:
         """Return what each expansion of the query stands for."""
+        if self._asks_whole_key:
+            return {"s": sql_key, "S": sql_key}
         if self._scope == "key":
             return self._key_values(sql_key) | {"s": sql_key, "u": _user(sql_key), "d": sql_key.rpartition(b"@")[2]}
         if self._scope == "domain":

@@ -7,14 +7,13 @@ connection that will run it: its character set, and whether the server's SQL mod
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Quote = Callable[[bytes], bytes]
 """Escapes a value for the inside of a quoted SQL string; it does not add the quotes (the template has them)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A piece of a statement that came from a client and must be escaped.
 
     `double_quoted` says that the template has it between double quotes. Where backslashes do not escape, the client library's way
@@ -30,8 +29,7 @@ class Value:
         return text.replace(b'"', b'""') if self.double_quoted and quote(b'"') == b'"' else text
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One query as pieces: literal SQL (bytes) and values.
 
     `table` is the configured name that the query belongs to, for logs and metrics; `require_result_set` is mysql_table(5)'s (a stored

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import mailboxes
 from bench.report import Line, count, per_second, times
 from bench.rounds import Rounds, interleave, median_ratio
-from bench.workbench import Workbench
+from bench.workbench import Workbench, database_section
 from support.mariadb import private_directory
 from support.postfix import Postfix
 from support.process import ServerFailed, ServerProcess, free_port, program
@@ -29,14 +29,17 @@ INDEXED = ("cdb", "lmdb")
 MEMCACHED_MIB = "128"
 
 
-def configuration(cf: Path) -> str:
-    """Return a configuration with one map that asks one table for the whole key, as `postmap -q` does."""
+def configuration(cf: Path, socket: Path) -> str:
+    """Return a configuration with one map that asks one table for the whole key, as `postmap -q` does; as many connections as clients."""
+    settings = dict(line.split(" = ", 1) for line in (cf / "virtual_mailbox_maps.cf").read_text(encoding="utf-8").splitlines())
     return f"""\
+{database_section(socket)}pool_size = {CLIENTS}
 [listen]
 socketmap = ["unix:{{directory}}/socketmap"]
 control = "unix:{{directory}}/control"
 [table.mailbox]
-postfix_cf = "{cf}/virtual_mailbox_maps.cf"
+database = "mail"
+query = "{settings['query']}"
 [map.mailbox]
 tables = ["mailbox"]
 [cache]
@@ -80,7 +83,7 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
     with (
         private_directory() as home,
         Postfix(home, {"proxy_read_maps": proxied}) as postfix,
-        bench.daemon(configuration(cf), pinned=False) as daemon,
+        bench.daemon(configuration(cf, bench.near), pinned=False) as daemon,
     ):
         client = PostmapClient(bench, postfix)
         ours = f"socketmap:unix:{daemon.directory}/socketmap:mailbox"
