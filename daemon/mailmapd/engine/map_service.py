@@ -55,8 +55,9 @@ class MapService:
         found = self._replies.find(request, now)
         if found is None:
             return None
-        found.use.meter.latencies[Source.CACHE].observe(self._clock() - now)
-        return found.reply
+        reply, use = found
+        use.count(self._clock() - now)
+        return reply
 
     def answer(self, query: MapQuery, request: bytes | None, encode: Encode, told: Callable[[bytes], None]) -> bytes | None:
         """Return the reply if it can be given now; when that is None, `told` gets it later.

@@ -41,6 +41,7 @@ class LookupMeter:
         self.name = name
         self.results = [0, 0, 0, 0]
         self.latencies = {source: Histogram() for source in Source}
+        self.from_cache = self.latencies[Source.CACHE]
 
     def count(self, answer: Answer, source: Source, seconds: float) -> int:
         """Count one lookup that took `seconds` from its decoding to its answer; return the index of its result."""

@@ -10,7 +10,10 @@ That is nearly "least recently used", for the price of one dictionary access per
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
+
+from mailmapd.engine.meters import BUCKETS
 
 if TYPE_CHECKING:
     from mailmapd.engine.map import Map, Part
@@ -22,20 +25,30 @@ REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
 
 
 class Use(NamedTuple):
-    """What the use of a reply counts for: many replies share one."""
+    """What the use of a reply counts for, under the source of answers from memory: many replies share one."""
 
     map: Map
     meter: LookupMeter
     result: int
     parts: tuple[Part, ...]
 
+    def count(self, seconds: float) -> None:
+        """Count a lookup that took so long: as one of the map, and as a hit of every table that the reply was made of."""
+        one, meter, result, parts = self
+        meter.results[result] += 1
+        latencies = meter.from_cache
+        latencies.counts[bisect_left(BUCKETS, seconds)] += 1
+        latencies.total += seconds
+        one.avoided += len(parts)
+        for table, absent in parts:
+            if absent:
+                table.negative_hits += 1
+            else:
+                table.hits += 1
 
-class Remembered(NamedTuple):
-    """A reply, until when it is good, and what its use counts for."""
 
-    reply: bytes
-    until: float
-    use: Use
+Remembered = tuple[bytes, float, int]
+"""A reply, until when it is good, and the number of its use: nothing in it that the garbage collector would have to visit."""
 
 
 class ReplyCache:
@@ -46,39 +59,37 @@ class ReplyCache:
         self._young: dict[bytes, Remembered] = {}
         self._old: dict[bytes, Remembered] = {}
         self._dropped: list[dict[bytes, Remembered]] = []
-        self._uses: dict[Use, Use] = {}
+        self._uses: list[Use] = []
+        self._numbers: dict[Use, int] = {}
 
-    def find(self, request: bytes, now: float) -> Remembered | None:
-        """Return what is remembered of a request, if it is still good, and count its parts as used."""
+    def find(self, request: bytes, now: float) -> tuple[bytes, Use] | None:
+        """Return the remembered reply to a request, if it is still good, with its use, which the caller counts."""
         found = self._young.get(request)
         if found is None:
             found = self._old.pop(request, None)
             if found is None:
                 return None
             self._keep(request, found)
-        if now >= found.until:
-            return None
-        one, meter, result, parts = found.use
-        meter.results[result] += 1
-        one.avoided += len(parts)
-        for table, absent in parts:
-            if absent:
-                table.negative_hits += 1
-            else:
-                table.hits += 1
-        return found
+        reply, until, number = found
+        return (reply, self._uses[number]) if now < until else None
 
     def remember(self, request: bytes, reply: bytes, until: float, use: Use) -> None:
         """Keep a reply, unless it or its request is unusually long."""
-        if len(request) <= REQUEST_LIMIT and len(reply) <= REPLY_LIMIT:
-            self._keep(request, Remembered(reply, until, self._uses.setdefault(use, use)))
+        if len(request) > REQUEST_LIMIT or len(reply) > REPLY_LIMIT:
+            return
+        number = self._numbers.get(use)
+        if number is None:
+            number = self._numbers[use] = len(self._uses)
+            self._uses.append(use)
+        self._keep(request, (reply, until, number))
 
     def forget(self) -> None:
         """Forget every reply."""
         self._dropped += [self._young, self._old]
         self._young = {}
         self._old = {}
-        self._uses = {}
+        self._uses = []
+        self._numbers = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
