@@ -56,7 +56,7 @@ class MapService:
         if found is None:
             return None
         reply, use = found
-        use.count(self._clock() - now)
+        use.count_lookup(self._clock() - now)
         return reply
 
     def answer(self, query: MapQuery, request: bytes | None, encode: Encode, told: Callable[[bytes], None]) -> bytes | None:

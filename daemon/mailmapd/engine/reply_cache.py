@@ -32,7 +32,7 @@ class Use(NamedTuple):
     result: int
     parts: tuple[Part, ...]
 
-    def count(self, seconds: float) -> None:
+    def count_lookup(self, seconds: float) -> None:
         """Count a lookup that took so long: as one of the map, and as a hit of every table that the reply was made of."""
         one, meter, result, parts = self
         meter.results[result] += 1

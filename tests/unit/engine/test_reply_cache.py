@@ -27,7 +27,7 @@ def test_counted() -> None:
     cache.remember(b"request", b"reply", 10.0, counts)
     found = cache.find(b"request", 5.0)
     assert found == (b"reply", counts)
-    found[1].count(0.000007)
+    found[1].count_lookup(0.000007)
     assert counts.meter.results == [1, 0, 0, 0]
     assert (counts.meter.from_cache.counts[1], counts.meter.from_cache.total) == (1, 0.000007)
     assert counts.map.avoided == 2
