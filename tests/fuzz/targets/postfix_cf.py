@@ -6,6 +6,7 @@ from mailmapd.app.databases import cf_settings, check_settings
 from mailmapd.errors import ConfigError, TemplateError
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.postfix_cf import read_postfix_cf
+from mailmapd.template.sql_quoting import make_quote
 from mailmapd.template.statement import Value
 from support.scratch_file import ScratchFile
 
@@ -15,6 +16,7 @@ SEEDS = (
     b"dbname=m\ntable = t\nselect_field = f\nwhere_field = w\nadditional_conditions = and x = '%%'\nrequire_result_set = no\n",
     b"dbpath = /var/lib/mail.sqlite\nquery = SELECT a FROM t WHERE k = '%S'\n",
     b"dbname = m\nquery = SELECT 1\ntls_verify_cert = yes\ntls_CAfile = /x\noption_file = /y\nhosts = inet:db:3306 [::1]:1\n",
+    b"dbname = m\nquery = SELECT a FROM t WHERE k = \"%s\" AND l = '%u'\n",
     b"# comment\n = 1\nname\n\tgoes on\n\0=\0\n",
 )
 TOKENS = (
@@ -24,6 +26,11 @@ TOKENS = (
 KEYS = (b"user+ext@sub.example.com", b"@example.com", b"user", b"a'\\\"`@b", "ü@ü".encode())
 
 _FILE = ScratchFile("table.cf")
+_DOUBLING = make_quote("utf8mb4", no_backslash_escapes=True)
+
+
+def _mark(raw: bytes) -> bytes:
+    return b"<%b>" % raw
 
 
 def check(data: bytes) -> None:
@@ -46,5 +53,8 @@ def check(data: bytes) -> None:
         if sql_key is None:
             continue
         statement = table.statement(sql_key)
-        assert statement.render(bytes) == b"".join(piece.raw if isinstance(piece, Value) else piece for piece in statement.pieces)
-        assert all(piece.raw in key or piece.raw == key for piece in statement.pieces if isinstance(piece, Value))
+        assert statement.render(_mark) == b"".join(_mark(piece.raw) if isinstance(piece, Value) else piece for piece in statement.pieces)
+        for value in [piece for piece in statement.pieces if isinstance(piece, Value)]:
+            assert value.raw in key
+            quote = b'"' if value.double_quoted else b"'"
+            assert quote not in value.escaped(_DOUBLING).replace(quote * 2, b"")
