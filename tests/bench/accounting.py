@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,34 @@ class ProcessorTime:
     def total(self) -> float:
         """Both."""
         return self.user + self.system
+
+
+class OwnTime:
+    """The processor time of a process per unit of work, over any number of measurements with so many clients at a time."""
+
+    def __init__(self, pid: int, clients: int) -> None:
+        self._pid = pid
+        self._cores = min(clients, len(os.sched_getaffinity(0)))
+        self._seconds = 0.0
+        self._units = 0.0
+
+    def around(self, work: Callable[[], float]) -> None:
+        """Do some work, which returns how many units it was."""
+        before = ProcessorTime.of(self._pid)
+        self._units += work()
+        self._seconds += ProcessorTime.of(self._pid).since(before).total
+
+    @property
+    def per_unit(self) -> float:
+        """Seconds."""
+        return self._seconds / self._units
+
+    def ceiling(self, rate: float) -> float:
+        """Return the rate that would remain if the process took no time, all else being equal.
+
+        With one client everything happens one after the other; with more than there are cores, all cores are taken to be busy.
+        """
+        return 1 / (1 / rate - self.per_unit / self._cores)
 
 
 def resident_bytes(pid: int) -> int:

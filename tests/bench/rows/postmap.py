@@ -39,7 +39,7 @@ socketmap = ["unix:{{directory}}/socketmap"]
 control = "unix:{{directory}}/control"
 [table.mailbox]
 database = "mail"
-query = "{settings['query']}"
+query = "{settings["query"]}"
 [map.mailbox]
 tables = ["mailbox"]
 [cache]
