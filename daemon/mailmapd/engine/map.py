@@ -242,7 +242,7 @@ class Lookup:
             except StopIteration as end:
                 self._map.avoided += len(self._parts)
                 return end.value[0], self._source
-            told = probe.table.ask(probe.sql_key, self._hear)
-            if told is None:
+            at_once = probe.table.ask(probe.sql_key, self._hear)
+            if at_once is None:
                 return None
-            outcome = told
+            outcome = at_once
