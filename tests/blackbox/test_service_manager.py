@@ -111,7 +111,7 @@ def test_handed_over_sockets_are_served_and_left_alone(manager: Manager) -> None
     pass_on = [f"--setenv={name}" for name in ("PYTHONPATH", "NOTIFY_SOCKET", "WATCHDOG_USEC")]
     daemon = manager.start("systemd-socket-activate", *(f"--listen={one}" for one in addresses), f"--fdname={names}", *pass_on)
     try:
-        daemon.wait_ready((manager.folder / "a").is_socket, "systemd-socket-activate")
+        daemon.wait_ready(lambda: daemon.text().count("Listening on") == len(addresses), "systemd-socket-activate")
         with SocketmapClient(connect(f"unix:{manager.folder}/a")) as client:  # this connection starts the daemon
             assert client.ask("boxes", b"user1@example.com") == ("OK", b"example.com/user1/")
         manager.wait_for("READY=1")
