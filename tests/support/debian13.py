@@ -1,113 +1,14 @@
-"""A Debian 13 system with Postfix 3.10 and Dovecot 2.4 in a folder, made once per machine; programs run in it by chroot.
-
-    with Debian13() as system:
-        system.write("etc/dovecot/dovecot.conf", text)
-        system.start(["dovecot", "-F"], log)
-        system.run("doveadm", "user", "*")
-
-The folder is kept below /var/tmp (or where MAILMAPD_TESTS_DEBIAN13 says), because making it downloads 200 MB; one test uses it at a time.
-Every program gets a mount namespace of its own for /proc and /dev, so that nothing stays mounted. The network is this machine's.
-"""
+"""Debian 13 with Postfix 3.10 and Dovecot 2.4 in a kept folder, see `KeptDebian`."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import subprocess
-from contextlib import ExitStack
-from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-from support.process import ServerFailed, ServerProcess, program
+from support.kept_debian import KeptDebian
 
 PACKAGES = ("postfix", "dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-lmtpd", "dovecot-auth-lua")
-FOLDER = Path(os.environ.get("MAILMAPD_TESTS_DEBIAN13", "/var/tmp/mailmapd-tests-debian13"))
-READY = "mailmapd-tests-ready"
-INSTALL_SECONDS = 1200
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-
-_ENTER = """
-mount -t proc proc "$1/proc"
-mount --rbind /dev "$1/dev"
-exec chroot "$@"
-"""
 
 
-class Debian13:
+class Debian13(KeptDebian):
     """The system; `folder` is its root directory."""
 
     def __init__(self) -> None:
-        self.folder = FOLDER
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        if os.getuid() != 0:
-            raise ServerFailed("chroot needs root: run this test as root")
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = self._stack.enter_context(self.folder.with_suffix(".lock").open("w"))
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            if not (self.folder / READY).exists():
-                self._install()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
-
-    def _install(self) -> None:
-        """Make the folder anew."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        command = [program("debootstrap", "debootstrap"), "--variant=minbase", "trixie", str(self.folder)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
-        if done.returncode != 0:
-            raise ServerFailed(f"debootstrap: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-        self.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n").chmod(0o755)  # packages must not start their services
-        self.write("etc/hostname", "debian13.test\n")
-        self.run("apt-get", "update", "--quiet")
-        self.run("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *PACKAGES)
-        (self.folder / READY).touch()
-
-    def path(self, name: str) -> Path:
-        """Return where a file of the system is on this machine."""
-        return self.folder / name.lstrip("/")
-
-    def write(self, name: str, text: str, mode: int = 0o644) -> Path:
-        """Write a file of the system and return where it is."""
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(mode)
-        return path
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a program in the system; fail when it does, unless told otherwise."""
-        done = subprocess.run(
-            self._command(*command), capture_output=True, text=True, env=ENVIRONMENT, timeout=INSTALL_SECONDS, cwd="/", check=False
-        )
-        if check and done.returncode != 0:
-            raise ServerFailed(f"{' '.join(command)}: status {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-        return done
-
-    def start(self, command: list[str], log: Path) -> ServerProcess:
-        """Start a server in the system."""
-        return ServerProcess(self._command(*command), log, env=ENVIRONMENT, cwd=Path("/"))
-
-    def _command(self, *command: str) -> list[str]:
-        return ["unshare", "--mount", "sh", "-ec", _ENTER, "sh", str(self.folder), *command]
-
-    def user(self, name: str) -> int:
-        """Return the number of one of the system's users."""
-        return self._number("etc/passwd", name)
-
-    def group(self, name: str) -> int:
-        """Return the number of one of the system's groups."""
-        return self._number("etc/group", name)
-
-    def _number(self, file: str, name: str) -> int:
-        lines = [line.split(":") for line in self.path(file).read_text().splitlines()]
-        return next(int(fields[2]) for fields in lines if fields[0] == name)
+        super().__init__("debian13", "trixie", PACKAGES)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from mailmapd.databases.mysql import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.template.statement import Statement, Value
-from support.mariadb import MariaDB
+from support.sql_server import SqlServer
+
+Server = TypeVar("Server", bound=SqlServer)
 
 DBNAME = "lookups"
 USER = "reader"
@@ -22,6 +24,33 @@ INSERT INTO mailbox VALUES ('user@example.com', 'example.com/user/', 1024), ('em
 CREATE TABLE old (username varchar(255) PRIMARY KEY, maildir varchar(255)) CHARACTER SET latin1 COLLATE latin1_swedish_ci;
 INSERT INTO old VALUES ('user@example.com', 'old/user/');
 """
+
+HOSTILE = [
+    b"'",
+    b'"',
+    b"\\",
+    b"\\'",
+    b"' OR '1'='1",
+    b"\\' OR 1=1 -- ",
+    b"'; DROP TABLE mailbox; -- ",
+    b"\xbf'",
+    b"\xbf\\' OR 1=1 -- ",
+    b"\xbf' OR 1=1 -- ",
+    b"\x81' OR 1=1 -- ",
+    b"\x95\\",
+    b"\xa1'",
+    b"\xe5\x5c' OR 1=1 -- ",
+    b"\x0a\x0d\x1a\x08",
+    b"%_",
+    b"/* */ # --",
+    "ü€😀".encode(),
+    b"\xff\xfe\xfd",
+    b"a" * 5000 + b"'",
+]
+"""Keys that would leave their quotes, or spoil the statement, if quoting went wrong."""
+
+MODES = ["", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"]
+"""SQL modes that change what quotes and backslashes mean."""
 
 
 def statement(sql: str | bytes, *values: bytes, table: str = "mailbox", require_result_set: bool = True) -> Statement:
@@ -57,14 +86,14 @@ class Record:
         self.states.append((host, up))
 
 
-def prepare(server: MariaDB) -> MariaDB:
+def prepare(server: Server) -> Server:
     """Give a fresh server the mail database and its account."""
     server.run_sql(SCHEMA)
     server.grant(USER, PASSWORD, DBNAME)
     return server
 
 
-def settings_for(*servers: MariaDB, **changes: Any) -> MysqlSettings:
+def settings_for(*servers: SqlServer, **changes: Any) -> MysqlSettings:
     """Return settings that reach the servers over their UNIX sockets, with short deadlines."""
     settings = MysqlSettings(
         hosts=tuple([f"unix:{server.socket}" for server in servers]),

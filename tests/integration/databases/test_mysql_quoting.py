@@ -9,31 +9,8 @@ import pytest
 
 from mailmapd.errors import DataError
 from support.mariadb import MariaDB
-from support.mysql_lookups import DBNAME, Connect, mailbox, settings_for, statement
+from support.mysql_lookups import DBNAME, HOSTILE, MODES, Connect, mailbox, settings_for, statement
 
-HOSTILE = [
-    b"'",
-    b'"',
-    b"\\",
-    b"\\'",
-    b"' OR '1'='1",
-    b"\\' OR 1=1 -- ",
-    b"'; DROP TABLE mailbox; -- ",
-    b"\xbf'",
-    b"\xbf\\' OR 1=1 -- ",
-    b"\xbf' OR 1=1 -- ",
-    b"\x81' OR 1=1 -- ",
-    b"\x95\\",
-    b"\xa1'",
-    b"\xe5\x5c' OR 1=1 -- ",
-    b"\x0a\x0d\x1a\x08",
-    b"%_",
-    b"/* */ # --",
-    "ü€😀".encode(),
-    b"\xff\xfe\xfd",
-    b"a" * 5000 + b"'",
-]
-MODES = ["", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"]
 CHARSETS = ["utf8mb4", "utf8", "latin1", "binary", "gbk", "big5", "sjis", "cp932", "gb2312", "ujis", "euckr"]
 
 
