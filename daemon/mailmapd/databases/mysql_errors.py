@@ -51,7 +51,7 @@ _CONNECTION = {
     1044: "access to the database is denied",
     1045: "the login is refused",
     1047: "the server does not take queries yet",  # a Galera node that has not joined
-    1049: "the database does not exist",
+    1049: "the database does not exist",  # this connection's own; for another that the query names see `judge`
     1053: "the server shuts down",
     1077: "the server shuts down",
     1079: "the server shuts down",
@@ -74,6 +74,8 @@ _CONNECTION = {
     3032: "the server is offline",
     3118: "the account is locked",
     3159: "the server requires TLS",
+    3168: "the server is not available",
+    3169: "the connection was killed",
     4031: "the server closed an idle connection",
     4151: "the account is locked",
 }
@@ -116,14 +118,23 @@ _DATA = {
     1644: "a procedure signals an error",
     1690: "a number is out of range",
     1977: "a character cannot be converted",
+    3020: "a logarithm has no value",
+    3037: "invalid geometry",
     3140: "invalid JSON",
     3141: "invalid JSON",
     3143: "invalid JSON path",
+    3144: "invalid JSON",
     3146: "invalid JSON",
-    3685: "a regular expression cannot be used",
-    3692: "a regular expression cannot be used",
+    3147: "invalid JSON",
+    3156: "a JSON value cannot be converted",
+    3157: "invalid JSON",
+    3636: "a recursive query does not end",
+    **dict.fromkeys(range(3684, 3701), "a regular expression cannot be used"),
+    3852: "a regular expression cannot be used",
     3854: "a character cannot be converted",
+    3887: "a regular expression cannot be used",
     3988: "a character cannot be converted",
+    4007: "a regular expression cannot be used",
     4037: "invalid JSON",
     4038: "invalid JSON",
 }
@@ -137,6 +148,7 @@ _SCHEMA = {
     1056: "cannot group",
     1064: "SQL syntax error",
     1065: "the query is empty",
+    1066: "two tables have the same name or alias",
     1109: "unknown table",
     1111: "invalid use of a group function",
     1115: "unknown character set",
@@ -147,6 +159,7 @@ _SCHEMA = {
     1146: "a table does not exist",
     1149: "SQL syntax error",
     1176: "an index does not exist",
+    1191: "a full-text search has no index for its columns",
     1193: "unknown system variable",
     1221: "two parts of the query do not fit together",
     1222: "the parts of a UNION have different numbers of columns",
@@ -174,9 +187,16 @@ _SCHEMA = {
     1584: "a function's arguments are wrong",
     1630: "a function does not exist",
     1792: "the query or procedure writes (or makes a temporary table) in a read-only session; set read_only = false for this database",
+    3065: "DISTINCT does not go with ORDER BY a column that is not selected",
+    3066: "DISTINCT does not go with ORDER BY an aggregate that is not selected",
+    3552: "a system table may not be read",
+    3554: "a system table may not be read",
+    3995: "a regular expression and its subject have character sets that do not go together",
     4078: "an operator does not take these types",
     4161: "unknown data type",
 }
+
+_UNKNOWN_DATABASE = 1049
 
 _NAMES_ACCOUNTS = frozenset({1044, 1045, 1049, 1129, 1130, 1203, 1226, 1698})
 """The server's text names the user, the host or the database: all from the configuration."""
@@ -188,6 +208,10 @@ _NAMES_OBJECTS = frozenset({1051, 1054, 1109, 1128, 1142, 1143, 1146, 1176, 1193
 def judge(refusal: ServerError, statement: Statement, host: str) -> Verdict:
     """Return what an error packet means for a statement sent to `host`."""
     code = refusal.code
+    if code == _UNKNOWN_DATABASE and _qualifies_a_table(refusal.text, statement):
+        # MySQL's number for a database that the query names; MariaDB says that the table does not exist.
+        text = _text(f"{host}: table {statement.table}", code, _CONNECTION[code], refusal.text)
+        return Verdict(SchemaError(text, host=host), Blame.SCHEMA)
     if code in _CONNECTION:
         return Verdict(DatabaseUnavailable(_text(host, code, _CONNECTION[code], refusal.text), host=host), Blame.CONNECTION)
     place = f"{host}: table {statement.table}"
@@ -207,9 +231,19 @@ def _text(place: str, code: int, meaning: str, detail: str = "") -> str:
     return f"{place}: {meaning} (error {code})"
 
 
+def _qualifies_a_table(text: str, statement: Statement) -> bool:
+    """Tell whether the name that the server quotes stands in the template before a dot."""
+    name = re.search(r"'([^']+)'", text)
+    return name is not None and re.search(rf"(?<!\w){re.escape(name[1])}`?\s*\.", _literal(statement), re.IGNORECASE) is not None
+
+
+def _literal(statement: Statement) -> str:
+    return b" ".join([piece for piece in statement.pieces if isinstance(piece, bytes)]).decode("utf-8", "replace")
+
+
 def _is_of_template(text: str, statement: Statement) -> bool:
     """Tell whether every name that the server quotes stands in the template, or is an account."""
-    literal = b" ".join([piece for piece in statement.pieces if isinstance(piece, bytes)]).decode("utf-8", "replace").lower()
+    literal = _literal(statement).lower()
     for name in re.findall(r"'([^']*)'(?!@)|`([^`]*)`", re.sub(r"'[^']*'@'[^']*'", "", text)):
         quoted = (name[0] or name[1]).lower()
         if quoted.rpartition(".")[2] not in literal:

@@ -14,10 +14,13 @@ STATEMENT = Statement("mailbox", (b"SELECT maildir FROM mailbox WHERE username =
 @pytest.mark.parametrize(
     ("code", "blame", "kind"),
     [
-        *[(code, Blame.CONNECTION, DatabaseUnavailable) for code in (1040, 1045, 1047, 1049, 1053, 1129, 1130, 1203, 1927, 3032, 4031)],
+        *[
+            (code, Blame.CONNECTION, DatabaseUnavailable)
+            for code in (1040, 1045, 1047, 1049, 1053, 1129, 1130, 1203, 1927, 3032, 3168, 3169, 4031)
+        ],
         *[(code, Blame.TIMEOUT, DatabaseUnavailable) for code in (1205, 1213, 1317, 1969, 3024)],
-        *[(code, Blame.DATA, DataError) for code in (1242, 1267, 1270, 1271, 1292, 1300, 1366, 1406, 1690, 3854)],
-        *[(code, Blame.SCHEMA, SchemaError) for code in (1054, 1064, 1142, 1143, 1146, 1305, 1356, 1370, 1792)],
+        *[(code, Blame.DATA, DataError) for code in (1242, 1267, 1270, 1271, 1292, 1300, 1366, 1406, 1690, 3636, 3684, 3691, 3700, 3854)],
+        *[(code, Blame.SCHEMA, SchemaError) for code in (1054, 1064, 1142, 1143, 1146, 1305, 1356, 1370, 1792, 3065, 3554, 3995)],
         (9999, Blame.UNKNOWN, DatabaseError),
     ],
 )
@@ -57,6 +60,18 @@ def test_values_hidden(code: int, text: str) -> None:
 def test_names_shown(code: int, text: str) -> None:
     """Names that the template itself uses are shown, so that the mistake can be found."""
     assert text in str(judge(ServerError(code, text), STATEMENT, "db1").error)
+
+
+@pytest.mark.parametrize(
+    ("name", "blame", "kind"), [("archive", Blame.SCHEMA, SchemaError), ("mail", Blame.CONNECTION, DatabaseUnavailable)]
+)
+def test_unknown_database(name: str, blame: Blame, kind: type[DatabaseError]) -> None:
+    """An unknown database is the table's fault when its query names it, else the connection's, whose own has gone."""
+    query = Statement("mailbox", (b"SELECT maildir FROM archive.mailbox WHERE username = '", Value(b"mail"), b"'"))
+    verdict = judge(ServerError(1049, f"Unknown database '{name}'"), query, "db1")
+    assert verdict.blame is blame
+    assert type(verdict.error) is kind
+    assert f"Unknown database '{name}' (error 1049)" in str(verdict.error)
 
 
 def test_outcomes() -> None:
