@@ -2,12 +2,13 @@
 
 After the login the transport is handed to a protocol of ours (see `mysql_wire` for why), so of aiomysql this module uses: the constructor,
 `client_flag`, `server_capabilities`, `server_version`, `close`, and, not part of its documented interface, `_connect`, `_writer`,
-`_reader`, `_get_server_information`, `_process_auth`, `_server_auth_plugin`. tests/integration/databases/test_mysql_login.py pins what is
-expected of them.
+`_reader`, `_get_server_information`, `_process_auth`, `sha256_password_auth`, `_secure`, `_ssl_context`, `_server_auth_plugin`, `salt`.
+tests/integration/databases/test_mysql_login.py pins what is expected of them.
 
-Three of aiomysql's ways are mended here. It would let a server that offers no TLS have the login in clear; it would send the password in
-clear to any server that asks for it; and it turns MULTI_STATEMENTS on, which Postfix's client leaves off because it lets an injection grow
-a tail.
+Five of aiomysql's ways are mended here. It would let a server that offers no TLS have the login in clear; it would send the password in
+clear to any server that asks for it; it turns MULTI_STATEMENTS on, which Postfix's client leaves off because it lets an injection grow a
+tail; it takes the NUL behind the salt of a server that switches methods for a part of it, so that caching_sha2_password always goes the
+long way; and it takes a UNIX socket for encrypted, which sha256_password does not.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ LOGIN_CHARSET = "utf8mb4"
 
 _PLUGINS = ("mysql_native_password", "caching_sha2_password", "sha256_password")
 """The ways to log in that aiomysql knows and that do not give the password to whoever asks."""
+
+_SALT_SIZE = 20
+"""What the server's random bytes are long, without the NUL that may follow."""
 
 _PROTOCOL_FAULTS = (struct.error, IndexError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError, aiomysql.Error)
 """What aiomysql raises when the other side is no MySQL server, or speaks a variant that it does not know."""
@@ -74,6 +78,16 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
 
     _server_auth_plugin: str
     _writer: asyncio.StreamWriter | None
+    _salt: bytes | None
+
+    @property
+    def salt(self) -> bytes | None:
+        """The server's random bytes, which the password is mixed with."""
+        return self._salt
+
+    @salt.setter
+    def salt(self, value: bytes | None) -> None:
+        self._salt = value and value[:_SALT_SIZE]
 
     async def log_in(self) -> None:
         """Connect and log in."""
@@ -103,6 +117,11 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
                 f"the server wants the login method {plugin}, which is not supported; give the database user {_PLUGINS[0]} or {_PLUGINS[1]}"
             )
         return await super()._process_auth(plugin_name, auth_packet)
+
+    async def sha256_password_auth(self, pkt: Any) -> Any:
+        """Give the password in clear over TLS only, and under the server's key over anything else."""
+        self._secure = self._ssl_context is not None
+        return await super().sha256_password_auth(pkt)
 
 
 def column_encoding(charset: str) -> str:
