@@ -8,6 +8,7 @@ inet:db.example.net:3307        TCP; `inet:` and the port may be missing, the po
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from dataclasses import dataclass
@@ -39,6 +40,15 @@ class HostAddress:
     def is_local(self) -> bool:
         """Tell whether this is a UNIX socket."""
         return not self.name
+
+    @property
+    def may_move(self) -> bool:
+        """Tell whether this is a name, which may lead to another server tomorrow, and no IP address."""
+        try:
+            ipaddress.ip_address(self.name)
+        except ValueError:
+            return bool(self.name)
+        return False
 
 
 def parse_host(text: str) -> HostAddress:

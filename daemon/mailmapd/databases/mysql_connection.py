@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from mailmapd.databases.mysql_login import LoginCut
@@ -37,6 +38,7 @@ class MysqlConnection(asyncio.Protocol):
         self.reader = ReplyReader(encoding)
         self.idle_since = 0.0
         self.generation = 0
+        self.retires_at = inf
         self.is_mariadb = session.is_mariadb
         self._charset = charset
         self._no_backslash_escapes = False

@@ -41,6 +41,10 @@ MAX_CUTS = 8
 """A host that cut short more logins in a row is down."""
 
 
+LIFETIME = 300.0
+"""A connection to a host given by name is replaced after so many seconds: each new one follows the name to where it leads by then."""
+
+
 class PoolUser(ConnectionOwner, Protocol):
     """Uses the connections, and is told what becomes of the pool."""
 
@@ -99,8 +103,8 @@ class ConnectionPool:
         return connection
 
     def may_be_used(self, host: Host, connection: MysqlConnection, now: float) -> bool:
-        """Tell whether a free connection may have another statement: not if it is suspect, or only stood in for a better host."""
-        if connection.generation != host.generation:
+        """Tell whether a free connection may have another statement: not if it is suspect or old, or only stood in for a better host."""
+        if connection.generation != host.generation or now >= connection.retires_at:
             return False
         preferred = self._hosts.preferred
         return host in preferred or self._hosts.to_connect(now) not in preferred
@@ -225,6 +229,8 @@ class ConnectionPool:
             return
         host.cuts = 0
         connection.generation = host.generation
+        if host.address.may_move:
+            connection.retires_at = self._clock() + LIFETIME - host.connections  # one a second of those opened together
         self._watch.mark_up(host)
         if self._hosts.connections >= self._settings.pool_size:
             connection.close()  # a probe's, and the budget is used up

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.mysql_pool import LIFETIME
 from mailmapd.errors import DatabaseOverloaded, DatabaseUnavailable
 from support.clock import FakeClock
 from support.mariadb import MariaDB
@@ -153,6 +155,29 @@ async def test_idle_interval(lookup_server: MariaDB, connect: Connect) -> None:
     database.housekeep()
     assert database.status()[0].idle == 1
     await until(lambda: len(lookup_server.connections(USER)) == 1)
+
+
+async def test_name_is_followed(make_lookup_server: Callable[..., MariaDB], connect: Connect, record: Record) -> None:
+    """Connections to a host given by name are replaced from time to time, in turn and without a failed lookup; those to an address stay."""
+    server = make_lookup_server(tcp=True)
+    for host, stays in ((f"127.0.0.1:{server.port}", True), (f"127.1:{server.port}", False)):  # 127.1 is looked up as names are
+        clock = FakeClock()
+        database = connect(settings_for(server, hosts=(host,), pool_size=3), clock=clock)
+        await asyncio.gather(*[database.fetch(statement("SELECT SLEEP(0.05)")) for _ in range(30)])
+        before = await connection_ids(database)
+        clock.now = LIFETIME + 1
+        await asyncio.gather(*[database.fetch(statement("SELECT SLEEP(0.05)")) for _ in range(30)])
+        after = await connection_ids(database)
+        assert (before == after) if stays else not before & after
+        assert len(before) == len(after) == 3
+        await database.close()
+    assert {outcome for _, outcome in record.queries} == {"ok"}
+
+
+async def connection_ids(database: MysqlDatabase) -> set[bytes | None]:
+    """Return the server's numbers of the connections in use."""
+    results = await asyncio.gather(*[database.fetch(statement("SELECT CONNECTION_ID(), SLEEP(0.05)")) for _ in range(30)])
+    return {result.rows[0][0] for result in results}
 
 
 async def test_close(lookup_server: MariaDB, connect: Connect) -> None:

@@ -26,6 +26,22 @@ def test_forms(text: str, address: HostAddress) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "moves"),
+    [
+        ("db.example.net", True),
+        ("inet:db:3307", True),
+        ("192.0.2.7", False),
+        ("[2001:db8::7]:3306", False),
+        ("localhost", False),
+        ("unix:/run/db", False),
+    ],
+)
+def test_names_may_move(text: str, moves: bool) -> None:
+    """A name may lead elsewhere one day, an address or a UNIX socket not."""
+    assert parse_host(text).may_move is moves
+
+
+@pytest.mark.parametrize(
     ("text", "remedy"),
     [
         ("/run/mysqld/mysqld.sock", "write unix:/run/mysqld/mysqld.sock"),
