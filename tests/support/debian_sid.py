@@ -9,6 +9,7 @@ The server listens on a UNIX socket and on a loopback port; its RSA key is of it
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 
 from support.certificates import Certificates
 from support.kept_debian import KeptDebian
@@ -49,13 +50,13 @@ class DebianSid(KeptDebian):
 
 
 class Mysql9(SqlServer):
-    """A running private server on fresh data, with the given certificates. `settings` are further mysqld options."""
+    """A running private server on fresh data, with the given certificates. `settings` are further mysqld options for the next start."""
 
-    def __init__(self, system: DebianSid, certificates: Certificates, *settings: str) -> None:
+    def __init__(self, system: DebianSid, certificates: Certificates) -> None:
         super().__init__("MySQL 9", system.path(DIRECTORY), free_port())
         self._system = system
         self._certificates = certificates
-        self._settings = settings
+        self.settings: Sequence[str] = ()
 
     def start(self) -> None:
         """Start the server (again, on the same data, socket and port) and wait until it answers."""
@@ -64,7 +65,7 @@ class Mysql9(SqlServer):
         command = [
             *["mysqld", "--no-defaults", f"--user={ACCOUNT}", f"--datadir={DIRECTORY}/data", f"--socket={DIRECTORY}/{self.socket.name}"],
             *[f"--port={self.port}", "--bind-address=127.0.0.1", f"--pid-file={DIRECTORY}/mysqld.pid", "--log-output=TABLE"],
-            *[*FAST_SETTINGS, *self._settings],
+            *[*FAST_SETTINGS, *self.settings],
         ]
         self._process = self._system.start(command, self.directory / "mysqld.log")
         self._process.wait_ready(self.answers, "mysqld")

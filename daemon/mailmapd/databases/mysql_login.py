@@ -2,7 +2,8 @@
 
 After the login the transport is handed to a protocol of ours (see `mysql_wire` for why), so of aiomysql this module uses: the constructor,
 `client_flag`, `server_capabilities`, `server_version`, `close`, and, not part of its documented interface, `_connect`, `_writer`,
-`_reader`, `_get_server_information`, `_process_auth`, `sha256_password_auth`, `_secure`, `_ssl_context`, `_server_auth_plugin`, `salt`.
+`_reader`, `_get_server_information`, `_process_auth`, `sha256_password_auth`, `write_packet`, `_secure`, `_ssl_context`,
+`_server_auth_plugin`, `salt`.
 tests/integration/databases/test_mysql_login.py pins what is expected of them.
 
 Five of aiomysql's ways are mended here. It would let a server that offers no TLS have the login in clear; it would send the password in
@@ -39,6 +40,11 @@ _PLUGINS = ("mysql_native_password", "caching_sha2_password", "sha256_password")
 
 _SALT_SIZE = 20
 """What the server's random bytes are long, without the NUL that may follow."""
+
+_KEY_REQUESTS = (b"\x01", b"\x02")
+"""How sha256_password and caching_sha2_password ask for the server's public key."""
+
+_KEYLESS = "; the server gave no key to encrypt the password with: configure tls, or use its UNIX socket with caching_sha2_password"
 
 _PROTOCOL_FAULTS = (struct.error, IndexError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError, aiomysql.Error)
 """What aiomysql raises when the other side is no MySQL server, or speaks a variant that it does not know."""
@@ -79,6 +85,8 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
     _server_auth_plugin: str
     _writer: asyncio.StreamWriter | None
     _salt: bytes | None
+    asked_for_key = False
+    """Whether the last packet was the request for the key that the password goes under."""
 
     @property
     def salt(self) -> bytes | None:
@@ -117,6 +125,11 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
                 f"the server wants the login method {plugin}, which is not supported; give the database user {_PLUGINS[0]} or {_PLUGINS[1]}"
             )
         return await super()._process_auth(plugin_name, auth_packet)
+
+    def write_packet(self, payload: bytes) -> None:
+        """Send a packet."""
+        self.asked_for_key = payload in _KEY_REQUESTS
+        super().write_packet(payload)
 
     async def sha256_password_auth(self, pkt: Any) -> Any:
         """Give the password in clear over TLS only, and under the server's key over anything else."""
@@ -160,7 +173,8 @@ async def log_in(address: HostAddress, account: Account, context: ssl.SSLContext
         raise DatabaseUnavailable(f"{label}: {error}", host=label) from None
     except (*_PROTOCOL_FAULTS, OSError) as error:
         kind = LoginCut if isinstance(error, aiomysql.Error) and error.args and error.args[0] in _CUT else DatabaseUnavailable
-        raise kind(f"{label}: {_reason(error)}", host=label) from error
+        advice = _KEYLESS if kind is DatabaseUnavailable and connection is not None and connection.asked_for_key else ""
+        raise kind(f"{label}: {_reason(error)}{advice}", host=label) from error
     else:
         connection = None
         return session

@@ -26,6 +26,7 @@ def test_inside_of_aiomysql() -> None:
     for name in ("_connect", "_get_server_information", "_process_auth", "sha256_password_auth"):
         assert inspect.iscoroutinefunction(getattr(connection, name)), name
     assert list(inspect.signature(connection._process_auth).parameters) == ["self", "plugin_name", "auth_packet"]
+    assert list(inspect.signature(connection.write_packet).parameters) == ["self", "payload"]
     made = inspect.getsource(connection.__init__)
     for name in ("client_flag", "_writer", "_reader", "_server_auth_plugin", "_ssl_context", "_secure", "salt"):
         assert f"self.{name} = " in made, name
