@@ -9,6 +9,7 @@ import uvloop
 
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.descriptors import raise_descriptor_limit
+from mailmapd.app.heap import return_large_blocks
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet
@@ -22,6 +23,7 @@ def serve(file: str, make: type[Daemon] = Daemon) -> None:
     config = load_config(file)
     logs = Logs(config.log)
     raise_descriptor_limit(config)
+    return_large_blocks()
     sockets = SocketSet(take_sockets())
 
     async def run() -> None:
