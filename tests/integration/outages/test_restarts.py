@@ -166,13 +166,19 @@ def site(short_path: Path, server: MariaDB) -> Iterator[Site]:
         yield site
 
 
+def last_reload(site: Site) -> float:
+    """Ask the daemon when it last read its configuration; its log would count alike lines instead of writing all of them."""
+    return site.daemon.metrics()["mailmapd_config_last_reload_success_timestamp_seconds"]
+
+
 def test_reloads(site: Site) -> None:
     """SIGHUP twice a second, with a database section that changes each time: no lookup fails."""
     with site.load.running():
         for number in range(RELOADS):
             site.daemon.write_config(site.configuration(pool_size=4 + number % 2))
+            before = last_reload(site)
             site.daemon.process.send_signal(signal.SIGHUP)
-            wait_until(lambda wanted=number + 1: site.daemon.text().count("configuration reloaded") == wanted, "the reload")
+            wait_until(lambda before=before: last_reload(site) > before, "the reload")
             time.sleep(PAUSE)
     site.load.judge()
 
