@@ -31,11 +31,12 @@ from mailmapd.control.server import ControlServer
 from mailmapd.databases.interface import Database
 from mailmapd.engine.dict_service import DictService
 from mailmapd.engine.engine import Engine
-from mailmapd.engine.flush import FlushRequest, flush
+from mailmapd.engine.flush import FlushRequest, flush, free
 from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.map_service import MapService
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.snapshot import Snapshot
+from mailmapd.engine.table import Table
 from mailmapd.errors import ConfigError
 from mailmapd.metrics.database_meter import DatabaseMeter
 from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
@@ -249,11 +250,13 @@ class Daemon:
         self._tasks.add(task := asyncio.get_running_loop().create_task(work))
         task.add_done_callback(self._tasks.discard)
 
-    async def _retire(self, databases: list[Database]) -> None:
-        """Close databases that the configuration no longer names, when the lookups that still wait for them have had their time."""
+    async def _retire(self, databases: Iterable[Database], tables: Iterable[Table]) -> None:
+        """Close databases and free caches of a former configuration, when the lookups that still wait for them have had their time."""
         await asyncio.sleep(self._config.limits.drain_timeout)
         for database in databases:
             await database.close()
+        for table in tables:
+            await free(table.clear())
 
     async def reload(self) -> None:
         """Read the configuration again and serve it; a wrong one is logged and changes nothing. One reload follows the other."""
@@ -278,7 +281,6 @@ class Daemon:
         if self._logs is not None:
             self._logs.apply(config.log)
         self._assembled = assemble(planned, clock=self._clock, observer=self.database_meter, previous=previous)
-        spare_what_stays()
         await self._close_sockets([one for one in (*self._listeners, *self._side_servers) if one not in wanted])
         for service in self._services.values():
             service.slow = config.log.slow_lookup
@@ -290,9 +292,12 @@ class Daemon:
             await self._start(one, each)
         for listener in self._listeners.values():
             listener.limits = config.limits
-        unused = [database for name, database in previous.engine.databases.items() if self.engine.databases.get(name) is not database]
-        if unused:
-            self._spawn(self._retire(unused))
+        databases = [one for name, one in previous.engine.databases.items() if self.engine.databases.get(name) is not one]
+        tables = [one for name, one in previous.engine.tables.items() if self.engine.tables.get(name) is not one]
+        if databases or tables:
+            self._spawn(self._retire(databases, tables))
+        if any(previous.engine.tables.get(name) is not one for name, one in self.engine.tables.items()):
+            spare_what_stays()
         self._warm_start.reloaded()
         self.reload_failed = False
         self.last_reload = time.time()

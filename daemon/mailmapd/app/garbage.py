@@ -2,7 +2,7 @@
 
 A cache of a million entries is one object to the collector, but walking through it takes tens of milliseconds, in which nobody is
 answered. What is frozen is not walked through again, and goes on growing outside the collector's sight; entries hold bytes, which are
-freed without it.
+freed without it. Frozen garbage that refers to itself is never freed, so nothing is frozen but when caches have been made.
 """
 
 from __future__ import annotations
@@ -11,5 +11,9 @@ import gc
 
 
 def spare_what_stays() -> None:
-    """Leave everything that exists now, the code and the caches, out of all later collections. Call it when caches have been made."""
+    """Leave everything that exists now, the code and the caches, out of all later collections. Call it when caches have been made.
+
+    Recent garbage goes first, which takes less than a millisecond.
+    """
+    gc.collect(1)
     gc.freeze()

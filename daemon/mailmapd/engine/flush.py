@@ -129,7 +129,7 @@ async def _forget(table: Table, selection: Selection) -> int:
     if selection.everything:
         old = table.clear()
         known = sum(len(budget) for budget in old)
-        await _free(old)
+        await free(old)
         return known
     dropped = sum(table.drop(key) for key in selection.keys)
     if selection.matches is None:
@@ -141,7 +141,8 @@ async def _forget(table: Table, selection: Selection) -> int:
     return dropped
 
 
-async def _free(old: list[Budget]) -> None:
+async def free(old: list[Budget]) -> None:
+    """Free entries that nobody needs any more, in slices."""
     for budget in old:
         for _ in range(0, len(budget), SLICE):
             budget.release(SLICE)
