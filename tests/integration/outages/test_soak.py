@@ -29,7 +29,7 @@ max_negative_entries = 2000
 [limits]
 drain_timeout = "2s"
 """
-LISTENERS = LISTEN + 'http = "127.0.0.1:{http}"\n'
+LISTENERS = LISTEN + 'control = "unix:{folder}/control"\nhttp = "127.0.0.1:{http}"\n'
 
 pytestmark = [pytest.mark.alone, pytest.mark.servers]
 
@@ -50,7 +50,7 @@ class Disturbances:
         self._server = server
         self._unknown = itertools.count(1)
         self._next = itertools.cycle(
-            [self.unknown_users, self.new_connections, self.garbage, self.reload, self.lost_connections, self.scrape]
+            [self.unknown_users, self.new_connections, self.garbage, self.reload, self.lost_connections, self.scrape, self.flush]
         )
 
     def one(self) -> None:
@@ -89,10 +89,15 @@ class Disturbances:
         """Read the metrics, as Prometheus does."""
         assert self._daemon.metrics()
 
+    def flush(self) -> None:
+        """Forget everything."""
+        done = self._daemon.command("flush", "--all")
+        assert done.returncode == 0, done.stderr
+
 
 @pytest.mark.timeout(3600)
 def test_soak(server: MariaDB, short_path: Path) -> None:
-    """Traffic, unknown users, new connections, garbage, reloads and lost connections: memory stays flat, no descriptor is left behind."""
+    """Traffic, unknown users, new connections, garbage, reloads, lost connections, flushes: memory stays flat, no descriptor is left."""
     listen = LISTENERS.replace("{http}", str(free_port()))
     with Daemon(short_path, configuration(short_path, [f"unix:{server.socket}"], listen) + SMALL) as daemon:
         pid = daemon.process.pid
