@@ -58,6 +58,10 @@ class Budget(Cache[bytes, Any]):
             self._entries.move_to_end(key)
         return value
 
+    def drop(self, key: bytes) -> bool:
+        """Drop an entry, without counting it; return whether there was one."""
+        return self._entries.pop(key, None) is not None
+
     def look(self, key: bytes) -> Any:
         """Return an entry, or None, without counting that as a use."""
         return self._entries.get(key)

@@ -75,14 +75,14 @@ class TableCache:
 
     def stale(self, key: bytes, now: float) -> Payload | NoRow | None:
         """Return what was known until not longer than the stale time ago, or None. Entries older than that are dropped here."""
-        packed = self.rows.get(key)
+        packed = self.rows.find(key)
         if packed is not None:
             entry = _unpack(packed)
             if not self.useless(entry, now):
                 return entry[0]
             del self.rows[key]
             return None
-        expires = self.absences.get(key)
+        expires = self.absences.find(key)
         if expires is None:
             return None
         if now < expires + self.settings.negative_stale_ttl:
@@ -94,10 +94,10 @@ class TableCache:
         """Keep what the database just said, in place of whatever was known."""
         spread = 1.0 - self.settings.jitter * self._random()
         if found is NO_ROW:
-            self.rows.pop(key, None)
+            self.rows.drop(key)
             self.absences[key] = now + self.settings.negative_ttl * spread
         else:
-            self.absences.pop(key, None)
+            self.absences.drop(key)
             self.rows[key] = _pack(found, now + self._fresh_for * spread)
 
     def read(self, key: bytes) -> Entry | None:
@@ -130,7 +130,7 @@ class TableCache:
 
     def drop(self, key: bytes) -> bool:
         """Forget one key; return whether anything was known."""
-        return self.rows.pop(key, None) is not None or self.absences.pop(key, None) is not None
+        return self.rows.drop(key) or self.absences.drop(key)
 
     def clear(self) -> list[Budget]:
         """Forget everything at once; return the old budgets, because freeing a million entries takes a while and is best done in slices."""

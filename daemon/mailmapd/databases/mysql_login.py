@@ -39,7 +39,7 @@ _PLUGINS = ("mysql_native_password", "caching_sha2_password", "sha256_password")
 """The ways to log in that aiomysql knows and that do not give the password to whoever asks."""
 
 _SALT_SIZE = 20
-"""What the server's random bytes are long, without the NUL that may follow."""
+"""The length of the server's random bytes, without the NUL that may follow."""
 
 _KEY_REQUESTS = (b"\x01", b"\x02")
 """How sha256_password and caching_sha2_password ask for the server's public key."""

@@ -5,13 +5,12 @@ Every value is the raw bytes of the database's text form, or None for NULL; numb
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Row = tuple[bytes | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ResultSet:
+class ResultSet(NamedTuple):
     """The column names, in order, and all rows of one query."""
 
     columns: tuple[str, ...]
