@@ -230,7 +230,7 @@ class ConnectionPool:
         host.cuts = 0
         connection.generation = host.generation
         if host.address.may_move:
-            connection.retires_at = self._clock() + LIFETIME - host.connections  # one a second of those opened together
+            connection.retires_at = self._clock() + LIFETIME - host.connections % 60  # those opened together go one a second
         self._watch.mark_up(host)
         if self._hosts.connections >= self._settings.pool_size:
             connection.close()  # a probe's, and the budget is used up
