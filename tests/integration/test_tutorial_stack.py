@@ -19,7 +19,7 @@ from support.mail_client import MailClient
 from support.mail_host import Debian13Host, LocalHost
 from support.mariadb import MariaDB, private_directory
 
-pytestmark = [pytest.mark.servers, pytest.mark.root]
+pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(1800)]  # the first test may have to download a system
 
 ACCOUNT = "mailmapd"
 PASSWORDS = {"alice@example.com": "{PLAIN}wonder land", "bob@example.com": "{PLAIN}builder", "carol@example.com": "{PLAIN}christmas"}

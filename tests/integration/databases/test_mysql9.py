@@ -20,7 +20,7 @@ from support.mariadb import private_directory
 from support.mysql_lookups import DBNAME, HOSTILE, MODES, PASSWORD, USER, Connect, Record, mailbox, prepare, settings_for, statement
 from support.polling import until
 
-pytestmark = [pytest.mark.servers, pytest.mark.root]
+pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(1800)]  # the first test may have to download a system
 
 ROUTES = ["unix", "tls", "tcp"]
 USER_ROW = ((b"example.com/user/",),)

@@ -18,7 +18,7 @@ from support.mariadb import MariaDB, private_directory
 from support.process import wait_until
 from support.shipped import shipped
 
-pytestmark = [pytest.mark.servers, pytest.mark.root]
+pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(1800)]  # the first test may have to download a system
 
 DATABASE = "dovecot24"
 SCHEMA = """
