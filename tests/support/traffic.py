@@ -35,13 +35,14 @@ class Sample:
     """One lookup: when it was asked (monotonic seconds), what kind of key it was, how it ended and how long it took.
 
     `kind` is ``fresh``, ``expiring`` or ``unseen``. `status` is the server's word, ``WRONG`` for OK with a value that is not the right one,
-    or ``LOST`` when the connection ended twice.
+    or ``LOST`` when the connection ended twice; `reason` is what came with any other word than OK.
     """
 
     asked: float
     kind: str
     status: str
     seconds: float
+    reason: bytes = b""
 
     @property
     def cached(self) -> bool:
@@ -107,14 +108,14 @@ class Traffic:
         while not self._stopping.is_set():
             user = next(self._unseen) if kind == "unseen" else (user + 7) % self._hot
             asked = time.monotonic()
-            status, stream = await self._ask(stream, name, user)
-            self.samples.append(Sample(asked, kind, status, time.monotonic() - asked))
+            status, value, stream = await self._ask(stream, name, user)
+            self.samples.append(Sample(asked, kind, status, time.monotonic() - asked, b"" if status == "OK" else value))
             due = max(due + self._pause, time.monotonic() - self._pause)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         if stream is not None:
             stream[1].close()
 
-    async def _ask(self, stream: Stream | None, name: bytes, user: int) -> tuple[str, Stream | None]:
+    async def _ask(self, stream: Stream | None, name: bytes, user: int) -> tuple[str, bytes, Stream | None]:
         """Ask once; once more over a new connection when the server has closed the one in use."""
         key = name + b" " + address(user)
         for _ in range(2):
@@ -131,15 +132,20 @@ class Traffic:
                 continue
             status, _, value = reply[:-1].partition(b" ")
             if status == b"OK" and value != mailbox(user):
-                return "WRONG", stream
-            return status.decode(), stream
-        return "LOST", None
+                return "WRONG", value, stream
+            return status.decode(), value, stream
+        return "LOST", b"", None
 
 
 def percentile(samples: Iterable[Sample], share: float) -> float:
     """Return the latency in seconds that the given share of the lookups did not exceed."""
     latencies = sorted(sample.seconds for sample in samples)
     return latencies[min(len(latencies) - 1, int(len(latencies) * share))]
+
+
+def reasons(samples: Iterable[Sample]) -> Counter[bytes]:
+    """Count the lookups that were not answered by what they were told."""
+    return Counter(sample.reason for sample in samples if sample.status != "OK")
 
 
 def statuses(samples: Iterable[Sample]) -> Counter[str]:

@@ -17,7 +17,7 @@ from support.mariadb import MariaDB
 from support.numbered_mail import LISTEN, address, configuration, mailbox
 from support.process import free_port
 from support.process_figures import open_files, resident_bytes
-from support.traffic import Traffic, statuses
+from support.traffic import Traffic, reasons, statuses
 
 SECONDS = float(os.environ.get("MAILMAPD_SOAK_SECONDS", "30"))  # the long form, scripts/soak, takes ten minutes
 WARM_UP = 0.4  # the part of the time after which memory must stay as it is
@@ -122,6 +122,6 @@ def test_soak(server: MariaDB, short_path: Path) -> None:
         f"memory {settled[0][1] / 2**20:.1f} then {settled[-1][1] / 2**20:.1f} MiB "
         f"(line: {growth / 2**20:+.2f} MiB in {settled[-1][0] - settled[0][0]:.0f} s); files {files_before} then {files_after}"
     )
-    assert set(seen) == {"OK"}, seen
+    assert set(seen) == {"OK"}, reasons(traffic.samples)
     assert growth < settled[0][1] * SLOPE
     assert files_after <= files_before + 8  # a pool's connections
