@@ -11,9 +11,6 @@ import gc
 
 
 def spare_what_stays() -> None:
-    """Leave everything that exists now, the code and the caches, out of all later collections. Call it when caches have been made.
-
-    Recent garbage goes first, which takes less than a millisecond.
-    """
+    """Free recent garbage, and leave everything else, the code and the caches, out of all later collections: for when caches have been made."""
     gc.collect(1)
     gc.freeze()
