@@ -11,6 +11,6 @@ import gc
 
 
 def spare_what_stays() -> None:
-    """Free recent garbage, and leave everything else, the code and the caches, out of all later collections: for when caches have been made."""
+    """Free recent garbage, and leave all else out of later collections: the code and the caches. Call it when caches have been made."""
     gc.collect(1)
     gc.freeze()
