@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.schema import Cache
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.map import Map, MapTable, Probe
+from mailmapd.engine.map import Map, MapTable, Part, Told
 from mailmapd.engine.table import Table
 from mailmapd.search import PRESETS, Search
 from mailmapd.template.mysql_table import MysqlTable
@@ -33,7 +34,8 @@ PIECES = st.sampled_from(
         b"owner-",
     ]
 )
-KEYS = st.lists(PIECES, max_size=6).map(b"".join)
+PLAIN = st.sampled_from([b"user@example.com", b"User@example.com", b"user+ext@example.com", b"owner-user@example.com", b"user@127.0.0.1"])
+KEYS = st.one_of(PLAIN, st.lists(PIECES, max_size=6).map(b"".join))
 VALUES = st.sampled_from([b"value", b"@other.example", b"a@b,c@d"])
 
 
@@ -44,19 +46,40 @@ VALUES = st.sampled_from([b"value", b"@other.example", b"a@b,c@d"])
     propagates=st.sampled_from([None, True, False]),
     now=st.sampled_from([0.0, 250.0, 299.0]),
 )
+@example(key=b"user@example.com", held={}, search="exact", propagates=None, now=0.0)
 def test_the_short_way_is_the_long_way(
     key: bytes, held: dict[bytes, bytes | None], search: str, propagates: bool | None, now: float
 ) -> None:
     """What a map tells at its first step is what the whole walk would have told, parts and freshness included."""
+    one = a_map(key, held, search, propagates)
+    short = one._tell_plainly(key, now)
+    if short is not None:
+        assert walked(one, key, now) == short
+
+
+def test_plain_addresses_take_the_short_way() -> None:
+    """A plain address that the first table holds is told without a walk, by every search that begins with the key itself."""
+    ways = {search: a_map(b"user@example.com", {}, search, None)._tell_plainly(b"user@example.com", 0.0) for search in PRESETS}
+    assert [search for search, told in ways.items() if told is None] == []
+
+
+def a_map(key: bytes, held: dict[bytes, bytes | None], search: str, propagates: bool | None) -> Map:
+    """Return a map over one table whose memory holds `key` and `held`, None for a row that is known not to exist."""
     definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
-    table = Table("t", definition, MemoryDatabase("mail", {}), TableCache(Cache(jitter=0.0)), lambda: 0.0)  # type: ignore[arg-type]
+    table = Table("t", definition, MemoryDatabase("mail", {}), TableCache(Cache(jitter=0.0)), lambda: 0.0)
     for name, value in {key.lower(): b"value", **held}.items():
         table.cache.store(name, NO_ROW if value is None else value, 0.0)
     found = Search.compile(search, recipient_delimiter=b"+", external_only=propagates is not None)
-    one = Map("m", [MapTable(table, definition, fold=True)], found, lambda: 0.0, propagates=propagates)
-    short = one._tell_plainly(key, now)
-    if short is not None:
-        parts: list[object] = []
-        answer, until = one._walk(key, now, parts, None)  # type: ignore[arg-type]
-        assert not isinstance(answer, Probe)
-        assert short == (answer, until, tuple(parts))
+    return Map("m", [MapTable(table, definition, fold=True)], found, lambda: 0.0, propagates=propagates)
+
+
+def walked(one: Map, key: bytes, now: float) -> Told:
+    """Return what the whole walk tells of a key that memory answers."""
+    parts: list[Part] = []
+    walk = one._walk(key, now, parts)
+    try:
+        probe = next(walk)
+    except StopIteration as end:
+        answer, until = end.value
+        return Told(answer, until, tuple(parts))
+    pytest.fail(f"memory does not hold {probe.sql_key!r}, though the short way told an answer")
