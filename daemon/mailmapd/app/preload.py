@@ -126,7 +126,7 @@ class Preloader:
         strange: set[bytes] = set()
         names: tuple[str, ...] = ()
         statement = Statement(preload.table.name, (preload.statement.encode("utf-8", "surrogateescape"),))
-        async with aclosing(preload.table.database.stream(statement, BATCH)) as batches:  # type: ignore[type-var]
+        async with aclosing(preload.table.database.stream(statement, BATCH)) as batches:
             async for columns, rows in batches:
                 names = columns[1:]
                 if columns and not names:

@@ -19,7 +19,7 @@ from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailab
 from mailmapd.model import ResultSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from mailmapd.model import Row
     from mailmapd.template.statement import Statement
@@ -104,10 +104,10 @@ class Database(Protocol):
         """
         ...
 
-    def stream(self, statement: Statement, batch: int = 1000) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
+    def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Run the statement and yield (column names, up to `batch` rows) without holding the whole result.
 
-        Yields once, with no rows, when the result is empty. The iterator must be exhausted or closed (`contextlib.aclosing`).
+        Yields once, with no rows, when the result is empty. The generator must be exhausted or closed (`contextlib.aclosing`).
         """
         ...
 

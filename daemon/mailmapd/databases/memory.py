@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from mailmapd.databases.by_task import Submitter
 from mailmapd.databases.interface import DatabaseObserver, HostStatus, SilentObserver, outcome_of
@@ -89,7 +89,7 @@ class MemoryDatabase:
             self._observer.query_finished(self.name, _HOST, outcome, self._clock() - started)
         return ResultSet(self._names(rows), rows)
 
-    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
+    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Yield the rows for the statement's values, `batch` at a time."""
         result = await self.fetch(statement)
         for start in range(0, max(len(result.rows), 1), batch):

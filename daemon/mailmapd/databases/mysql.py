@@ -23,7 +23,7 @@ from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailab
 from mailmapd.template.sql_quoting import make_quote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from mailmapd.databases.mysql_connection import MysqlConnection
     from mailmapd.databases.settings import MysqlSettings
@@ -92,7 +92,7 @@ class MysqlDatabase:
         finally:
             job.give_up()
 
-    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
+    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Run the statement on a connection of its own and yield the rows as the caller takes them."""
         try:
             async with asyncio.timeout(self._settings.queue_timeout):

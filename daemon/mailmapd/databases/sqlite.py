@@ -19,7 +19,7 @@ from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailab
 from mailmapd.template.sql_quoting import sqlite_quote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from mailmapd.databases.settings import SqliteSettings
     from mailmapd.model import ResultSet, Row
@@ -87,7 +87,7 @@ class SqliteDatabase:
         finally:
             self._observer.query_finished(self._name, self._path, outcome, self._clock() - started)
 
-    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
+    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Run the statement on a connection of its own and yield its rows."""
         self._check_file()
         reader = await SqliteReader.open(self._path)
