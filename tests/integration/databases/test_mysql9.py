@@ -115,8 +115,8 @@ async def test_other_accounts(server: Mysql9, connect: Connect, settings: MysqlS
     """The older sha256_password and an account without a password log in on every route."""
     server.run_sql("DROP USER IF EXISTS older, open; CREATE USER older IDENTIFIED WITH sha256_password BY %s; CREATE USER open", PASSWORD)
     server.run_sql(f"GRANT SELECT ON {DBNAME}.* TO older, open")
-    for changes in ({"user": "older"}, {"user": "open", "password": ""}):
-        database = connect(replace(settings, **changes))
+    for user, password in (("older", PASSWORD), ("open", "")):
+        database = connect(replace(settings, user=user, password=password))
         assert (await database.fetch(mailbox(b"user@example.com"))).rows == USER_ROW
 
 

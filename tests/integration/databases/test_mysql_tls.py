@@ -37,9 +37,8 @@ def server(tls_server: MariaDB) -> MariaDB:
     return tls_server
 
 
-def over_tls(connect: Connect, server: MariaDB, host: str = "127.0.0.1", **tls: str | bool) -> MysqlDatabase:
-    settings = settings_for(server, hosts=(f"{host}:{server.port}",), tls=TlsSettings(**tls), pool_size=2)  # type: ignore[arg-type]
-    return connect(settings)
+def over_tls(connect: Connect, server: MariaDB, tls: TlsSettings, host: str = "127.0.0.1") -> MysqlDatabase:
+    return connect(settings_for(server, hosts=(f"{host}:{server.port}",), tls=tls, pool_size=2))
 
 
 async def cipher(database: MysqlDatabase) -> bytes:
@@ -56,7 +55,7 @@ async def refusal(database: MysqlDatabase) -> str:
 async def test_tls(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
     """With an authority given, the server is verified, the session encrypted, and lookups of any size run over it."""
     server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE SSL")
-    database = over_tls(connect, server, ca=str(certificates.ca))
+    database = over_tls(connect, server, TlsSettings(ca=str(certificates.ca)))
     assert await cipher(database) != b""
     results = await asyncio.gather(*[database.fetch(mailbox(b"user@example.com")) for _ in range(100)])
     assert {result.rows for result in results} == {((b"example.com/user/",),)}
@@ -73,36 +72,37 @@ async def test_refused_without_tls(server: MariaDB, connect: Connect) -> None:
 
 async def test_unknown_authority(server: MariaDB, connect: Connect) -> None:
     """A certificate of an unknown authority is refused, unless verify is off."""
-    assert "certificate is refused" in await refusal(over_tls(connect, server))
-    assert await cipher(over_tls(connect, server, verify=False)) != b""
+    assert "certificate is refused" in await refusal(over_tls(connect, server, TlsSettings()))
+    assert await cipher(over_tls(connect, server, TlsSettings(verify=False))) != b""
 
 
 async def test_wrong_name(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
     """A certificate for another name is refused."""
-    assert "certificate is refused" in await refusal(over_tls(connect, server, host="127.1", ca=str(certificates.ca)))
+    assert "certificate is refused" in await refusal(over_tls(connect, server, TlsSettings(ca=str(certificates.ca)), host="127.1"))
 
 
 async def test_client_certificate(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
     """An account may demand a certificate of ours."""
     server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE SUBJECT '/CN=client'")
-    assert "Access denied" in await refusal(over_tls(connect, server, ca=str(certificates.ca)))
-    files = {"cert": str(certificates.client), "key": str(certificates.client_key)}
-    assert await cipher(over_tls(connect, server, ca=str(certificates.ca), **files)) != b""
+    assert "Access denied" in await refusal(over_tls(connect, server, TlsSettings(ca=str(certificates.ca))))
+    ours = TlsSettings(ca=str(certificates.ca), cert=str(certificates.client), key=str(certificates.client_key))
+    assert await cipher(over_tls(connect, server, ours)) != b""
 
 
 async def test_ciphers(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
     """An impossible cipher list is an error that says so."""
-    assert "cipher" in (await refusal(over_tls(connect, server, ca=str(certificates.ca), ciphers="NONSENSE"))).lower()
+    impossible = TlsSettings(ca=str(certificates.ca), ciphers="NONSENSE")
+    assert "cipher" in (await refusal(over_tls(connect, server, impossible))).lower()
 
 
 async def test_missing_file(server: MariaDB, connect: Connect) -> None:
     """A missing certificate file is named."""
-    assert "/nowhere/ca.pem" in await refusal(over_tls(connect, server, ca="/nowhere/ca.pem"))
+    assert "/nowhere/ca.pem" in await refusal(over_tls(connect, server, TlsSettings(ca="/nowhere/ca.pem")))
 
 
 async def test_server_without_tls(lookup_server: MariaDB, connect: Connect) -> None:
     """A server that offers no TLS does not get the login in clear."""
-    assert "offers none" in await refusal(over_tls(connect, lookup_server))
+    assert "offers none" in await refusal(over_tls(connect, lookup_server, TlsSettings()))
 
 
 async def test_unix_socket(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
@@ -113,7 +113,7 @@ async def test_unix_socket(server: MariaDB, connect: Connect, certificates: Cert
 
 async def test_restart(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
     """A restart between lookups is not noticed over TLS either."""
-    database = over_tls(connect, server, ca=str(certificates.ca))
+    database = over_tls(connect, server, TlsSettings(ca=str(certificates.ca)))
     assert await cipher(database) != b""
     server.restart()
     assert await cipher(database) != b""

@@ -3,15 +3,24 @@ from __future__ import annotations
 import random
 
 import pytest
+from attrs import evolve
 
 from mailmapd.cache import NO_ROW, TableCache
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import Cache, Seconds
+
+SETTINGS = Cache(
+    ttl=Seconds(100.0),
+    negative_ttl=Seconds(30.0),
+    stale_ttl=Seconds(1000.0),
+    negative_stale_ttl=Seconds(50.0),
+    refresh_ahead=0.2,
+    jitter=0.0,
+)
+"""No jitter: 100 s to live, of which the last 20 s refresh, 30 s for absences."""
 
 
-def make(**settings: float) -> TableCache:
-    """A cache without jitter: 100 s to live, of which the last 20 s refresh, 30 s for absences, unless told otherwise."""
-    defaults = {"ttl": 100.0, "negative_ttl": 30.0, "stale_ttl": 1000.0, "negative_stale_ttl": 50.0, "refresh_ahead": 0.2, "jitter": 0.0}
-    return TableCache(Cache(**{**defaults, **settings}), random.Random(1))  # type: ignore[arg-type]
+def make(settings: Cache = SETTINGS) -> TableCache:
+    return TableCache(settings, random.Random(1))
 
 
 def look(cache: TableCache, key: bytes, now: float) -> tuple[object, bool] | None:
@@ -78,7 +87,7 @@ def test_replaced() -> None:
 
 def test_budgets() -> None:
     """A flood of absences evicts absences only, and each eviction is counted."""
-    cache = make(max_entries=2, max_negative_entries=3)
+    cache = make(evolve(SETTINGS, max_entries=2, max_negative_entries=3))
     cache.store(b"real", b"v", 0.0)
     for number in range(1000):
         cache.store(b"unknown%d" % number, NO_ROW, 0.0)
@@ -90,7 +99,7 @@ def test_budgets() -> None:
 
 def test_least_recently_used() -> None:
     """The budget drops the row that was not used for the longest time."""
-    cache = make(max_entries=2)
+    cache = make(evolve(SETTINGS, max_entries=2))
     cache.store(b"a", b"1", 0.0)
     cache.store(b"b", b"2", 0.0)
     look(cache, b"a", 0.0)
@@ -101,7 +110,7 @@ def test_least_recently_used() -> None:
 
 def test_jitter() -> None:
     """Rows stored together expire at different times, none of them later than the time to live and none much earlier."""
-    cache = make(jitter=0.1, refresh_ahead=0.0)
+    cache = make(evolve(SETTINGS, jitter=0.1, refresh_ahead=0.0))
     for number in range(200):
         cache.store(b"%d" % number, b"v", 0.0)
     expired_by_95 = sum(look(cache, b"%d" % number, 95.0) is None for number in range(200))
@@ -133,6 +142,6 @@ def test_clear() -> None:
 @pytest.mark.parametrize("ttl", [0.0, 10.0])
 def test_no_negative_caching(ttl: float) -> None:
     """With negative_ttl = 0 an absence is never answered from memory."""
-    cache = make(negative_ttl=0.0, negative_stale_ttl=ttl)
+    cache = make(evolve(SETTINGS, negative_ttl=Seconds(0.0), negative_stale_ttl=Seconds(ttl)))
     cache.store(b"k", NO_ROW, 0.0)
     assert look(cache, b"k", 0.0) is None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from mailmapd.check.query_rules import maps_to_itself, query_findings
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import Cache, Seconds
 
 
 def codes(query: str, ttl: float = 300.0, *, dovecot: bool = False) -> list[str]:
     """Return the codes of the findings."""
-    return [finding.code for finding in query_findings("t", query, Cache(ttl=ttl), dovecot=dovecot)]
+    return [finding.code for finding in query_findings("t", query, Cache(ttl=Seconds(ttl)), dovecot=dovecot)]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,12 +48,16 @@ Open = Callable[..., SqliteDatabase]
 
 
 @pytest.fixture
-async def database(path: Path) -> AsyncIterator[Open]:
+def settings(path: Path) -> SqliteSettings:
+    return SqliteSettings(str(path))
+
+
+@pytest.fixture
+async def database(settings: SqliteSettings) -> AsyncIterator[Open]:
     opened: list[SqliteDatabase] = []
 
-    def make(clock: Callable[[], float] | None = None, **settings: float) -> SqliteDatabase:
-        options = {"clock": clock} if clock else {}
-        opened.append(SqliteDatabase("mail", SqliteSettings(str(path), **settings), **options))  # type: ignore[arg-type]
+    def make(changed: SqliteSettings = settings, clock: Callable[[], float] = time.monotonic) -> SqliteDatabase:
+        opened.append(SqliteDatabase("mail", changed, clock=clock))
         return opened[-1]
 
     yield make
@@ -173,7 +179,7 @@ async def test_not_a_database(tmp_path: Path) -> None:
 async def test_replaced_file(database: Open, path: Path, tmp_path: Path) -> None:
     """A file renamed over the old one is read a second later."""
     clock = FakeClock()
-    mail = database(clock)
+    mail = database(clock=clock)
     query = select("SELECT maildir FROM mailbox")
     assert (await mail.fetch(query)).rows == ((b"example.com/user/",),)
     fill(tmp_path / "new.db", "k", "new").replace(path)
@@ -181,17 +187,17 @@ async def test_replaced_file(database: Open, path: Path, tmp_path: Path) -> None
     assert (await mail.fetch(query)).rows == ((b"new",),)
 
 
-async def test_query_timeout(database: Open) -> None:
+async def test_query_timeout(database: Open, settings: SqliteSettings) -> None:
     """A query beyond its deadline is unavailable, is broken off, and leaves the readers usable."""
-    mail = database(query_timeout=0.1, readers=1)
+    mail = database(replace(settings, query_timeout=0.1, readers=1))
     with pytest.raises(DatabaseUnavailable, match="query_timeout"):
         await mail.fetch(ENDLESS)
     assert (await mail.fetch(select("SELECT 1"))).rows == ((b"1",),)
 
 
-async def test_queue_timeout(database: Open) -> None:
+async def test_queue_timeout(database: Open, settings: SqliteSettings) -> None:
     """Who waits too long for a reader is told so."""
-    mail = database(readers=1, queue_timeout=0.05, query_timeout=30)
+    mail = database(replace(settings, readers=1, queue_timeout=0.05, query_timeout=30))
     busy = asyncio.create_task(mail.fetch(ENDLESS))
     await asyncio.sleep(0)
     with pytest.raises(DatabaseOverloaded, match="queue_timeout"):
@@ -201,9 +207,9 @@ async def test_queue_timeout(database: Open) -> None:
         await busy
 
 
-async def test_queue_limit(database: Open) -> None:
+async def test_queue_limit(database: Open, settings: SqliteSettings) -> None:
     """No more than max_queued lookups wait."""
-    mail = database(readers=1, max_queued=1, query_timeout=30, queue_timeout=30)
+    mail = database(replace(settings, readers=1, max_queued=1, query_timeout=30, queue_timeout=30))
     busy = [asyncio.create_task(mail.fetch(ENDLESS)), asyncio.create_task(mail.fetch(select("SELECT 1")))]
     await until(lambda: mail.status()[0].busy > 0)
     with pytest.raises(DatabaseOverloaded, match="max_queued"):
@@ -212,9 +218,9 @@ async def test_queue_limit(database: Open) -> None:
     assert (await busy[1]).rows == ((b"1",),)
 
 
-async def test_parallel(database: Open) -> None:
+async def test_parallel(database: Open, settings: SqliteSettings) -> None:
     """Many lookups at once share the readers and all get their own answer."""
-    mail = database(readers=3)
+    mail = database(replace(settings, readers=3))
     results = await asyncio.gather(*[mail.fetch(select("SELECT '%s'", b"%d" % number)) for number in range(200)])
     assert [result.rows for result in results] == [((b"%d" % number,),) for number in range(200)]
     assert mail.status()[0].idle == 3

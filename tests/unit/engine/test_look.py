@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailmapd.cache.table_cache import NO_ROW, NoRow, TableCache
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import Cache, Seconds
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
@@ -14,7 +14,14 @@ from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.table import Table
 from mailmapd.template.mysql_table import MysqlTable
 
-SETTINGS = Cache(ttl=100.0, refresh_ahead=0.2, negative_ttl=50.0, stale_ttl=1000.0, negative_stale_ttl=500.0, jitter=0.0)
+SETTINGS = Cache(
+    ttl=Seconds(100.0),
+    refresh_ahead=0.2,
+    negative_ttl=Seconds(50.0),
+    stale_ttl=Seconds(1000.0),
+    negative_stale_ttl=Seconds(500.0),
+    jitter=0.0,
+)
 
 
 def engine(found: bytes | NoRow) -> Engine:

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from mailmapd.cache import NO_ROW, TableCache
-from mailmapd.config.schema import Cache
-from mailmapd.databases.memory import MemoryDatabase
+from mailmapd.config.schema import Cache, Seconds
+from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.engine.table import POISON_MEMORY, SCHEMA_RETRY, STALE_PATIENCE, Table
@@ -20,9 +20,16 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.rows = {(b"user@example.com",): [(b"example.com/user/",)]}
+        self.rows: dict[Values, Rows] = {(b"user@example.com",): [(b"example.com/user/",)]}
         self.database = MemoryDatabase("mail", self.rows)
-        settings = Cache(ttl=100.0, negative_ttl=10.0, stale_ttl=1000.0, negative_stale_ttl=1000.0, refresh_ahead=0.2, jitter=0.0)  # type: ignore[arg-type]
+        settings = Cache(
+            ttl=Seconds(100.0),
+            negative_ttl=Seconds(10.0),
+            stale_ttl=Seconds(1000.0),
+            negative_stale_ttl=Seconds(1000.0),
+            refresh_ahead=0.2,
+            jitter=0.0,
+        )
         definition = PostfixDefinition(MysqlTable.compile("mailbox", b"SELECT maildir FROM mailbox WHERE username = '%s'"))
         self.table = Table("mailbox", definition, self.database, TableCache(settings), self.clock)
 

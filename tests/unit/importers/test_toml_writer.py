@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailmapd.config.loader import load_config
+from mailmapd.config.schema import Seconds
 from mailmapd.config.secrets import database_password
 from mailmapd.errors import ConfigError
 from mailmapd.importers import toml_writer
@@ -35,7 +36,7 @@ def test_the_configuration_loads_again(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["mail-db-password", "mailmapd.toml"]
     config = load_config(written[-1])
     assert config.tables["a"].query == "SELECT 1 WHERE a = '%s' AND b <> \"x\\y\""
-    assert config.tables["a"].cache.ttl == 30
+    assert config.tables["a"].cache.ttl == Seconds(30)
     assert config.maps["with.dot"].tables == ("a",)
     assert database_password(config, "mail") == 'quo"te # it\\'
 

@@ -12,14 +12,14 @@ from mailmapd.config.schema import ListenAddress, Mode
 from mailmapd.server.binding import bind_socket
 
 
-def unix(path: Path, **options: object) -> ListenAddress:
-    return ListenAddress(address=UnixAddress(str(path)), **options)  # type: ignore[arg-type]
+def unix(path: Path, *, owner: str | None = None, group: str | None = None, mode: Mode | None = None) -> ListenAddress:
+    return ListenAddress(address=UnixAddress(str(path)), owner=owner, group=group, mode=mode)
 
 
 def test_mode(tmp_path: Path) -> None:
     """A UNIX socket has its configured mode, 0660 by default, before anybody can connect."""
-    for name, options, mode in (("a", {}, 0o660), ("b", {"mode": Mode(0o600)}, 0o600)):
-        with bind_socket(unix(tmp_path / name, **options)):
+    for name, configured, mode in (("a", None, 0o660), ("b", Mode(0o600), 0o600)):
+        with bind_socket(unix(tmp_path / name, mode=configured)):
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
             with socket.socket(socket.AF_UNIX) as early, pytest.raises(ConnectionRefusedError):
                 early.connect(str(tmp_path / name))

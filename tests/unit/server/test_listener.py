@@ -11,7 +11,7 @@ import pytest
 
 from mailmapd.cache import TableCache
 from mailmapd.config.address import UnixAddress
-from mailmapd.config.schema import Cache, Limits, ListenAddress
+from mailmapd.config.schema import Cache, Limits, ListenAddress, Seconds
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.map import Map, MapTable
@@ -35,7 +35,7 @@ def ask(key: bytes, name: bytes = b"m") -> bytes:
 class Served:
     """A listener over a memory database, on a socket of its own."""
 
-    def __init__(self, folder: Path, **options: object) -> None:
+    def __init__(self, folder: Path, *, peers: tuple[str, ...], limits: Limits) -> None:
         self.path = str(folder / "s")
         self.clock = FakeClock()
         self.database = MemoryDatabase("mail", {(b"user",): [(b"value",)], (b"fast",): [(b"quick",)], (b"big",): [(b"x" * 90_000,)]})
@@ -43,9 +43,7 @@ class Served:
         table = Table("t", definition, self.database, TableCache(Cache()), self.clock)
         self.service = MapService("socketmap", self.clock)
         self.service.serve({"m": Map("m", [MapTable(table, definition, fold=True)], Search.compile("exact"), self.clock)})
-        peers = options.pop("peers", ())
-        entry = ListenAddress(address=UnixAddress(self.path), peers=peers)  # type: ignore[arg-type]
-        limits = Limits(**options)  # type: ignore[arg-type]
+        entry = ListenAddress(address=UnixAddress(self.path), peers=peers)
         self.listener = Listener(
             "socketmap",
             entry,
@@ -65,8 +63,8 @@ async def serve(short_path: Path) -> AsyncIterator[Callable[..., Served]]:
     """Make listeners that end with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        def make(**options: object) -> Served:
-            served = Served(short_path, **options)
+        def make(*, peers: tuple[str, ...] = (), limits: Limits | None = None) -> Served:
+            served = Served(short_path, peers=peers, limits=limits or Limits())
             stack.callback(served.listener.close)
             stack.callback(served.listener.stop_accepting)
             return served
@@ -83,6 +81,12 @@ def closing(*writers: asyncio.StreamWriter) -> Iterator[None]:
     finally:
         for writer in writers:
             writer.close()
+
+
+def transport_of(writer: asyncio.StreamWriter) -> asyncio.Transport:
+    """Return a client's transport, which reads, too."""
+    assert isinstance(writer.transport, asyncio.Transport)
+    return writer.transport
 
 
 async def test_answers(serve: Callable[..., Served]) -> None:
@@ -169,7 +173,7 @@ async def test_unknown_map(serve: Callable[..., Served]) -> None:
 
 async def test_connection_limit(serve: Callable[..., Served], caplog: pytest.LogCaptureFixture) -> None:
     """Above the limit clients are turned away with one log line, and let in again when there is room."""
-    served = serve(max_connections=2)
+    served = serve(limits=Limits(max_connections=2))
     await served.listener.start()
     first, second = await served.connect(), await served.connect()
     with closing(first[1], second[1]), caplog.at_level(logging.ERROR):
@@ -208,13 +212,13 @@ print(client.recv(99))
 
 async def test_client_that_never_reads(serve: Callable[..., Served]) -> None:
     """A client that does not read its replies makes us keep a bounded number of bytes, and is closed when it stalls."""
-    served = serve(stall_timeout=10.0)
+    served = serve(limits=Limits(stall_timeout=Seconds(10.0)))
     await served.listener.start()
     reader, writer = await served.connect()
     with closing(writer):
         writer.write(ask(b"big"))
         await reader.readexactly(90_000)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        transport_of(writer).pause_reading()
         writer.write(ask(b"big") * 1000)
         await asyncio.sleep(0.1)
         (connection,) = served.listener.connections
@@ -238,14 +242,14 @@ async def test_client_that_only_writes(serve: Callable[..., Served]) -> None:
             writer.write(ask(b"fast") * 2000)
         await asyncio.sleep(0.1)
         (connection,) = served.listener.connections
-        assert connection._conversation._codec.buffered < READ_AHEAD + 2**19  # type: ignore[attr-defined]
+        assert connection._conversation.buffered < READ_AHEAD + 2**19
         served.database.release()
         assert len(await reader.readexactly(11 * 200_001)) == 11 * 200_001
 
 
 async def test_client_that_never_finishes(serve: Callable[..., Served]) -> None:
     """A client that sends a query byte by byte is closed when it takes too long, even if it is never silent; one that finishes stays."""
-    served = serve(stall_timeout=10.0)
+    served = serve(limits=Limits(stall_timeout=Seconds(10.0)))
     await served.listener.start()
     reader, writer = await served.connect()
     other_reader, other_writer = await served.connect()
@@ -285,7 +289,7 @@ async def test_turns(serve: Callable[..., Served]) -> None:
 
 async def test_idle(serve: Callable[..., Served]) -> None:
     """A connection that asks nothing for the idle time is closed; one that does stays."""
-    served = serve(idle_timeout=100.0)
+    served = serve(limits=Limits(idle_timeout=Seconds(100.0)))
     await served.listener.start()
     idle_reader, idle_writer = await served.connect()
     reader, writer = await served.connect()
@@ -362,12 +366,12 @@ async def test_drain_waits_for_a_slow_reader(serve: Callable[..., Served]) -> No
     with closing(writer):
         writer.write(ask(b"big"))
         await reader.readexactly(90_010)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        transport_of(writer).pause_reading()
         writer.write(ask(b"big") * 100)
         await asyncio.sleep(0.05)
         (connection,) = served.listener.connections
         assert connection.stalled
         served.listener.drain()
         await asyncio.sleep(0.01)
-        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        transport_of(writer).resume_reading()
         assert len(await reader.read()) == 100 * 90_010
