@@ -1,36 +1,45 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 
 from mailmapd.engine.activity import between, quantile
 from mailmapd.engine.meters import BUCKETS, LookupMeter
 from mailmapd.engine.outcome import Source
-from mailmapd.engine.snapshot import Snapshot, lookups_by_name
+from mailmapd.engine.snapshot import CacheState, HostState, Lookups, Snapshot, lookups_by_name
 from mailmapd.model import NOT_FOUND, Found, TempFail
 
 
-def snapshot(**changes: Any) -> Snapshot:
-    """A daemon with one map, one table and one database, at its start."""
-    table = dict.fromkeys(("hits", "negative_hits", "stale", "coalesced", "misses", "entries", "negative_entries", "evictions"), 0)
-    host = {"host": "db:3306", "up": True, "idle": 1, "busy": 0, "last_error": ""}
-    values: dict[str, Any] = {
+def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Snapshot:
+    """A daemon with one map, one table and one database, at its start unless told otherwise."""
+    idle = lookups_by_name([LookupMeter("socketmap", "aliases"), LookupMeter("socketmap", "")], {"aliases": 0})
+    table: CacheState = {
+        "hits": 0,
+        "negative_hits": 0,
+        "stale": 0,
+        "coalesced": 0,
+        "misses": 0,
+        "entries": 0,
+        "negative_entries": 0,
+        "evictions": 0,
+        "negative_evictions": 0,
+        "schema_error": "",
+    }
+    host: HostState = {"host": "db:3306", "up": True, "idle": 1, "busy": 0, "last_error": ""}
+    return {
         "version": "1.0.0",
         "started": 1000.0,
-        "time": 1000.0,
+        "time": time,
         "config": {"file": "mailmapd.toml", "loaded": 1000.0, "reload_failed": False},
         "problems": [],
         "buckets": list(BUCKETS),
-        "maps": lookups_by_name([LookupMeter("socketmap", "aliases"), LookupMeter("socketmap", "")], {"aliases": 0}),
+        "maps": idle if maps is None else maps,
         "dicts": {},
-        "tables": {"alias": {**table, "negative_evictions": 0, "schema_error": ""}},
+        "tables": {"alias": table},
         "databases": {"mail": {"hosts": [host], "queries": {}}},
         "listeners": {"socketmap": {"connections": 1, "refused": 0, "protocol_errors": {}}},
-        **changes,
     }
-    return values  # type: ignore[return-value]
 
 
 def test_rates() -> None:
@@ -75,7 +84,7 @@ def test_idle() -> None:
 def test_tables_and_databases() -> None:
     """Tables and databases have rates, too, and their state is the later one."""
     before, after = snapshot(), snapshot(time=1002.0)
-    after["tables"]["alias"].update(hits=6, negative_hits=2, misses=1, coalesced=1, evictions=4, entries=7)
+    after["tables"]["alias"].update({"hits": 6, "negative_hits": 2, "misses": 1, "coalesced": 1, "evictions": 4, "entries": 7})
     after["databases"]["mail"]["queries"] = {"ok": 8, "timeout": 2}
     activity = between(before, after)
     [table], [database] = activity.tables, activity.databases

@@ -64,9 +64,8 @@ class Bench:
         """Return the SQL keys that a table still has."""
         return set(self.engine.tables[name].cache.keys())
 
-    async def flush(self, **what: object) -> dict[str, int]:
+    async def flush(self, request: FlushRequest) -> dict[str, int]:
         """Flush, and return what was dropped of the tables that lost something."""
-        request = FlushRequest(**what)  # type: ignore[arg-type]
         assert request.fault() == ""
         return {name: count for name, count in (await flush(self.engine, request, b"+-")).items() if count}
 
@@ -80,7 +79,7 @@ async def test_key(bench: Bench) -> None:
     """A key is forgotten in every table that has it, in any spelling, and nothing else is."""
     for name in ("alias", "domain"):
         bench.fill(name, [b"user@example.com", b"user+x@example.com"])
-    assert await bench.flush(key=b"User@Example.COM") == {"alias": 1, "domain": 1}
+    assert await bench.flush(FlushRequest(key=b"User@Example.COM")) == {"alias": 1, "domain": 1}
     assert bench.left("alias") == {b"user+x@example.com"}
 
 
@@ -88,14 +87,14 @@ async def test_key_of_a_table(bench: Bench) -> None:
     """A key limited to a table stays in the others."""
     for name in ("alias", "domain"):
         bench.fill(name, [b"user@example.com"])
-    assert await bench.flush(key=b"user@example.com", table="alias") == {"alias": 1}
+    assert await bench.flush(FlushRequest(key=b"user@example.com", table="alias")) == {"alias": 1}
 
 
 async def test_key_of_a_map(bench: Bench) -> None:
     """A key limited to a map takes every key along that the map's search tries for it, and its hosted domain."""
     bench.fill("alias", [b"user+x@example.com", b"user@example.com", b"@example.com", b"other@example.com"])
     bench.fill("domain", [b"example.com", b"example.net"])
-    assert await bench.flush(key=b"user+x@example.com", map="aliases") == {"alias": 3, "domain": 1}
+    assert await bench.flush(FlushRequest(key=b"user+x@example.com", map="aliases")) == {"alias": 3, "domain": 1}
 
 
 async def test_user(bench: Bench) -> None:
@@ -108,7 +107,8 @@ async def test_user(bench: Bench) -> None:
     bench.fill("catch_all", [b"example.com", b"example.net"])
     bench.fill("local", [b"user", b"user+x", b"other"])
     bench.fill("auth.passdb", [b"user@example.com\0imap", b"User@example.com\0pop3", b"other@example.com\0imap"])
-    assert await bench.flush(user=b"User@example.com") == {"alias": 4, "domain": 1, "catch_all": 1, "local": 2, "auth.passdb": 2}
+    dropped = await bench.flush(FlushRequest(user=b"User@example.com"))
+    assert dropped == {"alias": 4, "domain": 1, "catch_all": 1, "local": 2, "auth.passdb": 2}
     assert bench.left("alias") == {b"user2@example.com", b"user@example.net"}
     assert bench.left("auth.passdb") == {b"other@example.com\0imap"}
 
@@ -116,9 +116,9 @@ async def test_user(bench: Bench) -> None:
 async def test_local_user(bench: Bench) -> None:
     """The bare local part goes too where the user's domain is a local one, and only there."""
     bench.fill("alias", [b"user", b"user+x", b"other"])
-    assert await bench.flush(user=b"user@local.example") == {"alias": 2}
+    assert await bench.flush(FlushRequest(user=b"user@local.example")) == {"alias": 2}
     bench.fill("alias", [b"user"])
-    assert await bench.flush(user=b"user@example.com") == {}
+    assert await bench.flush(FlushRequest(user=b"user@example.com")) == {}
 
 
 async def test_domain(bench: Bench) -> None:
@@ -128,14 +128,14 @@ async def test_domain(bench: Bench) -> None:
     bench.fill("domain", [b"example.com", b"sub.example.com"])
     bench.fill("catch_all", [b"example.com", b"sub.example.com"])
     bench.fill("auth.passdb", [b"a@example.com\0imap", b"a@example.net\0imap"])
-    assert await bench.flush(domain=b"Example.COM") == {"alias": 3, "domain": 1, "catch_all": 1, "auth.passdb": 1}
+    assert await bench.flush(FlushRequest(domain=b"Example.COM")) == {"alias": 3, "domain": 1, "catch_all": 1, "auth.passdb": 1}
     assert bench.left("alias") == set(stay)
 
 
 async def test_domain_of_entries_without_one(bench: Bench) -> None:
     """Entries that all domains share, because the query asks for the local part alone, go with any domain."""
     bench.fill("local", [b"a", b"b"])
-    assert await bench.flush(domain=b"example.com") == {"local": 2}
+    assert await bench.flush(FlushRequest(domain=b"example.com")) == {"local": 2}
 
 
 async def test_table_map_and_everything(bench: Bench) -> None:
@@ -143,51 +143,59 @@ async def test_table_map_and_everything(bench: Bench) -> None:
     for name in bench.engine.tables:
         bench.fill(name, [b"a", b"b"])
         bench.engine.tables[name].cache.store(b"none", NO_ROW, 0.0)
-    assert await bench.flush(table="catch_all") == {"catch_all": 3}
-    assert await bench.flush(map="aliases") == {"alias": 3, "domain": 3}
-    assert await bench.flush(map="auth") == {"auth.passdb": 3}
-    assert await bench.flush(everything=True) == {"local": 3}
+    assert await bench.flush(FlushRequest(table="catch_all")) == {"catch_all": 3}
+    assert await bench.flush(FlushRequest(map="aliases")) == {"alias": 3, "domain": 3}
+    assert await bench.flush(FlushRequest(map="auth")) == {"auth.passdb": 3}
+    assert await bench.flush(FlushRequest(everything=True)) == {"local": 3}
     assert not any(bench.left(name) for name in bench.engine.tables)
 
 
-@pytest.mark.parametrize("what", [{"table": "alais"}, {"map": "alias"}, {"key": b"k", "table": "x"}, {"key": b"k", "map": "x"}])
-async def test_unknown_name(bench: Bench, what: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "what", [FlushRequest(table="alais"), FlushRequest(map="alias"), FlushRequest(key=b"k", table="x"), FlushRequest(key=b"k", map="x")]
+)
+async def test_unknown_name(bench: Bench, what: FlushRequest) -> None:
     """A table or map that is not there is an error that lists those that are."""
     with pytest.raises(UnknownName, match="alias"):
-        await bench.flush(**what)
+        await bench.flush(what)
 
 
 @pytest.mark.parametrize(
     "what",
     [
-        {},
-        {"key": b""},
-        {"user": b"user"},
-        {"user": b"@example.com"},
-        {"domain": b"user@example.com"},
-        {"domain": b""},
-        {"key": b"k", "user": b"u@example.com"},
-        {"table": "a", "map": "b"},
-        {"user": b"u@example.com", "table": "a"},
-        {"everything": True, "map": "a"},
+        FlushRequest(),
+        FlushRequest(key=b""),
+        FlushRequest(user=b"user"),
+        FlushRequest(user=b"@example.com"),
+        FlushRequest(domain=b"user@example.com"),
+        FlushRequest(domain=b""),
+        FlushRequest(key=b"k", user=b"u@example.com"),
+        FlushRequest(table="a", map="b"),
+        FlushRequest(user=b"u@example.com", table="a"),
+        FlushRequest(everything=True, map="a"),
     ],
 )
-def test_refused(what: dict[str, object]) -> None:
+def test_refused(what: FlushRequest) -> None:
     """A request that says nothing, too much or half of it is refused with what to say instead."""
-    assert FlushRequest(**what).fault()  # type: ignore[arg-type]
+    assert what.fault()
 
 
 @pytest.mark.parametrize(
     "what",
-    [{"key": b"user@example.com"}, {"user": b"user@example.com"}, {"domain": b"example.com"}, {"table": "alias"}, {"everything": True}],
+    [
+        FlushRequest(key=b"user@example.com"),
+        FlushRequest(user=b"user@example.com"),
+        FlushRequest(domain=b"example.com"),
+        FlushRequest(table="alias"),
+        FlushRequest(everything=True),
+    ],
 )
-async def test_query_in_flight(bench: Bench, what: dict[str, object]) -> None:
+async def test_query_in_flight(bench: Bench, what: FlushRequest) -> None:
     """The answer of a query that was on its way during a flush is not kept, even though nothing was cached yet."""
     table = bench.alias.table
     bench.database.hold()
     asking = asyncio.ensure_future(table.get(b"user@example.com"))
     await asyncio.sleep(0)
-    await bench.flush(**what)
+    await bench.flush(what)
     bench.database.release()
     assert (await asking).known == b"row"
     assert table.peek(b"user@example.com", 0.0) is None
@@ -196,7 +204,7 @@ async def test_query_in_flight(bench: Bench, what: dict[str, object]) -> None:
 async def test_lookups_go_on(bench: Bench) -> None:
     """A flush that looks at many keys lets lookups in between its slices, and drops what it found before they came."""
     bench.fill("alias", [b"user%d@example.com" % number for number in range(20 * SLICE)])
-    flushing = asyncio.ensure_future(bench.flush(domain=b"example.com"))
+    flushing = asyncio.ensure_future(bench.flush(FlushRequest(domain=b"example.com")))
     turns = 0
     while not flushing.done():
         await asyncio.sleep(0)
@@ -208,7 +216,7 @@ async def test_lookups_go_on(bench: Bench) -> None:
 async def test_loading(bench: Bench) -> None:
     """Who loads entries from elsewhere learns which keys were flushed since it began."""
     bench.alias.table.flushed = []
-    await bench.flush(user=b"user@example.com")
+    await bench.flush(FlushRequest(user=b"user@example.com"))
     [covers] = bench.alias.table.flushed
     assert covers(b"user+x@example.com")
     assert not covers(b"other@example.com")

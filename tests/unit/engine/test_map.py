@@ -20,11 +20,14 @@ def clock() -> float:
 
 
 def table(
-    rows: Mapping[str, Sequence[str]], query: str = "SELECT v FROM t WHERE k = '%s'", **options: object
+    rows: Mapping[str, Sequence[str]],
+    query: str = "SELECT v FROM t WHERE k = '%s'",
+    result_format: bytes = b"%s",
+    expansion_limit: int = 0,
 ) -> tuple[MapTable, MemoryDatabase]:
     """A table over a memory database; a key's values are one row each."""
     database = MemoryDatabase("mail", {(key.encode(),): [(value.encode(),) for value in values] for key, values in rows.items()})
-    definition = PostfixDefinition(MysqlTable.compile("t", query.encode(), **options))  # type: ignore[arg-type]
+    definition = PostfixDefinition(MysqlTable.compile("t", query.encode(), result_format, expansion_limit=expansion_limit))
     return MapTable(Table("t", definition, database, TableCache(Cache()), clock), definition, fold=True), database
 
 

@@ -28,10 +28,10 @@ def postfix(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan(postfix: Path, main_cf: str, **options: bool) -> Plan:
+def plan(postfix: Path, main_cf: str, *, keep_cf: bool = False) -> Plan:
     """Plan the import of a main.cf, without the postconf of this machine."""
     (postfix / "main.cf").write_text(f"myhostname = mx.example.net\n{main_cf.format(cf=f'mysql:{postfix}')}")
-    return plan_import(postfix, use_postconf=False, **options)
+    return plan_import(postfix, use_postconf=False, keep_cf=keep_cf)
 
 
 def test_maps_say_what_postfix_would_do(postfix: Path) -> None:

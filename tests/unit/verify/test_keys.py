@@ -15,15 +15,18 @@ from mailmapd.verify.postmap import _parse
 from mailmapd.verify.run import choose_keys
 
 SECTIONS = [
-    Map(tables=("a",), search=search, recipient_delimiter=delimiter, local_domains=("local.test",), **options)
+    Map(
+        tables=("a",),
+        search=search,
+        recipient_delimiter=delimiter,
+        local_domains=("local.test",),
+        parent_domain_matches_subdomains=parents,
+        propagate_unmatched_extensions=propagates,
+        owner_request_special=owners,
+    )
     for search in ("exact", "domain", "address", "transport", "access", "helo")
     for delimiter in ("", "+", "+-")
-    for options in (
-        {},
-        {"parent_domain_matches_subdomains": True},
-        {"propagate_unmatched_extensions": True},
-        {"owner_request_special": False},
-    )
+    for parents, propagates, owners in ((False, None, True), (True, None, True), (False, True, True), (False, None, False))
 ]
 
 
