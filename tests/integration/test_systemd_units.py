@@ -35,9 +35,16 @@ def units(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(path: Path) -> configparser.ConfigParser:
-    unit = configparser.ConfigParser(strict=False, interpolation=None, delimiters=["="])
-    unit.optionxform = str  # type: ignore[method-assign,assignment]
+class UnitParser(configparser.ConfigParser):
+    """Reads a unit as an INI file whose options keep their capitals."""
+
+    def optionxform(self, optionstr: str) -> str:
+        """Return the option's name as it is written."""
+        return optionstr
+
+
+def read(path: Path) -> UnitParser:
+    unit = UnitParser(strict=False, interpolation=None, delimiters=["="])
     unit.read_string(path.read_text())
     return unit
 

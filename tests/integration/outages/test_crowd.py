@@ -63,6 +63,7 @@ def test_crowd(server: MariaDB, short_path: Path) -> None:
         pytest.skip("this account may not open enough files")
     quiet: list[float] = []
     loud: list[float] = []
+    files, more = 0, 0  # beside the crowd, in the last round
     with Daemon(short_path, configuration(short_path, [f"unix:{server.socket}"]) + LONG) as daemon:
         pid = daemon.process.pid
         put_ahead(pid)

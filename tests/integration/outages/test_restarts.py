@@ -171,14 +171,19 @@ def last_reload(site: Site) -> float:
     return site.daemon.metrics()["mailmapd_config_last_reload_success_timestamp_seconds"]
 
 
+def reload(site: Site) -> None:
+    """Send SIGHUP, and wait until the configuration has been read."""
+    before = last_reload(site)
+    site.daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: last_reload(site) > before, "the reload")
+
+
 def test_reloads(site: Site) -> None:
     """SIGHUP twice a second, with a database section that changes each time: no lookup fails."""
     with site.load.running():
         for number in range(RELOADS):
             site.daemon.write_config(site.configuration(pool_size=4 + number % 2))
-            before = last_reload(site)
-            site.daemon.process.send_signal(signal.SIGHUP)
-            wait_until(lambda before=before: last_reload(site) > before, "the reload")
+            reload(site)
             time.sleep(PAUSE)
     site.load.judge()
 

@@ -64,7 +64,7 @@ class Postmap:
         done = subprocess.run([*self._command, f"sqlite:{file}"], input=b"\n".join(keys) + b"\n", capture_output=True, check=False)
         assert b"fatal" not in done.stderr, done.stderr
         lines = done.stdout.split(b"\n")
-        return dict(line.split(b"\t", 1) for line in lines if line)  # type: ignore[misc]
+        return dict(line.split(b"\t", 1) for line in lines if line)
 
 
 class Answers:

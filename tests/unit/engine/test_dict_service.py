@@ -19,6 +19,10 @@ async def ask(service: DictService, key: bytes, user: bytes = b"", name: str = "
     return await later if answer is None else answer
 
 
+def too_late(answer: Answer) -> None:
+    pytest.fail(f"answered later: {answer}")
+
+
 async def listing(
     service: DictService, mask: bytes = b"", limit: int = 0, prefix: bytes = b"shared/userdb/", name: str = "auth"
 ) -> list[bytes]:
@@ -53,7 +57,7 @@ async def test_memory_answers_at_once() -> None:
     later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     assert service.answer(query, later.set_result) is None
     answer = await later
-    assert service.answer(query, pytest.fail) == answer
+    assert service.answer(query, too_late) == answer
 
 
 async def test_database_failure_is_temporary() -> None:

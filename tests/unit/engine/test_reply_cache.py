@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 from mailmapd.engine.map import Part
@@ -8,16 +8,19 @@ from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.reply_cache import REPLY_LIMIT, REQUEST_LIMIT, ReplyCache, Use
 
 
-class Counted(SimpleNamespace):
-    """Something with counters, one of its kind."""
+@dataclass(eq=False)
+class Counted:
+    """The counters of a table or a map, one of its kind."""
 
-    __hash__ = object.__hash__
+    hits: int = 0
+    negative_hits: int = 0
+    avoided: int = 0
 
 
 def use() -> Use:
     """Two parts: the first table had no row, the second had one."""
-    tables: list[Any] = [Counted(hits=0, negative_hits=0) for _ in range(2)]
-    one: Any = Counted(avoided=0)
+    tables: list[Any] = [Counted() for _ in range(2)]
+    one: Any = Counted()
     return Use(one, LookupMeter("socketmap", "m"), 0, (Part(tables[0], absent=True), Part(tables[1], absent=False)))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mailmapd.cache.table_cache import TableCache
 from mailmapd.config.schema import Cache
-from mailmapd.databases.memory import MemoryDatabase
+from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.map import Map, MapTable
 from mailmapd.engine.table import Table
@@ -19,13 +19,13 @@ from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.trace.meaning import meaning
 from mailmapd.trace.story import Event, HostRecorder, Story, trace
 
-ROWS = {
+ROWS: dict[Values, Rows] = {
     (b"sales@example.com",): [(b"a@example.com",), (b"b@example.com",)],
     (b"move@example.com",): [(b"@example.net",)],
     (b"@catch.test",): [(b"all@example.com",)],
     (b"empty@example.com",): [(None,), (b"",)],
 }
-DOMAIN_ROWS = {(b"both.test",): [(b"domain@example.com",)]}
+DOMAIN_ROWS: dict[Values, Rows] = {(b"both.test",): [(b"domain@example.com",)]}
 
 
 def make_map(recorder: HostRecorder) -> tuple[Map, MemoryDatabase]:
