@@ -42,8 +42,11 @@ class RowStream(asyncio.Protocol):
         self._transport.write(encode_query(self._statement.render(self._connection.quote)))
         waiting: list[Row] = []
         yielded = False
-        while not self._complete:
+        complete = False
+        while not complete:
             await self._wait()
+            # Noted with the rows that are taken: while the consumer has a batch, more of them may come, and the end.
+            complete = self._complete
             waiting += self._reader.take_rows()
             while len(waiting) >= self._batch:
                 yield self._columns(), waiting[: self._batch]

@@ -188,6 +188,17 @@ async def test_stream(server: MariaDB, connect: Connect) -> None:
     assert seen == 200_000
 
 
+@pytest.mark.parametrize("rows", [2500, 4000, 6000])
+async def test_stream_slow_consumer(server: MariaDB, connect: Connect, rows: int) -> None:
+    """No row is lost when the last ones, and the end, come while the consumer is busy with a batch."""
+    database = connect(settings_for(server))
+    seen: list[bytes | None] = []
+    async for _, batch in database.stream(statement(f"SELECT seq, REPEAT('x', 100) FROM seq_1_to_{rows}"), batch=1000):
+        seen += [row[0] for row in batch]
+        await asyncio.sleep(0.01)
+    assert seen == [b"%d" % number for number in range(1, rows + 1)]
+
+
 async def test_stream_held_up(server: MariaDB, connect: Connect) -> None:
     """A slow consumer holds the server up instead of filling memory."""
     database = connect(settings_for(server))
