@@ -111,7 +111,9 @@ class Dispatcher:
                 self._fail(job, error, host.label)
         else:
             verdict = judge(reader.error, job.statement, host.label)
-            if verdict.blame is Blame.CONNECTION:
+            if verdict.blame in (Blame.CONNECTION, Blame.HOST):
+                if verdict.blame is Blame.HOST:
+                    pool.refused(host, verdict.error)
                 pool.drop(connection)
                 self._try_again(job, verdict.error)
                 return

@@ -27,6 +27,8 @@ class Blame(Enum):
 
     CONNECTION = "connection"
     """This connection, or the host, can do nothing more: another may."""
+    HOST = "host"
+    """The host takes connections but no query: another may."""
     TIMEOUT = "timeout"
     """The query took too long; the host is fine."""
     DATA = "data"
@@ -198,6 +200,9 @@ _SCHEMA = {
 
 _UNKNOWN_DATABASE = 1049
 
+_REFUSES_QUERIES = frozenset({1047, 1226, 3032, 3168})
+"""Of the errors of a connection, those that any other query to the same host would meet, though it lets us log in."""
+
 _NAMES_ACCOUNTS = frozenset({1044, 1045, 1049, 1129, 1130, 1203, 1226, 1698})
 """The server's text names the user, the host or the database: all from the configuration."""
 
@@ -213,7 +218,8 @@ def judge(refusal: ServerError, statement: Statement, host: str) -> Verdict:
         text = _text(f"{host}: table {statement.table}", code, _CONNECTION[code], refusal.text)
         return Verdict(SchemaError(text, host=host), Blame.SCHEMA)
     if code in _CONNECTION:
-        return Verdict(DatabaseUnavailable(_text(host, code, _CONNECTION[code], refusal.text), host=host), Blame.CONNECTION)
+        blame = Blame.HOST if code in _REFUSES_QUERIES else Blame.CONNECTION
+        return Verdict(DatabaseUnavailable(_text(host, code, _CONNECTION[code], refusal.text), host=host), blame)
     place = f"{host}: table {statement.table}"
     if code in _TIMEOUT:
         return Verdict(DatabaseUnavailable(_text(place, code, _TIMEOUT[code]), host=host), Blame.TIMEOUT)

@@ -18,7 +18,7 @@ class Host:
     """One host: its idle connections, the one used last at the end, its busy ones, and how many are being opened (stalled: for long).
 
     `cuts` counts logins in a row that the host cut short. `generation` grows when a connection is lost in use: those opened before are
-    suspect.
+    suspect. `refusals` counts queries that it refused as it would any other.
     """
 
     __slots__ = (
@@ -33,6 +33,7 @@ class Host:
         "last_error",
         "last_reply",
         "paused_until",
+        "refusals",
         "stalled",
     )
 
@@ -48,6 +49,7 @@ class Host:
         self.connecting = 0
         self.cuts = 0
         self.generation = 0
+        self.refusals = 0
         self.stalled = 0
 
     @property

@@ -1,8 +1,8 @@
 """The pool: opens connections within the budget and keeps the idle ones.
 
-A host is down when it cannot be connected to while it has no other connection, or when its user says so (`suspect`). A probe connects to
-each host that is down, once a second, and whatever connection or reply comes through brings the host back. Idle connections are forgotten
-as soon as they end, and when one ends in use all others of its host are suspect and replaced.
+A host is down when it cannot be connected to while it has no other connection, or when its user says so (`suspect`, `refused`). A probe
+connects to each host that is down, once a second, and whatever connection or reply comes through brings the host back. Idle connections are
+forgotten as soon as they end, and when one ends in use all others of its host are suspect and replaced.
 
 Everything here happens in callbacks, each of which decides and acts in one go: nothing can change between a check and what relies on it.
 """
@@ -143,6 +143,11 @@ class ConnectionPool:
         if host.down:
             self._watch.mark_up(host)
 
+    def refused(self, host: Host, error: DatabaseError) -> None:
+        """Take a host that lets us in but answers no query to be down; connections that are being opened now prove nothing."""
+        host.refusals += 1
+        self._watch.mark_down(host, error)
+
     def suspect(self, host: Host, error: DatabaseError) -> None:
         """Take a host to be down until a connection proves the contrary, at once or later."""
         self._watch.mark_down(host, error, suspect=True)
@@ -163,7 +168,7 @@ class ConnectionPool:
             if host is None:
                 break
             host.connecting += 1
-            self._start(self._connect(host))
+            self._start(self._connect(host, host.refusals))
 
     def close_idle(self, now: float) -> None:
         """Close connections that have been idle for idle_interval."""
@@ -195,8 +200,8 @@ class ConnectionPool:
                 for connection in list(self._open):
                     connection.abort()
 
-    async def _connect(self, host: Host) -> None:
-        """Open one connection, and try another host beside if it takes long."""
+    async def _connect(self, host: Host, refusals: int) -> None:
+        """Open one connection, and try another host beside if it takes long; `refusals` are the host's so far."""
         stalled = False
 
         def stall() -> None:
@@ -216,7 +221,11 @@ class ConnectionPool:
             timer.cancel()
             host.connecting -= 1
             host.stalled -= stalled
-        if connection is not None:
+        if connection is not None and host.refusals != refusals:
+            self._open.add(connection)
+            connection.close()
+            self.connect_more()
+        elif connection is not None:
             self.opened(host, connection)
         elif failure is not None:
             self._connect_failed(host, failure)

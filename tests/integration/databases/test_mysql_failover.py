@@ -15,7 +15,7 @@ from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
 from mailmapd.model import ResultSet
 from support.mariadb import MariaDB
-from support.mysql_lookups import PASSWORD, USER, Connect, Record, mailbox, settings_for, statement
+from support.mysql_lookups import DBNAME, PASSWORD, USER, Connect, Record, mailbox, settings_for, statement
 from support.polling import until
 
 USER_ROW = ((b"example.com/user/",),)
@@ -147,6 +147,32 @@ async def test_order_of_hosts(make_lookup_server: MakeServer, connect: Connect, 
     assert await asked(settings_for(local, hosts=(*hosts, label(local)))) == {label(local)}
     assert await asked(settings_for(local, hosts=hosts)) == set(hosts)
     assert await asked(settings_for(local, hosts=(*hosts, label(local)), replicas=(hosts[1],))) == {hosts[1]}
+
+
+async def test_host_that_refuses_queries(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:
+    """A first host that lets us in and refuses every query (a Galera node out of its cluster) is left for the next without a failed lookup.
+
+    It is asked again when it takes queries.
+    """
+    first, second = make_lookup_server(), make_lookup_server(tcp=True)
+    desynced = "CREATE PROCEDURE ready() SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = 1047, MESSAGE_TEXT = 'WSREP has not yet prepared node'"
+    first.run_sql(desynced, database=DBNAME)
+    second.run_sql("CREATE PROCEDURE ready() SELECT 'yes'", database=DBNAME)
+    hosts = (label(first), f"127.0.0.1:{second.port}")
+    database = connect(settings_for(first, hosts=hosts), probe_interval=0.5)
+    for _ in range(3):
+        results = await asyncio.gather(*[database.fetch(statement("CALL ready()")) for _ in range(40)])
+        assert {result.rows for result in results} == {((b"yes",),)}
+        await until(lambda: (label(first), True) in record.states)
+        record.states.clear()
+    first.run_sql("DROP PROCEDURE ready; CREATE PROCEDURE ready() SELECT 'again'", database=DBNAME)
+    await until(lambda: database.status()[0].up)
+    assert (await database.fetch(statement("CALL ready()"))).rows == ((b"again",),)
+    await database.close()
+    alone = connect(settings_for(first))
+    first.run_sql(f"DROP PROCEDURE ready; {desynced}", database=DBNAME)
+    with pytest.raises(DatabaseUnavailable, match=r"no host answers: .*the server does not take queries yet \(error 1047\)"):
+        await alone.fetch(statement("CALL ready()"))
 
 
 async def test_frozen(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:

@@ -14,10 +14,8 @@ STATEMENT = Statement("mailbox", (b"SELECT maildir FROM mailbox WHERE username =
 @pytest.mark.parametrize(
     ("code", "blame", "kind"),
     [
-        *[
-            (code, Blame.CONNECTION, DatabaseUnavailable)
-            for code in (1040, 1045, 1047, 1049, 1053, 1129, 1130, 1203, 1927, 3032, 3168, 3169, 4031)
-        ],
+        *[(code, Blame.CONNECTION, DatabaseUnavailable) for code in (1040, 1045, 1049, 1053, 1129, 1130, 1203, 1927, 3169, 4031)],
+        *[(code, Blame.HOST, DatabaseUnavailable) for code in (1047, 1226, 3032, 3168)],
         *[(code, Blame.TIMEOUT, DatabaseUnavailable) for code in (1205, 1213, 1317, 1969, 3024)],
         *[(code, Blame.DATA, DataError) for code in (1242, 1267, 1270, 1271, 1292, 1300, 1366, 1406, 1690, 3636, 3684, 3691, 3700, 3854)],
         *[(code, Blame.SCHEMA, SchemaError) for code in (1054, 1064, 1142, 1143, 1146, 1305, 1356, 1370, 1792, 3065, 3554, 3995)],
@@ -25,7 +23,7 @@ STATEMENT = Statement("mailbox", (b"SELECT maildir FROM mailbox WHERE username =
     ],
 )
 def test_blame(code: int, blame: Blame, kind: type[DatabaseError]) -> None:
-    """Each number blames the connection, the key, the table or nobody, and names host and number."""
+    """Each number blames the connection, the host, the key, the table or nobody, and names host and number."""
     verdict = judge(ServerError(code, "text"), STATEMENT, "db1:3306")
     assert verdict.blame is blame
     assert type(verdict.error) is kind
