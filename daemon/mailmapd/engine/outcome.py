@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -19,9 +19,13 @@ class Source(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Nobody could tell. `reason` may be sent to a client: it names a database or a host, never a key or a secret."""
+    """Nobody could tell. `reason` may be sent to a client: it names a database or a host, never a key or a secret.
+
+    `lasts` says that the key itself is at fault, so that asking again at once would end the same.
+    """
 
     reason: str
+    lasts: bool = field(default=False, compare=False)
 
 
 class Outcome(NamedTuple):

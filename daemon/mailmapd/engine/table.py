@@ -178,40 +178,44 @@ class Table:
 
     def _land(self, sql_key: bytes, flight: Flight[Outcome], result: ResultSet | DatabaseError) -> None:
         """Learn from what the database said, and tell everybody who asked."""
+        wanted = self._flights.end(sql_key, flight)
         try:
-            known = self._read(sql_key, result)
+            known = self._read(result)
         except Exception:
             log.exception("table %s: rows could not be read: a defect of mailmapd", self.name)
             known = Failure("mailmapd failed; its log says why")
-        if self._flights.end(sql_key, flight) and not isinstance(known, Failure):
-            self.cache.store(sql_key, known, self._clock())
+        if wanted:
+            self._keep(sql_key, known)
         flight.land(Outcome(known, Source.DATABASE))
 
-    def _read(self, sql_key: bytes, result: ResultSet | DatabaseError) -> Known:
+    def _keep(self, sql_key: bytes, known: Known) -> None:
+        if not isinstance(known, Failure):
+            self.cache.store(sql_key, known, self._clock())
+        elif known.lasts:
+            self._poison[sql_key] = known
+            self._poisoned_until = self._clock() + POISON_MEMORY
+
+    def _read(self, result: ResultSet | DatabaseError) -> Known:
         if isinstance(result, DatabaseError):
-            return self._failed(sql_key, result)
+            return self._failed(result)
         try:
             payload = self.definition.payload(result)
         except DatabaseError as error:
-            return self._failed(sql_key, error)
+            return self._failed(error)
         self._silent = False
         if self.schema_error:
             log.warning("table %s: the query works again", self.name)
             self.schema_error = ""
         return NO_ROW if payload is None else payload
 
-    def _failed(self, sql_key: bytes, error: DatabaseError) -> Failure:
-        failure = Failure(str(error))
+    def _failed(self, error: DatabaseError) -> Failure:
         if isinstance(error, DataError | SchemaError):
             self._silent = False
-        if isinstance(error, DataError):
-            self._poison[sql_key] = failure
-            self._poisoned_until = self._clock() + POISON_MEMORY
-        elif isinstance(error, SchemaError):
+        if isinstance(error, SchemaError):
             if not self.schema_error:
                 log.error("table %s: %s", self.name, error)
             self.schema_error = str(error)
             self._schema_retry_at = self._clock() + SCHEMA_RETRY
-        else:
+        elif not isinstance(error, DataError):
             self._refresh_retry_at = self._clock() + REFRESH_RETRY
-        return failure
+        return Failure(str(error), lasts=isinstance(error, DataError))

@@ -205,3 +205,17 @@ async def test_clear_beats_a_query_in_flight(bench: Bench) -> None:
     bench.database.release()
     await asking
     assert bench.table.peek(KEY, 0.0) is None
+
+
+async def test_flush_beats_a_failure_in_flight(bench: Bench) -> None:
+    """A key that was dropped is asked again at once, even if a query that was on its way then finds fault with its old row."""
+    bench.database.hold()
+    asking = asyncio.ensure_future(bench.table.get(KEY))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    bench.table.drop(KEY)
+    bench.database.failure = DataError("db1: illegal mix of collations")
+    bench.database.release()
+    assert (await asking).known == Failure("db1: illegal mix of collations")
+    bench.database.failure = None
+    assert (await bench.table.get(KEY)).known == ROW
