@@ -135,6 +135,8 @@ class Listener:
                     "listener %s: a client does not finish its query within %.0f s; connection closed", self.name, self.limits.stall_timeout
                 )
                 connection.abort()
+            elif quiet > self.limits.idle_timeout + self.limits.stall_timeout and not connection.busy:
+                connection.abort()  # it was hung up on, or said that it would ask no more, and does not take its last replies
             elif quiet > self.limits.idle_timeout and not connection.busy:
                 connection.hang_up()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep)

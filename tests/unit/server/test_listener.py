@@ -375,3 +375,27 @@ async def test_drain_waits_for_a_slow_reader(serve: Callable[..., Served]) -> No
         await asyncio.sleep(0.01)
         transport_of(writer).resume_reading()
         assert len(await reader.read()) == 100 * 90_010
+
+
+async def test_last_replies_that_nobody_takes(serve: Callable[..., Served]) -> None:
+    """A client that asks no more and leaves a few replies unread, too few to count as stalled, is closed in the end."""
+    served = serve(limits=Limits(idle_timeout=Seconds(20.0), stall_timeout=Seconds(10.0)))
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"fast"))
+        await reader.readexactly(11)
+        transport_of(writer).pause_reading()
+        (connection,) = served.listener.connections
+        while not connection._transport.get_write_buffer_size():
+            writer.write(ask(b"fast") * 20)
+            await asyncio.sleep(0.001)
+        assert not connection.stalled
+        writer.write_eof()
+        await asyncio.sleep(0.01)
+        for now in (21.0, 31.0):
+            assert served.listener.connections == {connection}
+            served.clock.now = now
+            served.listener._sweep()
+            await asyncio.sleep(0.01)
+        assert not served.listener.connections
