@@ -29,16 +29,21 @@ PLUGIN = b"caching_sha2_password"
 class Sha2Server:
     """A server with one password on a loopback port, in a thread, because TLS begins in the middle of a connection.
 
-    With `switch` it greets with another method first; `knows_hash` lets the short way succeed. `ways` lists how passwords came.
+    With `switch` it greets with another method first; `knows_hash` lets the short way succeed; `key` is told instead of its public key.
+    `ways` lists how passwords came.
     """
 
-    def __init__(self, password: bytes, *, knows_hash: bool = False, switch: bool = False, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, password: bytes, *, knows_hash: bool = False, switch: bool = False, tls: ssl.SSLContext | None = None, key: bytes = b""
+    ) -> None:
         self.ways: list[str] = []
         self._password = password
         self._knows_hash = knows_hash
         self._switch = switch
         self._tls = tls
         self._key = rsa.generate_private_key(65537, 2048)
+        form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        self._public_key = key or self._key.public_key().public_bytes(*form)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads = [Thread(target=self._accept)]
@@ -120,8 +125,7 @@ class Sha2Server:
             self.ways.append("tls" if self._tls else "clear")
             return answer
         self.ways.append("rsa")
-        form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        conversation.send(b"\x01" + self._key.public_key().public_bytes(*form))
+        conversation.send(b"\x01" + self._public_key)
         oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303  # MySQL's choice
         mixed = self._key.decrypt(conversation.receive(), oaep)
         return bytes([byte ^ NONCE[number % 20] for number, byte in enumerate(mixed)])

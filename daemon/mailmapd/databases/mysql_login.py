@@ -19,7 +19,6 @@ import codecs
 import os
 import socket
 import ssl
-import struct
 from typing import TYPE_CHECKING, Any, cast
 
 import aiomysql
@@ -45,10 +44,6 @@ _KEY_REQUESTS = (b"\x01", b"\x02")
 """How sha256_password and caching_sha2_password ask for the server's public key."""
 
 _KEYLESS = "; the server gave no key to encrypt the password with: configure tls, or use its UNIX socket with caching_sha2_password"
-
-_PROTOCOL_FAULTS = (struct.error, IndexError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError, aiomysql.Error)
-"""What aiomysql raises when the other side is no MySQL server, or speaks a variant that it does not know."""
-
 
 _CUT = (2006, 2013, 1927)
 """Error numbers of a connection that ended while logging in."""
@@ -171,7 +166,9 @@ async def log_in(address: HostAddress, account: Account, context: ssl.SSLContext
         raise DatabaseUnavailable(f"{label}: no login within connect_timeout ({seconds:g} s)", host=label) from None
     except _Refused as error:
         raise DatabaseUnavailable(f"{label}: {error}", host=label) from None
-    except (*_PROTOCOL_FAULTS, OSError) as error:
+    except Exception as error:
+        # Whatever aiomysql and cryptography make of another side that is no MySQL server, or a variant that they do not know. An exception
+        # that went further would end the probe of a host that is down, and with it the way back.
         kind = LoginCut if isinstance(error, aiomysql.Error) and error.args and error.args[0] in _CUT else DatabaseUnavailable
         advice = _KEYLESS if kind is DatabaseUnavailable and connection is not None and connection.asked_for_key else ""
         raise kind(f"{label}: {_reason(error)}{advice}", host=label) from error

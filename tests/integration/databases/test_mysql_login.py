@@ -17,6 +17,7 @@ from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseUnavailable, SchemaError
 from support.mariadb import MariaDB
 from support.mysql_lookups import DBNAME, PASSWORD, USER, Connect, Record, mailbox, settings_for, statement
+from support.polling import until
 from support.sha2_server import Sha2Server
 
 
@@ -134,6 +135,17 @@ async def test_caching_sha2(connect: Connect, switch: bool, knows_hash: bool) ->
         await database.close()
     assert "clear" not in server.ways
     assert server.ways[0] == ("hash" if knows_hash else "rsa")
+
+
+async def test_strange_key(connect: Connect) -> None:
+    """A server whose public key is of a kind that the library does not know is unavailable, and its host is tried again."""
+    curve = b"MDIwEAYHKoZIzj0CAQYFK4EEAAYDHgAEZRoTTgyfjsTwhUAciJ/NzCHTcVztQYzY\n6uv2aw==\n"  # secp112r1
+    key = b"-----BEGIN PUBLIC KEY-----\n" + curve + b"-----END PUBLIC KEY-----\n"
+    with Sha2Server(b"s3cret", key=key) as server:
+        database = connect(MysqlSettings(hosts=(f"127.0.0.1:{server.port}",), user="mail", password="s3cret"))
+        assert "UnsupportedAlgorithm" in await refusal(database)
+        await until(lambda: len(server.ways) > 2)
+        await database.close()
 
 
 async def test_connection_limit(make_lookup_server: Callable[..., MariaDB], connect: Connect, record: Record) -> None:
