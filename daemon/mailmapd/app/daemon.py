@@ -226,7 +226,8 @@ class Daemon:
         from mailmapd.web.http_server import HttpServer
         from mailmapd.web.lookup_api import lookup_app
 
-        server = HttpServer(lookup_app(self._dict_service(wanted.name), Peers(wanted.entry.peers)), bound)
+        app = lookup_app(self._dict_service(wanted.name), Peers(wanted.entry.peers), lambda: self._config.limits.stall_timeout)
+        server = HttpServer(app, bound)
         await server.start()
         self._side_servers[wanted] = server
 

@@ -89,6 +89,7 @@ class DictService:
         """Yield the user names that fit the mask in batches; see `Iteration.users`. Raises DatabaseError."""
         start = self._clock()
         served = self._served.get(name)
+        shown = name if served else "of another name"  # what a client made up is not logged
         answer: Answer = NOT_FOUND
         try:
             if served is None or served[0].iteration is None:
@@ -99,7 +100,7 @@ class DictService:
                     yield names
         except DatabaseError as error:
             answer = TempFail(str(error))
-            log.warning("dict %s: the list of users over %s ended early: %s", name, self.listener, error)
+            log.warning("dict %s: the list of users over %s ended early: %s", shown, self.listener, error)
             raise
         finally:
             self._meter(name).count(answer, Source.DATABASE, self._clock() - start)

@@ -15,6 +15,8 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
     return not isinstance(error, HttpProcessingError)
 
 
+FINISH = 2.0  # seconds in which a client that is being answered may take the rest, and as many again until it is cut off
+
 log = logging.getLogger(__name__)
 log.addFilter(_is_our_fault)
 
@@ -23,7 +25,7 @@ class HttpServer:
     """One application on one socket."""
 
     def __init__(self, app: web.Application, bound: socket.socket) -> None:
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=log)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=log, shutdown_timeout=FINISH)
         self._bound = bound
 
     async def start(self) -> None:

@@ -13,11 +13,13 @@
 Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page or a broken body cannot. The parameters
 beside `dict` are the variables of Dovecot, by their names in 2.3 or 2.4; `fields=2.4` asks for user fields under their names in 2.4.
 
-The list of users is sent in pieces as the database gives them; if it ends early, so does the connection, before the closing bracket.
+The list of users is sent in pieces as the database gives them; if it ends early, so does the connection, before the closing bracket. It
+ends early, too, for a client that takes nothing of it for `limits.stall_timeout`: the next one may be waiting for its database connection.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -37,6 +39,7 @@ from mailmapd.web.dovecot_fields import for_dovecot24
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024  # bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
+_LIMIT_DIGITS = 19  # more users than anybody has
 _PARAMETERS = frozenset({"dict", "fields", "user", *BOUNDED, *FREE})
 _NOT_FOUND = b'{"result": "not_found"}\n'
 
@@ -47,8 +50,8 @@ class BadRequest(Exception):
     """The request cannot be understood; the text says why and holds nothing that the client sent."""
 
 
-def lookup_app(service: DictService, peers: Peers) -> web.Application:
-    """Return the application over one dict service; only `peers` get an answer."""
+def lookup_app(service: DictService, peers: Peers, stall_timeout: Callable[[], float]) -> web.Application:
+    """Return the application over one dict service; only `peers` get an answer. `stall_timeout` is asked for at each list of users."""
 
     @web.middleware
     async def check_peer(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
@@ -68,7 +71,7 @@ def lookup_app(service: DictService, peers: Peers) -> web.Application:
         return await _lookup(service, "userdb", request)
 
     async def users(request: web.Request) -> web.StreamResponse:
-        return await _users(service, request)
+        return await _users(service, request, stall_timeout())
 
     for path, handler in (("/passdb", passdb), ("/userdb", userdb), ("/users", users)):
         app.router.add_post(path, handler)
@@ -104,11 +107,11 @@ def _response(answer: Answer, modern: str) -> web.Response:
             assert_never(answer)
 
 
-async def _users(service: DictService, request: web.Request) -> web.StreamResponse:
+async def _users(service: DictService, request: web.Request, stall_timeout: float) -> web.StreamResponse:
     try:
         parameters = await _parameters(request)
         limit = parameters.get("limit", b"0")
-        if not limit.isdigit():
+        if not limit.isdigit() or len(limit) > _LIMIT_DIGITS:
             raise BadRequest("limit is not a number")
     except BadRequest as error:
         return _failure(400, str(error))
@@ -122,17 +125,25 @@ async def _users(service: DictService, request: web.Request) -> web.StreamRespon
                     response = await _start(request)
                 else:
                     listed = ", " + listed
-                await response.write(listed.encode())
+                async with asyncio.timeout(stall_timeout):
+                    await response.write(listed.encode())
         except DatabaseError as error:
             if response is None:
                 return _failure(503, str(error))
-            if request.transport is not None:
-                request.transport.abort()
-            return response
+            return _broken_off(request, response)
+        except TimeoutError:
+            log.warning("listener %s: a client reads no list of users for %.0f s; connection closed", service.listener, stall_timeout)
+            return _broken_off(request, response)
     if response is None:
         response = await _start(request)
     await response.write_eof(b"]}\n")
     return response
+
+
+def _broken_off(request: web.Request, response: web.StreamResponse | None) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    return response or web.StreamResponse()
 
 
 async def _start(request: web.Request) -> web.StreamResponse:
@@ -151,7 +162,7 @@ async def _parameters(request: web.Request) -> Parameters:
         return _form(body.decode("latin-1"))
     try:
         members = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest("the body is not JSON") from error
     if not isinstance(members, dict) or not all(isinstance(value, str) for value in members.values()):
         raise BadRequest("the body is not a JSON object of strings")

@@ -12,6 +12,7 @@ from mailmapd.config.peers import Peers
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.web.lookup_api import BODY_LIMIT, lookup_app
 from support.dict_samples import SampleDatabase, sample_service
+from support.polling import until
 
 FOUND = {"result": "found", "fields": {"uid": "5000", "home": "/srv/alice@example.com"}}
 
@@ -24,7 +25,7 @@ def database() -> SampleDatabase:
 @pytest.fixture
 async def client(database: SampleDatabase) -> AsyncIterator[ClientSession]:
     """A client of the application over the sample dicts."""
-    server = TestServer(lookup_app(sample_service(database), Peers(())))
+    server = TestServer(lookup_app(sample_service(database), Peers(()), lambda: 0.1))
     await server.start_server()
     async with ClientSession(server.make_url("/")) as session:
         yield session
@@ -81,13 +82,14 @@ async def test_failures_are_never_not_found(client: ClientSession, database: Sam
         ("/userdb", {"dict": "auth", "user": "x", "odd": "1"}, 400),
         ("/userdb", {"dict": "auth", "user": "a\0b"}, 503),
         ("/users", {"dict": "auth", "limit": "many"}, 400),
+        ("/users", {"dict": "auth", "limit": "9" * 5000}, 400),
         ("/users", {"dict": "bare"}, 503),
     ]:
         code, answer = await reply(client.post(path, data=data))
         assert (code, answer["result"]) == (status, "temporary_failure")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"user": 1}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"user": 1}', b"\xff", b"[" * 50_000])
 async def test_bad_json(client: ClientSession, body: bytes) -> None:
     """A JSON body that is not an object of strings is refused."""
     code, answer = await reply(client.post("/passdb", data=body, headers={"Content-Type": "application/json"}))
@@ -123,3 +125,19 @@ async def test_users_that_end_early(client: ClientSession, database: SampleDatab
     database.users = [*([b"u"] * 1500), None]
     with pytest.raises((ClientError, ValueError)):
         await reply(client.post("/users", data={"dict": "auth"}))
+
+
+async def test_users_that_nobody_reads(client: ClientSession, database: SampleDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that stops reading its list is cut off, so that it does not keep the database connection from the next one."""
+    database.users = [b"x" * 1000] * 20_000
+    with pytest.raises(ClientError):
+        async with client.get("/users", params={"dict": "auth"}) as response:
+            await until(lambda: "reads no list of users" in caplog.text)
+            await response.read()
+
+
+async def test_made_up_names_stay_out_of_the_log(client: ClientSession, caplog: pytest.LogCaptureFixture) -> None:
+    """The name of a dict that is not configured is not logged: it may hold anything, a line of a log included."""
+    assert (await reply(client.get("/users", params={"dict": "odd\nERROR forged"})))[0] == 503
+    assert "ended early" in caplog.text
+    assert "forged" not in caplog.text
