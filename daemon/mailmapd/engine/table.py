@@ -32,7 +32,10 @@ POISON_MEMORY = 5.0  # seconds for which a key that the database cannot evaluate
 POISON_KEYS = 10_000  # how many such keys are remembered
 SCHEMA_RETRY = 1.0  # seconds between tries of a query that does not fit the schema
 REFRESH_RETRY = 0.5  # seconds without new background fetches after one found the database away
+REFRESHES = 32  # with so many queries of the table on their way, background fetches stand back: a lookup that has no answer goes first
 STALE_PATIENCE = 0.25  # seconds to wait for a database that should answer, while a stale answer is at hand; then for none until it answers
+
+DEFECT = "mailmapd failed; its log says why"
 
 Known = Payload | NoRow | Failure
 
@@ -122,7 +125,9 @@ class Table:
 
     def _refresh(self, sql_key: bytes) -> None:
         now = self._clock()
-        if now >= self._refresh_retry_at and self._flights.find(sql_key) is None and self._known_failure(sql_key, now) is None:
+        if now < self._refresh_retry_at or len(self._flights) >= REFRESHES:
+            return
+        if self._flights.find(sql_key) is None and self._known_failure(sql_key, now) is None:
             self._start(sql_key)
 
     def _join(self, sql_key: bytes) -> Flight[Outcome]:
@@ -169,11 +174,12 @@ class Table:
         flight = self._flights.start(sql_key)
         land = partial(self._land, sql_key, flight)
         try:
-            statement = self.definition.statement(sql_key)
+            self.database.submit(self.definition.statement(sql_key), land)
         except DatabaseError as error:
             asyncio.get_running_loop().call_soon(land, error)
-        else:
-            self.database.submit(statement, land)
+        except Exception:
+            log.exception("table %s: a query could not be sent: a defect of mailmapd", self.name)
+            asyncio.get_running_loop().call_soon(land, DatabaseError(DEFECT))
         return flight
 
     def _land(self, sql_key: bytes, flight: Flight[Outcome], result: ResultSet | DatabaseError) -> None:
@@ -183,7 +189,7 @@ class Table:
             known = self._read(result)
         except Exception:
             log.exception("table %s: rows could not be read: a defect of mailmapd", self.name)
-            known = Failure("mailmapd failed; its log says why")
+            known = Failure(DEFECT)
         if wanted:
             self._keep(sql_key, known)
         flight.land(Outcome(known, Source.DATABASE))

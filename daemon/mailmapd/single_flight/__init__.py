@@ -31,8 +31,9 @@ class Flight(Generic[T]):
         self._waiting.append(told)
 
     def land(self, answer: T) -> None:
-        """Tell everybody who has joined. What goes wrong with one of them is logged and does not keep it from the others."""
-        for told in self._waiting:
+        """Tell everybody who has joined, once. What goes wrong with one of them is logged and does not keep it from the others."""
+        waiting, self._waiting = self._waiting, []
+        for told in waiting:
             try:
                 told(answer)
             except Exception:

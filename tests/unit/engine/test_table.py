@@ -9,9 +9,10 @@ from mailmapd.config.schema import Cache, Seconds
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.engine.table import POISON_MEMORY, SCHEMA_RETRY, STALE_PATIENCE, Table
+from mailmapd.engine.table import DEFECT, POISON_MEMORY, REFRESHES, SCHEMA_RETRY, STALE_PATIENCE, Table
 from mailmapd.errors import DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.mysql_table import MysqlTable
+from mailmapd.template.statement import Statement
 from support.clock import FakeClock
 
 
@@ -157,6 +158,46 @@ async def test_failed_refresh_keeps_the_row(bench: Bench) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert len(bench.database.asked) == 2
+
+
+async def test_refreshes_leave_room(bench: Bench) -> None:
+    """When many rows reach their refresh age at once, a few are fetched anew at a time: a lookup that misses does not queue behind them."""
+    keys = [b"user%d@example.com" % number for number in range(10 * REFRESHES)]
+    for key in keys:
+        bench.rows[key,] = [(key,)]
+        await bench.table.get(key)
+    bench.clock.now = 90.0
+    bench.database.hold()
+    bench.database.asked.clear()
+    assert [bench.table.peek(key, 90.0) for key in keys] == keys
+    asking = asyncio.ensure_future(bench.table.get(KEY))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(bench.database.asked) == REFRESHES + 1
+    bench.database.release()
+    assert (await asking).known == ROW
+    await asyncio.sleep(0.01)
+    bench.table.peek(keys[-1], 90.0)
+    await asyncio.sleep(0)
+    assert len(bench.database.asked) == REFRESHES + 2
+
+
+async def test_defect_fails_one_lookup(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A defect while a query is made is a failure of that lookup; the next one for the key does not wait for it."""
+
+    class Faulty(PostfixDefinition):
+        def __init__(self, template: MysqlTable) -> None:
+            super().__init__(template)
+            self.statement = self._fail
+
+        def _fail(self, sql_key: bytes) -> Statement:
+            self.statement = self.template.statement
+            raise KeyError(len(sql_key))
+
+    bench.table.definition = Faulty(MysqlTable.compile("mailbox", b"SELECT maildir FROM mailbox WHERE username = '%s'"))
+    assert (await bench.table.get(KEY)).known == Failure(DEFECT)
+    assert "a defect of mailmapd" in caplog.text
+    assert (await bench.table.get(KEY)).known == ROW
 
 
 async def test_poison(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from mailmapd.single_flight import SingleFlight
 
 
 def test_shared() -> None:
-    """A flight in the air is found by everybody who asks for its key; when it lands all are told, in the order in which they joined."""
+    """A flight in the air is found by everybody who asks for its key; when it lands, all who joined are told, in their order, and once."""
     flights: SingleFlight[int] = SingleFlight()
     flight = flights.start(b"k")
     assert flights.find(b"k") is flight
@@ -17,6 +17,7 @@ def test_shared() -> None:
     assert flights.end(b"k", flight)
     assert flights.find(b"k") is None
     flight.land(7)
+    flight.land(8)
     assert told == [("first", 7), ("second", 7)]
 
 
