@@ -167,6 +167,16 @@ def test_reload(daemon: Daemon) -> None:
         assert daemon.metrics()['mailmapd_cache_requests_total{outcome="miss",table="alias"}'] == 1
 
 
+def test_stop_after_reload(daemon: Daemon) -> None:
+    """A daemon that is stopped soon after a reload that changed a database ends at once: what is left of the old one does not hold it."""
+    with daemon.socketmap() as client:
+        assert client.ask("aliases", b"info@example.com").status == "OK"
+    daemon.write_config(daemon.config.read_text().replace('driver = "sqlite"', 'driver = "sqlite"\nquery_timeout = "4s"'))
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "configuration reloaded" in daemon.text(), "the reload")
+    assert daemon.stop() == 0
+
+
 def test_reload_refused(daemon: Daemon) -> None:
     """SIGHUP with a wrong configuration names the fault and changes nothing."""
     good = daemon.config.read_text()

@@ -253,9 +253,11 @@ class Daemon:
 
     async def _retire(self, databases: Iterable[Database], tables: Iterable[Table]) -> None:
         """Close databases and free caches of a former configuration, when the lookups that still wait for them have had their time."""
-        await asyncio.sleep(self._config.limits.drain_timeout)
-        for database in databases:
-            await database.close()
+        try:
+            await asyncio.sleep(self._config.limits.drain_timeout)
+        finally:  # also when the daemon stops meanwhile: the process would wait for ever for the threads of a SQLite database
+            for database in databases:
+                await database.close()
         for table in tables:
             await free(table.clear())
 
