@@ -122,7 +122,11 @@ class SqliteDatabase:
         while True:
             if self._closed:
                 raise DatabaseUnavailable(f"database {self._name} is closed", host=self._path)
-            identity = self._check_file()
+            try:
+                identity = self._check_file()
+            except DatabaseUnavailable:
+                self._wake()  # the turn that may have been ours is for the next, who is told the same
+                raise
             if self._idle:
                 reader = self._idle.pop()
                 if self._readers[reader] == identity:
@@ -156,13 +160,13 @@ class SqliteDatabase:
         try:
             async with asyncio.timeout_at(deadline):
                 await turn
-        except TimeoutError:
-            timeout = self._settings.queue_timeout
-            raise DatabaseOverloaded(f"database {self._name}: all readers were busy for queue_timeout ({timeout:g} s)") from None
-        except asyncio.CancelledError:
+        except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self._wake()  # the turn was ours, and we do not take it
-            raise
+            if not isinstance(error, TimeoutError):
+                raise
+            timeout = self._settings.queue_timeout
+            raise DatabaseOverloaded(f"database {self._name}: all readers were busy for queue_timeout ({timeout:g} s)") from None
 
     async def _release(self, reader: SqliteReader) -> None:
         self._busy.discard(reader)

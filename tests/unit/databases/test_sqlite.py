@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailmapd.databases.settings import SqliteSettings
-from mailmapd.databases.sqlite import SqliteDatabase
+from mailmapd.databases.sqlite import CHECK_INTERVAL, SqliteDatabase
 from mailmapd.errors import DatabaseOverloaded, DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.statement import Statement, Value
 from support.clock import FakeClock
@@ -216,6 +216,21 @@ async def test_queue_limit(database: Open, settings: SqliteSettings) -> None:
         await mail.fetch(select("SELECT 1"))
     busy[0].cancel()
     assert (await busy[1]).rows == ((b"1",),)
+
+
+async def test_file_goes_away(database: Open, settings: SqliteSettings, path: Path) -> None:
+    """All who wait for a reader are told at once when the file is gone."""
+    clock = FakeClock()
+    mail = database(replace(settings, readers=1, query_timeout=60, queue_timeout=60), clock)
+    busy = asyncio.create_task(mail.fetch(ENDLESS))
+    await until(lambda: mail.status()[0].busy > 0)
+    waiting = [asyncio.create_task(mail.fetch(select("SELECT 1"))) for _ in range(3)]
+    await asyncio.to_thread(path.unlink)
+    clock.now = CHECK_INTERVAL
+    busy.cancel()
+    async with asyncio.timeout(10):
+        for each in waiting:
+            assert "No such file" in await failure(each)
 
 
 async def test_parallel(database: Open, settings: SqliteSettings) -> None:
