@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 
 from mailmapd.databases.interface import Database
 from mailmapd.engine.dict_definition import UserQuery
@@ -37,14 +38,15 @@ class Iteration:
             return
         fits = _matcher(mask)
         left = limit
-        async for columns, rows in self.database.stream(self.query.statement(sql_key), BATCH_ROWS):
-            names = [name for name in self._names(columns, rows) if fits is None or fits.match(name)]
-            if limit and len(names) >= left:
-                yield names[:left]
-                return
-            left -= len(names)
-            if names:
-                yield names
+        async with aclosing(self.database.stream(self.query.statement(sql_key), BATCH_ROWS)) as batches:
+            async for columns, rows in batches:
+                names = [name for name in self._names(columns, rows) if fits is None or fits.match(name)]
+                if limit and len(names) >= left:
+                    yield names[:left]
+                    return
+                left -= len(names)
+                if names:
+                    yield names
 
     def _names(self, columns: tuple[str, ...], rows: Sequence[Row]) -> Iterator[bytes]:
         if not rows:
