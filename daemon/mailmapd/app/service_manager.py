@@ -26,7 +26,7 @@ class ServiceManager:
 
     def ready(self, status: str) -> None:
         """Say that the service answers (again)."""
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={_one_line(status)}")
 
     def reloading(self) -> None:
         """Say that the configuration is being read again; `ready` ends it."""
@@ -34,7 +34,7 @@ class ServiceManager:
 
     def status(self, status: str) -> None:
         """Say in one line how the service is, and that it is alive."""
-        self._send(f"STATUS={status}\nWATCHDOG=1")
+        self._send(f"STATUS={_one_line(status)}\nWATCHDOG=1")
 
     def stopping(self) -> None:
         """Say that the service is going away."""
@@ -49,3 +49,8 @@ class ServiceManager:
                 one.send(message.encode())
         except OSError as error:
             log.warning("cannot notify systemd: %s", error.strerror)
+
+
+def _one_line(status: str) -> str:
+    """Return the text without what would begin another assignment: a database's error repeats the query, with its line feeds."""
+    return " ".join(status.split())
