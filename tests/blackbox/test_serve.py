@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from support.clients import connect
 from support.daemon import SOURCE, Daemon
 from support.process import free_port, wait_until
 
@@ -165,6 +166,63 @@ def test_reload(daemon: Daemon) -> None:
         assert client.ask("more", b"info@example.com").status == "OK"
         assert not (daemon.directory / "b").exists()
         assert daemon.metrics()['mailmapd_cache_requests_total{outcome="miss",table="alias"}'] == 1
+
+
+def test_reload_rearranges_sockets(daemon: Daemon) -> None:
+    """A listener may move in the file, get another mode, and change places with another one, and nobody is ever turned away."""
+    folder, config = daemon.directory, daemon.config.read_text()
+    a, b = f'"unix:{folder}/a"', f'"unix:{folder}/b"'
+    tcp, table = daemon.listeners["socketmap"][2], daemon.listeners["tcp_table"]["aliases"]
+    refused: list[str] = []
+    done = threading.Event()
+
+    def connect_again_and_again() -> None:
+        while not done.is_set():
+            try:
+                connect(f"unix:{folder}/b").close()
+            except OSError as error:
+                refused.append(str(error))
+
+    client = threading.Thread(target=connect_again_and_again)
+    client.start()
+    for number, (old, new) in enumerate(
+        (
+            (f"{a}, {b}", b),
+            (f"{a}, {b}", f'{{address = {b}, mode = "0606"}}'),
+            (f'{a}, {b}, "{tcp}"]', f'{b}]\nlookup_http = "{tcp}"'),
+            (f"{a}, {b}", f"{b}, {a}"),
+        ),
+        1,
+    ):
+        daemon.write_config(config.replace(old, new))
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda number=number: daemon.text().count("reload") == number, "the reload")  # type: ignore[misc]
+        assert (folder / "b").stat().st_mode & 0o777 == (0o606 if number == 2 else 0o660)
+    swapped = config.replace(tcp, "swap").replace(table, tcp).replace("swap", table)
+    daemon.write_config(swapped)
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: daemon.text().count("reload") == 5, "the reload")
+    done.set()
+    client.join()
+    assert refused == []
+    assert "refused" not in daemon.text()
+    with daemon.socketmap(2) as socketmap, daemon.tcp_table("aliases") as tcp_table:
+        assert socketmap.ask("aliases", b"info@example.com").status == "OK"
+        assert tcp_table.ask(b"info@example.com").status == "200"
+
+
+def test_stop_with_a_client_that_does_not_read(folder: Path) -> None:
+    """A client that reads no listing over HTTP does not keep the daemon from ending, with its cache saved, within seconds."""
+    (folder / "state").mkdir()
+    endless = "WITH RECURSIVE one(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM one LIMIT 3000000) SELECT 'user' || n AS user FROM one"
+    config = text(folder).replace("http =", f'lookup_http = "unix:{folder}/lookup"\nhttp =') + (
+        f'[state]\ndirectory = "{folder}/state"\n[table.users]\ndatabase = "mail"\nquery = "{endless}"\n[dict.auth]\niterate = "users"\n'
+    )
+    with Daemon(folder, config) as daemon, connect(f"unix:{folder}/lookup") as client:
+        client.sendall(b"GET /users?dict=auth HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(9) == b"HTTP/1.1 "
+        assert daemon.stop() == 0
+        assert (folder / "state" / "cache").exists()
 
 
 def test_stop_after_reload(daemon: Daemon) -> None:

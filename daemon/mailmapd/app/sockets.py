@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailmapd.config.address import Address, UnixAddress
 from mailmapd.config.schema import Config, ListenAddress
 from mailmapd.errors import ConfigError, Fault
-from mailmapd.server.binding import bind_socket
-
-CONTROL_MODE = 0o660
+from mailmapd.server.binding import bind_socket, set_access
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A socket that the configuration asks for; `name` is the listener's name, `where` its key in the file."""
+    """A socket that the configuration asks for; `name` is the listener's name, `where` its key in the file (it may move there)."""
 
     name: str
-    where: str
+    where: str = field(compare=False)
     entry: ListenAddress
 
 
@@ -39,37 +37,53 @@ def wanted_sockets(config: Config) -> Iterator[Wanted]:
 
 
 class SocketSet:
-    """The sockets handed over by systemd, then our own. A handed-over socket's file is never removed by us."""
+    """Every socket that clients can connect to, by address: those handed over by systemd, then our own.
 
-    def __init__(self, inherited: MutableMapping[Address, socket.socket]) -> None:
+    Listeners get duplicates, so that a reload can give an address to another listener without ever turning a client away.
+    """
+
+    def __init__(self, inherited: Mapping[Address, socket.socket]) -> None:
         self._inherited = inherited
+        self._own: dict[Address, socket.socket] = {}
 
-    def inherited(self, address: Address) -> bool:
-        """Return whether systemd owns the socket at this address."""
-        return address in self._inherited
-
-    def open(self, file: str, wanted: list[Wanted]) -> dict[Wanted, socket.socket]:
-        """Return every wanted socket, bound; raise ConfigError, with nothing left open, when some cannot be had."""
+    def open(self, file: str, wanted: Iterable[Wanted]) -> dict[Wanted, socket.socket]:
+        """Return every wanted socket, bound; raise ConfigError, with nothing more open than before, when some cannot be had."""
         opened: dict[Wanted, socket.socket] = {}
+        before = set(self._own)
         faults = []
         for one in wanted:
-            inherited = self._inherited.get(one.entry.address)
             try:
-                opened[one] = bind_socket(one.entry) if inherited is None else inherited.dup()
+                opened[one] = self._take(one.entry).dup()
             except OSError as error:
                 faults.append(Fault(file, one.where, error.strerror or str(error), _remedy(error, one.entry.address)))
         if faults:
             for bound in opened.values():
                 bound.close()
+            for address in set(self._own) - before:
+                self.release(address)
             raise ConfigError(faults)
         return opened
 
+    def release(self, address: Address) -> None:
+        """Turn away who comes to this address from now on. A socket of systemd's stays open, and so does its file."""
+        own = self._own.pop(address, None)
+        if own is None:
+            return
+        own.close()
+        if isinstance(address, UnixAddress):
+            with suppress(OSError):  # one that cannot be removed is in nobody's way: the next start takes its place
+                Path(address.path).unlink()
 
-def remove_socket_file(address: Address) -> None:
-    """Remove what a closed UNIX socket leaves behind."""
-    if isinstance(address, UnixAddress):
-        with suppress(FileNotFoundError):
-            Path(address.path).unlink()
+    def _take(self, entry: ListenAddress) -> socket.socket:
+        address = entry.address
+        inherited = self._inherited.get(address)
+        if inherited is not None:
+            return inherited
+        if address not in self._own:
+            self._own[address] = bind_socket(entry)
+        elif isinstance(address, UnixAddress):
+            set_access(address.path, entry)
+        return self._own[address]
 
 
 def _remedy(error: OSError, address: Address) -> str:

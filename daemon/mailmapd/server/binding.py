@@ -11,12 +11,18 @@ import os
 import pwd
 import socket
 import stat
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mailmapd.config.address import TcpAddress, UnixAddress
 from mailmapd.config.schema import ListenAddress
 
 DEFAULT_MODE = 0o660
+
+KEEP_FILE: Mapping[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""What keeps a server that ends from removing its socket file, as it does from Python 3.13 on: systemd's must stay."""
 
 
 def bind_socket(entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> socket.socket:
@@ -39,7 +45,8 @@ def _bind_tcp(address: TcpAddress) -> socket.socket:
 
 def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) -> socket.socket:
     path = address.path
-    owner, group = _user_id(entry.owner), _group_id(entry.group)
+    _user_id(entry.owner)
+    _group_id(entry.group)
     _remove_stale(path)
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     bound = False
@@ -50,16 +57,22 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
             bound = True
         finally:
             os.umask(before)
-        created = Path(path).stat()
-        if owner not in {-1, created.st_uid} or group not in {-1, created.st_gid}:  # right already in a setgid folder
-            os.chown(path, owner, group)
-        Path(path).chmod(default_mode if entry.mode is None else entry.mode)
+        set_access(path, entry, default_mode)
     except OSError as error:
         one.close()
         if bound:
             Path(path).unlink(missing_ok=True)  # with the wrong owner, it would be in the way of the next attempt
         raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
     return one
+
+
+def set_access(path: str, entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> None:
+    """Give a socket file its owner, group and mode; an owner or group that is not configured stays. Raises OSError."""
+    owner, group = _user_id(entry.owner), _group_id(entry.group)
+    found = Path(path).stat()
+    if owner not in {-1, found.st_uid} or group not in {-1, found.st_gid}:  # right already in a setgid folder
+        os.chown(path, owner, group)
+    Path(path).chmod(default_mode if entry.mode is None else entry.mode)
 
 
 def _user_id(name: str | None) -> int:

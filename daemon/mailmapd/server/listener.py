@@ -7,13 +7,11 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
-from mailmapd.config.address import UnixAddress
 from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Limits, ListenAddress
 from mailmapd.errors import ProtocolError
+from mailmapd.server.binding import KEEP_FILE
 from mailmapd.server.connection import Connection
 from mailmapd.server.conversation import Conversation
 
@@ -62,7 +60,7 @@ class Listener:
             return Connection(self, self._converse())
 
         if self._bound.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(connection, sock=self._bound, backlog=backlog)
+            self._server = await loop.create_unix_server(connection, sock=self._bound, backlog=backlog, **KEEP_FILE)
         else:
             self._server = await loop.create_server(connection, sock=self._bound, backlog=backlog)
         self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep)
@@ -100,14 +98,11 @@ class Listener:
         self.violations[error.reason] += 1
         log.warning("listener %s: protocol error, connection closed: %s", self.name, error)
 
-    def stop_accepting(self, *, unlink: bool = True) -> None:
-        """Accept no more clients. The socket file is removed unless it belongs to somebody else (socket activation)."""
+    def stop_accepting(self) -> None:
+        """Accept no more clients. The socket file stays: another listener may have the socket, too."""
         if self._server is not None:
             self._server.close()
             self._server = None
-            if unlink and isinstance(self.entry.address, UnixAddress):
-                with suppress(FileNotFoundError):
-                    Path(self.entry.address.path).unlink()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

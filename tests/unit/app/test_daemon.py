@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from pathlib import Path
+
+import pytest
 
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.service_manager import ServiceManager
@@ -52,3 +56,102 @@ async def test_reload_keeps_and_frees(short_path: Path) -> None:
     assert len(kept.cache.rows) == ENTRIES
     daemon._stop.set()
     await running
+
+
+class Running:
+    """A daemon in this event loop; `listen` is what stands in its `[listen]` section beside one socketmap listener."""
+
+    def __init__(self, folder: Path, listen: str = "") -> None:
+        self.folder = folder
+        self.file = folder / "mailmapd.toml"
+        self.write(listen)
+        self.daemon = Daemon(load_config(str(self.file)), SocketSet({}), ServiceManager())
+        self.running = asyncio.create_task(self.daemon.run())
+
+    def write(self, listen: str, old: str = "", new: str = "") -> None:
+        """Configure it so, with a text of the rest replaced."""
+        text = CONFIG.format(folder=self.folder).replace("[limits]", f"{listen}\n[limits]").replace(old, new)
+        self.file.write_text(text + f'[state]\ndirectory = "{self.folder}"\n')
+
+    async def loaded(self) -> None:
+        """Wait until everything is up, the saved cache included."""
+        await until(lambda: self.daemon._warm_start._loaded)
+
+    async def stop(self) -> None:
+        """Stop it as SIGTERM does."""
+        self.daemon._stop.set()
+        await self.running
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_reload_while_starting(short_path: Path, turns: int) -> None:
+    """A reload that is asked for while the daemon starts waits for that, and does not stumble over its sockets."""
+    running = Running(short_path, f'lookup_http = "unix:{short_path}/lookup"\ncontrol = "unix:{short_path}/control"')
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await running.daemon.reload()
+    assert not running.daemon.reload_failed
+    await running.stop()
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("adds", [True, False])
+async def test_reload_while_stopping(short_path: Path, turns: int, adds: bool) -> None:
+    """A reload and a stop at the same time end in order, and leave no socket behind."""
+    lookup = f'lookup_http = "unix:{short_path}/lookup"'
+    control = f'control = "unix:{short_path}/control"'
+    running = Running(short_path, control if adds else f"{lookup}\n{control}")
+    await running.loaded()
+    running.write(f"{lookup}\n{control}" if adds else control)
+    running.daemon._stop.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await asyncio.gather(running.daemon.reload(), running.running)
+    assert set(os.listdir(short_path)) <= {"mailmapd.toml", "cache"}  # noqa: PTH208 (the loop has nothing else to do)
+
+
+async def test_reload_is_one_step(short_path: Path) -> None:
+    """There is no moment at which a listener answers from tables that a flush would not reach."""
+    running = Running(short_path, f'lookup_http = "unix:{short_path}/lookup"')
+    await running.loaded()
+    before = running.daemon.engine
+    running.write("", "SELECT maildir", "SELECT home")
+    reload = asyncio.create_task(running.daemon.reload())
+    while not reload.done():
+        await asyncio.sleep(0)
+        served, _ = running.daemon._front.services["socketmap"]._served[b"boxes"]
+        assert served is running.daemon.engine.maps["boxes"]
+    assert running.daemon.engine is not before
+    await running.stop()
+
+
+async def test_reload_ends_a_stalled_client(short_path: Path) -> None:
+    """A client that does not read, of a listener that a reload removed, is closed when the others have had their time."""
+    running = Running(short_path, f'dict = ["unix:{short_path}/dict"]')
+    await running.loaded()
+    reader, writer = await asyncio.open_unix_connection(str(short_path / "dict"))
+    (listener,) = [one for one in running.daemon.listeners if one.name == "dict"]
+    await until(lambda: bool(listener.connections))
+    for connection in listener.connections:
+        connection.pause_writing()
+    running.write("")
+    await running.daemon.reload()
+    assert not (short_path / "dict").exists()
+    assert await reader.read() == b""
+    writer.close()
+    await until(lambda: not listener.connections)
+    await running.stop()
+
+
+async def test_flush_of_an_unknown_name(short_path: Path) -> None:
+    """A flush that names nothing we have leaves the saved cache alone."""
+    running = Running(short_path, f'control = "unix:{short_path}/control"')
+    await running.loaded()
+    await running.daemon._warm_start.save()
+    reader, writer = await asyncio.open_unix_connection(str(short_path / "control"))
+    for name, kept in (("nothere", True), ("alias", False)):
+        writer.write(json.dumps({"do": "flush", "table": name}).encode() + b"\n")
+        assert json.loads(await reader.readline())["ok"] is not kept
+        assert (short_path / "cache").exists() is kept
+    writer.close()
+    await running.stop()

@@ -1,0 +1,188 @@
+"""The front: everything that clients connect to, and the services that answer them.
+
+A listener belongs to one configured socket; a service belongs to the listeners of one name, and outlives a reload with its counters. What a
+reload no longer wants is left to end by itself, while its address may already be served by something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from mailmapd.app.sockets import SocketSet, Wanted, wanted_sockets
+from mailmapd.config.address import Address
+from mailmapd.config.peers import Peers
+from mailmapd.config.schema import Config
+from mailmapd.control.gate import Gate
+from mailmapd.control.server import ControlServer
+from mailmapd.engine.dict_service import DictService
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.map_service import MapService
+from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
+from mailmapd.server.conversation import Conversation, MapConversation
+from mailmapd.server.dict_conversation import DictConversation
+from mailmapd.server.listener import Listener
+
+if TYPE_CHECKING:
+    from mailmapd.app.daemon import Daemon
+    from mailmapd.web.http_server import HttpServer
+    from mailmapd.web.status_view import StatusView
+
+log = logging.getLogger(__name__)
+
+
+class Front:
+    """The open sockets of `daemon`. `view` gives what the status page shows."""
+
+    def __init__(self, daemon: Daemon, sockets: SocketSet, view: Callable[[], StatusView], clock: Callable[[], float]) -> None:
+        self.services: dict[str, MapService] = {}
+        self.dict_services: dict[str, DictService] = {}
+        self._daemon = daemon
+        self._sockets = sockets
+        self._view = view
+        self._clock = clock
+        self._listeners: dict[Wanted, Listener] = {}
+        self._side_servers: dict[Wanted, HttpServer | ControlServer] = {}
+        self._leaving: set[Listener] = set()
+
+    @property
+    def listeners(self) -> Iterable[Listener]:
+        """The open listeners of the lookup protocols."""
+        return self._listeners.values()
+
+    def bind(self, config: Config) -> dict[Wanted, socket.socket]:
+        """Return the sockets that a configuration wants and that are not served yet. Raises ConfigError, and nothing has changed then."""
+        return self._sockets.open(config.file, [one for one in wanted_sockets(config) if one not in self._served()])
+
+    async def open(self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine) -> None:
+        """Serve bound sockets: lookups first, HTTP last, because its import takes longest."""
+        for one in sorted(bound, key=lambda one: one.name == "http"):
+            await self._start(one, bound[one], config, engine)
+
+    async def change(self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine) -> list[Listener]:
+        """Serve another configuration with another engine; return the listeners that have no place in it and are on their way out.
+
+        From the call on, before anything is waited for, nobody is answered from the engine before.
+        """
+        wanted = set(wanted_sockets(config))
+        unwanted = [one for one in self._served() if one not in wanted]
+        leaving = self._leave([one for one in unwanted if one in self._listeners])
+        side_servers = [self._side_servers.pop(one) for one in unwanted if one in self._side_servers]
+        names = {one.name for one in wanted}
+        self.services = {name: service for name, service in self.services.items() if name in names}
+        self.dict_services = {name: service for name, service in self.dict_services.items() if name in names}
+        for service in self.services.values():
+            service.slow = config.log.slow_lookup
+            service.serve(engine.maps)
+        for dict_service in self.dict_services.values():
+            dict_service.slow = config.log.slow_lookup
+            dict_service.serve(engine.dicts)
+        for listener in self._listeners.values():
+            listener.limits = config.limits
+        self._release({one.entry.address for one in unwanted} - {one.entry.address for one in wanted})
+        await asyncio.gather(*[server.close() for server in side_servers])
+        await self.open(bound, config, engine)
+        return leaving
+
+    def close_listeners(self, leaving: Iterable[Listener]) -> None:
+        """End the connections that are left of listeners on their way out."""
+        for listener in leaving:
+            listener.close()
+            self._leaving.discard(listener)
+
+    def forget(self) -> None:
+        """Forget whole replies, because cached answers they are made of were dropped."""
+        for service in self.services.values():
+            service.forget()
+
+    async def close(self, drain_timeout: float) -> None:
+        """Take no more clients, answer what was asked, and end."""
+        self._release(one.entry.address for one in self._listeners)
+        self._leave(list(self._listeners))
+        deadline = self._clock() + drain_timeout
+        while any(listener.connections for listener in self._leaving) and self._clock() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # a connection that ends has nobody else to tell
+        for listener in self._leaving:
+            if listener.connections:
+                log.warning("listener %s: %d connections did not end in time", listener.name, len(listener.connections))
+        self.close_listeners(list(self._leaving))
+        self._release(one.entry.address for one in self._side_servers)
+        await asyncio.gather(*[server.close() for server in self._side_servers.values()])
+
+    def _served(self) -> list[Wanted]:
+        return [*self._listeners, *self._side_servers]
+
+    def _leave(self, unwanted: Iterable[Wanted]) -> list[Listener]:
+        leaving = [self._listeners.pop(one) for one in unwanted]
+        for listener in leaving:
+            listener.stop_accepting()
+            listener.drain()
+        self._leaving.update(leaving)
+        return leaving
+
+    def _release(self, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            self._sockets.release(address)
+
+    async def _start(self, wanted: Wanted, bound: socket.socket, config: Config, engine: Engine) -> None:
+        if wanted.name == "http":
+            await self._start_http(wanted, bound)
+            return
+        if wanted.name == "lookup_http":
+            await self._start_lookup_http(wanted, bound, config, engine)
+            return
+        if wanted.name == "control":
+            server = ControlServer(bound, Gate(bound.getsockname(), Peers(wanted.entry.peers)), self._daemon)
+            await server.start()
+            self._side_servers[wanted] = server
+            return
+        converse = self._conversations(wanted.name, config, engine)
+        listener = Listener(wanted.name, wanted.entry, bound, converse=converse, limits=config.limits, clock=self._clock)
+        await listener.start()
+        self._listeners[wanted] = listener
+
+    def _conversations(self, name: str, config: Config, engine: Engine) -> Callable[[], Conversation]:
+        """Return what makes the conversation of each new connection of a listener."""
+        kind, _, only_map = name.partition(".")
+        if kind == "dict":
+            dict_service = self._dict_service(name, config, engine)
+            return lambda: DictConversation(DictCodec(), dict_service)
+        service = self.services.get(name)
+        if service is None:
+            service = self.services[name] = MapService(name, self._clock, only_map=only_map, slow=config.log.slow_lookup)
+            service.serve(engine.maps)
+        if kind == "tcp_table":
+            return lambda: MapConversation(TcpTableCodec(), service)
+        return lambda: MapConversation(SocketmapCodec(), service)
+
+    def _dict_service(self, name: str, config: Config, engine: Engine) -> DictService:
+        service = self.dict_services.get(name)
+        if service is None:
+            service = self.dict_services[name] = DictService(name, self._clock, slow=config.log.slow_lookup)
+            service.serve(engine.dicts)
+        return service
+
+    async def _start_lookup_http(self, wanted: Wanted, bound: socket.socket, config: Config, engine: Engine) -> None:
+        from mailmapd.web.http_server import HttpServer
+        from mailmapd.web.lookup_api import lookup_app
+
+        service = self._dict_service(wanted.name, config, engine)
+        app = lookup_app(service, Peers(wanted.entry.peers), lambda: self._daemon.config.limits.stall_timeout)
+        server = HttpServer(app, bound)
+        await server.start()
+        self._side_servers[wanted] = server
+
+    async def _start_http(self, wanted: Wanted, bound: socket.socket) -> None:
+        await asyncio.to_thread(importlib.import_module, "mailmapd.web.http_server")  # a tenth of a second, in which lookups are answered
+        from mailmapd.metrics.collector import Exposition
+        from mailmapd.web.http_server import HttpServer
+        from mailmapd.web.operations import operations_app
+
+        exposition = Exposition(self._daemon)
+        server = HttpServer(operations_app(exposition.render, exposition.content_type, self._daemon.problems, self._view), bound)
+        await server.start()
+        self._side_servers[wanted] = server
