@@ -85,7 +85,7 @@ class ReplyCache:
 
     def forget(self) -> None:
         """Forget every reply."""
-        self._dropped += [self._young, self._old]
+        self._dropped += [one for one in (self._young, self._old) if one]
         self._young = {}
         self._old = {}
         self._uses = []

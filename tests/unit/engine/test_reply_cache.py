@@ -88,3 +88,13 @@ def test_forget() -> None:
     for number in range(10):
         cache.remember(b"%d" % number, b"reply", 10.0, counts)
     assert sum(len(dropped) for dropped in cache._dropped) == 0
+
+
+def test_forgetting_nothing_keeps_nothing() -> None:
+    """Flushes without lookups between them leave nothing behind."""
+    cache = ReplyCache()
+    for number in range(100):
+        cache.forget()
+        if number % 10 == 0:
+            cache.remember(b"request", b"reply", 10.0, use())
+    assert len(cache._dropped) <= 10
