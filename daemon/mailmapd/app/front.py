@@ -167,6 +167,7 @@ class Front:
         return service
 
     async def _start_lookup_http(self, wanted: Wanted, bound: socket.socket, config: Config, engine: Engine) -> None:
+        await _import_http()
         from mailmapd.web.http_server import HttpServer
         from mailmapd.web.lookup_api import lookup_app
 
@@ -177,7 +178,7 @@ class Front:
         self._side_servers[wanted] = server
 
     async def _start_http(self, wanted: Wanted, bound: socket.socket) -> None:
-        await asyncio.to_thread(importlib.import_module, "mailmapd.web.http_server")  # a tenth of a second, in which lookups are answered
+        await _import_http()
         from mailmapd.metrics.collector import Exposition
         from mailmapd.web.http_server import HttpServer
         from mailmapd.web.operations import operations_app
@@ -186,3 +187,8 @@ class Front:
         server = HttpServer(operations_app(exposition.render, exposition.content_type, self._daemon.problems, self._view), bound)
         await server.start()
         self._side_servers[wanted] = server
+
+
+async def _import_http() -> None:
+    """Import what serves HTTP in a thread: it takes a tenth of a second, in which lookups are answered."""
+    await asyncio.to_thread(importlib.import_module, "mailmapd.web.http_server")
