@@ -8,7 +8,8 @@ from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.schema import Cache
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.map import Map, MapTable, Part, Told
+from mailmapd.engine.map import Map, MapTable, Told
+from mailmapd.engine.reply_cache import Part
 from mailmapd.engine.table import Table
 from mailmapd.search import PRESETS, Search
 from mailmapd.template.mysql_table import MysqlTable

@@ -98,6 +98,8 @@ class Front:
         """Forget whole replies, because cached answers they are made of were dropped."""
         for service in self.services.values():
             service.forget()
+        for dict_service in self.dict_services.values():
+            dict_service.forget()
 
     async def close(self, drain_timeout: float) -> None:
         """Take no more clients, answer what was asked, and end."""

@@ -14,6 +14,7 @@ from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
 from mailmapd.engine.dict import Dict, Question
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Failure, Outcome, Source
+from mailmapd.engine.reply_cache import Part, ReplyCache, Use
 from mailmapd.errors import DatabaseError
 from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, Found, NotFound, PermFail, TempFail
 
@@ -24,7 +25,12 @@ READ_ONLY = PermFail("this dict is read only: mailmapd does not write")
 _USERS_PREFIX = b"shared/userdb/"
 _ROW_VALUE = b"1"  # what a listed key holds does not matter to Dovecot
 
+_Asked = Question | NotFound | PermFail | TempFail
+
 DictRows = list[tuple[bytes, bytes]]
+
+Encode = Callable[[Answer], bytes]
+"""Makes the answer to a lookup a reply of the dict protocol."""
 
 
 class DictService:
@@ -36,25 +42,50 @@ class DictService:
         self.slow = slow
         self._clock = clock
         self._served: dict[str, tuple[Dict, LookupMeter]] = {}
+        self._replies: dict[str, ReplyCache] = {}
 
     def serve(self, dicts: Mapping[str, Dict]) -> None:
         """Answer from these dicts from now on."""
         for name in dicts:
             self.meters.setdefault(name, LookupMeter(self.listener, name))
         self._served = {name: (one, self.meters[name]) for name, one in dicts.items()}
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget whole replies, because cached answers they are made of were dropped."""
+        for replies in self._replies.values():
+            replies.forget()
+
+    def replies(self, name: str) -> ReplyCache:
+        """Return the remembered replies of a dict: always the same cache, whatever is configured anew."""
+        return self._replies.setdefault(name, ReplyCache())
 
     def knows(self, name: str) -> bool:
         """Return whether there is a dict of this name."""
         return name in self._served
 
-    def answer(self, query: DictLookup, told: Callable[[Answer], None]) -> Answer | None:
-        """Return the answer if it can be given now; when that is None, `told` gets it later."""
+    def answer(self, query: DictLookup, request: bytes | None, encode: Encode, told: Callable[[bytes], None]) -> bytes | None:
+        """Return the reply if it can be given now; when that is None, `told` gets it later.
+
+        A reply from memory is remembered for `request`, the bytes that held this query and all that its answer depends on, if they are
+        known.
+        """
         start = self._clock()
         served = self._served.get(query.dict)
         if served is None:
             self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
-            return UNKNOWN_DICT
-        return self._answer(*served, served[0].parse(query.key, query.user), start, told)
+            return encode(UNKNOWN_DICT)
+        one, meter = served
+        question = one.parse(query.key, query.user)
+        memory = self._from_memory(one, meter, question, start)
+        if memory is None:
+            ended = self._ask(one, meter, question, start, lambda answer: told(encode(answer)))
+            return None if ended is None else encode(ended)
+        answer, until, use = memory
+        reply = encode(answer)
+        if request is not None and start < until:
+            self.replies(one.name).remember(request, reply, until, use)
+        return reply
 
     async def ask(self, name: str, namespace: str, values: Mapping[str, bytes]) -> Answer:
         """Return the answer about a user given by the values of Dovecot's variables; `namespace` is ``passdb`` or ``userdb``."""
@@ -63,9 +94,12 @@ class DictService:
         if served is None:
             self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
             return UNKNOWN_DICT
-        later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         question = served[0].question(namespace, values)
-        answer = self._answer(*served, question, start, lambda answer: None if later.done() else later.set_result(answer))
+        memory = self._from_memory(*served, question, start)
+        if memory is not None:
+            return memory[0]
+        later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer = self._ask(*served, question, start, lambda answer: None if later.done() else later.set_result(answer))
         return await later if answer is None else answer
 
     def commit(self, query: DictCommit) -> Answer:
@@ -105,26 +139,26 @@ class DictService:
         finally:
             self._meter(name).count(answer, Source.DATABASE, self._clock() - start)
 
-    def _answer(
-        self,
-        one: Dict,
-        meter: LookupMeter,
-        question: Question | NotFound | PermFail | TempFail,
-        start: float,
-        told: Callable[[Answer], None],
-    ) -> Answer | None:
-        """Return and count what can be said now; else have the database asked."""
+    def _from_memory(self, one: Dict, meter: LookupMeter, question: _Asked, start: float) -> tuple[Answer, float, Use] | None:
+        """Return and count the answer that memory holds, with the time until which it is fresh and what it counted for; or None."""
+        if not isinstance(question, Question):
+            return None
+        entry = question.table.entry(question.sql_key, start)
+        if entry is None:
+            return None
+        known, until = entry
+        answer = _answer(known)
+        one.avoided += 1
+        result = meter.count(answer, Source.CACHE, self._clock() - start)
+        return answer, until, Use(one, meter, result, (Part(question.table, absent=known is NO_ROW),))
+
+    def _ask(self, one: Dict, meter: LookupMeter, question: _Asked, start: float, told: Callable[[Answer], None]) -> Answer | None:
+        """Return and count what can be said of a question that memory does not answer; else have the database asked."""
         if not isinstance(question, Question):
             if not isinstance(question, NotFound):
                 log.warning("dict %s: a lookup over %s was refused: %s", one.name, self.listener, question.reason)
             meter.count(question, Source.CACHE, self._clock() - start)
             return question
-        known = question.table.peek(question.sql_key, start)
-        if known is not None:
-            one.avoided += 1
-            answer = _answer(known)
-            meter.count(answer, Source.CACHE, self._clock() - start)
-            return answer
         outcome = question.table.ask(question.sql_key, lambda outcome: told(self._end(one, meter, start, outcome)))
         return None if outcome is None else self._end(one, meter, start, outcome)
 

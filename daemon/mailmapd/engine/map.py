@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mailmapd.cache.table_cache import NO_ROW, Payload
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
+from mailmapd.engine.reply_cache import Part
 from mailmapd.engine.table import Known, Table
 from mailmapd.errors import DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, NotFound, TempFail
@@ -22,13 +23,6 @@ from mailmapd.search import Search, SearchKey, propagate
 from mailmapd.template.fold import fold
 
 log = logging.getLogger(__name__)
-
-
-class Part(NamedTuple):
-    """A cached entry that an answer was made of: its table, and whether it said "no row"."""
-
-    table: Table
-    absent: bool
 
 
 class MapTable:

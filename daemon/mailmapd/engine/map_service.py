@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from mailmapd.engine.map import Lookup, Map
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Source
-from mailmapd.engine.reply_cache import ReplyCache, Use
+from mailmapd.engine.reply_cache import CountRecalled, Recall, ReplyCache, Use
 from mailmapd.model import Answer, MapQuery, PermFail
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ class MapService:
     """Answers map queries for one listener.
 
     `only_map` is the map of a listener whose protocol names none (tcp_table). Lookups that take longer than `slow` seconds are logged.
+    `recall` returns the remembered reply to the very bytes of a request, and `count_recalled` counts its use; see `ReplyCache`.
     """
 
     def __init__(self, listener: str, clock: Callable[[], float], *, only_map: str = "", slow: float = 1.0) -> None:
@@ -36,6 +37,8 @@ class MapService:
         self._only_map = only_map
         self._served: dict[bytes, tuple[Map, LookupMeter]] = {}
         self._replies = ReplyCache()
+        self.recall: Recall = self._replies.find
+        self.count_recalled: CountRecalled = self._replies.count
 
     def serve(self, maps: Mapping[str, Map]) -> None:
         """Answer from these maps from now on."""
@@ -49,15 +52,6 @@ class MapService:
     def forget(self) -> None:
         """Forget whole replies, because cached answers they are made of were dropped."""
         self._replies.forget()
-
-    def recall(self, request: bytes, now: float) -> bytes | None:
-        """Return the reply to these very bytes, if it is remembered and all it was made of is fresh; count it as a lookup."""
-        found = self._replies.find(request, now)
-        if found is None:
-            return None
-        reply, use = found
-        use.count_lookup(self._clock() - now)
-        return reply
 
     def answer(self, query: MapQuery, request: bytes | None, encode: Encode, told: Callable[[bytes], None]) -> bytes | None:
         """Return the reply if it can be given now; when that is None, `told` gets it later.

@@ -1,4 +1,4 @@
-"""The reply cache: whole replies by the bytes of their requests, in front of the maps.
+"""The reply cache: whole replies by the bytes of their requests, in front of the maps and dicts.
 
 It saves decoding, search and encoding for the requests that come again and again. It never outlives its parts: a reply is good only while
 every cached answer it was made of is fresh, and all replies are forgotten when anything is flushed or the configuration is read again.
@@ -11,35 +11,45 @@ That is nearly "least recently used", for the price of one dictionary access per
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailmapd.engine.meters import BUCKETS
 
 if TYPE_CHECKING:
-    from mailmapd.engine.map import Map, Part
+    from mailmapd.engine.dict import Dict
+    from mailmapd.engine.map import Map
     from mailmapd.engine.meters import LookupMeter
+    from mailmapd.engine.table import Table
 
 GENERATION = 65_536  # replies per generation
 REQUEST_LIMIT = 512  # bytes of the longest request that is remembered
 REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
 
 
+class Part(NamedTuple):
+    """A cached entry that an answer was made of: its table, and whether it said "no row"."""
+
+    table: Table
+    absent: bool
+
+
 class Use(NamedTuple):
     """What the use of a reply counts for, under the source of answers from memory: many replies share one."""
 
-    map: Map
+    asked: Map | Dict
     meter: LookupMeter
     result: int
     parts: tuple[Part, ...]
 
     def count_lookup(self, seconds: float) -> None:
-        """Count a lookup that took so long: as one of the map, and as a hit of every table that the reply was made of."""
-        one, meter, result, parts = self
+        """Count a lookup that took so long: as one of the map or dict, and as a hit of every table that the reply was made of."""
+        asked, meter, result, parts = self
         meter.results[result] += 1
         latencies = meter.from_cache
         latencies.counts[bisect_left(BUCKETS, seconds)] += 1
         latencies.total += seconds
-        one.avoided += len(parts)
+        asked.avoided += len(parts)
         for table, absent in parts:
             if absent:
                 table.negative_hits += 1
@@ -49,6 +59,10 @@ class Use(NamedTuple):
 
 Remembered = tuple[bytes, float, int]
 """A reply, until when it is good, and the number of its use: nothing in it that the garbage collector would have to visit."""
+
+Recall = Callable[[bytes, float], Remembered | None]
+CountRecalled = Callable[[bytes, Remembered, float], None]
+"""`ReplyCache.find` and `ReplyCache.count`."""
 
 
 class ReplyCache:
@@ -62,16 +76,16 @@ class ReplyCache:
         self._uses: list[Use] = []
         self._numbers: dict[Use, int] = {}
 
-    def find(self, request: bytes, now: float) -> tuple[bytes, Use] | None:
-        """Return the remembered reply to a request, if it is still good, with its use, which the caller counts."""
-        found = self._young.get(request)
-        if found is None:
-            found = self._old.pop(request, None)
-            if found is None:
-                return None
+    def find(self, request: bytes, now: float) -> Remembered | None:
+        """Return what is remembered for a request, if it is still good. Who uses it says so to `count`, when the reply is on its way."""
+        found = self._young.get(request) or self._old.get(request)
+        return found if found is not None and now < found[1] else None
+
+    def count(self, request: bytes, found: Remembered, seconds: float) -> None:
+        """Count a lookup that `find` answered in so many seconds; its reply stays longer than those that nobody asks for."""
+        if request not in self._young and self._old.pop(request, None) is not None:
             self._keep(request, found)
-        reply, until, number = found
-        return (reply, self._uses[number]) if now < until else None
+        self._uses[found[2]].count_lookup(seconds)
 
     def remember(self, request: bytes, reply: bytes, until: float, use: Use) -> None:
         """Keep a reply, unless it or its request is unusually long."""

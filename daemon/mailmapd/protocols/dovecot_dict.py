@@ -91,6 +91,17 @@ class DictCodec:
                 return query
         return None
 
+    def whole_query(self, data: bytes, /) -> DictLookup | None:
+        """Return the lookup that `data` holds, if it is whole, names its user, and is all; None says nothing.
+
+        It is what `receive_data` and `next_query` would give between two queries; nothing is stored. What it returns depends on nothing
+        but the bytes and the dict of the hello.
+        """
+        if self._dict is None or data[:1] != b"L" or data.find(b"\n") != len(data) - 1 or len(data) > LINE_LIMIT:
+            return None
+        arguments = split(data[1:-1])
+        return DictLookup(self._dict, arguments[0], arguments[1]) if len(arguments) > 1 else None
+
     def encode(self, query: DictQuery, answer: Answer) -> bytes:
         """Return the reply to `query`, which must be the oldest unanswered one.
 
@@ -99,7 +110,7 @@ class DictCodec:
         """
         match query:
             case DictLookup():
-                return _encode_lookup(answer)
+                return encode_lookup(answer)
             case DictIterate():
                 return _encode_end(answer)
             case DictCommit():
@@ -192,7 +203,8 @@ class DictCodec:
         return arguments[position] if len(arguments) > position else self._user
 
 
-def _encode_lookup(answer: Answer) -> bytes:
+def encode_lookup(answer: Answer) -> bytes:
+    """Return the reply to a lookup."""
     match answer:
         case Found():
             return b"O%b\n" % escape(answer.value)

@@ -53,7 +53,6 @@ class Connection(asyncio.Protocol):
         self._leaving = False  # the next question ends the connection
         self._quiet = True  # nothing is being answered, no byte waits, and the client takes its replies
         self._clock = listener.clock
-        self._recall = conversation.recall
         self.last_activity = 0.0
         self.partial_since: float | None = None
 
@@ -86,7 +85,13 @@ class Connection(asyncio.Protocol):
         """Answer what can be answered now."""
         now = self.last_activity = self._clock()
         if self._quiet:
-            reply = self._recall(data, now) or self._conversation.reply_to(data, self._deliver)
+            recalled = self._conversation.recall(data, now)
+            if recalled is not None:
+                seconds = self._clock() - now
+                self._transport.write(recalled[0])
+                self._conversation.count_recalled(data, recalled, seconds)  # while the client wakes up
+                return
+            reply = self._conversation.reply_to(data, self._deliver)
             if reply is LATER:
                 self._waiting = True
                 self._quiet = False

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from mailmapd.engine.map_service import MapService
+from mailmapd.engine.reply_cache import CountRecalled, Recall
 from mailmapd.protocols import MapCodec
 
 
@@ -46,8 +47,14 @@ class Conversation(Protocol):
         """Return how many bytes received so far wait to become a query."""
         ...
 
-    def recall(self, data: bytes, now: float, /) -> bytes | None:
-        """Return the reply to these very bytes if it is at hand; asked between queries only, and the bytes are then not received."""
+    @property
+    def recall(self) -> Recall:
+        """Return what finds the remembered reply to these very bytes; asked between queries only, and the bytes are then not received."""
+        ...
+
+    @property
+    def count_recalled(self) -> CountRecalled:
+        """Return what counts a lookup that was answered so."""
         ...
 
     def reply_to(self, data: bytes, deliver: Deliver, /) -> bytes | Later | None:
@@ -73,6 +80,7 @@ class MapConversation:
 
     def __init__(self, codec: MapCodec, service: MapService) -> None:
         self.recall = service.recall
+        self.count_recalled = service.count_recalled
         self.receive_data = codec.receive_data
         self._codec = codec
         self._service = service

@@ -10,10 +10,12 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from mailmapd.engine.dict_service import DictService
+from mailmapd.engine.reply_cache import CountRecalled, Recall, ReplyCache
 from mailmapd.errors import DatabaseError, ProtocolError
 from mailmapd.model import NOT_FOUND, DictCommit, DictIterate, DictLookup, TempFail
 from mailmapd.protocols import DictCodec
-from mailmapd.server.conversation import LATER, Deliver, Reply
+from mailmapd.protocols.dovecot_dict import encode_lookup
+from mailmapd.server.conversation import LATER, Deliver, Later, Reply
 
 UNKNOWN_DICT = "unknown_dict"
 """The reason of the protocol error for a hello that names no dict of ours."""
@@ -28,25 +30,27 @@ class DictConversation:
         self._codec = codec
         self._service = service
         self._greeted = False
+        self.recall: Recall
+        self.count_recalled: CountRecalled
+        self._remember_in(ReplyCache())
         self.receive_data = codec.receive_data
 
     @property
     def between_queries(self) -> bool:
-        """Return False: what bytes mean depends on the dict that the hello named, so that no reply is recalled by bytes alone."""
-        return False
+        """Return whether the hello has been read and no byte received so far waits to become a query."""
+        return self._greeted and self._codec.buffered == 0
 
     @property
     def buffered(self) -> int:
         """Return how many bytes received so far wait to become a query."""
         return self._codec.buffered
 
-    def recall(self, data: bytes, now: float, /) -> bytes | None:  # noqa: ARG002 (see `Conversation`)
-        """Return None: see `between_queries`."""
-        return None
-
-    def reply_to(self, data: bytes, deliver: Deliver, /) -> None:  # noqa: ARG002 (see `Conversation`)
-        """Return None: see `between_queries`."""
-        return
+    def reply_to(self, data: bytes, deliver: Deliver, /) -> bytes | Later | None:
+        """Return the reply to these bytes if they are one lookup that names its user; see `Conversation`."""
+        query = self._codec.whole_query(data)
+        if query is None:
+            return None
+        return self._service.answer(query, data, encode_lookup, deliver) or LATER
 
     def next_reply(self, deliver: Deliver, /) -> Reply | None:
         """Return the reply to the next query. Raises ProtocolError, also for a dict that is not configured."""
@@ -56,8 +60,7 @@ class DictConversation:
         if query is None:
             return None
         if isinstance(query, DictLookup):
-            answer = self._service.answer(query, lambda answer: deliver(self._codec.encode(query, answer)))
-            return LATER if answer is None else self._codec.encode(query, answer)
+            return self._service.answer(query, None, encode_lookup, deliver) or LATER
         if isinstance(query, DictCommit):
             return self._codec.encode(query, self._service.commit(query))
         return self._list(query)
@@ -67,6 +70,10 @@ class DictConversation:
             shown = name if name.isprintable() and len(name) <= 64 else "of another name"
             raise ProtocolError(UNKNOWN_DICT, f"there is no dict {shown}")
         self._greeted = True
+        self._remember_in(self._service.replies(name))
+
+    def _remember_in(self, replies: ReplyCache) -> None:
+        self.recall, self.count_recalled = replies.find, replies.count
 
     async def _list(self, query: DictIterate) -> AsyncIterator[bytes]:
         try:

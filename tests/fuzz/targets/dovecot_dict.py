@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from mailmapd.errors import ProtocolError
 from mailmapd.model import DictIterate, DictLookup, Found, MapQuery, TempFail
 from mailmapd.protocols import DictCodec
 from mailmapd.protocols.dovecot_dict import REASONS
@@ -15,6 +18,7 @@ SEEDS = (
     b"H3\t2\t0\t\tauth\nB1\nB2\tu\nR1\nD2\nC2\n",
     b"H9\t0\t0\t\tauth\n",
     b"Lk\n",
+    b"H3\t2\t0\t\tauth\nLshared/userdb/anna\tanna\n",
 )
 TOKENS = (b"H3\t2\t0\t\tauth\n", b"\t", b"\n", b"\x01", b"\x01t", b"\x010", b"B1\n", b"C1\n", b"D1\n", b"R1\n", b"4294967296", b"-1")
 
@@ -22,6 +26,12 @@ TOKENS = (b"H3\t2\t0\t\tauth\n", b"\t", b"\n", b"\x01", b"\x01t", b"\x010", b"B1
 def check(data: bytes) -> None:
     outcome = outcome_of_any_cut(DictCodec, data, REASONS)
     codec = DictCodec()
+    hello, end, rest = data.partition(b"\n")
+    codec.receive_data(hello + end)
+    with suppress(ProtocolError):
+        codec.next_query()
+    whole = codec.whole_query(rest)
+    assert whole is None or outcome.queries == [whole]
     for query in outcome.queries:
         assert not isinstance(query, MapQuery)
         value = data

@@ -103,6 +103,23 @@ def test_garbage_is_only_refused(lookups: list[DictLookup], garbage: bytes, cuts
     assert feed(DictCodec(), byte_by_byte(data)) == whole
 
 
+@given(LOOKUPS | ITERATES | COMMITS, GARBAGE)
+def test_a_whole_query_is_what_the_reader_reads(query: DictQuery, garbage: bytes) -> None:
+    """The shortcut for a whole lookup gives what the reader gives, or nothing; it takes every lookup that names its user."""
+    for data in (commands_of(query), b"L" + garbage, b"L" + garbage + b"\n", garbage):
+        whole = greeted().whole_query(data)
+        assert whole is None or feed(greeted(), [data]) == Outcome([whole], None)
+        assert whole is not None or data != commands_of(query) or not isinstance(query, DictLookup)
+    assert DictCodec().whole_query(commands_of(query)) is None, "taken before the hello"
+
+
+def greeted() -> DictCodec:
+    codec = DictCodec()
+    codec.receive_data(HELLO)
+    assert codec.next_query() is None
+    return codec
+
+
 @given(LOOKUPS, ANSWERS)
 def test_answers_to_lookups_arrive(query: DictLookup, answer: Answer) -> None:
     """A client reads the value, N or a failure of one line, never an unknown letter."""

@@ -8,19 +8,27 @@ import pytest
 from mailmapd.engine.dict_service import READ_ONLY, UNKNOWN_DICT, DictService
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, Found, PermFail, TempFail
+from mailmapd.protocols.dovecot_dict import encode_lookup
 from support.dict_samples import SampleDatabase, sample_service
 
 ALICE = b"alice@example.com"
 
 
-async def ask(service: DictService, key: bytes, user: bytes = b"", name: str = "auth") -> Answer:
-    later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    answer = service.answer(DictLookup(name, key, user), later.set_result)
-    return await later if answer is None else answer
+async def ask(service: DictService, key: bytes, user: bytes = b"", name: str = "auth", request: bytes | None = None) -> Answer:
+    later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    answers: dict[bytes, Answer] = {}
+
+    def encode(answer: Answer) -> bytes:
+        reply = repr(answer).encode()
+        answers[reply] = answer
+        return reply
+
+    reply = service.answer(DictLookup(name, key, user), request, encode, later.set_result)
+    return answers[await later if reply is None else reply]
 
 
-def too_late(answer: Answer) -> None:
-    pytest.fail(f"answered later: {answer}")
+def too_late(reply: bytes) -> None:
+    pytest.fail(f"answered later: {reply!r}")
 
 
 async def listing(
@@ -54,10 +62,31 @@ async def test_memory_answers_at_once() -> None:
     """What is in memory is answered without waiting, and what is not is None."""
     service = sample_service(SampleDatabase())
     query = DictLookup("auth", b"shared/userdb/alice@example.com", ALICE)
-    later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    assert service.answer(query, later.set_result) is None
-    answer = await later
-    assert service.answer(query, too_late) == answer
+    later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    assert service.answer(query, None, encode_lookup, later.set_result) is None
+    reply = await later
+    assert service.answer(query, None, encode_lookup, too_late) == reply
+
+
+async def test_replies_are_remembered() -> None:
+    """A reply from memory is remembered for its request until a flush or a new configuration, and its use counts as any lookup does."""
+    service = sample_service(SampleDatabase())
+    replies = service.replies("auth")
+    for key in (b"shared/userdb/alice@example.com", b"shared/userdb/nobody"):
+        await ask(service, key, request=key)
+        assert replies.find(key, 0.0) is None, "remembered though the database answered"
+        answer = await ask(service, key, request=key)
+        found = replies.find(key, 0.0)
+        assert found is not None
+        assert found[0] == repr(answer).encode()
+        before = service.meters["auth"].results.copy()
+        replies.count(key, found, 0.0)
+        assert sum(service.meters["auth"].results) == sum(before) + 1
+    assert service.meters["auth"].results == [3, 3, 0, 0]
+    assert replies.find(b"shared/userdb/nobody", 1e9) is None
+    service.forget()
+    assert replies.find(b"shared/userdb/alice@example.com", 0.0) is None
+    assert service.replies("auth") is replies
 
 
 async def test_database_failure_is_temporary() -> None:

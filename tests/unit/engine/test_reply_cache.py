@@ -3,9 +3,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mailmapd.engine.map import Part
 from mailmapd.engine.meters import LookupMeter
-from mailmapd.engine.reply_cache import REPLY_LIMIT, REQUEST_LIMIT, ReplyCache, Use
+from mailmapd.engine.reply_cache import REPLY_LIMIT, REQUEST_LIMIT, Part, ReplyCache, Use
 
 
 @dataclass(eq=False)
@@ -29,11 +28,12 @@ def test_counted() -> None:
     cache, counts = ReplyCache(), use()
     cache.remember(b"request", b"reply", 10.0, counts)
     found = cache.find(b"request", 5.0)
-    assert found == (b"reply", counts)
-    found[1].count_lookup(0.000007)
+    assert found is not None
+    assert found[0] == b"reply"
+    cache.count(b"request", found, 0.000007)
     assert counts.meter.results == [1, 0, 0, 0]
     assert (counts.meter.from_cache.counts[1], counts.meter.from_cache.total) == (1, 0.000007)
-    assert counts.map.avoided == 2
+    assert counts.asked.avoided == 2
     assert [(part.table.hits, part.table.negative_hits) for part in counts.parts] == [(0, 1), (1, 0)]
 
 
@@ -73,7 +73,9 @@ def test_what_is_asked_stays() -> None:
     for number in range(1000):
         cache.remember(b"%d" % number, b"reply", 10.0, counts)
         if number % 5 == 0:
-            assert cache.find(b"hot", 0.0) is not None
+            found = cache.find(b"hot", 0.0)
+            assert found is not None
+            cache.count(b"hot", found, 0.0)
     assert cache.find(b"0", 0.0) is None
 
 

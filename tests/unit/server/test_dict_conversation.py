@@ -15,6 +15,10 @@ ALICE = b"Lshared/userdb/alice@example.com\talice@example.com\n"
 FOUND = b'O{"uid": "5000", "home": "/srv/alice@example.com"}\n'
 
 
+def too_late(reply: bytes) -> None:
+    pytest.fail(f"delivered later: {reply!r}")
+
+
 async def talk(data: bytes, database: SampleDatabase | None = None) -> bytes:
     """Return every reply to the bytes, in order."""
     conversation = DictConversation(DictCodec(), sample_service(database or SampleDatabase()))
@@ -33,6 +37,33 @@ async def test_lookups_and_listing_in_order() -> None:
     asked = HELLO + ALICE + b"Lshared/userdb/none\tnone\n" + b"I0\t0\tshared/userdb/\tb*\n" + b"B1\n" + b"S1\tpriv/x\ty\n" + b"C1\n" + ALICE
     told = FOUND + b"N\n" + b"Oshared/userdb/bob@example.com\t1\n\n" + b"F1\tthis dict is read only: mailmapd does not write\n" + FOUND
     assert await talk(asked) == told
+
+
+async def test_whole_lookups_are_remembered_by_dict() -> None:
+    """A lookup that comes whole, after the hello, is answered and remembered for its dict; one that leaves its user to the hello is not."""
+    service = sample_service(SampleDatabase())
+    auth, other, bare = (DictConversation(DictCodec(), service) for _ in range(3))
+    assert auth.reply_to(ALICE, too_late) is None, "answered before the hello"
+    for conversation, hello in ((auth, HELLO), (other, HELLO), (bare, HELLO.replace(b"auth", b"bare"))):
+        assert not conversation.between_queries
+        conversation.receive_data(hello)
+        assert conversation.next_reply(too_late) is None
+        assert conversation.between_queries
+    later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    assert auth.reply_to(ALICE, later.set_result) is LATER
+    assert await later == auth.reply_to(ALICE, too_late) == FOUND
+    for conversation in (auth, other):
+        found = conversation.recall(ALICE, 0.0)
+        assert found is not None
+        assert found[0] == FOUND
+    assert bare.recall(ALICE, 0.0) is None
+    assert bare.reply_to(ALICE, too_late) == b"Fdict bare has no userdb\n"
+    unnamed = b"Lshared/userdb/alice@example.com\n"
+    assert auth.reply_to(unnamed, too_late) is None
+    auth.receive_data(unnamed)
+    assert not auth.between_queries
+    assert isinstance(auth.next_reply(lambda _: None), bytes)
+    assert auth.recall(unnamed, 0.0) is None
 
 
 async def test_listing_without_values_and_empty_listing() -> None:
