@@ -24,7 +24,7 @@ from mailmapd.config.schema import Config
 from mailmapd.databases.interface import Database
 from mailmapd.databases.mysql import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
-from mailmapd.errors import ConfigError, DatabaseError, SchemaError
+from mailmapd.errors import ConfigError, DatabaseError, DataError, SchemaError
 from mailmapd.importers.postfix.main_cf import read_main_cf
 from mailmapd.model import ResultSet
 from mailmapd.template.statement import Statement
@@ -107,16 +107,22 @@ async def _content_findings(name: str, database: Database, queries: list[AskedQu
 
 async def _query_findings(database: Database, query: AskedQuery, schema: Mapping[str, TableShape]) -> list[Finding]:
     shown: list[PlanRow] = []
+    refusal: DataError | None = None
     for key in [_SAMPLE, *await _sample_keys(database, query.text, schema)]:
         statement = query.statement(key)
         if statement is None:
             continue
         try:
             shown = await explain(database, statement)
+        except DataError as error:
+            refusal = error  # perhaps of this key alone
+            continue
         except SchemaError as error:
             return [schema_finding(query.table, query.text, error, schema, await _address_columns(database, query.text, schema))]
         if not tells_nothing(shown):
             break
+    if refusal is not None and not shown:
+        return [Finding(Level.FAULT, "query_refused", f"table {query.table}", str(refusal), "correct the query")]
     return list(scan_findings(query.table, query.text, shown, schema)) if query.by_key else []
 
 

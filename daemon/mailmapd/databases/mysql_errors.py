@@ -225,6 +225,8 @@ def judge(refusal: ServerError, statement: Statement, host: str) -> Verdict:
         return Verdict(DatabaseUnavailable(_text(place, code, _TIMEOUT[code]), host=host), Blame.TIMEOUT)
     if code in _DATA:
         return Verdict(DataError(_text(place, code, _DATA[code]), host=host), Blame.DATA)
+    if code in _SCHEMA and _may_be_a_value(refusal, statement):
+        return Verdict(DataError(_text(place, code, _SCHEMA[code]), host=host), Blame.DATA)
     if code in _SCHEMA:
         detail = refusal.text if code in _NAMES_OBJECTS and _is_of_template(refusal.text, statement) else ""
         return Verdict(SchemaError(_text(place, code, _SCHEMA[code], detail), host=host), Blame.SCHEMA)
@@ -241,6 +243,15 @@ def _qualifies_a_table(text: str, statement: Statement) -> bool:
     """Tell whether the name that the server quotes stands in the template before a dot."""
     name = re.search(r"'([^']+)'", text)
     return name is not None and re.search(rf"(?<!\w){re.escape(name[1])}`?\s*\.", _literal(statement), re.IGNORECASE) is not None
+
+
+def _may_be_a_value(refusal: ServerError, statement: Statement) -> bool:
+    """Tell whether it may be a value, not the template, that does not fit the schema: one that stands outside strings.
+
+    `WHERE id = %n` for a user named root asks for a column of this name. Nobody's login may fail the table for all.
+    """
+    outside = statement.values_outside_strings()
+    return bool(outside) if refusal.code not in _NAMES_OBJECTS else any(value in refusal.text.lower() for value in outside)
 
 
 def _literal(statement: Statement) -> str:

@@ -7,6 +7,7 @@ can name nothing but the template's identifiers.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError, SchemaError
 
@@ -35,8 +36,8 @@ _VALUE_PHRASES = ("pattern too complex", "integer overflow", "malformed JSON", "
 _NAMING_PHRASES = ("no such table: ", "no such column: ", "no such function: ", "ambiguous column name: ", "wrong number of arguments to ")
 
 
-def translate(error: sqlite3.Error | sqlite3.Warning | ValueError, path: str, table: str) -> DatabaseError:
-    """Return what an exception of sqlite3 means for a statement of `table`."""
+def translate(error: sqlite3.Error | sqlite3.Warning | ValueError, path: str, table: str, outside: Sequence[str] = ()) -> DatabaseError:
+    """Return what an exception of sqlite3 means for a statement of `table`, whose values `outside` stand outside strings."""
     text = str(error)
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _FILE:
@@ -50,6 +51,13 @@ def translate(error: sqlite3.Error | sqlite3.Warning | ValueError, path: str, ta
         return DatabaseError(f"{place}: the query failed (SQLite result code {code})", host=path)
     if any(phrase in text for phrase in _VALUE_PHRASES) or isinstance(error, ValueError) or "null character" in text:
         return DataError(f"{place}: the query cannot be evaluated for this key", host=path)
+    return _mistake(text, path, place, outside)
+
+
+def _mistake(text: str, path: str, place: str, outside: Sequence[str]) -> DatabaseError:
+    """Return what a mistake in the SQL means: it is the template's, unless a value may have made it."""
+    if outside and (not text.startswith(_NAMING_PHRASES) or any(value in text.lower() for value in outside)):
+        return DataError(f"{place}: the query has a mistake in its SQL, which may be a value that stands outside quotes", host=path)
     if text.startswith(_NAMING_PHRASES):
         return SchemaError(f"{place}: {text}", host=path)
     if "one statement at a time" in text:

@@ -62,7 +62,7 @@ class SqliteReader:
                 return EMPTY
             return ResultSet(tuple(rows[0].keys()), tuple([await self._row(row) for row in rows]))
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            raise translate(error, self._path, statement.table) from error
+            raise translate(error, self._path, statement.table, statement.values_outside_strings()) from error
         except asyncio.CancelledError:
             await self._break_off()
             raise
@@ -87,7 +87,7 @@ class SqliteReader:
                     yield columns, [await self._row(row) for row in rows]
                     first = False
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            raise translate(error, self._path, statement.table) from error
+            raise translate(error, self._path, statement.table, statement.values_outside_strings()) from error
 
     async def interrupt(self) -> None:
         """Break off what the connection is doing."""

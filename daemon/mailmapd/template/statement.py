@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mailmapd.template.open_quote import open_quote
+
 Quote = Callable[[bytes], bytes]
 """Escapes a value for the inside of a quoted SQL string; it does not add the quotes (the template has them)."""
 
@@ -43,3 +45,14 @@ class Statement(NamedTuple):
     def render(self, quote: Quote) -> bytes:
         """Return the SQL text with every value escaped by `quote`."""
         return b"".join([piece.escaped(quote) if isinstance(piece, Value) else piece for piece in self.pieces])
+
+    def values_outside_strings(self) -> list[str]:
+        """Return, in lower case, the values that the server takes for a part of the SQL: a number, or the name of a column or table."""
+        found: list[str] = []
+        quote = ""
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                quote = open_quote(piece.decode("latin-1"), quote)
+            elif quote not in ("'", '"'):
+                found.append(piece.raw.decode("utf-8", "replace").lower())
+        return found

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError, SchemaError
+from support.daemon import Daemon
 from support.mariadb import MariaDB
-from support.mysql_lookups import DBNAME, USER, Connect, Record, mailbox, settings_for, statement
+from support.mysql_lookups import DBNAME, PASSWORD, USER, Connect, Record, mailbox, settings_for, statement
 
 
 async def test_collation_stays_with_key(lookup_server: MariaDB, connect: Connect, record: Record) -> None:
@@ -49,6 +53,53 @@ async def test_kinds(lookup_server: MariaDB, connect: Connect, record: Record, s
     assert type(caught.value) is kind
     assert record.states == []
     assert (await database.fetch(mailbox(b"user@example.com"))).rows == ((b"example.com/user/",),)
+
+
+@pytest.mark.parametrize(
+    ("sql", "value", "kind"),
+    [
+        ("SELECT maildir FROM mailbox WHERE quota = %s", b"root", DataError),
+        ("SELECT maildir FROM mailbox WHERE quota = %s", b"", DataError),
+        ("SELECT maildir FROM mailbox WHERE quota = %s", b"select", DataError),
+        ("SELECT maildir FROM `%s`", b"nobody", DataError),
+        ("SELECT nope FROM mailbox WHERE quota = %s", b"1024", SchemaError),
+        ("SELECT nope FROM mailbox WHERE username = '%s'", b"nope", SchemaError),
+    ],
+)
+async def test_value_outside_strings(lookup_server: MariaDB, connect: Connect, sql: str, value: bytes, kind: type[DatabaseError]) -> None:
+    """Where a value stands outside strings and makes a column, table or mistake of itself, it fails alone and not its table."""
+    with pytest.raises(kind) as caught:
+        await connect(settings_for(lookup_server)).fetch(statement(sql, value))
+    assert type(caught.value) is kind
+
+
+CHECKED = """
+[listen]
+socketmap = ["unix:{folder}/socketmap"]
+[database.mail]
+driver = "mysql"
+hosts = ["unix:{server.socket}"]
+user = "{user}"
+password = {password}
+dbname = "{dbname}"
+[table.odd]
+database = "mail"
+query = "SELECT maildir FROM mailbox WHERE may_use_%u = 1"
+[table.wrong]
+database = "mail"
+query = "SELECT nope FROM mailbox WHERE username = '%s'"
+[map.mailboxes]
+tables = ["odd", "wrong"]
+search = "exact"
+"""
+
+
+def test_check_goes_on(lookup_server: MariaDB, tmp_path: Path) -> None:
+    """`check` names a query that is refused for what a value makes of it, and goes on to the next."""
+    config = CHECKED.format(folder=tmp_path, server=lookup_server, user=USER, password=json.dumps(PASSWORD), dbname=DBNAME)
+    done = Daemon(tmp_path, config).command("check", "--format", "json")
+    found = {(finding["code"], finding["where"]) for finding in json.loads(done.stdout)}
+    assert {("query_refused", "table odd"), ("unknown_column", "table wrong")} <= found
 
 
 async def test_table_renamed_away(lookup_server: MariaDB, connect: Connect) -> None:

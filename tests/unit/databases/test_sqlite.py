@@ -148,6 +148,15 @@ async def test_data_errors(database: Open, key: bytes) -> None:
     assert (await mail.fetch(select("SELECT '%s'", b"k"))).rows == ((b"k",),)
 
 
+@pytest.mark.parametrize("value", [b"root", b"", b"select"])
+async def test_value_outside_strings(database: Open, value: bytes) -> None:
+    """Where a value stands outside strings and makes a column or a mistake of itself, it fails alone and not its table."""
+    with pytest.raises(DataError):
+        await database().fetch(select("SELECT maildir FROM mailbox WHERE rowid = %s", value))
+    with pytest.raises(SchemaError, match="no such column: nope"):
+        await database().fetch(select("SELECT nope FROM mailbox WHERE rowid = %s", b"1"))
+
+
 async def test_pattern_too_complex(database: Open) -> None:
     """A LIKE pattern that SQLite refuses for its length is the key's fault, not the table's."""
     with pytest.raises(DataError):
