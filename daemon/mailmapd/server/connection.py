@@ -51,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._turn_due = False  # queries that have arrived wait for this connection's next turn
         self._closing = False
         self._leaving = False  # the next question ends the connection
+        self._refused = False  # the client left the protocol, which has been counted
         self._quiet = True  # nothing is being answered, no byte waits, and the client takes its replies
         self._clock = listener.clock
         self.last_activity = 0.0
@@ -248,5 +249,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _violated(self, error: ProtocolError) -> None:
-        self._listener.violated(error)
-        self._closing = True
+        """Close when all replies are written; the codec raises the same error again when it is asked once more after a pause."""
+        if not self._refused:
+            self._listener.violated(error)
+        self._closing = self._refused = True

@@ -398,3 +398,26 @@ async def test_last_replies_that_nobody_takes(serve: Callable[..., Served]) -> N
             served.listener._sweep()
             await asyncio.sleep(0.01)
         assert not served.listener.connections
+
+
+async def test_violation_behind_replies_that_wait(serve: Callable[..., Served]) -> None:
+    """A violation behind replies that the client does not take yet counts once, and ends the connection when they are taken."""
+    served = serve()
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"fast"))
+        taken = len(await reader.readexactly(11))
+        transport_of(writer).pause_reading()
+        (connection,) = served.listener.connections
+        asked = 0
+        while connection._transport.get_write_buffer_size() < WRITE_AHEAD - 100:
+            writer.write(ask(b"fast"))
+            asked += 1
+            await asyncio.sleep(0)
+        writer.write(ask(b"fast") * 20 + b"no netstring")
+        while not connection.stalled:
+            await asyncio.sleep(0.001)
+        transport_of(writer).resume_reading()
+        assert len(await reader.read()) == (asked + 20) * taken
+    assert sum(served.listener.violations.values()) == 1
