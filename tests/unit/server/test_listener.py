@@ -416,8 +416,8 @@ async def test_violation_behind_replies_that_wait(serve: Callable[..., Served]) 
             asked += 1
             await asyncio.sleep(0)
         writer.write(ask(b"fast") * 20 + b"no netstring")
-        while not connection.stalled:
-            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        assert connection.stalled
         transport_of(writer).resume_reading()
         assert len(await reader.read()) == (asked + 20) * taken
     assert sum(served.listener.violations.values()) == 1
