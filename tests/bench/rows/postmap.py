@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import mailboxes
+from bench.one_core import on_one_core
 from bench.report import Line, count, per_second, times
 from bench.rounds import Rounds, interleave, median_ratio
 from bench.workbench import Workbench, database_section
@@ -95,10 +96,15 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
             memcache = _memcache(bench, folder, proxied)
             tables = {"mailmapd": ours, "mysql:": f"mysql:{cf}/virtual_mailbox_maps.cf", PROXIED: proxied}
             tables |= {EMPTY_MEMCACHE: memcache, FULL_MEMCACHE: memcache, FLOOR: f"socketmap:unix:{bench.floor}:mailbox"}
-            yield from _warm(bench, client, keys, tables | _indexed(folder, keys, postfix))
+            yield from _warm(bench, client, keys, tables | _indexed(folder, keys, postfix), TARGETS)
+            del tables[EMPTY_MEMCACHE]
+            with on_one_core():
+                yield from _warm(bench, client, keys, tables, {}, where=", everything on one core")
 
 
-def _warm(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str]) -> Iterator[Line]:
+def _warm(
+    bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str], targets: dict[str, float], *, where: str = ""
+) -> Iterator[Line]:
     """Look up another part of the keys in each round: a table that does not keep what it has answered gains nothing from a round."""
     parts = bench.scale.repetitions
     files = [mailboxes.write_keys(client.directory / f"part{part}", keys[part::parts]) for part in range(parts)]
@@ -109,10 +115,10 @@ def _warm(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: 
     each = len(keys) / parts
     for name in [name for name in tables if name != "mailmapd"]:
         ratio = median_ratio(rounds[name], rounds["mailmapd"])
-        target = TARGETS.get(name)
+        target = targets.get(name)
         yield Line(
             4,
-            f"`postmap -q -`, {count(len(keys))} keys, against {name}",
+            f"`postmap -q -`, {count(len(keys))} keys{where}, against {name}",
             per_second(each / statistics.median(rounds["mailmapd"])),
             per_second(each / statistics.median(rounds[name])),
             times(ratio),
