@@ -175,7 +175,7 @@ class Front:
 
         service = self._dict_service(wanted.name, config, engine)
         app = lookup_app(service, Peers(wanted.entry.peers), lambda: self._daemon.config.limits.stall_timeout)
-        server = HttpServer(app, bound)
+        server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits)
         await server.start()
         self._side_servers[wanted] = server
 
@@ -183,10 +183,11 @@ class Front:
         await _import_http()
         from mailmapd.metrics.collector import Exposition
         from mailmapd.web.http_server import HttpServer
-        from mailmapd.web.operations import operations_app
+        from mailmapd.web.operations import CLIENTS, operations_app
 
         exposition = Exposition(self._daemon)
-        server = HttpServer(operations_app(exposition.render, exposition.content_type, self._daemon.problems, self._view), bound)
+        app = operations_app(exposition.render, exposition.content_type, self._daemon.problems, self._view)
+        server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits, most=CLIENTS)
         await server.start()
         self._side_servers[wanted] = server
 

@@ -14,6 +14,8 @@ from mailmapd.web.shield import make_shield
 from mailmapd.web.status_page import PATHS, status_routes
 from mailmapd.web.status_view import StatusView
 
+CLIENTS = 256  # connections; Prometheus, health checks and people need a handful, and any user of this machine may open them
+
 
 def operations_app(
     metrics: Callable[[], bytes], content_type: str, problems: Callable[[], list[str]], view: Callable[[], StatusView]

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from mailmapd.config.schema import Limits, Seconds
+from mailmapd.web.http_server import SWEEP_INTERVAL, HttpServer
+from support.clock import FakeClock
+from support.polling import until
+
+LIMITS = Limits(max_connections=3, stall_timeout=Seconds(30.0), idle_timeout=Seconds(600.0))
+GET = b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BIG = b"x" * 10_000_000
+
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass
+class Served:
+    server: HttpServer
+    clock: FakeClock
+    hold: asyncio.Event
+    connect: Callable[[], Awaitable[Client]]
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the server look for slow clients after so many seconds."""
+        self.clock.now += seconds
+        self.server.sweep()
+
+
+@pytest.fixture
+async def served(short_path: Path) -> AsyncIterator[Served]:
+    """A server with a small page, a big one, one that waits for `hold`, and one that returns what it was sent."""
+    path, hold, clock = str(short_path / "http"), asyncio.Event(), FakeClock()
+
+    async def small(_: web.Request) -> web.Response:
+        return web.Response(text="small")
+
+    async def big(_: web.Request) -> web.Response:
+        return web.Response(body=BIG)
+
+    async def slow(_: web.Request) -> web.Response:
+        await hold.wait()
+        return web.Response(text="slow")
+
+    async def echo(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
+
+    app = web.Application(client_max_size=100)
+    app.add_routes([web.get("/small", small), web.get("/big", big), web.get("/slow", slow), web.post("/echo", echo)])
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(path)
+    server = HttpServer(app, bound, "http", lambda: LIMITS, clock=clock)
+    await server.start()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(server.close)
+
+        async def connect() -> Client:
+            number = len(server._clients)
+            reader, writer = await asyncio.open_unix_connection(path)
+            stack.callback(writer.close)
+            await until(lambda: len(server._clients) in (number + 1, LIMITS.max_connections))
+            return reader, writer
+
+        yield Served(server, clock, hold, connect)
+        hold.set()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Return whether the server has closed the connection without another byte."""
+    try:
+        return await reader.read(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def head(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+async def ask(client: Client, page: bytes) -> bytes:
+    client[1].write(GET % page)
+    return await head(client[0]) + await client[0].readexactly(5)
+
+
+async def test_no_more_clients_than_allowed(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection beyond limits.max_connections is closed, said once, and its place is free again when another has left."""
+    clients = [await served.connect() for _ in range(LIMITS.max_connections)]
+    for client in clients:
+        assert (await ask(client, b"small")).endswith(b"small")
+    for _ in range(3):
+        reader, _ = await served.connect()
+        assert await ended(reader)
+    assert [record.message for record in caplog.records] == ["listener http: 3 connections, the limit; more are refused"]
+    clients[0][1].close()
+    await until(lambda: len(served.server._clients) < LIMITS.max_connections)
+    assert (await ask(await served.connect(), b"small")).endswith(b"small")
+
+
+HALF_A_BODY = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabc"
+
+
+@pytest.mark.parametrize("part", [b"G", b"GET /small HTTP/1.1\r\nHost: loc", HALF_A_BODY])
+async def test_unfinished_request(served: Served, part: bytes) -> None:
+    """A client that stops in the middle of a request is cut off after limits.stall_timeout, however often it sends a byte."""
+    reader, writer = await served.connect()
+    writer.write(part)
+    (client,) = served.server._clients.values()
+    await until(lambda: client._asked_since is not None)
+    served.pass_time(20.0)
+    writer.write(b"E")
+    await asyncio.sleep(0.01)
+    assert served.server._clients
+    served.pass_time(11.0)
+    assert await ended(reader)
+
+
+async def test_unfinished_request_behind_another(served: Served) -> None:
+    """A request that begins while the one before is being answered must be finished in time, too."""
+    reader, writer = await served.connect()
+    writer.write(GET % b"slow")
+    (client,) = served.server._clients.values()
+    await until(lambda: client._answering)
+    writer.write(b"GET /sm")
+    await until(lambda: client._asks_more)
+    served.pass_time(1000.0)
+    assert served.server._clients, "the client waits for us"
+    served.hold.set()
+    await head(reader)
+    await reader.readexactly(4)
+    served.pass_time(31.0)
+    assert await ended(reader)
+
+
+async def test_idle_client(served: Served) -> None:
+    """Between requests a client may be silent for limits.idle_timeout, and no longer; one that never asked may neither."""
+    silent, asker = await served.connect(), await served.connect()
+    for _ in range(2):
+        await ask(asker, b"small")
+        served.pass_time(500.0)
+    assert await ended(silent[0])
+    assert (await ask(asker, b"small")).endswith(b"small")
+    served.pass_time(601.0)
+    assert await ended(asker[0])
+
+
+async def test_unread_reply(served: Served) -> None:
+    """A client that does not take its reply is cut off after limits.stall_timeout; one that takes some of it now and then is not."""
+    reader, writer = await served.connect()
+    writer.write(GET % b"big")
+    await head(reader)
+    for _ in range(5):
+        served.pass_time(20.0)
+        await reader.readexactly(1_000_000)
+        await asyncio.sleep(0.01)
+    served.pass_time(0.0)
+    served.pass_time(31.0)
+    await until(lambda: not served.server._clients)
+
+
+async def test_too_large_body_leaves_nothing_behind(served: Served) -> None:
+    """A body that is too large is refused, and the connection is not counted as one with an unfinished request."""
+    reader, writer = await served.connect()
+    writer.write(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n" + b"x" * 101)
+    assert b" 413 " in await head(reader)
+    for client in served.server._clients.values():
+        assert client._asked_since is None
+
+
+@pytest.mark.parametrize("body", [b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde"])
+async def test_broken_body(served: Served, caplog: pytest.LogCaptureFixture, body: bytes) -> None:
+    """A body that is not what its head says is the client's fault: status 400, and no line of the log."""
+    reader, writer = await served.connect()
+    writer.write(b"POST /echo HTTP/1.1\r\nHost: localhost\r\n" + body)
+    assert b" 400 " in await head(reader)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_sweeps_by_itself(served: Served) -> None:
+    """The server looks for slow clients again and again, as long as it is open."""
+    assert served.server._sweeper is not None
+    first = served.server._sweeper
+    served.pass_time(SWEEP_INTERVAL)
+    assert first.cancelled()
+    assert served.server._sweeper not in (None, first)
+    await served.server.close()
+    assert served.server._sweeper is None
+
+
+async def test_end_with_slow_clients(served: Served) -> None:
+    """Clients with half a request hold the end no longer than those with none."""
+    for part in (b"", b"GET /sm", HALF_A_BODY):
+        _, writer = await served.connect()
+        writer.write(part)
+    await until(lambda: len(served.server._clients) == 3)
+    await served.server.close()
+    assert not served.server._clients
