@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from mailmapd.config.schema import Limits
 
@@ -63,10 +64,9 @@ class HttpClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many clients."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (a stream socket has no other)
-        self.transport = transport
+        self.transport = stream = cast("asyncio.Transport", transport)
         if not self._admit(self):
-            transport.abort()
+            stream.abort()
             return
         self._inner = self._make()
         self._inner.connection_made(transport)
