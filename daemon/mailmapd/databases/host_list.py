@@ -1,6 +1,6 @@
 """Host names as mysql_table(5) writes them.
 
-unix:/run/mysqld/mysqld.sock    a UNIX socket
+unix:/run/mysqld/mysqld.sock    a UNIX socket (a port behind it is of no meaning)
 localhost                       the client library's own UNIX socket (or what the option file says)
 inet:db.example.net:3307        TCP; `inet:` and the port may be missing, the port may be a service name
 [2001:db8::7]:3306              TCP over IPv6
@@ -54,7 +54,7 @@ class HostAddress:
 def parse_host(text: str) -> HostAddress:
     """Return the address that a host text means; raise ValueError with what to write instead."""
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
+        path = re.sub(r":[0-9]+$", "", text.removeprefix("unix:"))  # mysql_table(5) cuts a port off every host, and a socket has none
         if not path.startswith("/"):
             raise ValueError(f"{text}: a UNIX socket needs its full path, as in unix:{CLIENT_SOCKET}")
         return HostAddress(text, path=path)

@@ -62,8 +62,8 @@ def _directed(address: HostAddress, options: dict[str, str]) -> HostAddress:
 def _tls(options: dict[str, str]) -> TlsSettings | None:
     """Return the TLS settings of an option file, None when it has none."""
     named = {name: options.get(option) for name, option in _TLS_OPTIONS.items()}
-    verify = options.get("ssl_verify_server_cert")
-    if not any(named.values()) and "ssl" not in options and verify is None:
+    verify = _is_on(options, "ssl_verify_server_cert")
+    if not any(named.values()) and not verify and not _is_on(options, "ssl"):
         return None
     return TlsSettings(
         ca=named["ca"],
@@ -71,8 +71,13 @@ def _tls(options: dict[str, str]) -> TlsSettings | None:
         cert=named["cert"],
         key=named["key"],
         ciphers=named["ciphers"],
-        verify=verify is not None and verify.lower() not in {"0", "off", "false"},
+        verify=verify,
     )
+
+
+def _is_on(options: dict[str, str], name: str) -> bool:
+    """Tell whether a switch is there, with any value but one that means no."""
+    return options.get(name, "0").lower() not in {"0", "off", "false", "no"}
 
 
 _TLS_OPTIONS = {"ca": "ssl_ca", "ca_path": "ssl_capath", "cert": "ssl_cert", "key": "ssl_key", "ciphers": "ssl_cipher"}

@@ -112,7 +112,7 @@ class _Reader:
             file=self._cf.file,
             query=self._query(),
             result_format=self._bytes("result_format") or b"%s",
-            domain=self._words("domain"),
+            domain=self._words("domain") or tuple(filter(None, [self._text("domain")])),  # a list of commas matches nothing
             expansion_limit=self._integer("expansion_limit", 0),
             require_result_set=self._boolean("require_result_set") is not False,
             sqlite=self._sqlite,

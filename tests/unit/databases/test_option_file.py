@@ -81,3 +81,13 @@ def test_secret() -> None:
     settings = MysqlSettings(password="s3cret")
     assert "s3cret" not in repr(settings)
     assert "s3cret" not in repr(account_for(parse_host("db1"), settings))
+
+
+@pytest.mark.parametrize("line", ["ssl_verify_server_cert=0", "ssl-verify-server-cert = FALSE", "ssl_verify_server_cert=no", "ssl=0"])
+def test_encryption_that_is_switched_off(tmp_path: Path, line: str) -> None:
+    """An option that says no to encryption, or to checking certificates, asks for no encryption."""
+    path = tmp_path / "my.cnf"
+    path.write_text(f"[client]\n{line}\n")
+    assert account_for(parse_host("db1"), MysqlSettings(option_file=str(path)))[1].tls is None
+    path.write_text(f"[client]\nssl_ca=/ca\n{line}\n")
+    assert account_for(parse_host("db1"), MysqlSettings(option_file=str(path)))[1].tls == TlsSettings(ca="/ca", verify=False)
