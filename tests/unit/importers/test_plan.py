@@ -94,6 +94,44 @@ def test_virtual_keeps_its_table_where_it_delivers(postfix: Path) -> None:
     assert "master.cf" not in lmtp
 
 
+def test_virtual_keeps_its_table_where_a_transport_may_name_it(postfix: Path) -> None:
+    """A result of transport_maps may be virtual:, so that virtual(8) keeps its table with LMTP, too."""
+    text = switch_over(
+        plan(postfix, "virtual_mailbox_maps = {cf}/aliases.cf\nvirtual_transport = lmtp:unix:x\ntransport_maps = {cf}/mysql-domains.cf\n")
+    )
+    assert f"virtual/unix/virtual_mailbox_maps=mysql:{postfix}/aliases.cf" in text
+
+
+def test_an_option_of_virtual_itself_stays(postfix: Path) -> None:
+    """A table that master.cf gives to virtual(8) itself is not moved to a socket, which it would refuse."""
+    (postfix / "master.cf").write_text(f"virtual unix - n n - - virtual -o virtual_mailbox_maps=mysql:{postfix}/all.cf\n")
+    made = plan(postfix, "virtual_mailbox_maps = {cf}/aliases.cf\n")
+    assert [(change.parameter, change.service) for change in made.changes] == [("virtual_mailbox_maps", None)]
+    assert [refusal.where for refusal in made.refusals] == ["master.cf line 1: virtual/unix -o virtual_mailbox_maps"]
+
+
+def test_a_service_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) -> None:
+    """A service whose options change what is searched, and not the list of tables, has its own map; another option makes none."""
+    (postfix / "master.cf").write_text(
+        "smtp inet n - y - - smtpd -o recipient_delimiter=- -o parent_domain_matches_subdomains=\n"
+        "26 inet n - y - - smtpd -o myhostname=other.example.net -o recipient_delimiter=+\n"
+    )
+    made = plan(
+        postfix,
+        "recipient_delimiter = +\nvirtual_alias_maps = {cf}/aliases.cf\nvirtual_mailbox_domains = {cf}/mysql-domains.cf\n"
+        "smtpd_sender_restrictions = check_sender_access {cf}/all.cf\n",
+    )
+    found = {section.name: section.settings.get("recipient_delimiter") for section in made.draft.maps}
+    assert found["virtual_alias_maps"] == "+"
+    assert found["virtual_alias_maps_smtp"] == "-"
+    access = [s.settings for s in made.draft.maps if s.name.startswith("check_sender_access")]
+    assert [(s["recipient_delimiter"], s["parent_domain_matches_subdomains"]) for s in access] == [("+", True), ("-", False)]
+    assert {(c.parameter, c.service.name) for c in made.changes if c.service} == {
+        ("virtual_alias_maps", "smtp"),
+        ("smtpd_sender_restrictions", "smtp"),
+    }
+
+
 def test_what_postfix_refuses_is_named_with_its_remedy(postfix: Path) -> None:
     """Tables of local(8) and virtual(8)'s own ones stay, and the report says why and what to do."""
     made = plan(
@@ -132,6 +170,22 @@ def test_crlf_unknown_keys_and_a_missing_newline_are_fine(postfix: Path) -> None
     )
     made = plan(postfix, "virtual_mailbox_domains = {cf}/odd.cf\n")
     assert made.draft.tables[0].settings["query"].split() == ["SELECT", "1", "FROM", "x", "WHERE", "y", "=", "'%s'"]
+
+
+def test_a_query_that_is_not_utf8_is_named(postfix: Path) -> None:
+    """A query in another encoding cannot be written into a configuration, which is said; with --keep-cf its file goes on as it is."""
+    (postfix / "old.cf").write_bytes(f"{CF}query = SELECT 'caf".encode() + b"\xe9' FROM x WHERE y = '%s'\n")
+    with pytest.raises(ConfigError, match=r"old.cf: line 5: query: is not UTF-8"):
+        plan(postfix, "virtual_mailbox_domains = {cf}/old.cf\n")
+    assert len(plan(postfix, "virtual_mailbox_domains = {cf}/old.cf\n", keep_cf=True).draft.tables) == 1
+
+
+def test_odd_limits_and_lists_keep_their_meaning(postfix: Path) -> None:
+    """A negative expansion_limit limits nothing, and a domain list of commas matches nothing."""
+    (postfix / "odd.cf").write_text(f"{CF}query = SELECT a FROM b WHERE c = '%s'\nexpansion_limit = -1\ndomain = ,\n")
+    (table,) = plan(postfix, "virtual_mailbox_domains = {cf}/odd.cf\n").draft.tables
+    assert "expansion_limit" not in table.settings
+    assert table.settings["domain"] == [","]
 
 
 def test_hundreds_of_maps(postfix: Path, tmp_path: Path) -> None:

@@ -57,6 +57,10 @@ class CfTables:
         if cf.sqlite:
             self.faults.append(Fault(file, cf.where("dbpath"), f"{where} names it as a mysql: table, but it is one of sqlite_table(5)", ""))
             return
+        for parameter, value in (("query", cf.query), ("result_format", cf.result_format)):
+            if not _is_utf8(value):
+                remedy = "save the file as UTF-8, or pass --keep-cf so that it is used as it is"
+                self.faults.append(Fault(file, cf.where(parameter), "is not UTF-8, which a configuration must be", remedy))
         database = self.draft.database(_database_section(cf), cf.password, f"from {file}")
         self.draft.tables.append(DraftSection(name, _table_section(cf, database), comment))
 
@@ -72,6 +76,14 @@ def _scope_comment(template: MysqlTable) -> str:
     return ""
 
 
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
@@ -82,7 +94,7 @@ def _table_section(cf: PostfixCf, database: str) -> dict[str, Any]:
         section["result_format"] = _text(cf.result_format)
     if cf.domain:
         section["domain"] = list(cf.domain)
-    if cf.expansion_limit:
+    if cf.expansion_limit > 0:
         section["expansion_limit"] = cf.expansion_limit
     if not cf.require_result_set:
         section["require_result_set"] = False

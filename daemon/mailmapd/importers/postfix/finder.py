@@ -14,6 +14,18 @@ from mailmapd.importers.postfix.map_list import Member, bundle_content, parse_me
 from mailmapd.importers.postfix.master_cf import Service
 from mailmapd.importers.postfix.parameters import PARAMETERS, Form, Keys, Parameter
 
+_WITH_EXTENSIONS = frozenset((Keys.ADDRESS, Keys.TRANSPORT, Keys.MIXED))
+_WITH_PARENTS = frozenset((Keys.TRANSPORT, Keys.DOMAIN, Keys.MIXED))
+
+_SEARCH_SETTINGS: dict[str, frozenset[Keys]] = {
+    "recipient_delimiter": _WITH_EXTENSIONS,
+    "owner_request_special": _WITH_EXTENSIONS,
+    "propagate_unmatched_extensions": frozenset((Keys.ADDRESS,)),
+    "mydestination": frozenset((Keys.ADDRESS,)),
+    "parent_domain_matches_subdomains": _WITH_PARENTS,
+}
+"""What else decides about the keys that a parameter's tables are asked for, and for which parameters. (Restriction lists are MIXED.)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -106,10 +118,16 @@ def _overridden(service: Service, known: dict[str, Parameter], main_cf: MainCf) 
     view = main_cf.with_overrides(service.overrides)
     for parameter in known.values():
         name = parameter.name
-        if name in service.overrides or (main_cf.is_set(name) and view.value(name) != main_cf.value(name)):
+        if name in service.overrides or (main_cf.is_set(name) and _differs(parameter, service, view, main_cf)):
             setting = _setting(parameter, service, view)
             if setting is not None:
                 yield setting
+
+
+def _differs(parameter: Parameter, service: Service, view: MainCf, main_cf: MainCf) -> bool:
+    """Return whether a service with options of its own has another value of the parameter, or searches its tables for other keys."""
+    searching = [name for name, kinds in _SEARCH_SETTINGS.items() if parameter.keys in kinds and name in service.overrides]
+    return any(view.value(name) != main_cf.value(name) for name in (parameter.name, *searching))
 
 
 def _setting(parameter: Parameter, service: Service | None, settings: MainCf) -> Setting | None:

@@ -105,6 +105,11 @@ class _Planner:
             reason = "local(8) takes no socketmap: tables; let LMTP deliver (mailbox_transport), or keep these aliases in a file"
             self._plan.refusals.append(Refusal(setting.where, reason))
             return
+        if refused_by == "virtual(8)" and setting.service is not None and setting.service.command == "virtual":
+            if setting.parameter.name in setting.service.overrides:
+                reason = "virtual(8) takes no socketmap: tables; its own option is of no use once virtual_transport names LMTP"
+                self._plan.refusals.append(Refusal(setting.where, reason))
+            return
         agents = self._virtual_agents(setting.settings) if refused_by == "virtual(8)" else []
         if setting.parameter.name in ("virtual_uid_maps", "virtual_gid_maps"):
             reason = "only virtual(8) reads it, which takes no socketmap: tables; it is of no use once virtual_transport names LMTP"
@@ -147,9 +152,10 @@ class _Planner:
         return self._named[key]
 
     def _virtual_agents(self, settings: MainCf) -> list[Service]:
-        """Return the virtual(8) services that deliver mail here."""
+        """Return the virtual(8) services that deliver mail here, or may do so: the results of transport_maps are not known here."""
         transports = {settings.value(name).partition(":")[0] for name in ("virtual_transport", "local_transport", "default_transport")}
-        return [service for service in self._services if service.command == "virtual" and service.name in transports]
+        may_be_routed = bool(split_list(settings.value("transport_maps")))
+        return [service for service in self._services if service.command == "virtual" and (may_be_routed or service.name in transports)]
 
     def _keep_for_virtual(self, setting: Setting, agents: list[Service]) -> None:
         """Let virtual(8) go on with the old tables, which it reads itself, while everything else asks mailmapd."""
