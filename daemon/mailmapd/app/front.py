@@ -22,6 +22,7 @@ from mailmapd.control.server import ControlServer
 from mailmapd.engine.dict_service import DictService
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.map_service import MapService
+from mailmapd.errors import ConfigError, Fault
 from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
 from mailmapd.server.conversation import Conversation, MapConversation
 from mailmapd.server.dict_conversation import DictConversation
@@ -56,7 +57,11 @@ class Front:
 
     def bind(self, config: Config) -> dict[Wanted, socket.socket]:
         """Return the sockets that a configuration wants and that are not served yet. Raises ConfigError, and nothing has changed then."""
-        return self._sockets.open(config.file, [one for one in wanted_sockets(config) if one not in self._served()])
+        wanted = list(wanted_sockets(config))
+        if not wanted:  # perhaps an editor's empty file, that a reload must not take for a wish to serve nobody
+            fault = Fault(config.file, "listen", "names no address, so nobody could ask", 'write socketmap = ["unix:/path"] below [listen]')
+            raise ConfigError([fault])
+        return self._sockets.open(config.file, [one for one in wanted if one not in self._served()])
 
     async def open(self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine) -> None:
         """Serve bound sockets: lookups first, HTTP last, because its import takes longest."""

@@ -37,7 +37,7 @@ def _readable(path: Path, why: str) -> Iterator[Finding]:
 
 
 def socket_findings(config: Config) -> Iterator[Finding]:
-    """Yield every UNIX socket whose folder is missing, or closed to the clients that are no members of its group."""
+    """Yield every UNIX socket whose folder is missing, and what would have no socket or nothing to answer."""
     listen = config.listen
     entries = [
         *listen.socketmap,
@@ -45,6 +45,13 @@ def socket_findings(config: Config) -> Iterator[Finding]:
         *filter(None, (listen.http, listen.control, listen.lookup_http)),
         *listen.tcp_table.values(),
     ]
+    if not entries:
+        remedy = 'write socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"] below [listen]'
+        yield Finding(Level.FAULT, "no_listener", config.file, "[listen] names no address, so nobody could ask: serve would refuse it", remedy)
+    if (listen.socketmap or listen.tcp_table) and not config.maps:
+        yield Finding(Level.FAULT, "no_map", config.file, "there is no [map.NAME], so every lookup of Postfix would fail", "add the maps")
+    if (listen.dicts or listen.lookup_http) and not config.dicts:
+        yield Finding(Level.FAULT, "no_dict", config.file, "there is no [dict.NAME], so every lookup of Dovecot would fail", "add the dict")
     for entry in entries:
         address = entry.address
         if isinstance(address, UnixAddress) and not Path(address.path).parent.is_dir():

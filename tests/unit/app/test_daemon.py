@@ -11,6 +11,7 @@ from mailmapd.app.daemon import Daemon
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet
 from mailmapd.config.loader import load_config
+from mailmapd.errors import ConfigError
 from support.polling import until
 
 CONFIG = """
@@ -155,3 +156,17 @@ async def test_flush_of_an_unknown_name(short_path: Path) -> None:
         assert (short_path / "cache").exists() is kept
     writer.close()
     await running.stop()
+
+
+async def test_nothing_to_serve_is_refused(short_path: Path) -> None:
+    """A configuration without an address is a fault: at the start, and at a reload, which leaves every socket open."""
+    running = Running(short_path)
+    await running.loaded()
+    running.file.write_text("")
+    await running.daemon.reload()
+    assert running.daemon.reload_failed
+    _, writer = await asyncio.open_unix_connection(str(short_path / "socketmap"))
+    writer.close()
+    await running.stop()
+    with pytest.raises(ConfigError, match=r"mailmapd\.toml: listen: names no address, so nobody could ask; write socketmap = "):
+        await Daemon(load_config(str(running.file)), SocketSet({}), ServiceManager()).run()

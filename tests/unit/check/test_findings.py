@@ -122,6 +122,20 @@ def test_secrets_and_sockets(config: Config, tmp_path: Path) -> None:
     assert [finding.problem for finding in socket_findings(config)] == ["/nowhere/at/all does not exist"]
 
 
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("", ["no_listener"]),
+        ('[listen]\nhttp = "127.0.0.1:9780"\n', []),
+        ('[listen]\nsocketmap = ["127.0.0.1:2552"]\n', ["no_map"]),
+        ('[listen]\ndict = ["127.0.0.1:2553"]\n', ["no_dict"]),
+    ],
+)
+def test_something_to_serve(text: str, codes: list[str]) -> None:
+    """A configuration without a socket, or with one that has nothing to answer, is a finding."""
+    assert [finding.code for finding in socket_findings(parse_config(text, "mailmapd.toml"))] == codes
+
+
 def test_open_folders(tmp_path: Path) -> None:
     """A folder that everybody may write to is a finding, one like /tmp is not."""
     tmp_path.chmod(0o777)
