@@ -47,7 +47,7 @@ def socket_findings(config: Config) -> Iterator[Finding]:
     ]
     if not entries:
         remedy = 'write socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"] below [listen]'
-        yield Finding(Level.FAULT, "no_listener", config.file, "[listen] names no address, so nobody could ask: serve would refuse it", remedy)
+        yield Finding(Level.FAULT, "no_listener", config.file, "[listen] names no address, so serve would refuse it", remedy)
     if (listen.socketmap or listen.tcp_table) and not config.maps:
         yield Finding(Level.FAULT, "no_map", config.file, "there is no [map.NAME], so every lookup of Postfix would fail", "add the maps")
     if (listen.dicts or listen.lookup_http) and not config.dicts:

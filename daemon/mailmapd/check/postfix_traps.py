@@ -13,7 +13,7 @@ from mailmapd.importers.postfix.local_domains import local_domains
 from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
 from mailmapd.importers.postfix.map_list import Member, parse_members, split_list
 from mailmapd.importers.postfix.master_cf import Service, read_master_cf
-from mailmapd.importers.postfix.parameters import PARAMETERS, RESTRICTION_KEYS, Form, Keys, Parameter
+from mailmapd.importers.postfix.parameters import IMPLIED_RESTRICTION, PARAMETERS, RESTRICTION_KEYS, Form, Keys, Parameter
 
 _LMTP = "virtual_transport = lmtp:unix:private/dovecot-lmtp"
 
@@ -46,10 +46,16 @@ def socketmap_uses(main_cf: MainCf) -> Iterator[Use]:
             continue
         before = ""
         for member in parse_members(main_cf.value(parameter.name)):
-            keys = RESTRICTION_KEYS.get(before, Keys.EXACT) if parameter.form is Form.RESTRICTIONS else parameter.keys
+            keys = _restriction_keys(parameter, before) if parameter.form is Form.RESTRICTIONS else parameter.keys
             before = member.text.lower()
             for name, bundled in _maps(member, False):
                 yield Use(parameter, keys, name, main_cf.entries[parameter.name].line, bundled)
+
+
+def _restriction_keys(parameter: Parameter, before: str) -> Keys:
+    """Return the keys for a table in a restriction list: those of the restriction before it, or of the one that the list implies."""
+    implied = IMPLIED_RESTRICTION.get(parameter.name, "")
+    return RESTRICTION_KEYS.get(before) or RESTRICTION_KEYS.get(implied, Keys.EXACT)
 
 
 def _maps(member: Member, bundled: bool) -> Iterator[tuple[str, bool]]:

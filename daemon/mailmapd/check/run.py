@@ -19,6 +19,7 @@ from mailmapd.check.mail_tables import plain_password_findings, unique_name_find
 from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.query_rules import maps_to_itself, query_findings
 from mailmapd.check.query_texts import query_texts
+from mailmapd.check.sqlite_queries import sqlite_findings
 from mailmapd.check.unknown_names import schema_finding
 from mailmapd.config.schema import Config
 from mailmapd.databases.interface import Database
@@ -47,9 +48,12 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
     ]:
         yield finding
     for name, settings in plan.databases.items():
-        if isinstance(settings, MysqlSettings):
-            async for finding in _database_findings(name, settings, list(asked_queries(plan, name, texts))):
-                yield finding
+        queries = list(asked_queries(plan, name, texts))
+        found = (
+            _database_findings(name, settings, queries) if isinstance(settings, MysqlSettings) else sqlite_findings(name, settings, queries)
+        )
+        async for finding in found:
+            yield finding
     if postfix is not None:
         for finding in _postfix_findings(config, postfix):
             yield finding
