@@ -20,6 +20,7 @@ from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.query_rules import maps_to_itself, query_findings
 from mailmapd.check.query_texts import query_texts
 from mailmapd.check.sqlite_queries import sqlite_findings
+from mailmapd.check.twice_hosted import twice_hosted_findings
 from mailmapd.check.unknown_names import schema_finding
 from mailmapd.config.schema import Config
 from mailmapd.databases.interface import Database
@@ -55,7 +56,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
         async for finding in found:
             yield finding
     if postfix is not None:
-        for finding in _postfix_findings(config, postfix):
+        async for finding in _postfix_findings(plan, postfix):
             yield finding
 
 
@@ -158,13 +159,17 @@ async def _sample_keys(database: Database, query: str, schema: Mapping[str, Tabl
     return keys
 
 
-def _postfix_findings(config: Config, directory: Path) -> Iterator[Finding]:
+async def _postfix_findings(plan: Plan, directory: Path) -> AsyncIterator[Finding]:
     try:
-        yield from postfix_findings(config, directory)
+        for finding in postfix_findings(plan.config, directory):
+            yield finding
+        async for finding in twice_hosted_findings(plan, directory):
+            yield finding
         base = read_main_cf(directory).value("virtual_mailbox_base")
     except ConfigError as error:
         for fault in error.faults:
             yield Finding(Level.FAULT, "main_cf", fault.file, f"{fault.where}: {fault.problem}".removeprefix(": "), fault.remedy)
         return
     if base and base != "/":
-        yield from open_folder(Path(base), "virtual_mailbox_base")
+        for finding in open_folder(Path(base), "virtual_mailbox_base"):
+            yield finding
