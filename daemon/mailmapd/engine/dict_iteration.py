@@ -2,7 +2,7 @@
 
 Nothing is kept: a listing is asked rarely, must be complete, and may be long, so only one batch is in memory at a time and the next one is
 fetched when the client has taken the last. The columns are those of Dovecot's iterate_query: `user`, or `username` with an optional
-`domain`; a query with a single column may name it as it likes.
+`domain`; of both, the one that Dovecot's own SQL driver takes. A query with a single column may name it as it likes.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ class Iteration:
                 yield name
 
     def _columns(self, columns: tuple[str, ...]) -> tuple[int, int | None]:
+        if "username" in columns and columns[0] != "user":  # userdb-sql.c knows `user` in the first place only
+            return columns.index("username"), columns.index("domain") if "domain" in columns else None
         if "user" in columns:
             return columns.index("user"), None
-        if "username" in columns:
-            return columns.index("username"), columns.index("domain") if "domain" in columns else None
         if len(columns) == 1:
             return 0, None
         raise SchemaError(f"table {self.table}: an iterate query must return a column named user (or username)")

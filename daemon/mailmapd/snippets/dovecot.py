@@ -98,7 +98,12 @@ def _dict_settings(plan: DictPlan, socket: str, directory: str) -> Iterator[str]
     yield "# idle_msecs keeps the connection. Stay below 30000: above it, idle auth-workers of Dovecot 2.3 crash."
     yield f"uri = proxy:idle_msecs={IDLE_MSECS}:{socket}:{plan.name}"
     yield f"default_pass_scheme = {plan.default_scheme}"
-    yield "iterate_prefix = userdb/" if plan.iterate else "iterate_disable = yes"
+    if plan.iterate is not None:
+        yield "iterate_prefix = userdb/"
+    elif plan.userdb is None:
+        yield "iterate_disable = yes"
+    else:
+        yield "# There is no iterate query: `doveadm user '*'` and `doveadm -A` fail, instead of finding nobody."
     for use, table in (("passdb", plan.passdb), ("userdb", plan.userdb)):
         if table is not None:
             yield f"key {use} {{\n  key = {table.key.template}\n  format = json\n}}\n{use}_objects = {use}"

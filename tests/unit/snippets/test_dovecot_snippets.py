@@ -55,6 +55,13 @@ def test_without_userdb() -> None:
         assert "prefetch" not in snippet
 
 
+def test_without_iterate() -> None:
+    """A userdb without an iterate query does not let Dovecot take its users for an empty list."""
+    text = dovecot_23(parse_config(WHOLE.replace('iterate = "i"\n', ""), "f"))
+    assert "iterate_prefix" not in text
+    assert "iterate_disable" not in text
+
+
 @pytest.mark.parametrize(
     ("toml", "where"),
     [
