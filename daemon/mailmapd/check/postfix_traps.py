@@ -112,6 +112,11 @@ def _search_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterato
     if use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS) and one.recipient_delimiter != delimiter:
         problem = f'main.cf has recipient_delimiter = {delimiter or "(none)"}, the map has "{one.recipient_delimiter}"'
         yield Finding(Level.FAULT, "recipient_delimiter", where, problem, f'[map.{use.map}] recipient_delimiter = "{delimiter}"')
+    special = main_cf.enabled("owner_request_special")
+    if use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS) and "-" in delimiter and one.owner_request_special is not special:
+        remedy = f"[map.{use.map}] owner_request_special = {str(special).lower()}"
+        yield Finding(Level.FAULT, "owner_request_special", where, "owner-list and list-request would be split otherwise", remedy)
+    yield from _parent_findings(main_cf, use, one, where)
     if use.parameter.propagates:
         words = split_list(main_cf.value("propagate_unmatched_extensions").lower())
         wanted = use.parameter.propagates in words
@@ -124,3 +129,14 @@ def _search_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterato
         if missing:
             problem = f"the map does not know the local domains {', '.join(missing)}, whose users Postfix also looks up by bare name"
             yield Finding(Level.WARNING, "local_domains", where, problem, f"add them to [map.{use.map}] local_domains")
+
+
+def _parent_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterator[Finding]:
+    if use.keys not in (Keys.TRANSPORT, Keys.ACCESS, Keys.HELO, Keys.DOMAIN):
+        return
+    wanted = use.parameter.parent_style in split_list(main_cf.value("parent_domain_matches_subdomains"))
+    if one.parent_domain_matches_subdomains is not wanted:
+        parents = "example.com" if wanted else ".example.com"
+        problem = f"for a.example.com Postfix would also look up {parents} ({use.parameter.parent_style}), and the map does not"
+        remedy = f"[map.{use.map}] parent_domain_matches_subdomains = {str(wanted).lower()}"
+        yield Finding(Level.FAULT, "parent_domains", where, problem, remedy)

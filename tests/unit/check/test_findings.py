@@ -103,6 +103,17 @@ propagate_unmatched_extensions = true
 local_domains = ["mx.example.net"]
 [map.virtual_mailbox_maps]
 tables = ["a"]
+[map.check_client_access]
+tables = ["a"]
+search = "access"
+parent_domain_matches_subdomains = true
+[map.transport_maps]
+tables = ["a"]
+search = "transport"
+recipient_delimiter = "-"
+[map.relay_domains]
+tables = ["a"]
+search = "domain"
 """
 
 
@@ -144,6 +155,9 @@ def test_open_folders(tmp_path: Path) -> None:
     assert list(open_folder(tmp_path, "x")) == []
 
 
+UNSPECIAL = "recipient_delimiter = -\nowner_request_special = no\nparent_domain_matches_subdomains = transport_maps\n"
+
+
 def traps(config: Config, folder: Path, main_cf: str) -> list[str]:
     """Return what is wrong between a main.cf and the configuration."""
     (folder / "main.cf").write_text(f"myhostname = mx.example.net\nmydestination =\nvirtual_transport = lmtp:unix:x\n{main_cf}")
@@ -156,6 +170,8 @@ def test_main_cf_and_the_configuration_agree(config: Config, tmp_path: Path) -> 
     assert traps(config, tmp_path, "virtual_alias_maps = socketmap:unix:mailmapd/socketmap:virtual_alias_maps\n") == []
     union = "virtual_mailbox_maps = unionmap:{texthash:/dev/null,socketmap:unix:x:virtual_mailbox_maps}\n"
     assert traps(config, tmp_path, union) == []
+    table = "socketmap:unix:x:check_client_access"
+    assert traps(config, tmp_path, f"smtpd_client_restrictions = check_client_access {table}, {table}\n") == []
 
 
 @pytest.mark.parametrize(
@@ -167,6 +183,9 @@ def test_main_cf_and_the_configuration_agree(config: Config, tmp_path: Path) -> 
         ("propagate_unmatched_extensions =\nvirtual_alias_maps = socketmap:unix:x:virtual_alias_maps\n", ["propagation"]),
         ("mydestination = local.test\nvirtual_alias_maps = socketmap:unix:x:virtual_alias_maps\n", ["set_twice", "local_domains"]),
         ("virtual_alias_maps = hash:/a\nvirtual_alias_maps = hash:/b\n", ["set_twice"]),
+        ("smtpd_helo_restrictions = socketmap:unix:x:check_client_access\n", ["search"]),
+        ("relay_domains = socketmap:unix:x:relay_domains\n", ["parent_domains"]),
+        (f"{UNSPECIAL}transport_maps = socketmap:unix:x:transport_maps\n", ["owner_request_special", "parent_domains"]),
         (
             "virtual_transport = virtual\nvirtual_mailbox_maps = unionmap:{texthash:/x,socketmap:unix:x:virtual_mailbox_maps}\n",
             ["virtual_agent"],
