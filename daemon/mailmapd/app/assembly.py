@@ -153,6 +153,10 @@ def assemble(
     old = previous or Assembled(Plan(planned.config, {}, {}, {}, {}, DictPlans()), Engine({}, {}, {}, {}))
     dict_tables = build_tables(planned.dicts, databases, clock, old.plan.dicts, old.engine.tables)
     dicts = build_dicts(planned.dicts, dict_tables, databases, old.engine.dicts)
+    for name, table in (tables | dict_tables).items():
+        former = old.engine.tables.get(name, table)
+        if former is not table:
+            table.count_on(former)
     maps: dict[str, Map] = {}
     for name in planned.config.maps:
         _add_map(planned, name, tables, maps, clock=clock, previous=previous)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 
 from mailmapd.app.assembly import assemble, plan
@@ -28,7 +28,7 @@ from mailmapd.databases.interface import Database
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import FlushRequest, UnknownName, flush, free
 from mailmapd.engine.look import Held, LookRequest, look
-from mailmapd.engine.meters import LookupMeter
+from mailmapd.engine.meters import ClientMeter, LookupMeter
 from mailmapd.engine.snapshot import Snapshot
 from mailmapd.engine.table import Table
 from mailmapd.errors import ConfigError
@@ -89,14 +89,19 @@ class Daemon:
         return [*self.map_meters, *self.dict_meters]
 
     @property
+    def client_meters(self) -> Mapping[str, ClientMeter]:
+        """The meters of clients by listener."""
+        return self._front.client_meters
+
+    @property
     def map_meters(self) -> list[LookupMeter]:
         """The meters of maps."""
-        return [meter for service in self._front.services.values() for meter in service.meters.values()]
+        return self._front.map_meters
 
     @property
     def dict_meters(self) -> list[LookupMeter]:
         """The meters of dicts."""
-        return [meter for service in self._front.dict_services.values() for meter in service.meters.values()]
+        return self._front.dict_meters
 
     def stats(self) -> Snapshot:
         """Return every counter at this moment."""

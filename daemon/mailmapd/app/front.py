@@ -22,6 +22,7 @@ from mailmapd.control.server import ControlServer
 from mailmapd.engine.dict_service import DictService
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.map_service import MapService
+from mailmapd.engine.meters import ClientMeter, LookupMeter
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
 from mailmapd.server.conversation import Conversation, MapConversation
@@ -42,6 +43,8 @@ class Front:
     def __init__(self, daemon: Daemon, sockets: SocketSet, view: Callable[[], StatusView], clock: Callable[[], float]) -> None:
         self.services: dict[str, MapService] = {}
         self.dict_services: dict[str, DictService] = {}
+        self.client_meters: dict[str, ClientMeter] = {}
+        self._former: dict[str, dict[str, LookupMeter]] = {}
         self._daemon = daemon
         self._sockets = sockets
         self._view = view
@@ -54,6 +57,18 @@ class Front:
     def listeners(self) -> Iterable[Listener]:
         """The open listeners of the lookup protocols."""
         return self._listeners.values()
+
+    @property
+    def map_meters(self) -> list[LookupMeter]:
+        """The meters of maps, those of listeners that a reload took away included: what was counted never gets less."""
+        former = [meter for name, meters in self._former.items() if not _asks_dicts(name) for meter in meters.values()]
+        return [*former, *[meter for service in self.services.values() for meter in service.meters.values()]]
+
+    @property
+    def dict_meters(self) -> list[LookupMeter]:
+        """The same of dicts."""
+        former = [meter for name, meters in self._former.items() if _asks_dicts(name) for meter in meters.values()]
+        return [*former, *[meter for service in self.dict_services.values() for meter in service.meters.values()]]
 
     def bind(self, config: Config) -> dict[Wanted, socket.socket]:
         """Return the sockets that a configuration wants and that are not served yet. Raises ConfigError, and nothing has changed then."""
@@ -78,6 +93,8 @@ class Front:
         leaving = self._leave([one for one in unwanted if one in self._listeners])
         side_servers = [self._side_servers.pop(one) for one in unwanted if one in self._side_servers]
         names = {one.name for one in wanted}
+        self._former |= {name: service.meters for name, service in self.services.items() if name not in names}
+        self._former |= {name: service.meters for name, service in self.dict_services.items() if name not in names}
         self.services = {name: service for name, service in self.services.items() if name in names}
         self.dict_services = {name: service for name, service in self.dict_services.items() if name in names}
         for service in self.services.values():
@@ -148,7 +165,8 @@ class Front:
             self._side_servers[wanted] = server
             return
         converse = self._conversations(wanted.name, config, engine)
-        listener = Listener(wanted.name, wanted.entry, bound, converse=converse, limits=config.limits, clock=self._clock)
+        meter = self.client_meters.setdefault(wanted.name, ClientMeter())
+        listener = Listener(wanted.name, wanted.entry, bound, converse=converse, limits=config.limits, clock=self._clock, meter=meter)
         await listener.start()
         self._listeners[wanted] = listener
 
@@ -161,6 +179,7 @@ class Front:
         service = self.services.get(name)
         if service is None:
             service = self.services[name] = MapService(name, self._clock, only_map=only_map, slow=config.log.slow_lookup)
+            service.meters.update(self._former.pop(name, {}))
             service.serve(engine.maps)
         if kind == "tcp_table":
             return lambda: MapConversation(TcpTableCodec(), service)
@@ -170,6 +189,7 @@ class Front:
         service = self.dict_services.get(name)
         if service is None:
             service = self.dict_services[name] = DictService(name, self._clock, slow=config.log.slow_lookup)
+            service.meters.update(self._former.pop(name, {}))
             service.serve(engine.dicts)
         return service
 
@@ -195,6 +215,10 @@ class Front:
         server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits, most=CLIENTS)
         await server.start()
         self._side_servers[wanted] = server
+
+
+def _asks_dicts(listener: str) -> bool:
+    return listener in ("dict", "lookup_http")
 
 
 async def _import_http() -> None:

@@ -40,9 +40,7 @@ def _listener_states(daemon: Daemon) -> dict[str, ListenerState]:
     for listener in daemon.listeners:
         state = found.setdefault(listener.name, {"connections": 0, "refused": 0, "protocol_errors": {}})
         state["connections"] += len(listener.connections)
-        state["refused"] += listener.refused
-        for reason, count in listener.violations.items():
-            state["protocol_errors"][reason] = state["protocol_errors"].get(reason, 0) + count
+        state["refused"], state["protocol_errors"] = listener.meter.refused, dict(listener.meter.violations)
     return found
 
 

@@ -6,6 +6,7 @@ Plain lists of integers, one set per listener and map, so that counting costs ne
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 
 from mailmapd.engine.outcome import Source
 from mailmapd.model import Answer, Found, NotFound, PermFail, TempFail
@@ -31,6 +32,14 @@ class Histogram:
         """Count one latency."""
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
+
+
+class ClientMeter:
+    """The clients that came to the listeners of one name: protocol errors by reason, and how many were turned away."""
+
+    def __init__(self) -> None:
+        self.violations: Counter[str] = Counter()
+        self.refused = 0
 
 
 class LookupMeter:

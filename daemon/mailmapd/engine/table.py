@@ -64,6 +64,12 @@ class Table:
         self._schema_retry_at = self._refresh_retry_at = 0.0
         self._silent = False  # the database keeps us waiting: it has not answered since a stale answer had to stand in for it
 
+    def count_on(self, former: Table) -> None:
+        """Count on from where the table that had this name before stands."""
+        self.hits, self.negative_hits, self.stale = former.hits, former.negative_hits, former.stale
+        self.coalesced, self.misses = former.coalesced, former.misses
+        self.cache.rows.evictions, self.cache.absences.evictions = former.cache.rows.evictions, former.cache.absences.evictions
+
     def peek(self, sql_key: bytes, now: float) -> Payload | NoRow | None:
         """Return what is known of a key without asking anybody, or None. A key in its refresh age is fetched anew in the background."""
         entry = self.entry(sql_key, now)

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from mailmapd import __version__
 from mailmapd.engine.engine import Engine
-from mailmapd.engine.meters import BUCKETS, RESULTS, Histogram, LookupMeter
+from mailmapd.engine.meters import BUCKETS, RESULTS, ClientMeter, Histogram, LookupMeter
 from mailmapd.engine.outcome import Source
 from mailmapd.metrics.database_meter import DatabaseMeter
 
@@ -36,11 +36,6 @@ class ListenerState(Protocol):
         """The connections that are open."""
         ...
 
-    @property
-    def violations(self) -> Mapping[str, int]:
-        """Protocol errors by reason."""
-        ...
-
 
 class Observed(Protocol):
     """The daemon as the collector sees it."""
@@ -53,6 +48,11 @@ class Observed(Protocol):
     @property
     def listeners(self) -> Iterable[ListenerState]:
         """The listeners that are open."""
+        ...
+
+    @property
+    def client_meters(self) -> Mapping[str, ClientMeter]:
+        """The meters of clients by listener, those of listeners that are gone included."""
         ...
 
     @property
@@ -167,20 +167,22 @@ class MailmapdCollector(Collector):
 
     def _listeners(self) -> Iterator[Metric]:
         counts: dict[str, int] = {}
-        errors: dict[tuple[str, str], int] = {}
         for listener in self._observed.listeners:
             counts[listener.name] = counts.get(listener.name, 0) + len(listener.connections)
-            for reason, count in listener.violations.items():
-                errors[listener.name, reason] = errors.get((listener.name, reason), 0) + count
         connections = GaugeMetricFamily("mailmapd_connections", "Open connections of clients.", labels=["listener"])
         for name, count in counts.items():
             connections.add_metric([name], count)
         violations = CounterMetricFamily(
             "mailmapd_protocol_errors", "Connections closed for a protocol error.", labels=["listener", "reason"]
         )
-        for labels, count in errors.items():
-            violations.add_metric(labels, count)
-        yield from (connections, violations)
+        refused = CounterMetricFamily(
+            "mailmapd_connections_refused", "Clients turned away: too many, or none of the peers.", labels=["listener"]
+        )
+        for name, meter in self._observed.client_meters.items():
+            refused.add_metric([name], meter.refused)
+            for reason, count in meter.violations.items():
+                violations.add_metric([name, reason], count)
+        yield from (connections, refused, violations)
 
 
 _OUTCOME_ATTRIBUTES = {"hit": "hits", "negative_hit": "negative_hits", "stale": "stale", "coalesced": "coalesced", "miss": "misses"}

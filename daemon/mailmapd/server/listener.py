@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import Counter
 from collections.abc import Callable
 
 from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Limits, ListenAddress
+from mailmapd.engine.meters import ClientMeter
 from mailmapd.errors import ProtocolError
 from mailmapd.server.binding import KEEP_FILE
 from mailmapd.server.connection import Connection
@@ -23,7 +23,8 @@ SWEEP_INTERVAL = 5.0  # seconds between looks for idle and stalled connections
 class Listener:
     """Serves one address. `name` is the configured one (``socketmap``, ``dict``, ``tcp_table.MAP``); several listeners may share it.
 
-    `start` may be called once; `stop_accepting`, `drain` and `close` any number of times, in this order.
+    They share its meter, too, which outlives a reload that takes listeners away. `start` may be called once; `stop_accepting`, `drain` and
+    `close` any number of times, in this order.
     """
 
     def __init__(
@@ -35,13 +36,13 @@ class Listener:
         converse: Callable[[], Conversation],
         limits: Limits,
         clock: Callable[[], float],
+        meter: ClientMeter | None = None,
     ) -> None:
         self.name = name
         self.entry = entry
         self.clock = clock
         self.connections: set[Connection] = set()
-        self.violations: Counter[str] = Counter()
-        self.refused = 0
+        self.meter = meter or ClientMeter()
         self._bound = bound
         self._converse = converse
         self.limits = limits
@@ -68,7 +69,7 @@ class Listener:
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Take the client in, or return False: there are too many, or it is not one of the peers."""
         if len(self.connections) >= self.limits.max_connections:
-            self.refused += 1
+            self.meter.refused += 1
             if not self._full:
                 log.error(
                     "listener %s: %d connections, the limit; more are refused (raise limits.max_connections)",
@@ -79,7 +80,7 @@ class Listener:
             return False
         refusal = self._peers.refusal(transport.get_extra_info("socket")) if self._peers else ""
         if refusal:
-            self.refused += 1
+            self.meter.refused += 1
             log.warning("listener %s: refused %s, who is not one of its peers", self.name, refusal)
             return False
         self.connections.add(connection)
@@ -95,7 +96,7 @@ class Listener:
 
     def violated(self, error: ProtocolError) -> None:
         """Count and log a violation of the protocol; the connection ends, so this happens once for each."""
-        self.violations[error.reason] += 1
+        self.meter.violations[error.reason] += 1
         log.warning("listener %s: protocol error, connection closed: %s", self.name, error)
 
     def stop_accepting(self) -> None:

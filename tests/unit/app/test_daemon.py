@@ -11,7 +11,10 @@ from mailmapd.app.daemon import Daemon
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.sockets import SocketSet
 from mailmapd.config.loader import load_config
-from mailmapd.errors import ConfigError
+from mailmapd.engine.outcome import Source
+from mailmapd.errors import ConfigError, ProtocolError
+from mailmapd.metrics.collector import Exposition
+from mailmapd.model import NOT_FOUND
 from support.polling import until
 
 CONFIG = """
@@ -170,3 +173,54 @@ async def test_nothing_to_serve_is_refused(short_path: Path) -> None:
     await running.stop()
     with pytest.raises(ConfigError, match=r"mailmapd\.toml: listen: names no address, so nobody could ask; write socketmap = "):
         await Daemon(load_config(str(running.file)), SocketSet({}), ServiceManager()).run()
+
+
+def counters(daemon: Daemon) -> dict[str, float]:
+    """Return everything that must only grow, as Prometheus sees it."""
+    lines = [line.rpartition(" ") for line in Exposition(daemon).render().decode().splitlines() if line.startswith("mailmapd_")]
+    ends = ("_total", "_count", "_sum", "_bucket")
+    return {name: float(value) for name, _, value in lines if name.partition("{")[0].endswith(ends)}
+
+
+async def test_counters_outlive_their_listeners(short_path: Path) -> None:
+    """No counter that Prometheus sees falls when a reload takes a listener away, or brings it back."""
+    extra = f'dict = ["unix:{short_path}/dict"]\n[listen.tcp_table]\naliases = "127.0.0.1:0"'
+    running = Running(short_path, extra)
+    await running.loaded()
+    daemon = running.daemon
+    for listener in daemon.listeners:
+        listener.violated(ProtocolError("too_long", "x"))
+        listener.meter.refused += 1
+    for meter in daemon.meters:
+        if meter.name == "aliases":
+            meter.count(NOT_FOUND, Source.DATABASE, 0.1)
+    seen = counters(daemon)
+    assert seen['mailmapd_lookup_duration_seconds_count{map="aliases",source="database"}'] == 2
+    assert seen['mailmapd_protocol_errors_total{listener="tcp_table.aliases",reason="too_long"}'] == 1
+    for listen in ("", extra):
+        running.write(listen)
+        await running.daemon.reload()
+        assert not daemon.reload_failed
+        now = counters(daemon)
+        assert {name: count for name, count in seen.items() if now.get(name, 0) < count} == {}
+        seen = now
+    for meter in daemon.meters:
+        if meter.name == "aliases":
+            meter.count(NOT_FOUND, Source.DATABASE, 0.1)
+    assert counters(daemon)['mailmapd_lookup_duration_seconds_count{map="aliases",source="database"}'] == 4
+    await running.stop()
+
+
+async def test_counters_outlive_their_tables(short_path: Path) -> None:
+    """The counters of a table go on when a reload changes its query."""
+    running = Running(short_path)
+    await running.loaded()
+    table = running.daemon.engine.tables["mailbox"]
+    table.hits = table.misses = table.stale = table.coalesced = table.negative_hits = 7
+    seen = counters(running.daemon)
+    running.write("", "SELECT maildir", "SELECT home")
+    await running.daemon.reload()
+    assert running.daemon.engine.tables["mailbox"] is not table
+    now = counters(running.daemon)
+    assert {name: count for name, count in seen.items() if now.get(name, 0) < count} == {}
+    await running.stop()

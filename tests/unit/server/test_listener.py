@@ -154,7 +154,7 @@ async def test_violation(serve: Callable[..., Served], caplog: pytest.LogCapture
         assert await reader.read() == b"8:OK value,"
         other_writer.write(ask(b"user"))
         assert await other_reader.readexactly(11) == b"8:OK value,"
-    assert sum(served.listener.violations.values()) == 1
+    assert sum(served.listener.meter.violations.values()) == 1
     assert len([record for record in caplog.records if record.name.startswith("mailmapd")]) == 1
     assert "garbage" not in caplog.text
 
@@ -187,7 +187,7 @@ async def test_connection_limit(serve: Callable[..., Served], caplog: pytest.Log
     with closing(writer):
         writer.write(ask(b"user"))
         assert await reader.readexactly(11) == b"8:OK value,"
-    assert served.listener.refused == 3
+    assert served.listener.meter.refused == 3
 
 
 async def test_peers(serve: Callable[..., Served]) -> None:
@@ -207,7 +207,7 @@ print(client.recv(99))
     process = await asyncio.create_subprocess_exec("python3", "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert b"OK" not in out
-    assert served.listener.refused == 1
+    assert served.listener.meter.refused == 1
 
 
 async def test_client_that_never_reads(serve: Callable[..., Served]) -> None:
@@ -420,4 +420,4 @@ async def test_violation_behind_replies_that_wait(serve: Callable[..., Served]) 
         assert connection.stalled
         transport_of(writer).resume_reading()
         assert len(await reader.read()) == (asked + 20) * taken
-    assert sum(served.listener.violations.values()) == 1
+    assert sum(served.listener.meter.violations.values()) == 1
