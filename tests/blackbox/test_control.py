@@ -261,6 +261,18 @@ def test_group_and_peers(folder: Path) -> None:
         assert ask(daemon, b'{"do": "stats"}\n')["ok"] is True
 
 
+def test_unreadable_configuration(daemon: Daemon) -> None:
+    """A configuration that cannot be read is named with its fault; the daemon, which goes on, can be asked by its socket's name."""
+    address = f"unix:{daemon.directory}/control"
+    for data, problem in ((b"[listen", "is not TOML: "), (b"# \xe9\n", "is not UTF-8"), (b"listen = 1\n", "listen is no section")):
+        daemon.config.write_bytes(data)
+        done = daemon.command("stats")
+        assert done.returncode == 78
+        assert f"{daemon.config}: {problem}" in done.stderr
+        assert "name the socket with --socket" in done.stderr
+        assert daemon.command("stats", "--socket", address).returncode == 0
+
+
 def test_top_without_a_terminal(daemon: Daemon) -> None:
     """`top` without a terminal says what to use instead, with status 64."""
     done = daemon.command("top")
@@ -269,8 +281,9 @@ def test_top_without_a_terminal(daemon: Daemon) -> None:
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
-def test_top(daemon: Daemon) -> None:
-    """`top` fits into 80 columns and 24 lines, shows map, table and database, and q ends it with status 0."""
+@pytest.mark.parametrize("key", ["q", "C-c"])
+def test_top(daemon: Daemon, key: str) -> None:
+    """`top` fits into 80 columns and 24 lines, shows map, table and database, and q or Ctrl-C ends it with status 0."""
 
     def tmux(*arguments: str) -> str:
         command = ["tmux", "-f", "/dev/null", "-S", str(daemon.directory / "tmux"), *arguments]
@@ -290,7 +303,7 @@ def test_top(daemon: Daemon) -> None:
             screen = tmux("capture-pane", "-p", "-t", "top")
         for words in ("mailmapd ", "lookups/s", "aliases", "alias ", "mail.sqlite", "up", "q quits"):
             assert words in screen, screen
-        tmux("send-keys", "-t", "top", "q")
+        tmux("send-keys", "-t", "top", key)
         wait_until(lambda: "status 0" in tmux("capture-pane", "-p", "-t", "top"), "the end of top")
     finally:
         tmux("kill-server")

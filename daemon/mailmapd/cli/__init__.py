@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from typing import Any
@@ -65,6 +66,7 @@ def mailmapd() -> None:
       mailmapd demo                                   try it, without a server and without root
       mailmapd serve --config /etc/mailmapd/mailmapd.toml
     """
+    logging.basicConfig(format="mailmapd: %(message)s", level=logging.WARNING)  # until serve has a log of its own
 
 
 def main() -> None:

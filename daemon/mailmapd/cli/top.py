@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -16,7 +17,7 @@ from mailmapd.cli.control import ControlCommand, connect, control_options
 )
 @control_options
 def command(interval: float, config_file: str, address: str | None) -> None:
-    """Watch the running daemon: lookups a second, the share answered from memory, latencies, databases. `q` quits.
+    """Watch the running daemon: lookups a second, the share answered from memory, latencies, databases. `q` and Ctrl-C quit.
 
     Exit status: 0 quit, 64 wrong usage or no terminal, 75 no daemon answers (any more), 77 no permission.
 
@@ -29,5 +30,5 @@ def command(interval: float, config_file: str, address: str | None) -> None:
         sys.exit(os.EX_USAGE)
     from mailmapd.cli.top_screen import watch
 
-    with connect(config_file, address) as daemon:
+    with connect(config_file, address) as daemon, suppress(KeyboardInterrupt):
         watch(daemon, interval)

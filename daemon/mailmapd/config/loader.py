@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from mailmapd.config.references import reference_faults
@@ -19,11 +20,13 @@ def load_config(path: str | Path) -> Config:
     """
     file = str(path)
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        data = Path(path).read_bytes().removeprefix(BOM_UTF8)
+        text = data.decode("utf-8")
     except OSError as error:
         raise ConfigError([Fault(file, "", f"cannot be read: {error.strerror}", "check the path and the permissions")]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([Fault(file, f"byte {error.start}", "is not UTF-8", "save the file as UTF-8")]) from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Fault(file, f"line {line}", "is not UTF-8", "save the file as UTF-8")]) from error
     return parse_config(text, file)
 
 
@@ -36,7 +39,7 @@ def parse_config(text: str, file: str) -> Config:
         problem = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError([Fault(file, where[1] if where else "", f"is not TOML: {problem}", "")]) from error
     except RecursionError as error:
-        raise ConfigError([Fault(file, "", "is nested too deeply", "")]) from error
+        raise ConfigError([Fault(file, "", "is nested too deeply", "write plain tables")]) from error
     if "file" in document:
         raise ConfigError([Fault(file, "file", "unknown key", "remove it")])
     config, faults = structure_config(file, document)

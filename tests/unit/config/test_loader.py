@@ -171,8 +171,15 @@ def test_unreadable(tmp_path: Path) -> None:
 
 
 def test_not_utf8(tmp_path: Path) -> None:
-    """A file in another encoding is named, with the place of the first wrong byte."""
+    """A file in another encoding is named, with the line of the first wrong byte."""
     path = tmp_path / "latin.toml"
-    path.write_bytes(b"# \xe9\n")
-    with pytest.raises(ConfigError, match=r"latin\.toml: byte 2: is not UTF-8"):
+    path.write_bytes(b"# a\n# \xe9\n")
+    with pytest.raises(ConfigError, match=r"latin\.toml: line 2: is not UTF-8; save the file as UTF-8"):
         load_config(path)
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    """The mark that some editors put before UTF-8 is no fault."""
+    path = tmp_path / "marked.toml"
+    path.write_bytes(b'\xef\xbb\xbf[listen]\nhttp = "127.0.0.1:9780"\n')
+    assert load_config(path).listen.http is not None
