@@ -21,9 +21,10 @@ def load_config(path: str | Path) -> Config:
     file = str(path)
     try:
         data = Path(path).read_bytes().removeprefix(BOM_UTF8)
-        text = data.decode("utf-8")
     except OSError as error:
         raise ConfigError([Fault(file, "", f"cannot be read: {error.strerror}", "check the path and the permissions")]) from error
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([Fault(file, f"line {line}", "is not UTF-8", "save the file as UTF-8")]) from error
