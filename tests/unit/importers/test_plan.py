@@ -110,6 +110,21 @@ def test_an_option_of_virtual_itself_stays(postfix: Path) -> None:
     assert [refusal.where for refusal in made.refusals] == ["master.cf line 1: virtual/unix -o virtual_mailbox_maps"]
 
 
+def test_white_space_does_not_go_into_an_option(postfix: Path) -> None:
+    """A value with white space inside braces stays, where it would have to become an option: postconf -P refuses it."""
+    (postfix / "master.cf").write_text(
+        "virtual unix - n n - - virtual\nsmtp inet n - y - - smtpd\n"
+        f" -o {{ virtual_alias_maps = inline:{{ a@b.test = c@d.test }}, mysql:{postfix}/all.cf }}\n"
+    )
+    made = plan(postfix, "virtual_alias_maps = {cf}/aliases.cf\nvirtual_mailbox_maps = inline:{{ a@b.test = x }}, {cf}/aliases.cf\n")
+    assert [(change.parameter, change.service) for change in made.changes] == [("virtual_alias_maps", None)]
+    assert [section.name for section in made.draft.maps] == ["virtual_alias_maps"]
+    assert [refusal.where for refusal in made.refusals] == [
+        "main.cf line 3: virtual_mailbox_maps",
+        "master.cf line 2: smtp/inet -o virtual_alias_maps",
+    ]
+
+
 def test_a_service_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) -> None:
     """A service whose options change what is searched, and not the list of tables, has its own map; another option makes none."""
     (postfix / "master.cf").write_text(

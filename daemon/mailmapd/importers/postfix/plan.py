@@ -5,6 +5,7 @@ Nothing is written here. Every fault of the files involved is collected before t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.importers.postfix.cf_tables import CfTables
 from mailmapd.importers.postfix.finder import Findings, Setting, find_mysql
 from mailmapd.importers.postfix.local_domains import local_domains
+from mailmapd.importers.postfix.logical_lines import BLANKS
 from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
 from mailmapd.importers.postfix.map_list import split_list
 from mailmapd.importers.postfix.master_cf import Service, read_master_cf
@@ -115,14 +117,16 @@ class _Planner:
             reason = "only virtual(8) reads it, which takes no socketmap: tables; it is of no use once virtual_transport names LMTP"
             self._plan.refusals.append(Refusal(setting.where, reason))
             return
-        change = self._change(setting)
-        if change is None:
+        kept = self._kept_for_virtual(setting, agents) if setting.service is None else []
+        if not all(self._fits_option(setting, change.value) for change in kept):
             return
-        self._plan.changes.append(change)
-        if agents and setting.service is None:
-            self._keep_for_virtual(setting, agents)
+        change = self._change(setting)
+        if change is not None:
+            self._plan.changes += [change, *kept]
 
     def _change(self, setting: Setting) -> Change | None:
+        if setting.service is not None and not self._fits_option(setting, ",".join(_staying(setting))):
+            return None
         domains = local_domains(setting.settings)
         needed: list[str] = []
 
@@ -157,15 +161,31 @@ class _Planner:
         may_be_routed = bool(split_list(settings.value("transport_maps")))
         return [service for service in self._services if service.command == "virtual" and (may_be_routed or service.name in transports)]
 
-    def _keep_for_virtual(self, setting: Setting, agents: list[Service]) -> None:
+    def _fits_option(self, setting: Setting, value: str) -> bool:
+        """Return whether ``postconf -P`` takes the value; refuse the setting if not."""
+        if not any(blank in value for blank in BLANKS):
+            return True
+        reason = "its value holds white space, which postconf -P does not take: put the table with the white space into a file of its own"
+        self._plan.refusals.append(Refusal(setting.where, reason))
+        return False
+
+    def _kept_for_virtual(self, setting: Setting, agents: list[Service]) -> list[Change]:
         """Let virtual(8) go on with the old tables, which it reads itself, while everything else asks mailmapd."""
         old = ",".join(token.text for token in setting.tokens)
-        for service in agents:
-            if setting.parameter.name not in service.overrides:
-                note = (
-                    "virtual(8) takes no socketmap: tables and keeps the old ones; with virtual_transport = lmtp:… nothing would ask them"
-                )
-                self._plan.changes.append(Change(setting.parameter.name, service, old, (), (), (note,)))
+        note = "virtual(8) takes no socketmap: tables and keeps the old ones; with virtual_transport = lmtp:… nothing would ask them"
+        return [
+            Change(setting.parameter.name, service, old, (), (), (note,))
+            for service in agents
+            if setting.parameter.name not in service.overrides
+        ]
+
+
+def _staying(setting: Setting) -> Iterator[str]:
+    """Yield what no map takes the place of, as it is written."""
+    for token in setting.tokens:
+        if token.options_block or not token.mentions_mysql:
+            yield token.text
+        yield from (member.text for member in token.member.inner if not member.mentions_mysql)
 
 
 def _joined(members: list[str]) -> str:

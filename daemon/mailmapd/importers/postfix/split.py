@@ -163,6 +163,8 @@ class _Splitter:
         keys = RESTRICTION_KEYS[restriction]
         if token.options_block:
             first, *options = split_list(bundle_content(token.member.text))
+            if not Member(first).mentions_mysql:
+                raise Unmovable(f"{token.text} does not begin with its table, as Postfix expects it to")
             table = self._restriction_table(Token(Member(first), token.origin), restriction)
             return f"{{ {' '.join([f'{table},', *options])} }}"
         if token.member.type != "mysql":
