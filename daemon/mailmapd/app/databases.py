@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mailmapd.config.schema import Config
 from mailmapd.config.schema import Database as DatabaseSection
 from mailmapd.config.secrets import database_password
@@ -19,7 +21,7 @@ def section_settings(config: Config, name: str) -> Settings:
     section = config.databases[name]
     if section.driver == "sqlite":
         return SqliteSettings(
-            path=section.path or "",
+            path=_file(config, section.path) or "",
             readers=min(section.pool_size, 4),
             query_timeout=section.query_timeout,
             queue_timeout=section.queue_timeout,
@@ -37,20 +39,32 @@ def section_settings(config: Config, name: str) -> Settings:
         max_queued=section.max_queued,
         retry_interval=section.retry_interval,
         idle_interval=section.idle_interval,
-        tls=_tls(section),
+        tls=_tls(config, section),
         charset=section.charset,
-        option_file=section.option_file,
+        option_file=_file(config, section.option_file),
         option_group=section.option_group,
         replicas=section.prefer,
         read_only=section.read_only,
     )
 
 
-def _tls(section: DatabaseSection) -> TlsSettings | None:
+def _file(config: Config, name: str | None) -> str | None:
+    """Return a file's path: a relative one is meant from the configuration's folder, wherever the command is started."""
+    return name and str(Path(config.file).absolute().parent / name)
+
+
+def _tls(config: Config, section: DatabaseSection) -> TlsSettings | None:
     tls = section.tls
     if tls is None:
         return None
-    return TlsSettings(ca=tls.ca, ca_path=tls.capath, cert=tls.cert, key=tls.key, verify=tls.verify, ciphers=tls.ciphers)
+    return TlsSettings(
+        ca=_file(config, tls.ca),
+        ca_path=_file(config, tls.capath),
+        cert=_file(config, tls.cert),
+        key=_file(config, tls.key),
+        verify=tls.verify,
+        ciphers=tls.ciphers,
+    )
 
 
 def cf_settings(cf: PostfixCf) -> Settings:
