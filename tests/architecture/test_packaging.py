@@ -64,6 +64,15 @@ def test_wheel_brings_units_and_configurations(installed: Path) -> None:
         assert wanted - {path.relative_to(share) for path in share.rglob("*")} == set()
 
 
+def test_long_description_has_no_dead_links(installed: Path) -> None:
+    """The long description is the README, and its only links are to the world outside: files of the source are named."""
+    [metadata] = installed.glob("lib/python3*/site-packages/mailmapd-*.dist-info/METADATA")
+    description = metadata.read_text().partition("\n\n")[2]
+    assert description.startswith("# mailmapd\n")
+    assert "docs/install.md" in description
+    assert [link for link in re.findall(r"\]\(([^)]*)\)", description) if not link.startswith("https://")] == []
+
+
 @pytest.mark.parametrize("name", LOCKS)
 def test_locks_pin_hashes_and_name_no_host(name: str) -> None:
     """A lock gives one exact version and hashes for each package, and says nothing about where to fetch it."""
