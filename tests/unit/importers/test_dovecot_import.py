@@ -109,6 +109,27 @@ def test_sections_decide_about_queries(sql: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("purpose", ["deny", "master", "pass"])
+def test_sections_of_other_purposes_stay(sql: Path, purpose: str) -> None:
+    """A passdb that keeps users out, or lets masters in, does not become one that lets its users in."""
+    other = sql.with_name("other.conf.ext")
+    other.write_text(SQL)
+    doveconf = DOVECONF.replace("SQLFILE", str(sql)) + f"passdb {{\n  args = {other}\n  {purpose} = yes\n  driver = sql\n}}\n"
+    draft = Draft()
+    result = import_auth_sections(draft, list(parse_auth_sections(doveconf)))
+    assert result.dicts == ["auth"]
+    assert f"passdb with driver sql ({other}) and {purpose} = yes stays as it is in Dovecot's configuration." in result.notes
+
+
+def test_further_settings_are_noted(sql: Path) -> None:
+    """Settings of a section that a dict does not hold are in the report, because the new section needs them, too."""
+    fields = "  default_fields = uid=vmail gid=vmail\n  override_fields = home=/srv/%u\n  result_failure = return-fail\n"
+    sections = list(parse_auth_sections(f"userdb {{\n  args = {sql}\n{fields}  driver = sql\n}}\n"))
+    settings = "default_fields = uid=vmail gid=vmail; override_fields = home=/srv/%u; result_failure = return-fail"
+    note = f"userdb with driver sql ({sql}) has further settings. Write them into its successor, too: {settings}"
+    assert import_auth_sections(Draft(), sections).notes == [note]
+
+
 def test_nothing_to_move(sql: Path) -> None:
     """Sections without sql, and a file without the queries that a section needs, are faults."""
     with pytest.raises(ConfigError, match="has no passdb or userdb with driver = sql"):

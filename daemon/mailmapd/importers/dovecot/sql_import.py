@@ -3,6 +3,9 @@
 The queries are copied as they are, under `dovecot_query`; the password goes where the draft keeps passwords. With `keep_files` the dict
 refers to the file instead (`dovecot_sql`), and its password stays there. Which queries a dict uses follows from Dovecot's own sections: a
 file that only a passdb names gives no userdb.
+
+A section that does something else than let users in (`deny`, `master`, `pass`) stays in Dovecot: as an ordinary passdb it would let in whom
+it keeps out. Other settings of a section are not part of a dict either; the report says to write them into the new section, too.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from mailmapd.template.dovecot_sql_conf import DovecotConnect, DovecotSqlConf, r
 DICT_SOCKET = "unix:/run/mailmapd/dict"
 LOOKUP_SOCKET = "unix:/run/mailmapd/lookup"
 _LISTEN = {"group": "dovecot", "peers": ["dovecot"]}
+_OTHER_PURPOSES = ("deny", "master", "pass")
+_PART_OF_DICT = frozenset({"driver", "args", *_OTHER_PURPOSES})
 _QUERIES = {"passdb": "password_query", "userdb": "user_query", "iterate": "iterate_query"}
 
 
@@ -42,8 +47,13 @@ def import_auth_sections(draft: Draft, sections: list[AuthSection], *, keep_file
     uses: dict[str, set[str]] = {}
     notes = []
     for section in sections:
-        if section.driver == "sql":
+        purposes = [name for name in _OTHER_PURPOSES if section.settings.get(name) == "yes"]
+        if section.driver == "sql" and purposes:
+            about = f"driver sql ({section.args}) and {purposes[0]} = yes"
+            notes.append(f"{section.kind} with {about} stays as it is in Dovecot's configuration.")
+        elif section.driver == "sql":
             uses.setdefault(section.args, set()).update({section.kind} if section.kind == "passdb" else {"userdb", "iterate"})
+            notes += _kept_settings(section)
         else:
             about = f" ({section.args})" if section.driver in ("static", "dict") and section.args else ""
             notes.append(f"{section.kind} with driver {section.driver}{about} stays as it is in Dovecot's configuration.")
@@ -52,6 +62,14 @@ def import_auth_sections(draft: Draft, sections: list[AuthSection], *, keep_file
     result = _Importer(draft, keep_files).add([(Path(file), tuple(use for use in _QUERIES if use in used)) for file, used in uses.items()])
     result.notes[:0] = notes
     return result
+
+
+def _kept_settings(section: AuthSection) -> list[str]:
+    """Return the note about settings that have to be written into the new section as well, if there are any."""
+    kept = [f"{name} = {value}" for name, value in section.settings.items() if name not in _PART_OF_DICT]
+    if not kept:
+        return []
+    return [f"{section.kind} with driver sql ({section.args}) has further settings. Write them into its successor, too: {'; '.join(kept)}"]
 
 
 class _Importer:
