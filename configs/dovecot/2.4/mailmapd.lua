@@ -6,7 +6,8 @@
 --   socket     /run/mailmapd/lookup     listen.lookup_http of mailmapd.toml, without "unix:"
 --   dict       auth                     the [dict.NAME] to ask
 --   timeout    10s                      for one answer; mailmapd itself answers or gives up earlier
---   variables  user protocol            what the queries use, by Dovecot's names; they are part of Dovecot's own cache key
+--   variables  user protocol            what the queries use, by Dovecot's names; they are part of Dovecot's own cache key.
+--                                       A query that uses another one is a temporary failure
 --
 -- Dovecot verifies the password itself. Whatever goes wrong is an internal failure ("try again"), never an unknown user:
 -- only the words "not_found" from mailmapd say that there is none.
@@ -18,6 +19,15 @@ local settings = {
   timeout = "10s",
   variables = "user protocol",
 }
+
+-- What Dovecot 2.4 knows and mailmapd takes. A script sees no difference between a variable without a value and one that does not exist.
+local known = {}
+for name in ([[
+  user protocol local_ip remote_ip local_port remote_port real_local_ip real_remote_ip real_local_port real_remote_port mechanism secured
+  cert client_pid session session_pid login_user original_user auth_user master_user local_name client_id
+]]):gmatch("%S+") do
+  known[name] = true
+end
 
 local function encode(text)
   return (text:gsub("[^%w._~-]", function(letter)
@@ -100,8 +110,21 @@ local function parse_items(text, position, closing, take)
   end
 end
 
+-- Return what a field makes of a user name, or nil when it is not about the name (auth-request.c, get_updated_username).
+local function renamed(user, name, value)
+  if name == "user" or (name == "username" and value:find("@", 1, true)) then
+    return value
+  elseif name == "username" then
+    return value .. (user:match("@.*") or "")
+  elseif name == "domain" then
+    return user:match("^[^@]*") .. "@" .. value
+  end
+  return nil
+end
+
 -- Return the members of a flat JSON object of strings that starts at `position`, and the position behind it.
-local function parse_fields(text, position)
+-- Dovecot takes a table's fields in any order, so those that change the user name, one after the other, become one.
+local function parse_fields(text, position, user)
   local fields = {}
   local behind = parse_items(text, position + 1, "}", function(at)
     local name, value
@@ -111,7 +134,12 @@ local function parse_fields(text, position)
       error("a colon was expected")
     end
     value, at = parse_string(text, at)
-    fields[name] = value
+    local new = renamed(fields.user or user, name, value)
+    if new ~= nil then
+      fields.user = new
+    else
+      fields[name] = value
+    end
     return at
   end)
   return fields, behind
@@ -127,7 +155,7 @@ local function parse_users(text, position)
 end
 
 -- Ask mailmapd and return the parsed answer, nil when it says "not_found". Raises an error for everything else.
-local function ask(path, parameters, key, parse)
+local function ask(path, parameters, key, parse, user)
   local request = http_client:request({ url = "http://mailmapd/" .. path, method = "POST" })
   request:add_header("Content-Type", "application/x-www-form-urlencoded")
   request:set_payload(parameters)
@@ -144,7 +172,7 @@ local function ask(path, parameters, key, parse)
   if position == nil then
     error("mailmapd: the answer cannot be understood", 0)
   end
-  local result, behind = parse(text, position)
+  local result, behind = parse(text, position, user)
   if not text:match("^}%s*$", behind) then
     error("mailmapd: the answer is not complete", 0)
   end
@@ -154,16 +182,13 @@ end
 local function question(req)
   local parts = { "fields=2.4&dict=" .. encode(settings.dict) }
   for name in settings.variables:gmatch("%S+") do
-    local value = req[name]
-    if value ~= nil then
-      parts[#parts + 1] = name .. "=" .. encode(tostring(value))
-    end
+    parts[#parts + 1] = name .. "=" .. encode(tostring(req[name] or ""))
   end
   return table.concat(parts, "&")
 end
 
 local function lookup(path, req, ok, unknown, failure)
-  local done, result = pcall(function() return ask(path, question(req), "fields", parse_fields) end)
+  local done, result = pcall(function() return ask(path, question(req), "fields", parse_fields, req.user) end)
   if not done then
     req:log_error(tostring(result))
     return failure, "mailmapd could not answer"
@@ -179,6 +204,11 @@ function script_init(given)
       error("mailmapd.lua: unknown setting " .. name)
     end
     settings[name] = value
+  end
+  for name in settings.variables:gmatch("%S+") do
+    if not known[name] then
+      error("mailmapd.lua: no variable of Dovecot 2.4 that can be sent: " .. name)
+    end
   end
   http_client = dovecot.http.client({
     proxy_socket_path = settings.socket,

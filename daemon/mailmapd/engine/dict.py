@@ -18,6 +18,7 @@ from mailmapd.engine.table import Table
 from mailmapd.errors import DataError
 from mailmapd.model import NOT_FOUND, NotFound, PermFail, TempFail
 from mailmapd.template.dovecot_key import DictKey
+from mailmapd.template.dovecot_variables import name_in_24
 
 _SHARED = b"shared/"
 
@@ -65,12 +66,18 @@ class Dict:
         return self._question(served, values)
 
     def question(self, namespace: str, values: Mapping[str, bytes]) -> Question | NotFound | PermFail | TempFail:
-        """Return what is asked about the variables' values; `namespace` is ``passdb`` or ``userdb``, and `values` must hold ``user``."""
+        """Return what is asked about the variables' values; `namespace` is ``passdb`` or ``userdb``, and `values` must hold ``user``.
+
+        A variable of the query that is not among them is a temporary failure, because no value could be put in its place.
+        """
         served = self._namespaces.get(namespace.encode("utf-8", "surrogateescape"))
         if served is None:
             return self._missing(namespace.encode("utf-8", "surrogateescape"))
         if not values["user"] or any(b"\0" in value for value in values.values()):
             return TempFail(f"dict {self.name}: the user name is empty or a value holds a NUL byte")
+        missing = [name_in_24(name) for name in served.key.names if name not in values]
+        if missing:
+            return TempFail(f"dict {self.name}: the {namespace} query depends on {', '.join(missing)}, which the request does not give")
         return self._question(served, values)
 
     def _question(self, served: DictTable, values: Mapping[str, bytes]) -> Question | NotFound:

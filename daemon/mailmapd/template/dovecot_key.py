@@ -47,10 +47,14 @@ class DictKey:
         return cls(namespace, bounded, free[0] if free else "", frozenset(lowered))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The variables besides the user, in the order of the key."""
+        return (*self.bounded, self.free) if self.free else self.bounded
+
+    @property
     def template(self) -> str:
         """The `key = …` of Dovecot's dict settings."""
-        names = [*self.bounded, *([self.free] if self.free else [])]
-        return "/".join([self.namespace, "%u", *(self._written(name) for name in names)])
+        return "/".join([self.namespace, "%u", *(self._written(name) for name in self.names)])
 
     def _written(self, name: str) -> str:
         lower = "L" if name in self.lowered else ""
@@ -70,7 +74,7 @@ class DictKey:
             user, *fields = rest.rsplit(b"/", len(self.bounded))
         else:
             user, fields = rest, []
-        names = (*self.bounded, self.free) if self.free else self.bounded
+        names = self.names
         if len(fields) != len(names) or not user or b"\0" in rest:
             raise DataError(f"{self.namespace}: the key does not fit `key = {self.template}` (see `mailmapd snippets dovecot-2.3`)")
         return {"user": user, **dict(zip(names, fields, strict=True))}

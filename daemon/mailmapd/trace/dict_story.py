@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mailmapd.engine.dict import Dict, Question
 from mailmapd.errors import DatabaseError
 from mailmapd.model import NOT_FOUND, Answer, Found, TempFail
+from mailmapd.template.dovecot_variables import BOUNDED, FREE
 from mailmapd.trace.story import HostRecorder
 
 NAMESPACES = ("passdb", "userdb")
@@ -26,7 +27,8 @@ class DictStep:
 
 
 async def trace_dict(one: Dict, values: Mapping[str, bytes], recorder: HostRecorder, clock: Callable[[], float]) -> AsyncIterator[DictStep]:
-    """Ask every table of the dict anew. `values` maps Dovecot's variables to bytes and must hold ``user``."""
+    """Ask every table of the dict anew. `values` maps Dovecot's variables to bytes and must hold ``user``; the others may be missing."""
+    values = dict.fromkeys((*BOUNDED, *FREE), b"") | dict(values)
     for namespace, served in zip(NAMESPACES, (one.passdb, one.userdb), strict=True):
         if served is None:
             continue

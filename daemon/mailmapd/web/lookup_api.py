@@ -11,7 +11,8 @@
     503  {"result": "temporary_failure", "reason": "…"}            nobody could tell
 
 Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page or a broken body cannot. The parameters
-beside `dict` are the variables of Dovecot, by their names in 2.3 or 2.4; `fields=2.4` asks for user fields under their names in 2.4.
+beside `dict` are the variables of Dovecot, by their names in 2.3 or 2.4; each that the query uses must be there, if only empty.
+`fields=2.4` asks for user fields under their names in 2.4.
 
 The list of users is sent in pieces as the database gives them; if it ends early, so does the connection, before the closing bracket. It
 ends early, too, for a client that takes nothing of it for `limits.stall_timeout`: the next one may be waiting for its database connection.
@@ -120,13 +121,13 @@ async def _users(service: DictService, request: web.Request, stall_timeout: floa
     async with aclosing(service.users(name, parameters.get("mask", b""), int(limit))) as batches:
         try:
             async for batch in batches:
-                listed = ", ".join(json.dumps(user.decode("utf-8", "replace"), ensure_ascii=False) for user in batch)
+                listed = ", ".join(json.dumps(user.decode("utf-8", "surrogateescape"), ensure_ascii=False) for user in batch)
                 if response is None:
                     response = await _start(request)
                 else:
                     listed = ", " + listed
                 async with asyncio.timeout(stall_timeout):
-                    await response.write(listed.encode())
+                    await response.write(listed.encode("utf-8", "surrogateescape"))
         except DatabaseError as error:
             if response is None:
                 return _failure(503, str(error))

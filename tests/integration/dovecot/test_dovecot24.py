@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -29,13 +29,16 @@ INSERT INTO mailbox VALUES
   ('hash@example.com', '{SHA512-CRYPT}HASH', '/srv/mail/hash', 'imap', NULL),
   ('unprefixed@example.com', 'HASH', '/srv/mail/hash', 'imap', NULL),
   ('twin@example.com', '{PLAIN}secret', '/srv/mail/a', 'imap', NULL), ('twin@example.com', '{PLAIN}secret', '/srv/mail/b', 'imap', NULL),
+  ('renamed@example.com', '{PLAIN}secret', '/srv/mail/renamed', 'imap', NULL),
   ('zoë@example.com', '{PLAIN}secret', '/srv/mail/zoë', 'imap', 'tab\tquote " backslash \\\\ €😀');
 """
 QUERIES = """\
 default_pass_scheme = SHA512-CRYPT
 password_query = SELECT username AS user, password, home AS userdb_home, 5000 AS userdb_uid, 5000 AS userdb_gid, \\
   'maildir:~/Maildir' AS userdb_mail FROM mailbox WHERE username = '%u' AND service = '%Ls'
-user_query = SELECT home, 5000 AS uid, 5000 AS gid, 'maildir:~/Maildir' AS mail, '*:bytes=1048576' AS quota_rule, extra \\
+user_query = SELECT home, 5000 AS uid, 5000 AS gid, 'maildir:~/Maildir' AS mail, '*:bytes=1048576' AS quota_rule, extra, \\
+  IF(username = 'renamed@example.com', 'new@example.org', NULL) AS username, \\
+  IF(username = 'renamed@example.com', 'example.net', NULL) AS domain \\
   FROM mailbox WHERE username = '%u'
 iterate_query = SELECT DISTINCT username AS user FROM mailbox
 """
@@ -130,6 +133,43 @@ def test_prefetch(dovecot: Dovecot24) -> None:
     dovecot.database.log_queries(False)
 
 
+def test_names_count_in_their_order(dovecot: Dovecot24) -> None:
+    """A user name that several columns change is the one that their order makes, as with Dovecot's own SQL driver."""
+    assert "new@example.net" in dovecot.doveadm("user", "renamed@example.com").stdout
+
+
+@contextmanager
+def other_variables(dovecot: Dovecot24, variables: str) -> Iterator[None]:
+    """Have the script send other variables for a while."""
+    path = "etc/dovecot-lua/dovecot.conf"
+    text = dovecot.system.path(path).read_text()
+    dovecot.system.write(path, text.replace("variables = user protocol\n", f"variables = {variables}\n"))
+    try:
+        dovecot.doveadm("reload")
+        yield
+    finally:
+        dovecot.system.write(path, text)
+        dovecot.doveadm("reload")
+        wait_until(lambda: dovecot.login("alice@example.com") == 0, "a login with the right variables")
+
+
+@pytest.mark.parametrize("variables", ["user", "user local_ip"])
+def test_missing_variable(dovecot: Dovecot24, variables: str) -> None:
+    """A script that does not send what the query uses makes nobody unknown."""
+    with other_variables(dovecot, variables):
+        wait_until(lambda: dovecot.login("alice@example.com") == EXIT_TEMPORARY, "a temporary failure")
+
+
+@pytest.mark.parametrize("variables", ["user service", "user password"])
+def test_unknown_variable(dovecot: Dovecot24, variables: str) -> None:
+    """A variable that Dovecot 2.4 does not have, or that must not leave it, stops the script with its name in the log."""
+    with other_variables(dovecot, variables):
+        name = variables.split()[1]
+        log = dovecot.system.path("var/log/dovecot-lua.log")
+        wait_until(lambda: dovecot.login("alice@example.com") == EXIT_TEMPORARY, "a temporary failure")
+        assert f"mailmapd.lua: no variable of Dovecot 2.4 that can be sent: {name}" in log.read_text()
+
+
 def test_two_rows_are_temporary(dovecot: Dovecot24) -> None:
     """Several rows for a user are a temporary failure."""
     assert dovecot.login("twin@example.com") == EXIT_TEMPORARY
@@ -143,6 +183,7 @@ def test_list(dovecot: Dovecot24) -> None:
         "alice@example.com",
         "fresh@example.com",
         "hash@example.com",
+        "renamed@example.com",
         "twin@example.com",
         "unprefixed@example.com",
         "zoë@example.com",

@@ -57,6 +57,14 @@ async def test_variables_by_either_name(client: ClientSession) -> None:
     assert (await reply(client.post("/passdb", data={**values, "protocol": "pop3"})))[1] == {"result": "not_found"}
 
 
+async def test_missing_variable(client: ClientSession) -> None:
+    """Without a variable that the query uses the answer is a temporary failure, not one about another value."""
+    values = {"dict": "auth", "user": "alice@example.com"}
+    reason = "dict auth: the passdb query depends on protocol, which the request does not give"
+    assert await reply(client.post("/passdb", data=values)) == (503, {"result": "temporary_failure", "reason": reason})
+    assert (await reply(client.post("/passdb", data={**values, "protocol": ""})))[0] == 200
+
+
 async def test_any_bytes_as_user(client: ClientSession, database: SampleDatabase) -> None:
     """A user name of any bytes, and of 4 KiB, is asked for as it is."""
     for user in (b"caf\xe9", b"a/b\t\"'\\%+&=", "é".encode() * 2048):
@@ -118,6 +126,13 @@ async def test_users(client: ClientSession, database: SampleDatabase) -> None:
     assert len((await reply(client.post("/users", data={"dict": "auth", "limit": "3"})))[1]["users"]) == 3
     database.users = []
     assert await reply(client.get("/users", params={"dict": "auth"})) == (200, {"result": "found", "users": []})
+
+
+async def test_users_of_any_bytes(client: ClientSession, database: SampleDatabase) -> None:
+    """A name that is not UTF-8 is listed as it is, because another name would be another user."""
+    database.users = [b"caf\xe9@example.com"]
+    async with client.get("/users", params={"dict": "auth"}) as response:
+        assert await response.read() == b'{"result": "found", "users": ["caf\xe9@example.com"]}\n'
 
 
 async def test_users_that_end_early(client: ClientSession, database: SampleDatabase) -> None:
