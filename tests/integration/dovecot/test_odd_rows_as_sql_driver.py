@@ -1,4 +1,4 @@
-"""Rows that no schema of the field has: NULL, odd fields, changed names, other column orders. mailmapd gives what Dovecot's driver gives."""
+"""NULL, odd fields, changed names and other column orders: mailmapd gives what Dovecot's own SQL driver gives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import pytest
 
@@ -43,13 +42,28 @@ INSERT INTO person VALUES
   ('noat', 'pw', NULL, 'y', 'y');
 """
 USERS = (
-    *("null@x", "empty@x", "plain@x", "brace@x", "braces@x", "scheme@x", "second@x", "number@x", "net@x", "noat", "@x", "PLAIN@X", "nobody@x"),
+    *(
+        "null@x",
+        "empty@x",
+        "plain@x",
+        "brace@x",
+        "braces@x",
+        "scheme@x",
+        "second@x",
+        "number@x",
+        "net@x",
+        "noat",
+        "@x",
+        "PLAIN@X",
+        "nobody@x",
+    ),
     *("o'h\"a\\ra@x", "per%cent%u@x", "a/b@x", "caf\udce9@x", "zoë@x", "plain@x ", "a\tb@x"),
 )
 PASSWORDS = ("pw", "", "other", "{pw", "{a}pw")
 QUERIES = {
     "passwords": """\
-password_query = SELECT password, second AS password_noscheme, field AS a, other AS a, '' AS '', 1.50 AS decimal FROM person WHERE name = '%u'
+password_query = SELECT password, second AS password_noscheme, field AS a, other AS a, '' AS '', 1.50 AS decimal \\
+  FROM person WHERE name = '%u'
 user_query = SELECT field AS home, 5000 AS uid, 5000 AS gid FROM person WHERE name = '%u'
 iterate_query = SELECT name AS username, other AS user FROM person
 """,
@@ -70,8 +84,8 @@ user_query = SELECT field AS Home, other AS UID, field AS 'x:protected', other A
 iterate_query = SELECT name AS user FROM person
 """,
     "proxy": """\
-password_query = SELECT NULL AS password, 'y' AS nopassword, 'y' AS proxy, '192.0.2.7' AS host, field AS destuser, other AS pass, 'y' AS nodelay \\
-  FROM person WHERE name = '%u'
+password_query = SELECT NULL AS password, 'y' AS nopassword, 'y' AS proxy, '192.0.2.7' AS host, field AS destuser, other AS pass, \\
+  'y' AS nodelay   FROM person WHERE name = '%u'
 user_query = SELECT nosuch FROM person
 iterate_query = SELECT name AS user, other AS username FROM person
 """,
