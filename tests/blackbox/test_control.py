@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -218,6 +220,17 @@ def test_too_many_clients(daemon: Daemon) -> None:
     """More clients than the limit are told to come again; when the others have gone, they are served."""
     others = [daemon.connect("control") for _ in range(64)]
     wait_until(lambda: ask(daemon, b'{"do": "stats"}\n').get("error") == "busy", "the limit")
+    for other in others:
+        other.close()
+    wait_until(lambda: ask(daemon, b'{"do": "stats"}\n')["ok"] is True, "room for a client")
+
+
+def test_silent_clients_take_no_descriptors(daemon: Daemon) -> None:
+    """Clients that connect and say nothing are closed when there are twice as many as may be served."""
+    others = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+    for other in others:
+        other.connect(f"{daemon.directory}/control")
+    wait_until(lambda: len(select.select(others, [], [], 0)[0]) == 200 - 128, "the end of those beyond 128")
     for other in others:
         other.close()
     wait_until(lambda: ask(daemon, b'{"do": "stats"}\n')["ok"] is True, "room for a client")

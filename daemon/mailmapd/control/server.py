@@ -19,6 +19,7 @@ from mailmapd.engine.look import Held, LookRequest
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
+_MOST = 2 * MAX_CLIENTS  # connections, with those that are told so as soon as they ask; even more are closed without a word
 _KEEP_FILE: Mapping[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}  # it may be systemd's
 IDLE_TIMEOUT = 300.0  # seconds that a client may ask nothing, or leave a reply unread
 
@@ -66,6 +67,9 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (asyncio runs this in a task of its own)
+        if len(self._clients) >= _MOST:
+            writer.transport.abort()
+            return
         self._clients.add(task)
         try:
             with suppress(OSError, TimeoutError):
