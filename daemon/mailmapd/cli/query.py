@@ -19,7 +19,7 @@ from mailmapd.model import Answer, Found, NotFound
 def command(map_name: str, key: str, config_file: str) -> None:
     """Look KEY up in MAP and print its value, as `postmap -q` does. No running daemon is needed.
 
-    Exit status: 0 found, 1 not found, 75 temporary failure (the reason is on stderr).
+    Exit status: 0 found, 1 not found, 75 temporary failure (the reason is on stderr), 2 no such map, 78 when the configuration is wrong.
 
     \b
     Example:
