@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingMixIn, UnixStreamServer
+from threading import Thread
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -29,6 +35,7 @@ INSERT INTO mailbox VALUES
   ('hash@example.com', '{SHA512-CRYPT}HASH', '/srv/mail/hash', 'imap', NULL),
   ('unprefixed@example.com', 'HASH', '/srv/mail/hash', 'imap', NULL),
   ('twin@example.com', '{PLAIN}secret', '/srv/mail/a', 'imap', NULL), ('twin@example.com', '{PLAIN}secret', '/srv/mail/b', 'imap', NULL),
+  ('nopassword@example.com', NULL, '/srv/mail/nopassword', 'imap', NULL),
   ('renamed@example.com', '{PLAIN}secret', '/srv/mail/renamed', 'imap', NULL),
   ('zoë@example.com', '{PLAIN}secret', '/srv/mail/zoë', 'imap', 'tab\tquote " backslash \\\\ €😀');
 """
@@ -114,6 +121,12 @@ def test_unknown_user(dovecot: Dovecot24) -> None:
     assert dovecot.doveadm("user", "nobody@example.com").returncode == EXIT_NO_USER
 
 
+def test_no_password(dovecot: Dovecot24) -> None:
+    """A user whose password is NULL cannot log in, with any password or none."""
+    assert dovecot.login("nopassword@example.com") == EXIT_REFUSED
+    assert dovecot.login("nopassword@example.com", "") == EXIT_REFUSED
+
+
 def test_user_fields(dovecot: Dovecot24) -> None:
     """User fields arrive under their names in 2.4, with every character as it is in the database."""
     fields = dict(line.split("\t", 1) for line in dovecot.doveadm("user", "zoë@example.com").stdout.splitlines() if "\t" in line)
@@ -139,35 +152,115 @@ def test_names_count_in_their_order(dovecot: Dovecot24) -> None:
 
 
 @contextmanager
-def other_variables(dovecot: Dovecot24, variables: str) -> Iterator[None]:
-    """Have the script send other variables for a while."""
+def other_settings(dovecot: Dovecot24, old: str, new: str) -> Iterator[None]:
+    """Let the script have other settings for a while."""
     path = "etc/dovecot-lua/dovecot.conf"
     text = dovecot.system.path(path).read_text()
-    dovecot.system.write(path, text.replace("variables = user protocol\n", f"variables = {variables}\n"))
+    dovecot.system.write(path, text.replace(old, new))
     try:
         dovecot.doveadm("reload")
         yield
     finally:
         dovecot.system.write(path, text)
         dovecot.doveadm("reload")
-        wait_until(lambda: dovecot.login("alice@example.com") == 0, "a login with the right variables")
+        wait_until(lambda: dovecot.login("alice@example.com") == 0, "a login with the right settings")
 
 
 @pytest.mark.parametrize("variables", ["user", "user local_ip"])
 def test_missing_variable(dovecot: Dovecot24, variables: str) -> None:
     """A script that does not send what the query uses makes nobody unknown."""
-    with other_variables(dovecot, variables):
+    with other_settings(dovecot, "variables = user protocol\n", f"variables = {variables}\n"):
         wait_until(lambda: dovecot.login("alice@example.com") == EXIT_TEMPORARY, "a temporary failure")
 
 
 @pytest.mark.parametrize("variables", ["user service", "user password"])
 def test_unknown_variable(dovecot: Dovecot24, variables: str) -> None:
     """A variable that Dovecot 2.4 does not have, or that must not leave it, stops the script with its name in the log."""
-    with other_variables(dovecot, variables):
+    with other_settings(dovecot, "variables = user protocol\n", f"variables = {variables}\n"):
         name = variables.split()[1]
         log = dovecot.system.path("var/log/dovecot-lua.log")
         wait_until(lambda: dovecot.login("alice@example.com") == EXIT_TEMPORARY, "a temporary failure")
         assert f"mailmapd.lua: no variable of Dovecot 2.4 that can be sent: {name}" in log.read_text()
+
+
+FOUND = b'{"result": "found", "fields": {"password": "{PLAIN}secret"'
+NO_ANSWERS = {
+    "right": (200, FOUND + b"}}\n"),
+    "unknown": (200, b'{"result": "not_found"}\n'),
+    "error": (500, b"<html>not_found</html>"),
+    "missing": (404, b'{"result": "not_found"}\n'),
+    "moved": (302, b'{"result": "not_found"}\n'),
+    "empty": (200, b""),
+    "words": (200, b'not_found {"result": "not_found"} not_found'),
+    "more": (200, b'{"result": "not_found"}{"result": "found"}'),
+    "html": (200, b"<html></html>"),
+    "cut": (200, FOUND),
+    "half": (200, FOUND + b"}"),
+    "number": (200, b'{"result": "found", "fields": {"password": 1}}'),
+    "null": (200, b'{"result": "found", "fields": null}'),
+    "list": (200, b'{"result": "found", "fields": ["password"]}'),
+    "nested": (200, b'{"result": "found", "fields": {"password": {"a": "b"}}}'),
+    "escape": (200, b'{"result": "found", "fields": {"password": "\\x"}}'),
+    "unicode": (200, b'{"result": "found", "fields": {"password": "\\ud83d\\u"}}'),
+    "nul": (200, b'{"result": "found", "fields": {"password": "{PLAIN}secret\\u0000"}}'),
+    "closed": (0, b""),
+}
+
+
+class OddServer(ThreadingMixIn, UnixStreamServer):
+    """Answers what NO_ANSWERS holds under the user's name."""
+
+    daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Give the client an address, which `BaseHTTPRequestHandler` wants."""
+        return super().get_request()[0], ("", 0)
+
+
+class OddAnswers(BaseHTTPRequestHandler):
+    """See `OddServer`."""
+
+    def do_POST(self) -> None:
+        """Answer a lookup."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        status, text = NO_ANSWERS[parse_qs(body)["user"][0]]
+        self.close_connection = True
+        if not status:
+            return
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def odd_server(dovecot: Dovecot24) -> Iterator[None]:
+    """A server that the script asks in mailmapd's place."""
+    path = dovecot.system.path("run/odd-lua")
+    path.unlink(missing_ok=True)
+    with OddServer(str(path), OddAnswers) as server, other_settings(dovecot, "/run/mailmapd-lua", "/run/odd-lua"):
+        path.chmod(0o666)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            wait_until(lambda: dovecot.login("right") == 0, "a login by way of the odd server")
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.usefixtures("odd_server")
+def test_what_is_no_answer(dovecot: Dovecot24) -> None:
+    """Nothing but mailmapd's own words makes a user unknown: every other answer is a temporary failure."""
+    with ThreadPoolExecutor(len(NO_ANSWERS)) as pool:  # Dovecot lets those wait whom it refuses
+        logins = dict(zip(NO_ANSWERS, pool.map(dovecot.login, NO_ANSWERS), strict=True))
+        users = dict(zip(NO_ANSWERS, pool.map(lambda name: dovecot.doveadm("user", name).returncode, NO_ANSWERS), strict=True))
+    assert logins == dict.fromkeys(NO_ANSWERS, EXIT_TEMPORARY) | {"right": 0, "unknown": EXIT_REFUSED}
+    assert users == dict.fromkeys(NO_ANSWERS, EXIT_TEMPORARY) | {"right": 0, "unknown": EXIT_NO_USER}
 
 
 def test_two_rows_are_temporary(dovecot: Dovecot24) -> None:
@@ -183,6 +276,7 @@ def test_list(dovecot: Dovecot24) -> None:
         "alice@example.com",
         "fresh@example.com",
         "hash@example.com",
+        "nopassword@example.com",
         "renamed@example.com",
         "twin@example.com",
         "unprefixed@example.com",
