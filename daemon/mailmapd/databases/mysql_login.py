@@ -103,6 +103,12 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
             raise _Refused("the connection was closed while logging in")
         return Session(self.server_version, writer)
 
+    def abort(self) -> None:
+        """End the connection at once: the farewell of TLS would keep it until the server answers."""
+        writer, self._writer, self._reader = self._writer, None, None
+        if writer is not None:
+            writer.transport.abort()
+
     async def _get_server_information(self) -> None:
         """Read the greeting, and refuse a server that would take the login unencrypted."""
         await super()._get_server_information()
@@ -177,7 +183,7 @@ async def log_in(address: HostAddress, account: Account, context: ssl.SSLContext
         return session
     finally:
         if connection is not None:
-            connection.close()
+            connection.abort()
 
 
 def _reason(error: Exception) -> str:
