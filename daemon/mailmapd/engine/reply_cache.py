@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mailmapd.engine.meters import LookupMeter
     from mailmapd.engine.table import Table
 
-GENERATION = 65_536  # replies per generation
+GENERATION = 131_072  # replies per generation: 43 MB, when so many requests come again and again
 REQUEST_LIMIT = 512  # bytes of the longest request that is remembered
 REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
 
