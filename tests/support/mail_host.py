@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import smtplib
+import socket
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -143,6 +144,7 @@ class Debian13Host:
             self._prepare()
             stack.enter_context(Daemon(self.directory, self._config()))
             self._start(stack, ["dovecot", "-F"], "dovecot")
+            wait_until(self._checks_logins, "Dovecot's socket for smtpd in the Debian 13 system")
             self._start(stack, ["/usr/lib/postfix/sbin/master", "-d"], "postfix")
             wait_until(self._greets, "Postfix in the Debian 13 system")
             self._stack = stack.pop_all()
@@ -224,6 +226,10 @@ class Debian13Host:
             'peers = ["dovecot"]': f'peers = ["{self.system.user("dovecot")}"]',
         }
         return sample_config("lookup_http = ", moved)
+
+    def _checks_logins(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as one:
+            return one.connect_ex(str(self.system.path("var/spool/postfix/private/auth"))) == 0
 
     def _start(self, stack: ExitStack, command: list[str], name: str) -> None:
         process = self.system.start(command, self.directory / f"{name}.log")

@@ -211,6 +211,7 @@ class OddServer(ThreadingMixIn, UnixStreamServer):
     """Answers what NO_ANSWERS holds under the user's name."""
 
     daemon_threads = True
+    request_queue_size = 128  # every name is asked at the same time
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Give the client an address, which `BaseHTTPRequestHandler` wants."""
