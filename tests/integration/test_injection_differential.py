@@ -155,6 +155,7 @@ def test_double_quotes_without_backslash_escapes(prey: MariaDB) -> None:
             theirs = Postfix(instance, {}).postmap(f"mysql:{home}/box.cf", [b'" OR "1"="1'])
             assert b"secret of bob" in theirs.found
             for key in (b'" OR "1"="1', b'x" OR 1=1 # ', *hostile_keys(random.Random(SEED), 1000)):
-                assert client.ask("box", key).status == "NOTFOUND", key
+                own = key.decode("utf-8", "replace").lower()  # by chance a name of the box, whose secret is no loot
+                assert client.ask("box", key).status == "NOTFOUND" or own in {"bob", "zoë", "x"}, key
             assert client.ask("box", b"bob") == ("OK", b"secret of bob")
             assert "1064" not in daemon.text()
