@@ -58,7 +58,10 @@ class DictService:
 
     def replies(self, name: str) -> ReplyCache:
         """Return the remembered replies of a dict: always the same cache, whatever is configured anew."""
-        return self._replies.setdefault(name, ReplyCache())
+        replies = self._replies.get(name)
+        if replies is None:
+            replies = self._replies[name] = ReplyCache()
+        return replies
 
     def knows(self, name: str) -> bool:
         """Return whether there is a dict of this name."""

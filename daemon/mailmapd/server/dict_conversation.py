@@ -20,6 +20,9 @@ from mailmapd.server.conversation import LATER, Deliver, Later, Reply
 UNKNOWN_DICT = "unknown_dict"
 """The reason of the protocol error for a hello that names no dict of ours."""
 
+_BEFORE_HELLO = ReplyCache()
+"""Remembers nothing: before the hello it is not known which dict is asked."""
+
 
 class DictConversation:
     """One client of the dict protocol; see `Conversation`. Dovecot asks again what it could not send, but nothing that was taken."""
@@ -32,7 +35,7 @@ class DictConversation:
         self._greeted = False
         self.recall: Recall
         self.count_recalled: CountRecalled
-        self._remember_in(ReplyCache())
+        self._remember_in(_BEFORE_HELLO)
         self.receive_data = codec.receive_data
 
     @property
