@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Protocol
 
+from mailmapd.config.address import KEEP_FILE
 from mailmapd.control.gate import Gate
 from mailmapd.control.protocol import LINE_LIMIT, RequestError, decode_request, encode_error, encode_reply
 from mailmapd.engine.flush import FlushRequest, UnknownName
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
 _MOST = 2 * MAX_CLIENTS  # connections, with those that are told so as soon as they ask; even more are closed without a word
-_KEEP_FILE: Mapping[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}  # it may be systemd's
 IDLE_TIMEOUT = 300.0  # seconds that a client may ask nothing, or leave a reply unread
 
 
@@ -52,7 +51,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Accept clients from now on."""
-        self._server = await asyncio.start_unix_server(self._serve, sock=self._bound, limit=LINE_LIMIT, **_KEEP_FILE)
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._bound, limit=LINE_LIMIT, **KEEP_FILE)
 
     async def close(self) -> None:
         """Accept nobody else and end every connection."""

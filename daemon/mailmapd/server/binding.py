@@ -11,18 +11,12 @@ import os
 import pwd
 import socket
 import stat
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mailmapd.config.address import TcpAddress, UnixAddress
 from mailmapd.config.schema import ListenAddress
 
 DEFAULT_MODE = 0o660
-
-KEEP_FILE: Mapping[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-"""What keeps a server that ends from removing its socket file, as it does from Python 3.13 on: systemd's must stay."""
 
 
 def bind_socket(entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> socket.socket:

@@ -7,11 +7,11 @@ import logging
 import socket
 from collections.abc import Callable
 
+from mailmapd.config.address import KEEP_FILE
 from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Limits, ListenAddress
 from mailmapd.engine.meters import ClientMeter
 from mailmapd.errors import ProtocolError
-from mailmapd.server.binding import KEEP_FILE
 from mailmapd.server.connection import Connection
 from mailmapd.server.conversation import Conversation
 

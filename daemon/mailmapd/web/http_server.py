@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from mailmapd.config.address import KEEP_FILE
 from mailmapd.config.schema import Limits
 from mailmapd.web.http_client import HttpClient
 
@@ -25,7 +24,6 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
 
 
 FINISH = 2.0  # seconds in which a client that is being answered may take the rest, and as many again until it is cut off
-_KEEP_FILE: Mapping[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}  # it may be systemd's
 SWEEP_INTERVAL = 5.0  # seconds between looks for clients that take too long
 
 log = logging.getLogger(__name__)
@@ -71,7 +69,7 @@ class HttpServer:
 
         loop, backlog = asyncio.get_running_loop(), self._limits().backlog
         if self._bound.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(client, sock=self._bound, backlog=backlog, **_KEEP_FILE)
+            self._server = await loop.create_unix_server(client, sock=self._bound, backlog=backlog, **KEEP_FILE)
         else:
             self._server = await loop.create_server(client, sock=self._bound, backlog=backlog)
         self._sweeper = loop.call_later(SWEEP_INTERVAL, self.sweep)
