@@ -39,6 +39,8 @@ def make_mariadb() -> Iterator[Callable[..., MariaDB]]:
     with ExitStack() as servers:
 
         def make(**options: Any) -> MariaDB:
-            return servers.enter_context(MariaDB(servers.enter_context(private_directory()), **options))
+            return servers.enter_context(
+                MariaDB(servers.enter_context(private_directory()), **options)
+            )
 
         yield make

@@ -27,7 +27,8 @@ class MailmapdError(Exception):
 class Fault:
     """One mistake in a configuration file.
 
-    `where` is a TOML key such as ``map.virtual_alias_maps.search`` or a line such as ``line 3``; `remedy` says what to write instead.
+    `where` is a TOML key such as ``map.virtual_alias_maps.search`` or a line such as ``line 3``;
+    `remedy` says what to write instead.
     """
 
     file: str

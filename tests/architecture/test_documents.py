@@ -6,7 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.service_manager import ServiceManager
@@ -21,7 +26,10 @@ DOCUMENTED_METRIC = re.compile(r"^\| `(mailmapd_\w+)` \| (\w+) \|([^|]*)\| (.+) 
 
 def documented_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
     text = (PROJECT / "docs" / "metrics.md").read_text()
-    return {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in DOCUMENTED_METRIC.findall(text)}
+    return {
+        name: (kind, tuple(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels, _ in DOCUMENTED_METRIC.findall(text)
+    }
 
 
 def labels_of(family: Metric) -> tuple[str, ...]:
@@ -33,7 +41,10 @@ def labels_of(family: Metric) -> tuple[str, ...]:
 def real_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
     daemon = Daemon(parse_config("", "mailmapd.toml"), SocketSet({}), ServiceManager({}))
     families = MailmapdCollector(daemon).collect()
-    return {f"{one.name}_total" if one.type == "counter" else one.name: (one.type, labels_of(one)) for one in families}
+    return {
+        f"{one.name}_total" if one.type == "counter" else one.name: (one.type, labels_of(one))
+        for one in families
+    }
 
 
 def test_every_metric_is_documented_as_it_is() -> None:
@@ -43,7 +54,10 @@ def test_every_metric_is_documented_as_it_is() -> None:
 
 def test_every_metric_used_by_rules_and_dashboard_exists() -> None:
     """Rules, alerts and dashboard speak of metrics that the daemon has."""
-    files = [*(PROJECT / "configs" / "prometheus").glob("*.yml"), *(PROJECT / "configs" / "grafana").glob("*.json")]
+    files = [
+        *(PROJECT / "configs" / "prometheus").glob("*.yml"),
+        *(PROJECT / "configs" / "grafana").glob("*.json"),
+    ]
     used = {name for file in files for name in re.findall(r"\bmailmapd_[a-z_]+", file.read_text())}
     suffixes = ("", "_bucket", "_count", "_sum")
     known = {name + suffix for name in real_metrics() for suffix in suffixes} | {"mailmapd_"}
@@ -52,8 +66,16 @@ def test_every_metric_used_by_rules_and_dashboard_exists() -> None:
 
 def test_every_alert_is_documented() -> None:
     """docs/metrics.md has a line for each alert, with its severity."""
-    alerts = re.findall(r"- alert: (\w+).*?severity: (\w+)", (PROJECT / "configs/prometheus/mailmapd.alerts.yml").read_text(), re.DOTALL)
-    documented = re.findall(r"^\| `(Mailmapd\w+)` \| (\w+) \|", (PROJECT / "docs" / "metrics.md").read_text(), re.MULTILINE)
+    alerts = re.findall(
+        r"- alert: (\w+).*?severity: (\w+)",
+        (PROJECT / "configs/prometheus/mailmapd.alerts.yml").read_text(),
+        re.DOTALL,
+    )
+    documented = re.findall(
+        r"^\| `(Mailmapd\w+)` \| (\w+) \|",
+        (PROJECT / "docs" / "metrics.md").read_text(),
+        re.MULTILINE,
+    )
     assert documented == alerts
 
 

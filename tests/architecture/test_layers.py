@@ -13,14 +13,29 @@ PROJECT = Path(__file__).parents[2]
 def test_imports_point_down() -> None:
     """Every contract of import-linter holds, and every module has a layer."""
     linter = Path(sys.executable).with_name("lint-imports")
-    done = subprocess.run([linter, "--no-cache"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [linter, "--no-cache"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_layers_name_only_modules_that_exist() -> None:
     """No layer is a leftover of a module that is gone; those in parentheses may still come."""
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    [layers] = [contract["layers"] for contract in settings["tool"]["importlinter"]["contracts"] if contract["type"] == "layers"]
-    names = [name.strip() for layer in layers for name in layer.replace("|", ":").split(":") if "(" not in name]
+    [layers] = [
+        contract["layers"]
+        for contract in settings["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    ]
+    names = [
+        name.strip()
+        for layer in layers
+        for name in layer.replace("|", ":").split(":")
+        if "(" not in name
+    ]
     package = PROJECT / "daemon" / "mailmapd"
-    assert [name for name in names if not (package / name).is_dir() and not (package / f"{name}.py").is_file()] == []
+    assert [
+        name
+        for name in names
+        if not (package / name).is_dir() and not (package / f"{name}.py").is_file()
+    ] == []

@@ -11,7 +11,11 @@ from mailmapd.cli import COMMANDS
 from support.daemon import SOURCE
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["mailmapd.8", "mailmapd.toml.5", *(f"mailmapd-{name}.1" for name in COMMANDS if name != "serve")]
+PAGES = [
+    "mailmapd.8",
+    "mailmapd.toml.5",
+    *(f"mailmapd-{name}.1" for name in COMMANDS if name != "serve"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +41,24 @@ def test_up_to_date(written: Path, page: str) -> None:
 def test_completion(shell: str) -> None:
     """The program prints its completion for the common shells, and completes commands."""
     environment = os.environ | {"PYTHONPATH": str(SOURCE), "_MAILMAPD_COMPLETE": f"{shell}_source"}
-    done = subprocess.run([sys.executable, "-m", "mailmapd"], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "mailmapd"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
     assert "_MAILMAPD_COMPLETE" in done.stdout
-    environment |= {"_MAILMAPD_COMPLETE": f"{shell}_complete", "COMP_WORDS": "mailmapd ve", "COMP_CWORD": "1" if shell != "fish" else "ve"}
-    done = subprocess.run([sys.executable, "-m", "mailmapd"], capture_output=True, text=True, env=environment, check=True)
+    environment |= {
+        "_MAILMAPD_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": "mailmapd ve",
+        "COMP_CWORD": "1" if shell != "fish" else "ve",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "mailmapd"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
     assert "verify" in done.stdout

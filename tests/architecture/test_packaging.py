@@ -17,15 +17,34 @@ LOCKS = ["run-time.lock", "test-tools.lock"]
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new virtual environment with the wheel in it; its libraries are those of this one, and this source folder is out of reach."""
+    """A new virtual environment with the wheel in it.
+
+    Its libraries are those of this one, and this source folder is out of reach.
+    """
     folder = tmp_path_factory.mktemp("wheel")
-    build: list[str | Path] = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, PROJECT]
+    build: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        folder,
+        PROJECT,
+    ]
     subprocess.run(build, check=True, capture_output=True)
     [wheel] = folder.glob("mailmapd-*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     [site] = (folder / "venv").glob("lib/python3*/site-packages")
-    subprocess.run([sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", site, wheel], check=True)
-    [libraries] = [path for path in sys.path if path.endswith("site-packages") and Path(path, "aiohttp").is_dir()]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", site, wheel],
+        check=True,
+    )
+    [libraries] = [
+        path
+        for path in sys.path
+        if path.endswith("site-packages") and Path(path, "aiohttp").is_dir()
+    ]
     (site / "libraries.pth").write_text(f"import sys; sys.path.append({libraries!r})\n")
     return folder / "venv"
 
@@ -33,7 +52,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_installed(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command: list[str | Path] = [installed / "bin" / "python", "-W", "error", *arguments]
-    return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=installed, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_wheel_runs_with_the_source_folder_gone(installed: Path) -> None:
@@ -50,8 +71,14 @@ def test_wheel_is_typed_and_complete(installed: Path) -> None:
     """Every file of the source folder is in the wheel: modules, pages, py.typed."""
     [site] = installed.glob("lib/python3*/site-packages/mailmapd")
     source = PROJECT / "daemon" / "mailmapd"
-    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    wanted = {path for path in wanted if not path.parts[0].startswith(".")}  # what tools leave behind
+    wanted = {
+        path.relative_to(source)
+        for path in source.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    wanted = {
+        path for path in wanted if not path.parts[0].startswith(".")
+    }  # what tools leave behind
     assert wanted - {path.relative_to(site) for path in site.rglob("*")} == set()
 
 
@@ -59,7 +86,9 @@ def test_wheel_brings_units_and_configurations(installed: Path) -> None:
     """What an administrator copies is in the wheel: units and sample configurations."""
     [share] = installed.glob("lib/python3*/site-packages/mailmapd/share")
     for folder in ("systemd", "configs"):
-        wanted = {path.relative_to(PROJECT) for path in (PROJECT / folder).rglob("*") if path.is_file()}
+        wanted = {
+            path.relative_to(PROJECT) for path in (PROJECT / folder).rglob("*") if path.is_file()
+        }
         assert wanted
         assert wanted - {path.relative_to(share) for path in share.rglob("*")} == set()
 
@@ -70,7 +99,11 @@ def test_long_description_has_no_dead_links(installed: Path) -> None:
     description = metadata.read_text().partition("\n\n")[2]
     assert description.startswith("# mailmapd\n")
     assert "docs/install.md" in description
-    assert [link for link in re.findall(r"\]\(([^)]*)\)", description) if not link.startswith("https://")] == []
+    assert [
+        link
+        for link in re.findall(r"\]\(([^)]*)\)", description)
+        if not link.startswith("https://")
+    ] == []
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -93,7 +126,9 @@ def test_lock_covers_every_dependency() -> None:
     for lock, wanted in (("run-time.lock", run_time), ("test-tools.lock", run_time + tools)):
         text = (PROJECT / "scripts" / lock).read_text()
         names = [re.split(r"[<>=!~ ]", line)[0].lower() for line in wanted]
-        assert [name for name in names if not re.search(rf"^{re.escape(name)}==", text, re.MULTILINE)] == []
+        assert [
+            name for name in names if not re.search(rf"^{re.escape(name)}==", text, re.MULTILINE)
+        ] == []
 
 
 def test_every_dependency_has_its_reason() -> None:
@@ -101,4 +136,8 @@ def test_every_dependency_has_its_reason() -> None:
     text = (PROJECT / "pyproject.toml").read_text()
     [block] = re.findall(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     lines = block.splitlines()
-    assert [line for before, line in zip(["", *lines], lines, strict=False) if line.strip().startswith('"') and "#" not in before] == []
+    assert [
+        line
+        for before, line in zip(["", *lines], lines, strict=False)
+        if line.strip().startswith('"') and "#" not in before
+    ] == []

@@ -29,13 +29,28 @@ def rows(text: str) -> set[int]:
 
 def main() -> None:
     """Measure and print the table; what cannot be measured here is a line that says why."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure mailmapd beside its peers; print a Markdown table.")
-    parser.add_argument("--quick", action="store_true", help="small sizes, short times: for the ratios, in less than two minutes")
-    parser.add_argument("--rows", type=rows, default=set(range(1, 14)), help="only these rows, such as 1,2,5")
-    parser.add_argument("--output", type=Path, help="write the table to this file, too; between its marks, if it has them")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measure mailmapd beside its peers; print a Markdown table.",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes, short times: for the ratios, in less than two minutes",
+    )
+    parser.add_argument(
+        "--rows", type=rows, default=set(range(1, 14)), help="only these rows, such as 1,2,5"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="write the table to this file, too; between its marks, if it has them",
+    )
     options = parser.parse_args()
     _allow_many_files()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # in order: every server ends with the run
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("told to stop")
+    )  # in order: every server ends with the run
     machine, started, lines = this_machine(), time.monotonic(), []
     scale = QUICK if options.quick else FULL
     with ExitStack() as stack:
@@ -61,7 +76,8 @@ def _measure(name: str, bench: Workbench, wanted: set[int]) -> Iterator[Line]:
         for line in measure(bench, chosen):
             print(line.markdown(), end="", file=sys.stderr, flush=True)
             yield line
-    except (Exception, AssertionError) as error:  # noqa: BLE001 (a peer that is not installed must not cost the other rows)
+    # A peer that is not installed must not cost the other rows
+    except (Exception, AssertionError) as error:  # noqa: BLE001
         line = failed(min(chosen), error)
         print(line.markdown(), error, file=sys.stderr, flush=True)
         yield line

@@ -21,7 +21,10 @@ class ProcessorTime:
 
     @classmethod
     def of(cls, pid: int) -> ProcessorTime:
-        """Read /proc/PID/stat, see proc(5); the fields count from behind the command's name, which may hold anything."""
+        """Read /proc/PID/stat, see proc(5).
+
+        The fields count from behind the command's name, which may hold anything.
+        """
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return cls(int(fields[11]) * TICK, int(fields[12]) * TICK)
 
@@ -58,7 +61,8 @@ class OwnTime:
     def ceiling(self, rate: float) -> float:
         """Return the rate that would remain if the process took no time, all else being equal.
 
-        With one client everything happens one after the other; with more than there are cores, all cores are taken to be busy.
+        With one client everything happens one after the other; with more than there are cores, all
+        cores are taken to be busy.
         """
         return 1 / (1 / rate - self.per_unit / self._cores)
 

@@ -34,7 +34,11 @@ class AuthClient:
     async def measure(self, requests: int, in_flight: int) -> Rate:
         """Ask for `requests` users, chosen at random, with at most `in_flight` at a time."""
         reader, writer = await asyncio.open_unix_connection(str(self._socket))
-        writer.write(b"VERSION\t1\t2\nCPID\t%d\n" % os.getpid() if self._kind == "passdb" else b"VERSION\t1\t1\n")
+        writer.write(
+            b"VERSION\t1\t2\nCPID\t%d\n" % os.getpid()
+            if self._kind == "passdb"
+            else b"VERSION\t1\t1\n"
+        )
         greeting_end = b"DONE" if self._kind == "passdb" else b"SPID"
         while not (await reader.readline()).startswith(greeting_end):
             pass

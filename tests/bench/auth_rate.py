@@ -2,8 +2,9 @@
 
 usage: PYTHONPATH=daemon:tests python tests/bench/auth_rate.py [USERS [REQUESTS]]
 
-Starts a MariaDB, a mailmapd and one Dovecot at a time, all private (root). Passwords are {PLAIN}, so that no time goes into hashing.
-Each is measured with and without Dovecot's own auth cache. Every cell is the median of three runs, after one that warms caches and workers.
+Starts a MariaDB, a mailmapd and one Dovecot at a time, all private (root). Passwords are {PLAIN},
+so that no time goes into hashing. Each is measured with and without Dovecot's own auth cache. Every
+cell is the median of three runs, after one that warms caches and workers.
 """
 
 from __future__ import annotations
@@ -35,12 +36,21 @@ def dovecots(stack: ExitStack, database: MariaDB) -> Iterator[tuple[str, Path, s
     """Yield the name, directory and settings of every Dovecot to measure; mailmapd is started on the way."""
     directory = stack.enter_context(private_directory())
     sql = directory / "dovecot-sql.conf.ext"
-    sql.write_text(f"driver = mysql\nconnect = host={database.socket} dbname=bench user=dovecot password=geheim\n{QUERIES}")
+    sql.write_text(
+        f"driver = mysql\nconnect = host={database.socket} dbname=bench user=dovecot password=geheim\n{QUERIES}"
+    )
     section = f"{{\n  driver = sql\n  args = {sql}\n}}\n"
     yield "own SQL driver", directory, f"passdb {section}userdb {section}{NO_CACHE}"
-    yield "own SQL driver + auth cache", stack.enter_context(private_directory()), f"passdb {section}userdb {section}{CACHE}"
+    yield (
+        "own SQL driver + auth cache",
+        stack.enter_context(private_directory()),
+        f"passdb {section}userdb {section}{CACHE}",
+    )
     daemon = stack.enter_context(
-        Daemon(directory, f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n')
+        Daemon(
+            directory,
+            f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n',
+        )
     )
     snippet = dovecot_23(load_config(daemon.config), str(directory))
     write_snippet(snippet)
@@ -67,7 +77,9 @@ def main(users: int = 1000, requests: int = 10_000) -> None:
         for name, directory, settings in dovecots(stack, database):
             with Dovecot(directory, settings) as dovecot:
                 cells = [
-                    _median(AuthClient(kind, dovecot.socket(socket), names, "pw"), requests, in_flight)
+                    _median(
+                        AuthClient(kind, dovecot.socket(socket), names, "pw"), requests, in_flight
+                    )
                     for kind, socket in (("passdb", "auth-client"), ("userdb", "auth-userdb"))
                     for in_flight in (1, 30)
                 ]

@@ -29,10 +29,14 @@ def fill(table: Table, entries: int, *, spread: bool) -> None:
     """Store the rows of the first `entries` mailboxes."""
     now = time.monotonic()
     chance = random.Random(1)
-    lifetime = table.cache.settings.ttl * (1 - table.cache.settings.refresh_ahead) if spread else 0.0
+    lifetime = (
+        table.cache.settings.ttl * (1 - table.cache.settings.refresh_ahead) if spread else 0.0
+    )
     for number in range(entries):
         address = mailboxes.address(number)
-        payload = table.definition.payload(ResultSet(("maildir",), ((mailboxes.maildir(address).encode(),),)))
+        payload = table.definition.payload(
+            ResultSet(("maildir",), ((mailboxes.maildir(address).encode(),),))
+        )
         if payload is not None:
             table.cache.store(address.encode(), payload, now - chance.random() * lifetime)
 

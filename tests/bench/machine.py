@@ -45,7 +45,8 @@ def this_machine() -> Machine:
         processor=_first_match("/proc/cpuinfo", r"model name\s*: (.*)") or platform.machine(),
         cores=len(os.sched_getaffinity(0)),
         memory=f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
-        system=_first_match("/etc/os-release", 'PRETTY_NAME="?([^"\n]*)') + f", Linux {platform.release()}",
+        system=_first_match("/etc/os-release", 'PRETTY_NAME="?([^"\n]*)')
+        + f", Linux {platform.release()}",
         versions={
             "Python": platform.python_version(),
             "uvloop": metadata.version("uvloop"),
@@ -68,7 +69,9 @@ def _first_match(file: str, pattern: str) -> str:
 def _version(command: list[str], pattern: str) -> str:
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     try:
-        text = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": path}, check=False).stdout
+        text = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"PATH": path}, check=False
+        ).stdout
     except FileNotFoundError:
         return "(not installed)"
     found = re.search(pattern, text)
@@ -78,8 +81,12 @@ def _version(command: list[str], pattern: str) -> str:
 def _commit() -> str:
     """Return the commit, and whether files of the program differ from it."""
     command = ["git", "-C", str(SOURCE)]
-    done = subprocess.run([*command, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         return "(no repository)"
-    changed = subprocess.run([*command, "status", "--porcelain", "daemon"], capture_output=True, text=True, check=False).stdout
+    changed = subprocess.run(
+        [*command, "status", "--porcelain", "daemon"], capture_output=True, text=True, check=False
+    ).stdout
     return done.stdout.strip() + (" with changes" if changed else "")

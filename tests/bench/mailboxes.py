@@ -10,9 +10,48 @@ from support.stacks import Stack
 from support.stacks.postfixadmin import POSTFIXADMIN
 from support.stacks.stack import Insert
 
-FIRST = ("anna", "ben", "clara", "david", "elena", "frank", "gerda", "hannes", "ida", "jonas", "katharina", "lukas", "olga", "peter")
-LAST = ("andersen", "bauer", "costa", "dupont", "eriksson", "fischer", "hoffmann", "ivanova", "jansen", "kowalski", "novak", "olsen")
-DOMAINS = ("bakery", "brewery", "cinema", "dentist", "florist", "garden", "hotel", "insurance", "library", "museum")
+FIRST = (
+    "anna",
+    "ben",
+    "clara",
+    "david",
+    "elena",
+    "frank",
+    "gerda",
+    "hannes",
+    "ida",
+    "jonas",
+    "katharina",
+    "lukas",
+    "olga",
+    "peter",
+)
+LAST = (
+    "andersen",
+    "bauer",
+    "costa",
+    "dupont",
+    "eriksson",
+    "fischer",
+    "hoffmann",
+    "ivanova",
+    "jansen",
+    "kowalski",
+    "novak",
+    "olsen",
+)
+DOMAINS = (
+    "bakery",
+    "brewery",
+    "cinema",
+    "dentist",
+    "florist",
+    "garden",
+    "hotel",
+    "insurance",
+    "library",
+    "museum",
+)
 PER_DOMAIN = 100
 PASSWORD = "geheim"
 
@@ -58,6 +97,9 @@ def postfixadmin(mailboxes: int) -> Stack:
                 "mailbox (username, password, maildir, local_part, domain)",
                 [(one, f"{{PLAIN}}{PASSWORD}", maildir(one), *one.split("@")) for one in batch],
             )
-            insert("alias (address, goto, domain)", [(one, one, one.rpartition("@")[2]) for one in batch])
+            insert(
+                "alias (address, goto, domain)",
+                [(one, one, one.rpartition("@")[2]) for one in batch],
+            )
 
     return replace(POSTFIXADMIN, name="bench", fill=fill)

@@ -33,7 +33,11 @@ def _threads() -> list[int]:
     children: dict[int, list[int]] = defaultdict(list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            children[int(stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])].append(int(stat.parent.name))
+            children[
+                int(
+                    stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+                )
+            ].append(int(stat.parent.name))
     family = [os.getpid()]
     for process in family:
         family += children[process]

@@ -23,7 +23,14 @@ Figures = dict[str, float]
 def build(name: str, directory: Path) -> str:
     """Compile a program into the directory and return its path."""
     target = directory / name
-    command = [program(COMPILER, COMPILER_PACKAGE), "-O2", "-o", str(target), str(SOURCES / f"{name}.c"), "-lm"]
+    command = [
+        program(COMPILER, COMPILER_PACKAGE),
+        "-O2",
+        "-o",
+        str(target),
+        str(SOURCES / f"{name}.c"),
+        "-lm",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ServerFailed(f"{name}.c does not compile: {done.stderr}")
@@ -32,7 +39,9 @@ def build(name: str, directory: Path) -> str:
 
 def figures(command: Sequence[str], core: int | None = None) -> Figures:
     """Run a measuring program, on one core if given, and return what it measured."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         pin(process.pid, core)
         output, errors = process.communicate(timeout=600)
     if process.returncode != 0:

@@ -37,7 +37,10 @@ def render(lines: Iterable[Line], machine: Machine, remarks: Iterable[str]) -> s
 
 
 def insert(document: str, table: str) -> str:
-    """Return a document with the table between its two marks in place of what was there; a document without marks is the table alone."""
+    """Return a document with the table between its two marks in place of what was there.
+
+    A document without marks is the table alone.
+    """
     head, begin, rest = document.partition(BEGIN)
     _, end, tail = rest.partition(END)
     return head + begin + "\n" + table + "\n" + end + tail if end else table

@@ -27,7 +27,15 @@ NETWORK_MICROSECONDS = 500
 class BenchDaemon(Daemon):
     """A daemon on one core, with a cache that is full from the start if wanted."""
 
-    def __init__(self, directory: Path, config: str, *, core: int | None, entries: int = 0, spread: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: str,
+        *,
+        core: int | None,
+        entries: int = 0,
+        spread: bool = False,
+    ) -> None:
         super().__init__(directory, config, environment={"PYTHONPATH": f"{SOURCE}:{TESTS}"})
         self._core = core
         self._entries = entries
@@ -37,7 +45,14 @@ class BenchDaemon(Daemon):
         """Start the daemon and wait until every listener accepts connections."""
         command = [sys.executable, "-m", "mailmapd", "serve", "--config", str(self.config)]
         if self._entries:
-            command = [sys.executable, "-m", "bench.filled_daemon", str(self.config), "mailbox", str(self._entries)]
+            command = [
+                sys.executable,
+                "-m",
+                "bench.filled_daemon",
+                str(self.config),
+                "mailbox",
+                str(self._entries),
+            ]
             command += ["--spread"] if self._spread else []
         self._process = ServerProcess(command, self.log, cwd=self.directory, env=self._environment)
         self._process.wait_ready(self.accepts, "mailmapd")
@@ -75,7 +90,12 @@ class Workbench:
     def far(self) -> Path:
         """A socket that leads to MariaDB with a network in between."""
         here = self.directory() / "far.sock"
-        command = [programs.build("delay_proxy", self.programs), str(here), str(self.near), str(NETWORK_MICROSECONDS)]
+        command = [
+            programs.build("delay_proxy", self.programs),
+            str(here),
+            str(self.near),
+            str(NETWORK_MICROSECONDS),
+        ]
         self.serve(command, here)
         return here
 
@@ -83,19 +103,27 @@ class Workbench:
     def floor(self) -> Path:
         """The socket of a server that answers without looking anything up."""
         here = self.directory() / "floor.sock"
-        self.serve([programs.build("echo_floor", self.programs), str(here), "socketmap"], here, core=self.server_core)
+        self.serve(
+            [programs.build("echo_floor", self.programs), str(here), "socketmap"],
+            here,
+            core=self.server_core,
+        )
         return here
 
     @cached_property
     def keys(self) -> Path:
         """The keys of the rows about memory: the address of every entry, the most asked first."""
-        return mailboxes.write_keys(self.directory() / "keys", mailboxes.addresses(self.scale.entries))
+        return mailboxes.write_keys(
+            self.directory() / "keys", mailboxes.addresses(self.scale.entries)
+        )
 
     def end_with_run(self, process: ServerProcess) -> None:
         """End a server with the run."""
         self._stack.callback(process.stop)
 
-    def serve(self, command: Sequence[str], socket: Path, *, core: int | None = None) -> ServerProcess:
+    def serve(
+        self, command: Sequence[str], socket: Path, *, core: int | None = None
+    ) -> ServerProcess:
         """Start a server that listens on a socket, and end it with the run."""
         process = ServerProcess(command, socket.with_suffix(".log"))
         self.end_with_run(process)
@@ -104,23 +132,37 @@ class Workbench:
         return process
 
     @contextmanager
-    def daemon(self, config: str, *, entries: int = 0, spread: bool = False, pinned: bool = True) -> Iterator[BenchDaemon]:
+    def daemon(
+        self, config: str, *, entries: int = 0, spread: bool = False, pinned: bool = True
+    ) -> Iterator[BenchDaemon]:
         """Run a daemon; `{directory}` in the configuration is its own folder, `{port}` a free port."""
         folder = self.directory()
         text = config.replace("{directory}", str(folder)).replace("{port}", str(free_port()))
-        with BenchDaemon(folder, text, core=self.server_core if pinned else None, entries=entries, spread=spread) as daemon:
+        with BenchDaemon(
+            folder, text, core=self.server_core if pinned else None, entries=entries, spread=spread
+        ) as daemon:
             yield daemon
 
     def load(self, socket: Path, keys: Path, *names: str, options: Sequence[str] = ()) -> Figures:
         """Ask a socketmap server and return what was measured."""
-        command = [programs.build("lookup_load", self.programs), *options, "socketmap", str(socket), str(keys), *names]
+        command = [
+            programs.build("lookup_load", self.programs),
+            *options,
+            "socketmap",
+            str(socket),
+            str(keys),
+            *names,
+        ]
         return programs.figures(command, self.load_core)
 
     def write_cf(self, folder: Path, socket: Path) -> Path:
         """Write PostfixAdmin's .cf files for Postfix's own lookups and for mailmapd, with MariaDB at `socket`."""
         mailboxes.postfixadmin(0).write_cf(self.mariadb, folder)
         for file in folder.glob("*.cf"):
-            file.write_text(file.read_text(encoding="utf-8").replace(str(self.near), str(socket)), encoding="utf-8")
+            file.write_text(
+                file.read_text(encoding="utf-8").replace(str(self.near), str(socket)),
+                encoding="utf-8",
+            )
         return folder
 
 

@@ -43,13 +43,17 @@ NOBODY = 65534
 @pytest.fixture
 def folder(short_path: Path) -> Path:
     connection = sqlite3.connect(short_path / "mail.sqlite")
-    connection.executescript("CREATE TABLE alias (address PRIMARY KEY, destination); INSERT INTO alias VALUES ('info@example.com', 'old');")
+    connection.executescript(
+        "CREATE TABLE alias (address PRIMARY KEY, destination); INSERT INTO alias VALUES ('info@example.com', 'old');"
+    )
     connection.close()
     return short_path
 
 
 def text(folder: Path, control: str = "") -> str:
-    return CONFIG.format(folder=folder, http=free_port(), control=control or f'"unix:{folder}/control"')
+    return CONFIG.format(
+        folder=folder, http=free_port(), control=control or f'"unix:{folder}/control"'
+    )
 
 
 @pytest.fixture
@@ -110,7 +114,9 @@ def test_flush(daemon: Daemon, folder: Path, options: list[str], printed: str) -
         assert client.lookup("aliases", b"info+x@example.com") == b"old"
         done = daemon.command("flush", *options)
         assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
-        assert client.lookup("aliases", b"info+x@example.com") == (b"old" if "nothing" in printed else b"new")
+        assert client.lookup("aliases", b"info+x@example.com") == (
+            b"old" if "nothing" in printed else b"new"
+        )
 
 
 def test_flush_under_load(daemon: Daemon, folder: Path) -> None:
@@ -158,7 +164,13 @@ def test_flush_under_load(daemon: Daemon, folder: Path) -> None:
 def test_flush_refused(daemon: Daemon, options: list[str], status: int, words: str) -> None:
     """A flush that cannot be is told so, with the exit status of sysexits.h, and nothing is dropped."""
     command = [sys.executable, "-m", "mailmapd", "flush", "--config", str(daemon.config), *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(SOURCE)}, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        check=False,
+    )
     assert done.returncode == status, done.stderr
     assert words in done.stderr
     assert done.stdout == ""
@@ -185,7 +197,12 @@ def test_stats(daemon: Daemon) -> None:
     assert "aliases" in shown.stdout
     assert "(no such map)" in shown.stdout
     assert "example.com" not in shown.stdout
-    assert counted["maps"]["aliases"]["results"] == {"found": 3, "notfound": 0, "tempfail": 0, "permfail": 0}
+    assert counted["maps"]["aliases"]["results"] == {
+        "found": 3,
+        "notfound": 0,
+        "tempfail": 0,
+        "permfail": 0,
+    }
     assert counted["maps"][""]["results"]["permfail"] == 1
     assert counted["tables"]["alias"]["entries"] == 1
     assert counted["listeners"]["socketmap"]["connections"] == 1
@@ -208,9 +225,15 @@ def test_bad_requests(daemon: Daemon, request_: bytes, word: str) -> None:
 
 
 def test_requests_in_a_row(daemon: Daemon) -> None:
-    """A connection serves any number of requests, in order, however they are cut; half a request at the end is nothing."""
+    """A connection serves any number of requests, in order, however they are cut.
+
+    Half a request at the end is nothing.
+    """
     with Client(daemon.connect("control")) as client:
-        for piece in (b'{"do": "sta', b'ts"}\n{"do": "x"}\n{"do": "flush", "all": true}\n{"do": "fl'):
+        for piece in (
+            b'{"do": "sta',
+            b'ts"}\n{"do": "x"}\n{"do": "flush", "all": true}\n{"do": "fl',
+        ):
             client.send(piece)
         replies = [json.loads(client.stream.readline()) for _ in range(3)]
         assert [reply["ok"] for reply in replies] == [True, False, True]
@@ -230,7 +253,9 @@ def test_silent_clients_take_no_descriptors(daemon: Daemon) -> None:
     others = [socket.socket(socket.AF_UNIX) for _ in range(200)]
     for other in others:
         other.connect(f"{daemon.directory}/control")
-    wait_until(lambda: len(select.select(others, [], [], 0)[0]) == 200 - 128, "the end of those beyond 128")
+    wait_until(
+        lambda: len(select.select(others, [], [], 0)[0]) == 200 - 128, "the end of those beyond 128"
+    )
     for other in others:
         other.close()
     wait_until(lambda: ask(daemon, b'{"do": "stats"}\n')["ok"] is True, "room for a client")
@@ -239,7 +264,9 @@ def test_silent_clients_take_no_descriptors(daemon: Daemon) -> None:
 @pytest.mark.root
 def test_other_users(folder: Path) -> None:
     """Another user may not, even when the socket's mode lets everybody in; the log names who tried."""
-    with Daemon(folder, text(folder, f'{{address = "unix:{folder}/control", mode = "0666"}}')) as daemon:
+    with Daemon(
+        folder, text(folder, f'{{address = "unix:{folder}/control", mode = "0666"}}')
+    ) as daemon:
         with somebody_else():
             stranger = Client(connect(f"unix:{folder}/control"))
         with stranger:
@@ -254,10 +281,24 @@ def test_other_users(folder: Path) -> None:
 @pytest.mark.root
 def test_mode(daemon: Daemon) -> None:
     """By default the socket's mode already keeps others out; a command says so, with status 77."""
-    imports = "import os, mailmapd.cli, mailmapd.cli.stats, mailmapd.control.client"  # as root: the interpreter may be out of others' reach
+    # As root: the interpreter may be out of others' reach
+    imports = "import os, mailmapd.cli, mailmapd.cli.stats, mailmapd.control.client"
     script = f"{imports}; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); mailmapd.cli.main()"
-    command = [sys.executable, "-c", script, "stats", "--socket", f"unix:{daemon.directory}/control"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(SOURCE)}, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "stats",
+        "--socket",
+        f"unix:{daemon.directory}/control",
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        check=False,
+    )
     assert done.returncode == 77, done.stderr
     assert "you may not connect" in done.stderr
 
@@ -275,9 +316,16 @@ def test_group_and_peers(folder: Path) -> None:
 
 
 def test_unreadable_configuration(daemon: Daemon) -> None:
-    """A configuration that cannot be read is named with its fault; the daemon, which goes on, can be asked by its socket's name."""
+    """A configuration that cannot be read is named with its fault.
+
+    The daemon, which goes on, can be asked by its socket's name.
+    """
     address = f"unix:{daemon.directory}/control"
-    for data, problem in ((b"[listen", "is not TOML: "), (b"# \xe9\n", "is not UTF-8"), (b"listen = 1\n", "listen is no section")):
+    for data, problem in (
+        (b"[listen", "is not TOML: "),
+        (b"# \xe9\n", "is not UTF-8"),
+        (b"listen = 1\n", "listen is no section"),
+    ):
         daemon.config.write_bytes(data)
         done = daemon.command("stats")
         assert done.returncode == 78
@@ -314,7 +362,15 @@ def test_top(daemon: Daemon, key: str) -> None:
 
             wait_until(shown, "the screen of top")
             screen = tmux("capture-pane", "-p", "-t", "top")
-        for words in ("mailmapd ", "lookups/s", "aliases", "alias ", "mail.sqlite", "up", "q quits"):
+        for words in (
+            "mailmapd ",
+            "lookups/s",
+            "aliases",
+            "alias ",
+            "mail.sqlite",
+            "up",
+            "q quits",
+        ):
             assert words in screen, screen
         tmux("send-keys", "-t", "top", key)
         wait_until(lambda: "status 0" in tmux("capture-pane", "-p", "-t", "top"), "the end of top")

@@ -91,22 +91,51 @@ def test_postmap(daemon: Daemon) -> None:
         f"socketmap:inet:{daemon.listeners['socketmap'][2]}:aliases",
         f"tcp:{address}",
     ):
-        done = subprocess.run(["postmap", "-q", "info@example.com", table], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["postmap", "-q", "info@example.com", table],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.stdout, done.returncode) == ("user@example.com\n", 0), done.stderr
-        done = subprocess.run(["postmap", "-q", "none@example.com", table], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["postmap", "-q", "none@example.com", table],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.stdout, done.returncode, done.stderr) == ("", 1, "")
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"99999999999:", b"5:abcdeX", b"4:noarg,", b"-1:,", b"\0\0\0\0", b"12:a" + b"x" * 30]
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"99999999999:",
+        b"5:abcdeX",
+        b"4:noarg,",
+        b"-1:,",
+        b"\0\0\0\0",
+        b"12:a" + b"x" * 30,
+    ],
 )
 def test_violation(daemon: Daemon, garbage: bytes) -> None:
-    """Bytes outside the protocol close their connection; everybody else is served on, and the violation is counted and logged once."""
+    """Bytes outside the protocol close their connection.
+
+    Everybody else is served on, and the violation is counted and logged once.
+    """
     with daemon.socketmap() as good, daemon.socketmap() as bad:
         bad.send(garbage)
         assert bad.at_end()
         assert good.ask("aliases", b"info@example.com").status == "OK"
-    assert sum(value for name, value in daemon.metrics().items() if name.startswith("mailmapd_protocol_errors_total")) == 1
+    assert (
+        sum(
+            value
+            for name, value in daemon.metrics().items()
+            if name.startswith("mailmapd_protocol_errors_total")
+        )
+        == 1
+    )
     assert daemon.text().count("protocol error") == 1
 
 
@@ -122,7 +151,13 @@ def test_counted(daemon: Daemon) -> None:
     assert metrics['mailmapd_queries_avoided_total{map="aliases"}'] == 2
     assert metrics['mailmapd_lookup_duration_seconds_count{map="aliases",source="database"}'] == 1
     assert not any("no such map" in name for name in metrics)
-    checked = subprocess.run(["promtool", "check", "metrics"], input=daemon.page("/metrics"), capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=daemon.page("/metrics"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
     assert daemon.page("/healthz") == "ok\n"
     assert daemon.page("/readyz") == "ready\n"
@@ -140,7 +175,11 @@ def test_sigterm_answers_what_is_in_flight(daemon: Daemon) -> None:
                 first = client.stream.read(1)
                 if not first:
                     return
-                (replies if first + client.stream.read(22) == b"19:OK user@example.com," else failures).append("reply")
+                (
+                    replies
+                    if first + client.stream.read(22) == b"19:OK user@example.com,"
+                    else failures
+                ).append("reply")
 
     clients = [threading.Thread(target=ask) for _ in range(20)]
     for client in clients:
@@ -158,7 +197,9 @@ def test_reload(daemon: Daemon) -> None:
     with daemon.socketmap() as client:
         assert client.ask("aliases", b"info@example.com").status == "OK"
         changed = (
-            daemon.config.read_text().replace('http = "', 'dict = []\nhttp = "').replace(f"{daemon.directory}/b", f"{daemon.directory}/c")
+            daemon.config.read_text()
+            .replace('http = "', 'dict = []\nhttp = "')
+            .replace(f"{daemon.directory}/b", f"{daemon.directory}/c")
         )
         daemon.write_config(changed + '[map.more]\ntables = ["alias"]\n')
         daemon.process.send_signal(signal.SIGHUP)
@@ -182,7 +223,9 @@ def test_reload_rearranges_sockets(daemon: Daemon) -> None:
                 connect(f"unix:{folder}/b").close()
             except OSError as error:
                 refused.append(str(error))
-            done.wait(0.001)  # the backlog holds those who come while the daemon is busy, if they are not thousands
+            done.wait(
+                0.001
+            )  # the backlog holds those who come while the daemon is busy, if they are not thousands
 
     client = threading.Thread(target=connect_again_and_again)
     client.start()
@@ -230,7 +273,11 @@ def test_stop_after_reload(daemon: Daemon) -> None:
     """A daemon that is stopped soon after a reload that changed a database ends at once: what is left of the old one does not hold it."""
     with daemon.socketmap() as client:
         assert client.ask("aliases", b"info@example.com").status == "OK"
-    daemon.write_config(daemon.config.read_text().replace('driver = "sqlite"', 'driver = "sqlite"\nquery_timeout = "4s"'))
+    daemon.write_config(
+        daemon.config.read_text().replace(
+            'driver = "sqlite"', 'driver = "sqlite"\nquery_timeout = "4s"'
+        )
+    )
     daemon.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "configuration reloaded" in daemon.text(), "the reload")
     assert daemon.stop() == 0
@@ -251,12 +298,16 @@ def serve(folder: Path, config: str) -> subprocess.CompletedProcess[str]:
     (folder / "wrong.toml").write_text(config)
     command = [sys.executable, "-m", "mailmapd", "serve", "--config", str(folder / "wrong.toml")]
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=60, check=False
+    )
 
 
 def test_all_faults_and_status_78(folder: Path) -> None:
     """A configuration with faults of every kind is refused with one line for each, and status 78."""
-    config = text(folder).replace("'%s'", "'%z'").replace('search = "address"', 'search = "adress"') + (
+    config = text(folder).replace("'%s'", "'%z'").replace(
+        'search = "address"', 'search = "adress"'
+    ) + (
         f'[database.other]\ndriver = "mysql"\npassword_file = "{folder}/nothere"\n[table.cf]\npostfix_cf = "{folder}/nothere.cf"\n'
     )
     done = serve(folder, config)
@@ -266,7 +317,11 @@ def test_all_faults_and_status_78(folder: Path) -> None:
     for line, words in zip(
         lines,
         (
-            ("database.other.password_file", "nothere cannot be read: No such file", "check the path"),
+            (
+                "database.other.password_file",
+                "nothere cannot be read: No such file",
+                "check the path",
+            ),
             ("table.alias", "%z", "query"),
             ("nothere.cf", "No such file"),
             ("map.aliases.search", "there is no search 'adress'", "address"),
@@ -281,8 +336,14 @@ def test_port_in_use(daemon: Daemon, folder: Path) -> None:
     done = serve(folder, daemon.config.read_text())
     assert done.returncode == 78
     assert "listen.socketmap[0]" in done.stderr
-    assert "is served by a running process; stop the other process or choose another address" in done.stderr
-    assert f"listen.http: cannot listen on {daemon.listeners['http']}: Address already in use" in done.stderr
+    assert (
+        "is served by a running process; stop the other process or choose another address"
+        in done.stderr
+    )
+    assert (
+        f"listen.http: cannot listen on {daemon.listeners['http']}: Address already in use"
+        in done.stderr
+    )
     with daemon.socketmap() as client:
         assert client.ask("aliases", b"info@example.com").status == "OK"
 
@@ -296,14 +357,19 @@ def test_database_away(folder: Path) -> None:
         assert done.returncode == 75
         with daemon.tcp_table("aliases") as table:
             assert table.ask(b"info@example.com").status == "400"
-        connection = socket.create_connection(("127.0.0.1", int(daemon.listeners["http"].rpartition(":")[2])))
+        connection = socket.create_connection(
+            ("127.0.0.1", int(daemon.listeners["http"].rpartition(":")[2]))
+        )
         with connection:
             connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert b"503" in answer.split(b"\r\n")[0]
         assert b"database mail: no host can be reached" in answer
         (folder / "elsewhere").rename(folder / "mail.sqlite")
-        wait_until(lambda: client.ask("aliases", b"info@example.com").status == "OK", "the database's return")
+        wait_until(
+            lambda: client.ask("aliases", b"info@example.com").status == "OK",
+            "the database's return",
+        )
 
 
 def test_query(daemon: Daemon) -> None:

@@ -1,4 +1,7 @@
-"""What the daemon and systemd say to each other: sockets, ready, reloading, status, watchdog, stopping. Without a booted systemd."""
+"""What the daemon and systemd say to each other: sockets, ready, reloading, status, watchdog, stopping.
+
+Without a booted systemd.
+"""
 
 from __future__ import annotations
 
@@ -43,21 +46,39 @@ class Manager:
         self.folder = folder
         self.http, self.table = free_port(), free_port()
         mail_database.create(folder / "mail.sqlite")
-        (folder / "mailmapd.toml").write_text(CONFIG.format(folder=folder, http=self.http, table=self.table))
+        (folder / "mailmapd.toml").write_text(
+            CONFIG.format(folder=folder, http=self.http, table=self.table)
+        )
         self.notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notifications.bind(str(folder / "notify"))
         self.notifications.settimeout(DEADLINE_SECONDS)
 
     def start(self, *launcher: str, watchdog: float = 30.0) -> ServerProcess:
         """Start `mailmapd serve`, by way of a launcher if one is given."""
-        command = [*launcher, sys.executable, "-m", "mailmapd", "serve", "--config", str(self.folder / "mailmapd.toml")]
-        own = {"PYTHONPATH": str(SOURCE), "NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": str(int(watchdog * 1e6))}
-        return ServerProcess(command, self.folder / "mailmapd.log", cwd=self.folder, env=os.environ | own)
+        command = [
+            *launcher,
+            sys.executable,
+            "-m",
+            "mailmapd",
+            "serve",
+            "--config",
+            str(self.folder / "mailmapd.toml"),
+        ]
+        own = {
+            "PYTHONPATH": str(SOURCE),
+            "NOTIFY_SOCKET": str(self.folder / "notify"),
+            "WATCHDOG_USEC": str(int(watchdog * 1e6)),
+        }
+        return ServerProcess(
+            command, self.folder / "mailmapd.log", cwd=self.folder, env=os.environ | own
+        )
 
     def wait_for(self, assignment: str) -> dict[str, str]:
         """Return the first notification that holds an assignment such as READY=1."""
         while True:
-            message = dict(line.split("=", 1) for line in self.notifications.recv(4096).decode().splitlines())
+            message = dict(
+                line.split("=", 1) for line in self.notifications.recv(4096).decode().splitlines()
+            )
             name, _, value = assignment.partition("=")
             if message.get(name) == value:
                 return message
@@ -98,21 +119,39 @@ def test_watchdog_is_fed_in_time(manager: Manager) -> None:
         with SocketmapClient(connect(f"unix:{manager.folder}/a")) as client:
             for _ in range(2):
                 client.ask("boxes", b"user1@example.com")
-        wait_until(lambda: "50.0% of 2 from memory" in manager.wait_for("WATCHDOG=1")["STATUS"], "the status does not show the hit ratio")
+        wait_until(
+            lambda: "50.0% of 2 from memory" in manager.wait_for("WATCHDOG=1")["STATUS"],
+            "the status does not show the hit ratio",
+        )
     finally:
         assert daemon.stop() == 0
 
 
-@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd-socket-activate is not installed")
+@pytest.mark.skipif(
+    shutil.which("systemd-socket-activate") is None,
+    reason="systemd-socket-activate is not installed",
+)
 def test_handed_over_sockets_are_served_and_left_alone(manager: Manager) -> None:
-    """A handed-over socket serves the listener configured for its address, other listeners are opened; systemd's files stay."""
+    """A handed-over socket serves the listener configured for its address, other listeners are opened.
+
+    Systemd's files stay.
+    """
     addresses = [f"{manager.folder}/a", f"127.0.0.1:{manager.http}", f"127.0.0.1:{manager.table}"]
     names = "socketmap:http:tcp_table.boxes"
     pass_on = [f"--setenv={name}" for name in ("PYTHONPATH", "NOTIFY_SOCKET", "WATCHDOG_USEC")]
-    daemon = manager.start("systemd-socket-activate", *(f"--listen={one}" for one in addresses), f"--fdname={names}", *pass_on)
+    daemon = manager.start(
+        "systemd-socket-activate",
+        *(f"--listen={one}" for one in addresses),
+        f"--fdname={names}",
+        *pass_on,
+    )
     try:
-        daemon.wait_ready(lambda: daemon.text().count("Listening on") == len(addresses), "systemd-socket-activate")
-        with SocketmapClient(connect(f"unix:{manager.folder}/a")) as client:  # this connection starts the daemon
+        daemon.wait_ready(
+            lambda: daemon.text().count("Listening on") == len(addresses), "systemd-socket-activate"
+        )
+        with SocketmapClient(
+            connect(f"unix:{manager.folder}/a")
+        ) as client:  # this connection starts the daemon
             assert client.ask("boxes", b"user1@example.com") == ("OK", b"example.com/user1/")
         manager.wait_for("READY=1")
         with SocketmapClient(connect(f"unix:{manager.folder}/b")) as client:

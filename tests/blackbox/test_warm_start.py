@@ -76,7 +76,9 @@ def test_warm_after_a_crash(folder: Path) -> None:
         assert daemon.command("flush", "--user", "info@example.com").returncode == 0
         daemon.process.stop(signal.SIGKILL)
         daemon.start()
-        wait_until(lambda: "there is no saved cache" in daemon.text(), "the start without a saved cache")
+        wait_until(
+            lambda: "there is no saved cache" in daemon.text(), "the start without a saved cache"
+        )
         assert ask(daemon) == "TEMP"
 
 
@@ -85,7 +87,10 @@ def test_damaged_file(folder: Path) -> None:
     (folder / "state" / "cache").write_bytes(b"mailmapd cache\n\1 and then nothing of use")
     (folder / "state" / "cache").chmod(0o600)
     with Daemon(folder, config(folder)) as daemon:
-        wait_until(lambda: "it is ignored, and set aside as cache.bad" in daemon.text(), "the word about the damaged file")
+        wait_until(
+            lambda: "it is ignored, and set aside as cache.bad" in daemon.text(),
+            "the word about the damaged file",
+        )
         assert ask(daemon) == "OK"
     assert (folder / "state" / "cache.bad").read_bytes().endswith(b"nothing of use")
     assert (folder / "state" / "cache").read_bytes().startswith(b"mailmapd cache\n")
@@ -95,7 +100,9 @@ def test_no_directory(folder: Path) -> None:
     """Without its directory the daemon serves, says what it misses, and ends with status 0."""
     (folder / "state").rmdir()
     with Daemon(folder, config(folder)) as daemon:
-        wait_until(lambda: "state: the cache is not saved" in daemon.text(), "the word about the directory")
+        wait_until(
+            lambda: "state: the cache is not saved" in daemon.text(), "the word about the directory"
+        )
         assert "state is missing or read-only, so caches cannot be saved" in daemon.text()
         assert "No such file or directory" in daemon.text()
         assert ask(daemon) == "OK"
@@ -107,9 +114,14 @@ def test_preload(folder: Path) -> None:
     with Daemon(folder, config(folder)) as daemon:
 
         def preloaded(times: int) -> None:
-            wait_until(lambda: daemon.text().count("table alias: 1 keys preloaded") == times, f"preload number {times}")
+            wait_until(
+                lambda: daemon.text().count("table alias: 1 keys preloaded") == times,
+                f"preload number {times}",
+            )
 
-        text = daemon.config.read_text().replace("[map.", 'preload = "SELECT address, destination FROM alias"\n[map.')
+        text = daemon.config.read_text().replace(
+            "[map.", 'preload = "SELECT address, destination FROM alias"\n[map.'
+        )
         daemon.write_config(text)
         daemon.process.send_signal(signal.SIGHUP)
         preloaded(1)

@@ -19,7 +19,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
-atheris: Any = importlib.import_module("atheris")  # not an import statement: it ships no types, and only scripts/fuzz installs it
+atheris: Any = importlib.import_module(
+    "atheris"
+)  # not an import statement: it ships no types, and only scripts/fuzz installs it
 
 
 def write_seeds(folder: Path, seeds: tuple[bytes, ...]) -> None:

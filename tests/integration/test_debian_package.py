@@ -18,7 +18,9 @@ from support.process import wait_until
 
 PROJECT = Path(__file__).parents[2]
 INSTALL = (PROJECT / "docs" / "install.md").read_text()
-MISSING = [name for name in ("debootstrap", "dpkg-deb", "unshare", "nsenter") if shutil.which(name) is None]
+MISSING = [
+    name for name in ("debootstrap", "dpkg-deb", "unshare", "nsenter") if shutil.which(name) is None
+]
 
 SQLITE = """\
 driver = "sqlite"
@@ -39,8 +41,17 @@ query = "SELECT mail_dir FROM email_user WHERE mail_account = '%s'"
 tables = ["mailbox"]
 search = "address"
 """
-UNITS = ("mailmapd.service", "mailmapd.socket", *(f"mailmapd-{name}.socket" for name in ("dict", "lookup", "http", "control")))
-ASK = ("postmap", "-q", "user1@example.com", "socketmap:unix:/var/spool/postfix/mailmapd/socketmap:virtual_mailbox_maps")
+UNITS = (
+    "mailmapd.service",
+    "mailmapd.socket",
+    *(f"mailmapd-{name}.socket" for name in ("dict", "lookup", "http", "control")),
+)
+ASK = (
+    "postmap",
+    "-q",
+    "user1@example.com",
+    "socketmap:unix:/var/spool/postfix/mailmapd/socketmap:virtual_mailbox_maps",
+)
 
 
 def namespaces_allowed() -> bool:
@@ -60,7 +71,9 @@ pytestmark = [
 
 def commands_of(section: str) -> list[str]:
     """Return the shell commands of the first code block in a section of docs/install.md."""
-    block = re.search(rf"^## \d+\. {section}\n.*?^```sh\n(.*?)^```", INSTALL, re.MULTILINE | re.DOTALL)
+    block = re.search(
+        rf"^## \d+\. {section}\n.*?^```sh\n(.*?)^```", INSTALL, re.MULTILINE | re.DOTALL
+    )
     assert block, section
     return block[1].splitlines()
 
@@ -79,7 +92,10 @@ def system(package: Path) -> Iterator[DebianSystem]:
     """A Debian 12 with Postfix and the package, configured for a SQLite database, not booted."""
     with private_directory() as folder:
         try:
-            with DebianSystem(folder / "root", ["systemd-sysv", "dbus", "python3", "procps", "postfix", "ca-certificates"]) as system:
+            with DebianSystem(
+                folder / "root",
+                ["systemd-sysv", "dbus", "python3", "procps", "postfix", "ca-certificates"],
+            ) as system:
                 shutil.copy(package, system.folder / "mailmapd.deb")
                 system.run("groupadd", "--system", "dovecot")
                 system.run("useradd", "--system", "--gid", "dovecot", "dovecot")
@@ -100,18 +116,29 @@ def configure(system: DebianSystem, config: str = CONFIG) -> None:
 
 def test_package_needs_nothing_but_debian(package: Path) -> None:
     """The control file has what dpkg needs, and the configuration is a conffile."""
-    fields = subprocess.run(["dpkg-deb", "--field", package], check=True, capture_output=True, text=True).stdout
-    assert re.search(r"^Depends: python3 \(>= 3\.\d+\), python3 \(<< 3\.\d+~\), libc6 .*systemd$", fields, re.MULTILINE)
-    assert subprocess.run(["dpkg-deb", "--info", package, "conffiles"], check=True, capture_output=True, text=True).stdout.split() == [
-        "/etc/mailmapd/mailmapd.toml"
-    ]
+    fields = subprocess.run(
+        ["dpkg-deb", "--field", package], check=True, capture_output=True, text=True
+    ).stdout
+    assert re.search(
+        r"^Depends: python3 \(>= 3\.\d+\), python3 \(<< 3\.\d+~\), libc6 .*systemd$",
+        fields,
+        re.MULTILINE,
+    )
+    assert subprocess.run(
+        ["dpkg-deb", "--info", package, "conffiles"], check=True, capture_output=True, text=True
+    ).stdout.split() == ["/etc/mailmapd/mailmapd.toml"]
 
 
 def test_installation_prepares_and_starts_nothing(system: DebianSystem) -> None:
     """Installing makes the account and the folder for Postfix' socket, protects the configuration, and leaves Postfix as it was."""
     assert system.run("mailmapd", "--version").stdout.startswith("mailmapd, version ")
-    assert re.match(r"uid=\d+\(mailmapd\) gid=\d+\(mailmapd\) groups=\d+\(mailmapd\)$", system.run("id", "mailmapd").stdout.strip())
-    assert system.run("stat", "-c", "%U %G %a", "/var/spool/postfix/mailmapd", "/etc/mailmapd/mailmapd.toml").stdout.splitlines() == [
+    assert re.match(
+        r"uid=\d+\(mailmapd\) gid=\d+\(mailmapd\) groups=\d+\(mailmapd\)$",
+        system.run("id", "mailmapd").stdout.strip(),
+    )
+    assert system.run(
+        "stat", "-c", "%U %G %a", "/var/spool/postfix/mailmapd", "/etc/mailmapd/mailmapd.toml"
+    ).stdout.splitlines() == [
         "mailmapd postfix 2750",
         "root mailmapd 640",
     ]
@@ -122,11 +149,16 @@ def test_installation_prepares_and_starts_nothing(system: DebianSystem) -> None:
 
 def test_manual_pages_and_completion_are_installed(system: DebianSystem) -> None:
     """Every manual page of the project is where man looks, and bash completes the commands."""
-    pages = {f"man{page.suffix[1:]}/{page.name}.gz" for page in (PROJECT / "docs" / "man").iterdir()}
+    pages = {
+        f"man{page.suffix[1:]}/{page.name}.gz" for page in (PROJECT / "docs" / "man").iterdir()
+    }
     manuals = system.folder / "usr/share/man"
     assert pages
     assert pages <= {str(path.relative_to(manuals)) for path in manuals.rglob("mailmapd*")}
-    assert "_MAILMAPD_COMPLETE" in (system.folder / "usr/share/bash-completion/completions/mailmapd").read_text()
+    assert (
+        "_MAILMAPD_COMPLETE"
+        in (system.folder / "usr/share/bash-completion/completions/mailmapd").read_text()
+    )
 
 
 def test_units_verify_where_they_are_installed(system: DebianSystem) -> None:
@@ -135,7 +167,10 @@ def test_units_verify_where_they_are_installed(system: DebianSystem) -> None:
 
 
 def test_life_under_systemd(system: DebianSystem) -> None:
-    """Started as docs/install.md says: sandboxed, on systemd's sockets; reloads, restarts without refusing, is watched, and stops."""
+    """Started as docs/install.md says: sandboxed, on systemd's sockets.
+
+    Reloads, restarts without refusing, is watched, and stops.
+    """
     configure(system)
     with system.booted():
         system.run("systemctl", "enable", "--now", "mailmapd-dict.socket")
@@ -151,7 +186,11 @@ def test_life_under_systemd(system: DebianSystem) -> None:
         assert system.run("runuser", "-u", "nobody", "--", *ASK, check=False).returncode != 0
 
         # Two sockets are systemd's; the third was opened by the daemon itself, in a folder of its own.
-        sockets = ("/var/spool/postfix/mailmapd/socketmap", "/run/mailmapd/dict", "/run/mailmapd/control")
+        sockets = (
+            "/var/spool/postfix/mailmapd/socketmap",
+            "/run/mailmapd/dict",
+            "/run/mailmapd/control",
+        )
         assert system.run("stat", "-c", "%U %G %a", *sockets).stdout.splitlines() == [
             "mailmapd postfix 660",
             "mailmapd dovecot 660",
@@ -163,7 +202,10 @@ def test_life_under_systemd(system: DebianSystem) -> None:
             config.write('[map.again]\ntables = ["mailbox"]\nsearch = "exact"\n')
         system.run("systemctl", "reload", "mailmapd.service")
         again = (*ASK[:-1], ASK[-1].replace("virtual_mailbox_maps", "again"))
-        wait_until(lambda: system.run(*again, check=False).stdout == "example.com/user1/\n", "the reload is not in force")
+        wait_until(
+            lambda: system.run(*again, check=False).stdout == "example.com/user1/\n",
+            "the reload is not in force",
+        )
 
         # A killed daemon is started again; who asks meanwhile waits at systemd's socket.
         before = system.run(*show, "MainPID").stdout
@@ -174,9 +216,19 @@ def test_life_under_systemd(system: DebianSystem) -> None:
         # A daemon that hangs is found by the watchdog.
         assert int(system.run(*show, "WatchdogUSec").stdout.strip().rstrip("s")) == 30
 
-        system.run("systemctl", "stop", "mailmapd.socket", "mailmapd-http.socket", "mailmapd-dict.socket", "mailmapd.service")
+        system.run(
+            "systemctl",
+            "stop",
+            "mailmapd.socket",
+            "mailmapd-http.socket",
+            "mailmapd-dict.socket",
+            "mailmapd.service",
+        )
         assert system.run(*show, "Result").stdout == "success\n"
-        assert "stopped" in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+        assert (
+            "stopped"
+            in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+        )
 
 
 def test_wrong_configuration_is_not_tried_again(system: DebianSystem) -> None:
@@ -184,9 +236,17 @@ def test_wrong_configuration_is_not_tried_again(system: DebianSystem) -> None:
     configure(system, "[listen]\nsocketmop = 1\n")
     with system.booted():
         assert system.run("systemctl", "start", "mailmapd.service", check=False).returncode != 0
-        shown = system.run("systemctl", "show", "mailmapd.service", "--property=ExecMainStatus,NRestarts,ActiveState").stdout.split()
+        shown = system.run(
+            "systemctl",
+            "show",
+            "mailmapd.service",
+            "--property=ExecMainStatus,NRestarts,ActiveState",
+        ).stdout.split()
         assert sorted(shown) == ["ActiveState=failed", "ExecMainStatus=78", "NRestarts=0"]
-        assert "socketmop" in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+        assert (
+            "socketmop"
+            in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+        )
 
 
 def test_socket_without_its_unit_is_refused_with_a_remedy(system: DebianSystem) -> None:
@@ -194,7 +254,10 @@ def test_socket_without_its_unit_is_refused_with_a_remedy(system: DebianSystem) 
     configure(system)
     with system.booted():
         assert system.run("systemctl", "start", "mailmapd.service", check=False).returncode != 0
-        assert "let systemd open it" in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+        assert (
+            "let systemd open it"
+            in system.run("journalctl", "--unit", "mailmapd.service", "--output", "cat").stdout
+        )
         assert "dict" not in system.run("ls", "/run/mailmapd").stdout.split()
 
 
@@ -205,7 +268,9 @@ def test_secret_reaches_the_daemon_alone(system: DebianSystem) -> None:
     store = system.folder / "etc/credstore"
     with system.booted():
         system.run("systemctl", "start", "mailmapd-dict.socket")
-        assert system.run("systemctl", "start", "mailmapd.service", check=False).returncode != 0  # no such secret
+        assert (
+            system.run("systemctl", "start", "mailmapd.service", check=False).returncode != 0
+        )  # no such secret
         store.mkdir(mode=0o700, exist_ok=True)
         (store / "mail-db-password").write_text("secret-of-the-test\n")
         (store / "mail-db-password").chmod(0o600)
@@ -220,7 +285,11 @@ def test_removal_leaves_nothing_running(system: DebianSystem) -> None:
         system.run("systemctl", "enable", "--now", "mailmapd.socket", "mailmapd-dict.socket")
         system.run("systemctl", "enable", "--now", "mailmapd.service")
         system.run("dpkg", "--remove", "mailmapd")
-        units = json.loads(system.run("systemctl", "list-units", "--output=json", "--state=active", "mailmapd*").stdout)
+        units = json.loads(
+            system.run(
+                "systemctl", "list-units", "--output=json", "--state=active", "mailmapd*"
+            ).stdout
+        )
         assert units == []
         system.run("dpkg", "--purge", "mailmapd")
         assert not (system.folder / "etc/mailmapd").exists()

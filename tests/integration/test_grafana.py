@@ -18,7 +18,13 @@ from support.process import free_port, wait_until
 from support.prometheus import Prometheus
 
 DASHBOARD = Path(__file__).parents[2] / "configs" / "grafana" / "mailmapd.json"
-VARIABLES = {"$__rate_interval": "5s", "$__range": "30s", "$instance": ".*", "$map": ".*", "$job": ".*"}
+VARIABLES = {
+    "$__rate_interval": "5s",
+    "$__range": "30s",
+    "$instance": ".*",
+    "$map": ".*",
+    "$job": ".*",
+}
 BROKEN_TABLE_AND_SMALL_BUDGET = """
 [table.broken]
 database = "mail"
@@ -30,7 +36,10 @@ search = "exact"
 max_negative_entries = 50
 """
 
-pytestmark = [pytest.mark.servers, pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")]
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed"),
+]
 
 
 def dashboard() -> dict[str, Any]:
@@ -65,7 +74,9 @@ class Load:
                 domain = mail_database.DOMAINS[number % 3]
                 client.ask("virtual_mailbox_maps", f"user{number}@{domain}".encode())
                 client.ask("virtual_alias_maps", f"sales+{self.rounds}@{domain}".encode())
-                client.ask("virtual_alias_maps", f"nobody{number}.{self.rounds}@example.net".encode())
+                client.ask(
+                    "virtual_alias_maps", f"nobody{number}.{self.rounds}@example.net".encode()
+                )
             client.ask("broken", f"{self.rounds}".encode())
             client.send(b"99999999:")
             assert client.at_end()
@@ -98,7 +109,9 @@ def test_no_panel_is_empty(daemon: Daemon, short_path: Path) -> None:
         try:
             wait_until(complete, "some panels have no numbers")
         except AssertionError:
-            raise AssertionError("\n".join(f"{title}: {expression}" for title, expression in empty)) from None
+            raise AssertionError(
+                "\n".join(f"{title}: {expression}" for title, expression in empty)
+            ) from None
 
 
 def test_variables_are_known() -> None:
@@ -114,13 +127,19 @@ def test_panels_do_not_overlap_and_are_explained() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in dashboard()["panels"]:
         place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
         assert place["x"] + place["w"] <= 24
         assert not taken & cells, panel["title"]
         taken |= cells
         if panel["type"] != "row":
             assert panel["title"]
             assert panel["description"]
-            assert all(one["datasource"]["uid"] == "${datasource}" for one in (panel, *panel["targets"]))
+            assert all(
+                one["datasource"]["uid"] == "${datasource}" for one in (panel, *panel["targets"])
+            )
     identifiers = [panel["id"] for panel in dashboard()["panels"]]
     assert len(set(identifiers)) == len(identifiers)

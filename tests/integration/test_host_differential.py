@@ -1,4 +1,7 @@
-"""Where and how a .cf file says to connect: Postfix's own mysql: table and the daemon's reach the same server, or neither does."""
+"""Where and how a .cf file says to connect.
+
+Postfix's own mysql: table and the daemon's reach the same server, or neither does.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +38,30 @@ def test_the_same_hosts_answer(tmp_path: Path) -> None:
     """Every form of host, and encryption asked for and not, gives what Postfix's own table gives with a server that has no TLS."""
     for name, value in (("no-verify", "0"), ("verify", "1")):
         (tmp_path / f"{name}.cnf").write_text(f"[client]\nssl-verify-server-cert={value}\n")
-    with private_directory() as data, private_directory() as home, private_directory() as instance, MariaDB(data, tcp=True) as server:
+    with (
+        private_directory() as data,
+        private_directory() as home,
+        private_directory() as instance,
+        MariaDB(data, tcp=True) as server,
+    ):
         server.run_sql("CREATE DATABASE hosts")
         server.grant("reader", "secret", "hosts")
         lines = [f'[listen]\nsocketmap = ["unix:{home}/socketmap"]\n']
         for name, form in FORMS.items():
             where = form.format(port=server.port, socket=server.socket, folder=tmp_path)
-            (home / f"{name}.cf").write_text(f"{where}\nuser = reader\npassword = secret\ndbname = hosts\nquery = SELECT '%s'\n")
-            lines.append(f'[table.{name}]\npostfix_cf = "{name}.cf"\n[map.{name}]\ntables = ["{name}"]\nsearch = "exact"\n')
+            (home / f"{name}.cf").write_text(
+                f"{where}\nuser = reader\npassword = secret\ndbname = hosts\nquery = SELECT '%s'\n"
+            )
+            lines.append(
+                f'[table.{name}]\npostfix_cf = "{name}.cf"\n[map.{name}]\ntables = ["{name}"]\nsearch = "exact"\n'
+            )
         with Daemon(home, "".join(lines)) as daemon, daemon.socketmap() as client:
             postfix = Postfix(instance, {})
             runs = {name: postfix.postmap(f"mysql:{home}/{name}.cf", [KEY]) for name in FORMS}
-            theirs = {name: "TEMP" if run.failed else "OK" if run.found else "NOTFOUND" for name, run in runs.items()}
+            theirs = {
+                name: "TEMP" if run.failed else "OK" if run.found else "NOTFOUND"
+                for name, run in runs.items()
+            }
             ours = {name: client.ask(name, KEY).status for name in FORMS}
     assert ours == theirs
     assert {"OK", "TEMP", "NOTFOUND"} == set(theirs.values())

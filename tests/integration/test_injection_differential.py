@@ -1,8 +1,9 @@
 """Hostile keys against Postfix's own mysql: maps, where quoting goes wrong most easily: no difference, no injection.
 
-In gbk, big5 and sjis a backslash may be the second half of a character, so that whoever quotes byte by byte closes the string himself: the
-euro sign's last byte in UTF-8, AC, and the backslash that follows are one character of gbk. With NO_BACKSLASH_ESCAPES a backslash protects
-nothing, and with ANSI_QUOTES a double quote is no string.
+In gbk, big5 and sjis a backslash may be the second half of a character, so that whoever quotes byte
+by byte closes the string himself: the euro sign's last byte in UTF-8, AC, and the backslash that
+follows are one character of gbk. With NO_BACKSLASH_ESCAPES a backslash protects nothing, and with
+ANSI_QUOTES a double quote is no string.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ def hostile_keys(rng: random.Random, count: int) -> list[bytes]:
     def part() -> str:
         return rng.choice(FIRST) + rng.choice(ENDS) + rng.choice(INSIDE) + rng.choice(ENDS)
 
-    return [(part() + rng.choice(["", "@", "@example.com", "@" + part()])).encode() for _ in range(count)]
+    return [
+        (part() + rng.choice(["", "@", "@example.com", "@" + part()])).encode()
+        for _ in range(count)
+    ]
 
 
 def differences(postfix: Postfix, maps: tuple[str, str], keys: list[bytes]) -> Iterator[str]:
@@ -102,14 +106,19 @@ def write_tables(home: Path, server: MariaDB, mode: str) -> list[str]:
         for number, template in enumerate(templates):
             name = f"{charset}{number}"
             login = f"hosts = unix:{server.socket}\nuser = prey\npassword = prey\ndbname = prey\n"
-            (home / f"{name}.cf").write_text(f"{login}option_file = {options}\ncharset = {charset}\nquery = {template}\n")
+            (home / f"{name}.cf").write_text(
+                f"{login}option_file = {options}\ncharset = {charset}\nquery = {template}\n"
+            )
             names.append(name)
     return names
 
 
 def configuration(home: Path, names: list[str]) -> str:
     lines = [f'[listen]\nsocketmap = ["unix:{home}/socketmap"]\n']
-    lines += [f'[table.{name}]\npostfix_cf = "{name}.cf"\n[map.{name}]\ntables = ["{name}"]\n' for name in names]
+    lines += [
+        f'[table.{name}]\npostfix_cf = "{name}.cf"\n[map.{name}]\ntables = ["{name}"]\n'
+        for name in names
+    ]
     return "".join(lines)
 
 
@@ -118,31 +127,53 @@ def prey() -> Iterator[MariaDB]:
     """A server with a table whose secrets no key may reveal."""
     with private_directory() as directory, MariaDB(directory) as server:
         server.run_sql("CREATE DATABASE prey")
-        server.run_sql("CREATE TABLE prey.box (name VARCHAR(64) COLLATE utf8mb4_bin, secret VARCHAR(64))")
-        server.run_sql("INSERT INTO prey.box VALUES ('bob', 'secret of bob'), ('zoë', 'secret of zoë'), ('x', 'secret of x')")
+        server.run_sql(
+            "CREATE TABLE prey.box (name VARCHAR(64) COLLATE utf8mb4_bin, secret VARCHAR(64))"
+        )
+        server.run_sql(
+            "INSERT INTO prey.box VALUES ('bob', 'secret of bob'), ('zoë', 'secret of zoë'), ('x', 'secret of x')"
+        )
         server.grant("prey", "prey", "prey")
         yield server
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_hostile_keys(prey: MariaDB, mode: str) -> None:
-    """Every hostile key gets the answer of Postfix's own mysql: map, in each character set; none is ever a syntax error."""
+    """Every hostile key gets the answer of Postfix's own mysql: map, in each character set.
+
+    None is ever a syntax error.
+    """
     prey.run_sql("SET GLOBAL sql_mode = %s", mode)
     with private_directory() as home, private_directory() as instance:
         names = write_tables(home, prey, mode)
-        with Daemon(home, configuration(home, names)) as daemon, ThreadPoolExecutor(PARALLEL) as threads:
+        with (
+            Daemon(home, configuration(home, names)) as daemon,
+            ThreadPoolExecutor(PARALLEL) as threads,
+        ):
             postfix = Postfix(instance, {})
             rng = random.Random(SEED + MODES.index(mode))
 
             def compare(name: str, keys: list[bytes]) -> list[str]:
-                return list(differences(postfix, (f"mysql:{home}/{name}.cf", f"socketmap:unix:{home}/socketmap:{name}"), keys))[:3]
+                return list(
+                    differences(
+                        postfix,
+                        (f"mysql:{home}/{name}.cf", f"socketmap:unix:{home}/socketmap:{name}"),
+                        keys,
+                    )
+                )[:3]
 
-            found = [one for result in threads.map(compare, names, [hostile_keys(rng, KEYS) for _ in names]) for one in result]
+            found = [
+                one
+                for result in threads.map(compare, names, [hostile_keys(rng, KEYS) for _ in names])
+                for one in result
+            ]
             log = daemon.text()
     assert not found, f"MAILMAPD_TEST_SEED={SEED}, SQL mode {mode!r}\n" + "\n".join(found[:10])
     assert "1064" not in log, log
     assert prey.run_sql("SELECT COUNT(*) FROM prey.box") == [(3,)]
-    print(f"\n  seed {SEED}, {mode or 'default'}: {KEYS * len(names)} hostile keys alike over {len(names)} tables")
+    print(
+        f"\n  seed {SEED}, {mode or 'default'}: {KEYS * len(names)} hostile keys alike over {len(names)} tables"
+    )
 
 
 def test_double_quotes_without_backslash_escapes(prey: MariaDB) -> None:
@@ -155,7 +186,11 @@ def test_double_quotes_without_backslash_escapes(prey: MariaDB) -> None:
             theirs = Postfix(instance, {}).postmap(f"mysql:{home}/box.cf", [b'" OR "1"="1'])
             assert b"secret of bob" in theirs.found
             for key in (b'" OR "1"="1', b'x" OR 1=1 # ', *hostile_keys(random.Random(SEED), 1000)):
-                own = key.decode("utf-8", "replace").lower()  # by chance a name of the box, whose secret is no loot
-                assert client.ask("box", key).status == "NOTFOUND" or own in {"bob", "zoë", "x"}, key
+                own = key.decode(
+                    "utf-8", "replace"
+                ).lower()  # by chance a name of the box, whose secret is no loot
+                assert client.ask("box", key).status == "NOTFOUND" or own in {"bob", "zoë", "x"}, (
+                    key
+                )
             assert client.ask("box", b"bob") == ("OK", b"secret of bob")
             assert "1064" not in daemon.text()

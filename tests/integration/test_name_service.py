@@ -18,7 +18,9 @@ RECOVERY_SECONDS = 10.0
 
 pytestmark = [
     pytest.mark.servers,
-    pytest.mark.skipif(WRAPPER is None, reason="libnss_wrapper.so is not installed: apt-get install libnss-wrapper"),
+    pytest.mark.skipif(
+        WRAPPER is None, reason="libnss_wrapper.so is not installed: apt-get install libnss-wrapper"
+    ),
 ]
 
 
@@ -42,7 +44,9 @@ def test_a_name_that_moves_is_followed(short_path: Path) -> None:
         fill(second, "second")
         hosts = short_path / "hosts"
         hosts.write_text("127.0.0.1 db.example.test\n")
-        os.utime(hosts, (1e9, 1e9))  # nss_wrapper reads the file again when its time in whole seconds has changed
+        os.utime(
+            hosts, (1e9, 1e9)
+        )  # nss_wrapper reads the file again when its time in whole seconds has changed
         config = f"""\
 [listen]
 socketmap = ["unix:{short_path}/socketmap"]
@@ -61,7 +65,10 @@ tables = ["answers"]
 stale_ttl = "0s"
 """
         environment = {"LD_PRELOAD": str(WRAPPER), "NSS_WRAPPER_HOSTS": str(hosts)}
-        with Daemon(short_path, config, environment=environment) as daemon, daemon.socketmap() as client:
+        with (
+            Daemon(short_path, config, environment=environment) as daemon,
+            daemon.socketmap() as client,
+        ):
             assert client.ask("answers", b"before") == ("OK", b"first")
             hosts.write_text("127.0.0.2 db.example.test\n")
             first.kill()

@@ -53,9 +53,16 @@ def configuration(directory: Path, files: dict[str, Path]) -> str:
     lines += [f'[table.{name}]\npostfix_cf = "{path}"\n' for name, path in files.items()]
     for title, scenario in SCENARIOS.items():
         for name, spec in scenario.maps.items():
-            options = {"recipient_delimiter": scenario.delimiter, "local_domains": [*scenario.local, "mail.test", "[127.0.0.1]"]}
-            options |= {"owner_request_special": scenario.settings.get("owner_request_special") != "no"} | spec.options
-            lines.append(f"[map.{map_name(title, name)}]\ntables = {json.dumps(spec.tables)}\nsearch = {json.dumps(spec.search)}\n")
+            options = {
+                "recipient_delimiter": scenario.delimiter,
+                "local_domains": [*scenario.local, "mail.test", "[127.0.0.1]"],
+            }
+            options |= {
+                "owner_request_special": scenario.settings.get("owner_request_special") != "no"
+            } | spec.options
+            lines.append(
+                f"[map.{map_name(title, name)}]\ntables = {json.dumps(spec.tables)}\nsearch = {json.dumps(spec.search)}\n"
+            )
             lines += [f"{key} = {json.dumps(value)}\n" for key, value in options.items()]
     return "".join(lines)
 
@@ -65,7 +72,10 @@ def servers() -> Iterator[Servers]:
     """MariaDB with the tutorial's rows and the small maps, .cf files for every query, and the daemon."""
     with private_directory() as data, private_directory() as home, MariaDB(data) as server:
         tutorial.create(server, DATABASE)
-        server.run_sql("CREATE TABLE pair (map varchar(32), k varchar(128), v varchar(255), PRIMARY KEY (map, k))", database=DATABASE)
+        server.run_sql(
+            "CREATE TABLE pair (map varchar(32), k varchar(128), v varchar(255), PRIMARY KEY (map, k))",
+            database=DATABASE,
+        )
         connection = server.connect(DATABASE)
         with connection, connection.cursor() as cursor:
             cursor.executemany("INSERT INTO pair VALUES (%s, %s, %s)", PAIRS)
@@ -76,9 +86,15 @@ def servers() -> Iterator[Servers]:
 
 def instance(directory: Path, scenario: Scenario, maps: dict[str, str]) -> Postfix:
     """Return a Postfix that is not started yet, with the scenario's maps in place."""
-    settings = {"recipient_delimiter": scenario.delimiter, "mydestination": ", ".join(scenario.local)} | scenario.settings
+    settings = {
+        "recipient_delimiter": scenario.delimiter,
+        "mydestination": ", ".join(scenario.local),
+    } | scenario.settings
     if not scenario.held:
-        settings |= {"header_checks": "", "default_transport": settings.get("default_transport", "retry:4.3.0 default")}
+        settings |= {
+            "header_checks": "",
+            "default_transport": settings.get("default_transport", "retry:4.3.0 default"),
+        }
     return Postfix(directory, {name: value.format_map(maps) for name, value in settings.items()})
 
 
@@ -89,7 +105,10 @@ def send_all(postfix: Postfix, scenario: Scenario) -> dict[tuple[str, str], Outc
     with postfix.smtp() as session:
         for sender in scenario.senders:
             for recipient in scenario.recipients:
-                replies[sender, recipient] = [session.mail(sender, utf8=not recipient.isascii()), session.rcpt(recipient)]
+                replies[sender, recipient] = [
+                    session.mail(sender, utf8=not recipient.isascii()),
+                    session.rcpt(recipient),
+                ]
                 if replies[sender, recipient][1].startswith("250"):
                     answer, accepted, queue_id = session.data().partition(" queued as ")
                     replies[sender, recipient].append(answer)
@@ -98,7 +117,10 @@ def send_all(postfix: Postfix, scenario: Scenario) -> dict[tuple[str, str], Outc
                 else:
                     session.reset()
     if not scenario.held:
-        wait_until(lambda: all(reason for message in postfix.queue() for _, reason in message.recipients), "every message deferred")
+        wait_until(
+            lambda: all(reason for message in postfix.queue() for _, reason in message.recipients),
+            "every message deferred",
+        )
     queued = {message.identity: message for message in postfix.queue()}
     return {
         pair: Outcome(
@@ -112,8 +134,14 @@ def send_all(postfix: Postfix, scenario: Scenario) -> dict[tuple[str, str], Outc
 
 def compare(title: str, scenario: Scenario, servers: Servers) -> None:
     """Send everything through both instances and fail with what differs."""
-    theirs = {name: ", ".join(f"mysql:{servers.files[table]}" for table in spec.tables) for name, spec in scenario.maps.items()}
-    ours = {name: f"socketmap:unix:{servers.daemon.directory}/socketmap:{map_name(title, name)}" for name in scenario.maps}
+    theirs = {
+        name: ", ".join(f"mysql:{servers.files[table]}" for table in spec.tables)
+        for name, spec in scenario.maps.items()
+    }
+    ours = {
+        name: f"socketmap:unix:{servers.daemon.directory}/socketmap:{map_name(title, name)}"
+        for name in scenario.maps
+    }
     outcomes = []
     for maps in (theirs, ours):
         with private_directory() as directory, instance(directory, scenario, maps) as postfix:
@@ -126,7 +154,9 @@ def compare(title: str, scenario: Scenario, servers: Servers) -> None:
     accepted = sum(bool(outcome.recipients) for outcome in outcomes[0].values())
     print(f"{title}: {len(outcomes[0])} messages, {accepted} accepted")
     assert not different, (
-        f"{len(different)} of {len(outcomes[0])} messages differ\n" + "\n".join(different[:20]) + servers.daemon.text()[-2000:]
+        f"{len(different)} of {len(outcomes[0])} messages differ\n"
+        + "\n".join(different[:20])
+        + servers.daemon.text()[-2000:]
     )
     assert "Traceback" not in servers.daemon.text()
 
@@ -137,12 +167,24 @@ def test_postfix_treats_mail_the_same(title: str, servers: Servers) -> None:
     compare(title, SCENARIOS[title], servers)
 
 
-@pytest.mark.parametrize("title", ["delimiters -+. and no special owners", "catch-all in the first table", "canonical", "local domain"])
+@pytest.mark.parametrize(
+    "title",
+    [
+        "delimiters -+. and no special owners",
+        "catch-all in the first table",
+        "canonical",
+        "local domain",
+    ],
+)
 def test_mangled_recipients_are_treated_the_same(title: str, servers: Servers) -> None:
     """Recipients with random characters put in, taken out and changed in case get the same replies and results, too."""
     print(f"MAILMAPD_TEST_SEED={SEED}")
     recipients = tuple(mangled(random.Random(f"{SEED} {title}"), MANGLED))
-    compare(title, replace(SCENARIOS[title], recipients=recipients, senders=("sender@client.test",)), servers)
+    compare(
+        title,
+        replace(SCENARIOS[title], recipients=recipients, senders=("sender@client.test",)),
+        servers,
+    )
 
 
 def test_local_submissions_end_with_the_same_recipients(servers: Servers) -> None:
@@ -170,6 +212,10 @@ def test_local_submissions_end_with_the_same_recipients(servers: Servers) -> Non
         with private_directory() as directory, instance(directory, scenario, maps) as postfix:
             for recipient in recipients:
                 postfix.sendmail("sender", [recipient])
-            results.append(sorted(message.recipients for message in postfix.queue() if message.queue != "maildrop"))
+            results.append(
+                sorted(
+                    message.recipients for message in postfix.queue() if message.queue != "maildrop"
+                )
+            )
     assert len(results[0]) == len(recipients)
     assert results[1] == results[0]

@@ -43,7 +43,9 @@ tables = ["away"]
 @pytest.fixture
 def daemon(short_path: Path) -> Iterator[Daemon]:
     connection = sqlite3.connect(short_path / "mail.sqlite")
-    connection.executescript("CREATE TABLE alias (address, destination); INSERT INTO alias VALUES ('info@example.com', 'user');")
+    connection.executescript(
+        "CREATE TABLE alias (address, destination); INSERT INTO alias VALUES ('info@example.com', 'user');"
+    )
     connection.close()
     with Daemon(short_path, CONFIG.format(folder=short_path, http=free_port())) as daemon:
         with daemon.socketmap() as client:
@@ -61,19 +63,35 @@ def request(daemon: Daemon, text: str) -> tuple[str, dict[str, str], str]:
         answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
     head, _, body = answer.partition("\r\n\r\n")
     status, *lines = head.split("\r\n")
-    return status, {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}, body
+    return (
+        status,
+        {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)},
+        body,
+    )
 
 
-def get(daemon: Daemon, path: str, host: str = "localhost", method: str = "GET", more: str = "") -> tuple[str, dict[str, str], str]:
-    return request(daemon, f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n")
+def get(
+    daemon: Daemon, path: str, host: str = "localhost", method: str = "GET", more: str = ""
+) -> tuple[str, dict[str, str], str]:
+    return request(
+        daemon, f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n"
+    )
 
 
 def test_without_scripts(daemon: Daemon) -> None:
-    """The page holds figures, problems and configuration when it comes; names are escaped, secrets absent, nothing is fetched."""
+    """The page holds figures, problems and configuration when it comes.
+
+    Names are escaped, secrets absent, nothing is fetched.
+    """
     status, headers, body = get(daemon, "/")
     assert " 200 " in status
     assert headers["content-type"] == "text/html; charset=utf-8"
-    for words in ("&lt;aliases&gt;", "88.8 %", "database away: no host can be reached", "Configuration in effect"):
+    for words in (
+        "&lt;aliases&gt;",
+        "88.8 %",
+        "database away: no host can be reached",
+        "Configuration in effect",
+    ):
         assert words in body
     assert "<aliases>" not in body
     assert "s3cr3t" not in body
@@ -84,7 +102,10 @@ def test_without_scripts(daemon: Daemon) -> None:
 
 
 def test_headers(daemon: Daemon) -> None:
-    """The policy allows this page's own style and script by their hashes, and nothing else; every page has the other headers, too."""
+    """The policy allows this page's own style and script by their hashes, and nothing else.
+
+    Every page has the other headers, too.
+    """
     _, headers, _ = get(daemon, "/")
     policy = headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
@@ -137,9 +158,29 @@ def test_for_programs(daemon: Daemon) -> None:
 
 def browse(daemon: Daemon, folder: Path, *options: str) -> str:
     """Show the page in Chromium; return what it prints."""
-    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic", "--no-first-run")
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={folder / 'profile'}", *options]
-    done = subprocess.run([*command, f"http://{daemon.listeners['http']}/"], capture_output=True, text=True, timeout=120, check=True)
+    quiet = (
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+        "--no-first-run",
+    )
+    command = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        *quiet,
+        f"--user-data-dir={folder / 'profile'}",
+        *options,
+    ]
+    done = subprocess.run(
+        [*command, f"http://{daemon.listeners['http']}/"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     assert "Content Security Policy" not in done.stderr, done.stderr
     return done.stdout
 
@@ -147,13 +188,18 @@ def browse(daemon: Daemon, folder: Path, *options: str) -> str:
 @pytest.mark.servers
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_in_a_browser(daemon: Daemon, tmp_path: Path) -> None:
-    """A browser shows the page in its style and replaces the figures by newer ones; the policy stands in the way of neither."""
+    """A browser shows the page in its style and replaces the figures by newer ones.
+
+    The policy stands in the way of neither.
+    """
     picture = tmp_path / "page.png"
     browse(daemon, tmp_path, "--window-size=1100,1000", f"--screenshot={picture}")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 30_000
     first = re.search(r"· (\d{4}-.*? UTC)", get(daemon, "/")[2])
-    shown = browse(daemon, tmp_path, "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom")
+    shown = browse(
+        daemon, tmp_path, "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"
+    )
     assert 'class="lost"' not in shown
     assert first is not None
     assert "&lt;aliases&gt;" in shown

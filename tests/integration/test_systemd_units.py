@@ -15,11 +15,15 @@ SYSTEMD = Path(__file__).parents[2] / "systemd"
 EXPOSURE_LIMIT = 1.5
 SOCKETS = sorted(path.name for path in SYSTEMD.glob("*.socket"))
 
-pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["systemd-analyze", *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def systemd_version() -> int:
@@ -30,7 +34,9 @@ def systemd_version() -> int:
 def units(tmp_path: Path) -> Path:
     """Copies of all units that start the mailmapd of this virtual environment."""
     for path in SYSTEMD.glob("mailmapd*.*"):
-        text = path.read_text().replace("/usr/bin/mailmapd", str(Path(sys.executable).with_name("mailmapd")))
+        text = path.read_text().replace(
+            "/usr/bin/mailmapd", str(Path(sys.executable).with_name("mailmapd"))
+        )
         (tmp_path / path.name).write_text(text)
     return tmp_path
 
@@ -69,7 +75,14 @@ def test_sockets_verify(units: Path, name: str) -> None:
 
 def test_exposure_is_small(units: Path) -> None:
     """The sandbox leaves an exposure below 1.5."""
-    done = analyze("security", "--offline=yes", "--threshold", str(int(EXPOSURE_LIMIT * 10)), "--no-pager", units / "mailmapd.service")
+    done = analyze(
+        "security",
+        "--offline=yes",
+        "--threshold",
+        str(int(EXPOSURE_LIMIT * 10)),
+        "--no-pager",
+        units / "mailmapd.service",
+    )
     [level] = re.findall(r"Overall exposure level for mailmapd.service: ([0-9.]+)", done.stdout)
     assert done.returncode == 0, done.stdout
     assert float(level) < EXPOSURE_LIMIT
@@ -96,15 +109,28 @@ def test_sockets_fit_the_sample_configuration() -> None:
             continue
         address = socket["ListenStream"]
         text = f"unix:{address}" if address.startswith("/") else address
-        assert re.search(rf'^#?{socket["FileDescriptorName"]} = .*"{re.escape(text)}"', sample, re.MULTILINE), name
+        assert re.search(
+            rf'^#?{socket["FileDescriptorName"]} = .*"{re.escape(text)}"', sample, re.MULTILINE
+        ), name
 
 
 def test_folders_of_the_sockets_are_made_and_writable() -> None:
     """tmpfiles.d makes the folder of every UNIX socket, and the sandbox lets the daemon write there."""
-    made = {line.split()[1] for line in (SYSTEMD / "tmpfiles.d" / "mailmapd.conf").read_text().splitlines() if not line.startswith("#")}
-    writable = {path.lstrip("-") for path in read(SYSTEMD / "mailmapd.service")["Service"]["ReadWritePaths"].split()}
+    made = {
+        line.split()[1]
+        for line in (SYSTEMD / "tmpfiles.d" / "mailmapd.conf").read_text().splitlines()
+        if not line.startswith("#")
+    }
+    writable = {
+        path.lstrip("-")
+        for path in read(SYSTEMD / "mailmapd.service")["Service"]["ReadWritePaths"].split()
+    }
     addresses = [read(SYSTEMD / name)["Socket"].get("ListenStream", "") for name in SOCKETS]
-    assert {str(Path(address).parent) for address in addresses if address.startswith("/")} == made == writable
+    assert (
+        {str(Path(address).parent) for address in addresses if address.startswith("/")}
+        == made
+        == writable
+    )
 
 
 def test_account_is_accepted(tmp_path: Path) -> None:
@@ -113,7 +139,14 @@ def test_account_is_accepted(tmp_path: Path) -> None:
         pytest.skip("systemd-sysusers is not installed")
     (tmp_path / "etc").mkdir()
     file = SYSTEMD / "sysusers.d" / "mailmapd.conf"
-    done = subprocess.run(["systemd-sysusers", f"--root={tmp_path}", file], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["systemd-sysusers", f"--root={tmp_path}", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     accounts = (tmp_path / "etc" / "passwd").read_text()
-    assert re.search(r"^mailmapd:x:\d+:\d+:mailmapd:/run/mailmapd:/usr/sbin/nologin$", accounts, re.MULTILINE)
+    assert re.search(
+        r"^mailmapd:x:\d+:\d+:mailmapd:/run/mailmapd:/usr/sbin/nologin$", accounts, re.MULTILINE
+    )

@@ -29,7 +29,8 @@ DIFFERENCES_SHOWN = 5
 TCP_TABLES = 25
 SQLITE_TABLES = 60
 LONGEST_ENCODED = 4091  # bytes: tcp_table(5)'s limit for a line, less its "200 " and line feed
-LONGEST_VALUE = 99_997  # bytes: socketmap_table(5)'s limit for a reply, less its "OK "; a longer one must fail, whatever mysql: says
+# socketmap_table(5)'s limit for a reply in bytes, less its "OK ": a longer one fails, whatever mysql: says
+LONGEST_VALUE = 99_997
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,18 @@ def configuration(directory: Path, tables: dict[str, CfFile], ports: dict[str, i
     lines += [f'{name} = "127.0.0.1:{port}"\n' for name, port in ports.items()]
     for name, cf in tables.items():
         fold = "" if cf.fold else "fold = false\n"
-        lines.append(f'[table.{name}]\npostfix_cf = "{name}.cf"\n{fold}[map.{name}]\ntables = ["{name}"]\nsearch = "exact"\n')
+        lines.append(
+            f'[table.{name}]\npostfix_cf = "{name}.cf"\n{fold}[map.{name}]\ntables = ["{name}"]\nsearch = "exact"\n'
+        )
     return "".join(lines)
 
 
 class Comparison:
     """Asks `postmap` the same keys of two maps, and counts what came of it."""
 
-    def __init__(self, postfix: Postfix, theirs: str, ours: str, *, fold: bool, longest: int) -> None:
+    def __init__(
+        self, postfix: Postfix, theirs: str, ours: str, *, fold: bool, longest: int
+    ) -> None:
         self._postfix = postfix
         self._maps = (theirs, ours)
         self._options = () if fold else ("-f",)
@@ -79,30 +84,55 @@ class Comparison:
         self.found = self.failed = 0
 
     def differences(self, keys: list[bytes]) -> Iterator[Difference]:
-        """Yield what differs; where a side ends in an error, compare by halves, because postmap stops at its first error."""
+        """Yield what differs.
+
+        Where a side ends in an error, compare by halves, because postmap stops at its first error.
+        """
         theirs, ours = (self._postfix.postmap(table, keys, *self._options) for table in self._maps)
         if not theirs.failed and not ours.failed and theirs.found == ours.found:
-            self.found += sum(theirs.found.startswith(key + b"\t") or b"\n" + key + b"\t" in theirs.found for key in keys)
+            self.found += sum(
+                theirs.found.startswith(key + b"\t") or b"\n" + key + b"\t" in theirs.found
+                for key in keys
+            )
         elif len(keys) > 1:
             yield from self.differences(keys[: len(keys) // 2])
             yield from self.differences(keys[len(keys) // 2 :])
-        elif ours.failed and (theirs.failed or len(theirs.found) - len(keys[0]) - 2 > self._longest):
+        elif ours.failed and (
+            theirs.failed or len(theirs.found) - len(keys[0]) - 2 > self._longest
+        ):
             self.failed += 1
         else:
-            yield Difference(keys[0], f"{ours.found!r} {ours.errors}", f"{theirs.found!r} {theirs.errors}")
+            yield Difference(
+                keys[0], f"{ours.found!r} {ours.errors}", f"{theirs.found!r} {theirs.errors}"
+            )
 
 
 def report(mode: str, name: str, cf: CfFile, found: list[Difference]) -> str:
     """Tell one table's differences so that they can be run again."""
-    lines = [f"MAILMAPD_TEST_SEED={SEED}, SQL mode {mode}, table {name}, fold {cf.fold}, the first {len(found)} differences:", cf.text]
-    lines += [f"  key {item.key[:200]!r}\n    Postfix: {item.theirs[:600]}\n    mailmapd: {item.ours[:600]}" for item in found]
+    lines = [
+        f"MAILMAPD_TEST_SEED={SEED}, SQL mode {mode}, table {name}, fold {cf.fold}, the first {len(found)} differences:",
+        cf.text,
+    ]
+    lines += [
+        f"  key {item.key[:200]!r}\n    Postfix: {item.theirs[:600]}\n    mailmapd: {item.ours[:600]}"
+        for item in found
+    ]
     return "\n".join(lines)
 
 
-def compare_all(mode: str, home: Path, generator: RandomTables, tables: dict[str, CfFile], theirs: str, *, over_tcp: bool = False) -> None:
+def compare_all(
+    mode: str,
+    home: Path,
+    generator: RandomTables,
+    tables: dict[str, CfFile],
+    theirs: str,
+    *,
+    over_tcp: bool = False,
+) -> None:
     """Serve the tables, ask both sides random keys of each, print the counts, and fail with what differs.
 
-    `theirs` is the type of Postfix's own tables. Over tcp_table a value takes up to three bytes per byte of a line of 4096.
+    `theirs` is the type of Postfix's own tables. Over tcp_table a value takes up to three bytes per
+    byte of a line of 4096.
     """
     for name, cf in tables.items():
         (home / f"{name}.cf").write_text(cf.text)
@@ -117,7 +147,9 @@ def compare_all(mode: str, home: Path, generator: RandomTables, tables: dict[str
             Comparison(
                 postfix,
                 f"{theirs}:{home}/{name}.cf",
-                f"tcp:127.0.0.1:{ports[name]}" if over_tcp else f"socketmap:unix:{home}/socketmap:{name}",
+                f"tcp:127.0.0.1:{ports[name]}"
+                if over_tcp
+                else f"socketmap:unix:{home}/socketmap:{name}",
                 fold=cf.fold,
                 longest=LONGEST_ENCODED // 3 if over_tcp else LONGEST_VALUE,
             )
@@ -133,13 +165,23 @@ def compare_all(mode: str, home: Path, generator: RandomTables, tables: dict[str
     total, found = KEYS_PER_TABLE * len(tables), sum(comparison.found for comparison in comparisons)
     failed = sum(comparison.failed for comparison in comparisons)
     print(f"seed {SEED}, {mode}: {total} comparisons, {found} found, {failed} errors on both sides")
-    reports = [report(mode, name, tables[name], differing) for name, differing in results.items() if differing]
-    assert not reports, f"{len(reports)} tables differ\n\n" + "\n\n".join(reports[:10]) + f"\n\nmailmapd's log:\n{log[-4000:]}"
+    reports = [
+        report(mode, name, tables[name], differing)
+        for name, differing in results.items()
+        if differing
+    ]
+    assert not reports, (
+        f"{len(reports)} tables differ\n\n"
+        + "\n\n".join(reports[:10])
+        + f"\n\nmailmapd's log:\n{log[-4000:]}"
+    )
     assert "Traceback" not in log, log
     assert found > total / 10, "too few keys were found for the comparison to mean much"
 
 
-def tables_of(generator: RandomTables, database: dict[str, str], home: Path, count: int) -> dict[str, CfFile]:
+def tables_of(
+    generator: RandomTables, database: dict[str, str], home: Path, count: int
+) -> dict[str, CfFile]:
     """Return so many random tables with their names."""
     return {f"t{number:03}": generator.cf_file(database, home) for number in range(count)}
 
@@ -149,7 +191,11 @@ def tables_of(generator: RandomTables, database: dict[str, str], home: Path, cou
 def test_random_tables_answer_as_postfix_does(mode: str) -> None:
     """Every random key of every random table gets the answer of Postfix's own mysql: map, in every SQL mode."""
     generator = RandomTables(SEED + list(MODES).index(mode), MODES[mode].quotes)
-    with private_directory() as data, private_directory() as home, MariaDB(data, sql_mode=MODES[mode].sql_mode) as server:
+    with (
+        private_directory() as data,
+        private_directory() as home,
+        MariaDB(data, sql_mode=MODES[mode].sql_mode) as server,
+    ):
         tables = tables_of(generator, generator.fill(server), home, MODES[mode].tables)
         compare_all(mode, home, generator, tables, "mysql")
 
@@ -169,7 +215,8 @@ def test_random_sqlite_tables_answer_as_postfix_does() -> None:
     with private_directory() as home, closing(sqlite3.connect(home / "mail.sqlite")) as connection:
 
         def usable(query: str) -> bool:
-            # A second statement is the one difference on purpose: Postfix passes over it in silence, the daemon names it as a fault.
+            # A second statement is the one difference on purpose: Postfix passes over it in
+            # silence, the daemon names it as a fault.
             if "; SELECT" in query:
                 return False
             try:
@@ -179,7 +226,9 @@ def test_random_sqlite_tables_answer_as_postfix_does() -> None:
             return True
 
         generator = RandomTables(SEED + 2000, usable=usable)
-        tables = tables_of(generator, generator.fill_sqlite(home / "mail.sqlite"), home, SQLITE_TABLES)
+        tables = tables_of(
+            generator, generator.fill_sqlite(home / "mail.sqlite"), home, SQLITE_TABLES
+        )
         compare_all("sqlite", home, generator, tables, "sqlite")
 
 
@@ -188,8 +237,18 @@ def test_keys_that_are_not_utf8_are_not_found() -> None:
     """A key that is not UTF-8 (which Postfix sends with smtputf8_enable = no) is not found, even by a query that repeats its key."""
     with private_directory() as data, private_directory() as home, MariaDB(data) as server:
         database = RandomTables(0).fill(server)
-        text = "".join(f"{name} = {value}\n" for name, value in database.items()) + "query = SELECT '%s'\n"
+        text = (
+            "".join(f"{name} = {value}\n" for name, value in database.items())
+            + "query = SELECT '%s'\n"
+        )
         (home / "echo.cf").write_text(text)
-        with Daemon(home, configuration(home, {"echo": CfFile({}, text, fold=True)}, {})) as daemon, daemon.socketmap() as client:
-            assert [client.ask("echo", key).status for key in NOT_UTF8] == ["NOTFOUND"] * len(NOT_UTF8)
-            assert client.lookup("echo", "Grüße@example.com".encode()) == "grüsse@example.com".encode()
+        with (
+            Daemon(home, configuration(home, {"echo": CfFile({}, text, fold=True)}, {})) as daemon,
+            daemon.socketmap() as client,
+        ):
+            assert [client.ask("echo", key).status for key in NOT_UTF8] == ["NOTFOUND"] * len(
+                NOT_UTF8
+            )
+            assert (
+                client.lookup("echo", "Grüße@example.com".encode()) == "grüsse@example.com".encode()
+            )

@@ -80,7 +80,11 @@ def stack() -> Iterator[Stack]:
         tutorial.create(mariadb, DATABASE)
         settings = {name: f"socketmap:unix:mailmapd/socketmap:{name}" for name in MAPS}
         directory = servers.enter_context(private_directory())
-        postfix = Postfix(directory, settings | {"recipient_delimiter": "+", "virtual_transport": "lmtp:unix:private/lmtp"}, chroot=True)
+        postfix = Postfix(
+            directory,
+            settings | {"recipient_delimiter": "+", "virtual_transport": "lmtp:unix:private/lmtp"},
+            chroot=True,
+        )
         config = CONFIG.format(
             socket=postfix.link_socket("mailmapd/socketmap"),
             port=free_port(),
@@ -117,7 +121,10 @@ def test_known_recipients_are_accepted(stack: Stack, recipient: str, queued: lis
 @pytest.mark.parametrize(
     ("recipient", "verdict"),
     [
-        ("nobody@example.com", "550 5.1.1 <nobody@example.com>: Recipient address rejected: User unknown in virtual mailbox table"),
+        (
+            "nobody@example.com",
+            "550 5.1.1 <nobody@example.com>: Recipient address rejected: User unknown in virtual mailbox table",
+        ),
         ("alice@unhosted.test", "554 5.7.1 <alice@unhosted.test>: Relay access denied"),
     ],
 )
@@ -150,17 +157,24 @@ def test_equal_misses_share_one_query(stack: Stack) -> None:
     """1 000 connections that ask for the same key at once send one query between them."""
     key = b"zo\xc3\xab@example.org"
     metric = 'mailmapd_cache_requests_total{{outcome="{}",table="mailbox"}}'
-    stack.lookup("virtual_mailbox_maps", "warm-up@example.org")  # so that a connection to the database exists before the lock
+    stack.lookup(
+        "virtual_mailbox_maps", "warm-up@example.org"
+    )  # so that a connection to the database exists before the lock
     before = stack.daemon.metrics()
     stack.mariadb.log_queries()
     with ExitStack() as opened:
-        clients: list[SocketmapClient] = [opened.enter_context(stack.daemon.socketmap()) for _ in range(EQUAL_MISSES)]
+        clients: list[SocketmapClient] = [
+            opened.enter_context(stack.daemon.socketmap()) for _ in range(EQUAL_MISSES)
+        ]
         lock = opened.enter_context(stack.mariadb.connect(DATABASE))
         lock.query("LOCK TABLES email_user WRITE")
         for client in clients:
             client.send(client.request("virtual_mailbox_maps", key))
         shared = metric.format("coalesced")
-        wait_until(lambda: stack.daemon.metrics()[shared] - before[shared] == EQUAL_MISSES - 1, "all misses wait for one query")
+        wait_until(
+            lambda: stack.daemon.metrics()[shared] - before[shared] == EQUAL_MISSES - 1,
+            "all misses wait for one query",
+        )
         lock.query("UNLOCK TABLES")
         assert {client.receive() for client in clients} == {("OK", "example.org/zoë/".encode())}
     assert stack.mariadb.count_selects(tutorial.USER) == 1

@@ -19,10 +19,18 @@ from support.mail_client import MailClient
 from support.mail_host import Debian13Host, LocalHost
 from support.mariadb import MariaDB, private_directory
 
-pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(1800)]  # the first test may have to download a system
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.root,
+    pytest.mark.timeout(1800),
+]  # the first test may have to download a system
 
 ACCOUNT = "mailmapd"
-PASSWORDS = {"alice@example.com": "{PLAIN}wonder land", "bob@example.com": "{PLAIN}builder", "carol@example.com": "{PLAIN}christmas"}
+PASSWORDS = {
+    "alice@example.com": "{PLAIN}wonder land",
+    "bob@example.com": "{PLAIN}builder",
+    "carol@example.com": "{PLAIN}christmas",
+}
 
 
 class MailHost(Protocol):
@@ -65,7 +73,10 @@ def bob(host: MailHost) -> MailClient:
     return host.client("bob@example.com", "builder")
 
 
-@pytest.mark.parametrize("recipient", ["bob@example.com", "builder@example.com", "bob+lists@example.com", "Bob@Example.com"])
+@pytest.mark.parametrize(
+    "recipient",
+    ["bob@example.com", "builder@example.com", "bob+lists@example.com", "Bob@Example.com"],
+)
 def test_mail_arrives(alice: MailClient, bob: MailClient, recipient: str) -> None:
     """Mail submitted with a login over STARTTLS, to a mailbox, an alias or an extension, is delivered and read over IMAP and POP3."""
     subject = f"for {recipient}"
@@ -125,12 +136,16 @@ def test_only_mailmapd_asks_the_database(host: MailHost, alice: MailClient) -> N
     for number in range(5):
         alice.send("carol@example.com", f"number {number}")
         carol.wait_for(f"number {number}")
-    asked = host.database.run_sql("SELECT DISTINCT user_host FROM mysql.general_log WHERE command_type = 'Query'")
+    asked = host.database.run_sql(
+        "SELECT DISTINCT user_host FROM mysql.general_log WHERE command_type = 'Query'"
+    )
     assert {str(row[0]).partition("[")[0] for row in asked} == {ACCOUNT, "root"}
     assert 0 < host.database.count_selects(ACCOUNT) < 10
 
 
-def test_mail_flows_without_the_database(host: MailHost, alice: MailClient, bob: MailClient) -> None:
+def test_mail_flows_without_the_database(
+    host: MailHost, alice: MailClient, bob: MailClient
+) -> None:
     """With the database gone, known users log in, send and receive as before."""
     alice.send("builder@example.com", "before")
     bob.wait_for("before")

@@ -35,7 +35,15 @@ PIECES = st.sampled_from(
         b"owner-",
     ]
 )
-PLAIN = st.sampled_from([b"user@example.com", b"User@example.com", b"user+ext@example.com", b"owner-user@example.com", b"user@127.0.0.1"])
+PLAIN = st.sampled_from(
+    [
+        b"user@example.com",
+        b"User@example.com",
+        b"user+ext@example.com",
+        b"owner-user@example.com",
+        b"user@127.0.0.1",
+    ]
+)
 KEYS = st.one_of(PLAIN, st.lists(PIECES, max_size=6).map(b"".join))
 VALUES = st.sampled_from([b"value", b"@other.example", b"a@b,c@d"])
 
@@ -60,18 +68,25 @@ def test_the_short_way_is_the_long_way(
 
 def test_plain_addresses_take_the_short_way() -> None:
     """A plain address that the first table holds is told without a walk, by every search that begins with the key itself."""
-    ways = {search: a_map(b"user@example.com", {}, search, None)._tell_plainly(b"user@example.com", 0.0) for search in PRESETS}
+    ways = {
+        search: a_map(b"user@example.com", {}, search, None)._tell_plainly(b"user@example.com", 0.0)
+        for search in PRESETS
+    }
     assert [search for search, told in ways.items() if told is None] == []
 
 
 def a_map(key: bytes, held: dict[bytes, bytes | None], search: str, propagates: bool | None) -> Map:
     """Return a map over one table whose memory holds `key` and `held`, None for a row that is known not to exist."""
     definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
-    table = Table("t", definition, MemoryDatabase("mail", {}), TableCache(Cache(jitter=0.0)), lambda: 0.0)
+    table = Table(
+        "t", definition, MemoryDatabase("mail", {}), TableCache(Cache(jitter=0.0)), lambda: 0.0
+    )
     for name, value in {key.lower(): b"value", **held}.items():
         table.cache.store(name, NO_ROW if value is None else value, 0.0)
     found = Search.compile(search, recipient_delimiter=b"+", external_only=propagates is not None)
-    return Map("m", [MapTable(table, definition, fold=True)], found, lambda: 0.0, propagates=propagates)
+    return Map(
+        "m", [MapTable(table, definition, fold=True)], found, lambda: 0.0, propagates=propagates
+    )
 
 
 def walked(one: Map, key: bytes, now: float) -> Told:

@@ -34,13 +34,20 @@ FIRST_FREE = 64  # the sockets' numbers here: above those that the launcher give
 class ActivatedDaemon(Daemon):
     """A daemon whose sockets are opened before it and outlive it."""
 
-    def __init__(self, directory: Path, config: str, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, config: str, *, environment: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(directory, config, environment=environment)
         self.source = SOURCE
         self._starts = 0
         self._sockets = [self._listen(address) for address in self.addresses()]
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         super().__exit__(kind, error, trace)
         for one in self._sockets:
             one.close()
@@ -52,7 +59,9 @@ class ActivatedDaemon(Daemon):
         command = [sys.executable, "-c", LAUNCHER, numbers, str(self.config)]
         environment = dict(self._environment) | {"PYTHONPATH": str(self.source)}
         descriptors = [one.fileno() for one in self._sockets]
-        self._process = ServerProcess(command, self.log, cwd=self.directory, env=environment, descriptors=descriptors)
+        self._process = ServerProcess(
+            command, self.log, cwd=self.directory, env=environment, descriptors=descriptors
+        )
 
     def restart(self, source: Path | None = None) -> int:
         """Stop the daemon, start it (from another copy of the package), and return the exit status of the one before.
@@ -85,7 +94,11 @@ class ActivatedDaemon(Daemon):
 
 def copy_of_package(folder: Path, version: str) -> Path:
     """Copy the package under another version, as an upgrade would install it; return the folder to import it from."""
-    shutil.copytree(Path(mailmapd.__file__).parent, folder / "mailmapd", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(mailmapd.__file__).parent,
+        folder / "mailmapd",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     module = folder / "mailmapd" / "__init__.py"
     module.write_text(module.read_text().replace(mailmapd.__version__, version))
     return folder

@@ -27,15 +27,47 @@ def make_certificates(folder: Path) -> Certificates:
     """Make an authority, and certificates for 127.0.0.1 and for a client."""
     ca, ca_key = folder / "ca.pem", folder / "ca.key"
     kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    constraints = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
-    openssl("req", "-x509", *kind, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=Test authority", *constraints)
+    constraints = (
+        "-addext",
+        "basicConstraints=critical,CA:TRUE",
+        "-addext",
+        "keyUsage=critical,keyCertSign",
+    )
+    openssl(
+        "req",
+        "-x509",
+        *kind,
+        "-keyout",
+        ca_key,
+        "-out",
+        ca,
+        "-days",
+        "2",
+        "-subj",
+        "/CN=Test authority",
+        *constraints,
+    )
     made = []
     for name, subject in (("server", "IP:127.0.0.1"), ("client", "DNS:client")):
-        request, key, certificate, extensions = (folder / f"{name}.{end}" for end in ("csr", "key", "pem", "ext"))
+        request, key, certificate, extensions = (
+            folder / f"{name}.{end}" for end in ("csr", "key", "pem", "ext")
+        )
         extensions.write_text(f"subjectAltName={subject}\n")
         openssl("req", "-new", *kind, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         signer = ("-CA", ca, "-CAkey", ca_key, "-CAcreateserial")
-        openssl("x509", "-req", "-in", request, *signer, "-days", "2", "-extfile", extensions, "-out", certificate)
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            request,
+            *signer,
+            "-days",
+            "2",
+            "-extfile",
+            extensions,
+            "-out",
+            certificate,
+        )
         key.chmod(0o644)
         made += [certificate, key]
     return Certificates(ca, *made)

@@ -1,7 +1,8 @@
 """Reference clients of the lookup protocols, on plain sockets and without any of the daemon's code.
 
-socketmap_table(5): ``<length>:<map> SP <key>,`` is answered by ``<length>:OK SP <value>,`` (or NOTFOUND, TEMP, TIMEOUT, PERM).
-tcp_table(5): ``get SP <%XX-encoded key> LF`` is answered by ``200``, ``400`` or ``500``, a blank and encoded text.
+socketmap_table(5): ``<length>:<map> SP <key>,`` is answered by ``<length>:OK SP <value>,`` (or
+NOTFOUND, TEMP, TIMEOUT, PERM). tcp_table(5): ``get SP <%XX-encoded key> LF`` is answered by
+``200``, ``400`` or ``500``, a blank and encoded text.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:

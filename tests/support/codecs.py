@@ -43,10 +43,18 @@ def cut(data: bytes, positions: Iterable[int]) -> Sequence[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
-def outcome_of_any_cut(make: Callable[[], Codec[Query]], data: bytes, reasons: Sequence[str]) -> Outcome:
-    """Return what the bytes mean to a new codec; fail when a cut changes it or the reason of a refusal is not listed."""
+def outcome_of_any_cut(
+    make: Callable[[], Codec[Query]], data: bytes, reasons: Sequence[str]
+) -> Outcome:
+    """Return what the bytes mean to a new codec.
+
+    Fail when a cut changes it or the reason of a refusal is not listed.
+    """
     outcome = feed(make(), [data])
     assert outcome.refusal is None or outcome.refusal in reasons
     width = 1 + sum(data[:3]) % 7
-    assert feed(make(), [data[start : start + width] for start in range(0, len(data), width)]) == outcome
+    assert (
+        feed(make(), [data[start : start + width] for start in range(0, len(data), width)])
+        == outcome
+    )
     return outcome

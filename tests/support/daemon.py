@@ -31,12 +31,18 @@ SOURCE = Path(mailmapd.__file__).parents[1]
 class Daemon:
     """A running mailmapd; the configuration is written to `directory`/mailmapd.toml."""
 
-    def __init__(self, directory: Path, config: str, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, config: str, *, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = directory
         self.config = directory / "mailmapd.toml"
         self.log = directory / "mailmapd.log"
         search_path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
-        self._environment = os.environ | {"PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"} | dict(environment or {})
+        self._environment = (
+            os.environ
+            | {"PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"}
+            | dict(environment or {})
+        )
         self._process: ServerProcess | None = None
         self.write_config(config)
 
@@ -44,7 +50,12 @@ class Daemon:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._process is not None and self._process.running():
             self._process.stop(signal.SIGTERM if kind is None else signal.SIGKILL)
 
@@ -71,7 +82,9 @@ class Daemon:
                 case _:
                     raise TypeError(f"not an address: {value!r}")
 
-        return walk({name: value for name, value in self.listeners.items() if name != "allow_remote"})
+        return walk(
+            {name: value for name, value in self.listeners.items() if name != "allow_remote"}
+        )
 
     def start(self) -> None:
         """Start the daemon and wait until every listener accepts connections."""
@@ -121,13 +134,25 @@ class Daemon:
     def command(self, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[str]:
         """Run one of mailmapd's commands with this configuration and return its status and output."""
         command = [sys.executable, "-m", "mailmapd", *arguments, "--config", str(self.config)]
-        done = subprocess.run(command, input=data, capture_output=True, cwd=self.directory, env=self._environment, timeout=120, check=False)
-        streams = [stream.decode(errors="backslashreplace") for stream in (done.stdout, done.stderr)]
+        done = subprocess.run(
+            command,
+            input=data,
+            capture_output=True,
+            cwd=self.directory,
+            env=self._environment,
+            timeout=120,
+            check=False,
+        )
+        streams = [
+            stream.decode(errors="backslashreplace") for stream in (done.stdout, done.stderr)
+        ]
         return subprocess.CompletedProcess(command, done.returncode, *streams)
 
     def page(self, path: str) -> str:
         """Return a page of the HTTP listener."""
-        with urllib.request.urlopen(f"http://{self.listeners['http']}{path}", timeout=30) as response:
+        with urllib.request.urlopen(
+            f"http://{self.listeners['http']}{path}", timeout=30
+        ) as response:
             text: str = response.read().decode()
             return text
 

@@ -69,22 +69,53 @@ class DebianSystem:
             raise kind(f"debootstrap: {done.stdout[-1000:]}{done.stderr[-1000:]}")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run(self, *command: str, check: bool = True, data: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, data: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in the system (the booted one if it is booted) and return its status and output, standard error included."""
         if self._systemd:
-            where = ["nsenter", f"--target={self._systemd}", "--mount", "--pid", "--uts", "--ipc", "--net", "--root", "--wd"]
+            where = [
+                "nsenter",
+                f"--target={self._systemd}",
+                "--mount",
+                "--pid",
+                "--uts",
+                "--ipc",
+                "--net",
+                "--root",
+                "--wd",
+            ]
         else:
-            where = ["unshare", "--mount", "--pid", "--fork", "sh", "-ec", _CHROOT, "sh", str(self.folder)]
+            where = [
+                "unshare",
+                "--mount",
+                "--pid",
+                "--fork",
+                "sh",
+                "-ec",
+                _CHROOT,
+                "sh",
+                str(self.folder),
+            ]
         done = subprocess.run(
             [*where, *command],
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL": "C.UTF-8",
+                "DEBIAN_FRONTEND": "noninteractive",
+            },
             timeout=180,
             check=False,
         )
@@ -105,7 +136,9 @@ class DebianSystem:
             yield
         finally:
             if self._systemd:
-                os.kill(self._systemd, signal.SIGKILL)  # process 1 of its namespace: everything in it ends
+                os.kill(
+                    self._systemd, signal.SIGKILL
+                )  # process 1 of its namespace: everything in it ends
                 self._systemd = 0
             self._init.wait()
             self._init = None
@@ -114,7 +147,9 @@ class DebianSystem:
         """Look for the child of unshare, which has become process 1 of the namespace once its program is systemd."""
         if self._init is None:
             return False
-        children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()
+        children = (
+            Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()
+        )
         if not children:
             return False
         try:
@@ -126,4 +161,7 @@ class DebianSystem:
         return name == "systemd"
 
     def _up(self) -> bool:
-        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded")
+        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in (
+            "running",
+            "degraded",
+        )

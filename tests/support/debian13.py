@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from support.kept_debian import KeptDebian
 
-PACKAGES = ("postfix", "dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-lmtpd", "dovecot-auth-lua")
+PACKAGES = (
+    "postfix",
+    "dovecot-core",
+    "dovecot-imapd",
+    "dovecot-pop3d",
+    "dovecot-lmtpd",
+    "dovecot-auth-lua",
+)
 
 
 class Debian13(KeptDebian):

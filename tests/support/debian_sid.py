@@ -46,11 +46,21 @@ class DebianSid(KeptDebian):
         """Make the server's account and a data directory to copy from: root has no password, no other account is there."""
         self.run("useradd", "--system", "--no-create-home", ACCOUNT)
         self.run("install", "--directory", f"--owner={ACCOUNT}", TEMPLATE)
-        self.run("mysqld", "--no-defaults", "--initialize-insecure", f"--user={ACCOUNT}", f"--datadir={TEMPLATE}", *FAST_SETTINGS)
+        self.run(
+            "mysqld",
+            "--no-defaults",
+            "--initialize-insecure",
+            f"--user={ACCOUNT}",
+            f"--datadir={TEMPLATE}",
+            *FAST_SETTINGS,
+        )
 
 
 class Mysql9(SqlServer):
-    """A running private server on fresh data, with the given certificates. `settings` are further mysqld options for the next start."""
+    """A running private server on fresh data, with the given certificates.
+
+    `settings` are further mysqld options for the next start.
+    """
 
     def __init__(self, system: DebianSid, certificates: Certificates) -> None:
         super().__init__("MySQL 9", system.path(DIRECTORY), free_port())
@@ -63,8 +73,19 @@ class Mysql9(SqlServer):
         if self._process is None:
             self._make_directory()
         command = [
-            *["mysqld", "--no-defaults", f"--user={ACCOUNT}", f"--datadir={DIRECTORY}/data", f"--socket={DIRECTORY}/{self.socket.name}"],
-            *[f"--port={self.port}", "--bind-address=127.0.0.1", f"--pid-file={DIRECTORY}/mysqld.pid", "--log-output=TABLE"],
+            *[
+                "mysqld",
+                "--no-defaults",
+                f"--user={ACCOUNT}",
+                f"--datadir={DIRECTORY}/data",
+                f"--socket={DIRECTORY}/{self.socket.name}",
+            ],
+            *[
+                f"--port={self.port}",
+                "--bind-address=127.0.0.1",
+                f"--pid-file={DIRECTORY}/mysqld.pid",
+                "--log-output=TABLE",
+            ],
             *[*FAST_SETTINGS, *self.settings],
         ]
         self._process = self._system.start(command, self.directory / "mysqld.log")
@@ -77,14 +98,23 @@ class Mysql9(SqlServer):
         self._system.run("cp", "--archive", "--sparse=always", TEMPLATE, f"{DIRECTORY}/data")
         # In place of those that the server has made for itself, which bear no host's name.
         files = self._certificates
-        for source, name in ((files.ca, "ca.pem"), (files.server, "server-cert.pem"), (files.server_key, "server-key.pem")):
+        for source, name in (
+            (files.ca, "ca.pem"),
+            (files.server, "server-cert.pem"),
+            (files.server_key, "server-key.pem"),
+        ):
             shutil.copyfile(source, self.directory / "data" / name)
 
-    def grant(self, user: str, password: str, database: str, privileges: str = "SELECT, EXECUTE") -> None:
+    def grant(
+        self, user: str, password: str, database: str, privileges: str = "SELECT, EXECUTE"
+    ) -> None:
         """Create an account that may read one database, from everywhere."""
         for host in ("localhost", "127.0.0.1"):
             self.run_sql(f"DROP USER IF EXISTS '{user}'@'{host}'")
-            self.run_sql(f"CREATE USER '{user}'@'{host}' IDENTIFIED WITH caching_sha2_password BY %s", password)
+            self.run_sql(
+                f"CREATE USER '{user}'@'{host}' IDENTIFIED WITH caching_sha2_password BY %s",
+                password,
+            )
             self.run_sql(f"GRANT {privileges} ON `{database}`.* TO '{user}'@'{host}'")
 
     def forget_passwords(self) -> None:

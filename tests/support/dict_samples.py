@@ -16,7 +16,11 @@ from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.statement import Statement
 
-COLUMNS = {"auth.passdb": ("user", "password"), "auth.userdb": ("uid", "home"), "auth.iterate": ("user",)}
+COLUMNS = {
+    "auth.passdb": ("user", "password"),
+    "auth.userdb": ("uid", "home"),
+    "auth.iterate": ("user",),
+}
 
 
 class SampleDatabase(MemoryDatabase):
@@ -31,7 +35,11 @@ class SampleDatabase(MemoryDatabase):
         user = values[0] if values else b""
         match statement.table:
             case "auth.passdb":
-                return [(user, b"{PLAIN}secret")] if user in self.users and values[1] != b"pop3" else []
+                return (
+                    [(user, b"{PLAIN}secret")]
+                    if user in self.users and values[1] != b"pop3"
+                    else []
+                )
             case "auth.userdb":
                 return [(b"5000", b"/srv/" + user)] if user in self.users else []
             case _:
@@ -44,11 +52,20 @@ class SampleDatabase(MemoryDatabase):
 
 def sample_service(database: MemoryDatabase) -> DictService:
     """Return a service with the dicts `auth` (everything) and `bare` (nothing)."""
-    passdb = _table("passdb", "SELECT … '%u' … '%Ls'", PassdbFields("auth.passdb", "CRYPT"), database)
+    passdb = _table(
+        "passdb", "SELECT … '%u' … '%Ls'", PassdbFields("auth.passdb", "CRYPT"), database
+    )
     userdb = _table("userdb", "SELECT … '%u'", UserdbFields("auth.userdb"), database)
-    iteration = Iteration("auth.iterate", DovecotQuery.compile("auth.iterate", "SELECT user FROM users"), database)
+    iteration = Iteration(
+        "auth.iterate", DovecotQuery.compile("auth.iterate", "SELECT user FROM users"), database
+    )
     service = DictService("dict", lambda: 0.0)
-    service.serve({"auth": Dict("auth", passdb=passdb, userdb=userdb, iteration=iteration), "bare": Dict("bare")})
+    service.serve(
+        {
+            "auth": Dict("auth", passdb=passdb, userdb=userdb, iteration=iteration),
+            "bare": Dict("bare"),
+        }
+    )
     return service
 
 

@@ -1,12 +1,14 @@
-"""A private Dovecot 2.3: own base directory, configuration and log; services on loopback ports and UNIX sockets below its directory.
+"""A private Dovecot 2.3: own base directory, configuration and log.
+
+Services on loopback ports and UNIX sockets below its directory.
 
     with Dovecot(directory, AUTH_SECTIONS) as dovecot:
         dovecot.auth_test("user@example.com", "secret", service="imap")      # Verdict.ACCEPTED, REFUSED or FAILED
         dovecot.user("user@example.com", service="lmtp")                      # fields, None = no such user; raises LookupFailed
 
-`AUTH_SECTIONS` are the `passdb`/`userdb` sections (and anything else) that a test is about. The master needs root, as every Dovecot that
-serves several users does. The directory must be one that every account may enter, with a path short enough for UNIX sockets
-(`private_directory`).
+`AUTH_SECTIONS` are the `passdb`/`userdb` sections (and anything else) that a test is about. The
+master needs root, as every Dovecot that serves several users does. The directory must be one that
+every account may enter, with a path short enough for UNIX sockets (`private_directory`).
 """
 
 from __future__ import annotations
@@ -80,7 +82,10 @@ class Verdict(enum.Enum):
 
 
 class LookupFailed(Exception):
-    """A user lookup ended in a temporary failure, which is not the same as an unknown user; the text is what doveadm printed."""
+    """A user lookup ended in a temporary failure, which is not the same as an unknown user.
+
+    The text is what doveadm printed.
+    """
 
 
 class Dovecot:
@@ -101,7 +106,12 @@ class Dovecot:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def socket(self, name: str) -> Path:
@@ -111,8 +121,12 @@ class Dovecot:
     def start(self) -> None:
         """Start the master and wait until the auth service can be asked."""
         if os.getuid() != 0:
-            raise ServerFailed("Dovecot's master needs root to serve several users: run this test as root")
-        self._process = ServerProcess([program("dovecot", PACKAGES), "-F", "-c", str(self.config)], self._output)
+            raise ServerFailed(
+                "Dovecot's master needs root to serve several users: run this test as root"
+            )
+        self._process = ServerProcess(
+            [program("dovecot", PACKAGES), "-F", "-c", str(self.config)], self._output
+        )
         try:
             self._process.wait_ready(self.socket("auth-userdb").is_socket, "Dovecot")
         except ServerFailed as error:
@@ -127,14 +141,18 @@ class Dovecot:
     def doveadm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a doveadm command on this instance."""
         done = self._doveadm(*arguments)
-        streams = [stream.decode(errors="backslashreplace") for stream in (done.stdout, done.stderr)]
+        streams = [
+            stream.decode(errors="backslashreplace") for stream in (done.stdout, done.stderr)
+        ]
         return subprocess.CompletedProcess(done.args, done.returncode, *streams)
 
     def doveadm_bytes(self, *arguments: str) -> bytes:
         """Run a doveadm command that must succeed and return what it printed, as bytes."""
         done = self._doveadm(*arguments)
         if done.returncode != 0:
-            raise ServerFailed(f"doveadm ended with status {done.returncode}: {done.stdout!r}{done.stderr!r}\n{self.text()}")
+            raise ServerFailed(
+                f"doveadm ended with status {done.returncode}: {done.stdout!r}{done.stderr!r}\n{self.text()}"
+            )
         return done.stdout
 
     def _doveadm(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -157,16 +175,23 @@ class Dovecot:
         """Return the extra fields (``key=value``) of a successful login, sorted."""
         done = self.doveadm("auth", "test", *_about(about), user, password)
         if done.returncode != 0:
-            raise ServerFailed(f"doveadm auth test ended with status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}")
+            raise ServerFailed(
+                f"doveadm auth test ended with status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}"
+            )
         return sorted(line.strip() for line in done.stdout.splitlines() if line.startswith(" "))
 
     def user(self, user: str, **about: str) -> dict[str, str] | None:
-        """Return the userdb fields of a user, or None when there is definitely none. Raises LookupFailed on an error."""
+        """Return the userdb fields of a user, or None when there is definitely none.
+
+        Raises LookupFailed on an error.
+        """
         done = self.doveadm("user", *_about(about), user)
         if done.returncode == EXIT_NO_USER:
             return None
         if done.returncode != 0:
-            raise LookupFailed(f"status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}")
+            raise LookupFailed(
+                f"status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}"
+            )
         lines = [line.partition("\t") for line in done.stdout.splitlines()[1:]]
         return {name: value for name, _, value in lines if name}
 
@@ -174,7 +199,9 @@ class Dovecot:
         """Return the listed users that fit a mask (which must hold a wildcard). Raises LookupFailed on an error."""
         done = self.doveadm("user", mask)
         if done.returncode != 0:
-            raise LookupFailed(f"status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}")
+            raise LookupFailed(
+                f"status {done.returncode}: {done.stdout}{done.stderr}\n{self.text()}"
+            )
         return done.stdout.splitlines()
 
     def flush_auth_cache(self) -> None:

@@ -28,18 +28,29 @@ class Installation:
     def mailmapd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of mailmapd."""
         command = [sys.executable, "-m", "mailmapd", *arguments]
-        return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command,
+            env=os.environ | {"PYTHONPATH": str(SOURCE)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def verify(self, config: Path, *options: str) -> str:
         """Run `mailmapd verify`, which must find no difference, and return its summary."""
-        done = self.mailmapd("verify", "--config", str(config), "--postfix", str(self.postfix.config), *options)
+        done = self.mailmapd(
+            "verify", "--config", str(config), "--postfix", str(self.postfix.config), *options
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         summary = done.stdout.splitlines()[-1]
         assert "0 differences" in summary
         return summary
 
     def settle(self) -> None:
-        """Give main.cf and master.cf an old date, and reload: Postfix waits for seconds until fresh files have settled."""
+        """Give main.cf and master.cf an old date, and reload.
+
+        Postfix waits for seconds until fresh files have settled.
+        """
         for name in ("main.cf", "master.cf"):
             past = time.time() - 60
             os.utime(self.postfix.config / name, (past, past))

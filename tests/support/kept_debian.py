@@ -5,9 +5,10 @@
         system.start(["dovecot", "-F"], log)
         system.run("doveadm", "user", "*")
 
-The folder is kept below /var/tmp (or where MAILMAPD_TESTS_DEBIAN13 says, for the name debian13), because making it downloads 100 MB and
-more; one test uses it at a time. Every program gets a mount namespace of its own for /proc and /dev, so that nothing stays mounted. The
-network is this machine's.
+The folder is kept below /var/tmp (or where MAILMAPD_TESTS_DEBIAN13 says, for the name debian13),
+because making it downloads 100 MB and more; one test uses it at a time. Every program gets a mount
+namespace of its own for /proc and /dev, so that nothing stays mounted. The network is this
+machine's.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ from support.process import ServerFailed, ServerProcess, program
 
 READY = "mailmapd-tests-ready"
 INSTALL_SECONDS = 1200
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
 
 _ENTER = """
 mount -t proc proc "$1/proc"
@@ -39,12 +44,17 @@ exec chroot "$@"
 class KeptDebian:
     """The system of a Debian release with some more packages; `folder` is its root directory.
 
-    `packages` are kept from starting services. `include` is for packages that have none: debootstrap installs them in one go, and takes
-    the unstable release also when its last signature has expired by this machine's clock, which apt-get does not.
+    `packages` are kept from starting services. `include` is for packages that have none:
+    debootstrap installs them in one go, and takes the unstable release also when its last signature
+    has expired by this machine's clock, which apt-get does not.
     """
 
-    def __init__(self, name: str, release: str, packages: Sequence[str] = (), *, include: Sequence[str] = ()) -> None:
-        self.folder = Path(os.environ.get(f"MAILMAPD_TESTS_{name.upper()}", f"/var/tmp/mailmapd-tests-{name}"))
+    def __init__(
+        self, name: str, release: str, packages: Sequence[str] = (), *, include: Sequence[str] = ()
+    ) -> None:
+        self.folder = Path(
+            os.environ.get(f"MAILMAPD_TESTS_{name.upper()}", f"/var/tmp/mailmapd-tests-{name}")
+        )
         self._name = name
         self._release = release
         self._packages = packages
@@ -65,18 +75,31 @@ class KeptDebian:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     def _install(self) -> None:
         """Make the folder anew."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        options = ["--variant=minbase", f"--include={','.join(self._include)}"] if self._include else ["--variant=minbase"]
+        options = (
+            ["--variant=minbase", f"--include={','.join(self._include)}"]
+            if self._include
+            else ["--variant=minbase"]
+        )
         command = [program("debootstrap", "debootstrap"), *options, self._release, str(self.folder)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        )
         if done.returncode != 0:
             raise CannotDownload(f"debootstrap: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-        self.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n").chmod(0o755)  # packages must not start their services
+        self.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n").chmod(
+            0o755
+        )  # packages must not start their services
         self.write("etc/hostname", f"{self._name}.test\n")
         if self._packages:
             self._apt_get("update")
@@ -84,7 +107,9 @@ class KeptDebian:
         try:
             self.prepare()
         except ServerFailed as error:
-            raise CannotDownload(f"{self._release} has packages that do not work: {error}") from error
+            raise CannotDownload(
+                f"{self._release} has packages that do not work: {error}"
+            ) from error
         (self.folder / READY).touch()
 
     def _apt_get(self, *arguments: str) -> None:
@@ -110,10 +135,18 @@ class KeptDebian:
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a program in the system; fail when it does, unless told otherwise."""
         done = subprocess.run(
-            self._command(*command), capture_output=True, text=True, env=ENVIRONMENT, timeout=INSTALL_SECONDS, cwd="/", check=False
+            self._command(*command),
+            capture_output=True,
+            text=True,
+            env=ENVIRONMENT,
+            timeout=INSTALL_SECONDS,
+            cwd="/",
+            check=False,
         )
         if check and done.returncode != 0:
-            raise ServerFailed(f"{' '.join(command)}: status {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+            raise ServerFailed(
+                f"{' '.join(command)}: status {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+            )
         return done
 
     def start(self, command: list[str], log: Path) -> ServerProcess:

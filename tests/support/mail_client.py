@@ -20,9 +20,27 @@ TIMEOUT = 60.0  # seconds
 def make_certificate(directory: Path) -> tuple[Path, Path]:
     """Make a certificate for localhost and its key, and return their paths."""
     certificate, key = directory / "mail.pem", directory / "mail.key"
-    command = [program("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    command = [
+        program("openssl", "openssl"),
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    command += [
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    ]
+    subprocess.run(
+        [*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
     return certificate, key
 
 
@@ -40,7 +58,10 @@ class MailClient:
         return ssl.create_default_context(cafile=str(self.certificate))
 
     def submission(self) -> smtplib.SMTP:
-        """Open a submission session, start TLS and log in. Raises smtplib.SMTPAuthenticationError when the login is refused."""
+        """Open a submission session, start TLS and log in.
+
+        Raises smtplib.SMTPAuthenticationError when the login is refused.
+        """
         session = smtplib.SMTP("localhost", self.ports["submission"], timeout=TIMEOUT)
         try:
             session.starttls(context=self._tls)
@@ -60,7 +81,9 @@ class MailClient:
 
     def imap(self) -> imaplib.IMAP4_SSL:
         """Log in over IMAP. Raises imaplib.IMAP4.error when the login is refused."""
-        session = imaplib.IMAP4_SSL("localhost", self.ports["imaps"], ssl_context=self._tls, timeout=TIMEOUT)
+        session = imaplib.IMAP4_SSL(
+            "localhost", self.ports["imaps"], ssl_context=self._tls, timeout=TIMEOUT
+        )
         try:
             session.login(self.user, self.password)
         except BaseException:
@@ -78,7 +101,9 @@ class MailClient:
 
     def pop3(self) -> poplib.POP3_SSL:
         """Log in over POP3. Raises poplib.error_proto when the login is refused."""
-        session = poplib.POP3_SSL("localhost", self.ports["pop3s"], context=self._tls, timeout=TIMEOUT)
+        session = poplib.POP3_SSL(
+            "localhost", self.ports["pop3s"], context=self._tls, timeout=TIMEOUT
+        )
         try:
             session.user(self.user)
             session.pass_(self.password)
@@ -92,7 +117,9 @@ class MailClient:
         session = self.pop3()
         try:
             count, _ = session.stat()
-            return [_subject(b"\r\n".join(session.top(number, 0)[1])) for number in range(1, count + 1)]
+            return [
+                _subject(b"\r\n".join(session.top(number, 0)[1])) for number in range(1, count + 1)
+            ]
         finally:
             session.quit()
 

@@ -1,4 +1,7 @@
-"""A whole mail host made of the files in configs/: MariaDB and mailmapd here, Postfix and Dovecot here or in a Debian 13 system."""
+"""A whole mail host made of the files in configs/.
+
+MariaDB and mailmapd here, Postfix and Dovecot here or in a Debian 13 system.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,15 @@ from support.shipped import settings, shipped, uncommented
 
 DATABASE_PASSWORD = "database secret"
 MAIL_ACCOUNT = "5000"  # a number, so that no account has to be made
-DICT_LINES = ("[dict.auth]", "passdb = ", "userdb = ", "iterate = ", "[table.passdb]", "[table.userdb]", "[table.users]")
+DICT_LINES = (
+    "[dict.auth]",
+    "passdb = ",
+    "userdb = ",
+    "iterate = ",
+    "[table.passdb]",
+    "[table.userdb]",
+    "[table.users]",
+)
 
 
 def fill(database: MariaDB, account: str, passwords: Mapping[str, str]) -> None:
@@ -33,7 +44,10 @@ def fill(database: MariaDB, account: str, passwords: Mapping[str, str]) -> None:
     with connection, connection.cursor() as cursor:
         for address, password in passwords.items():
             user, _, domain = address.partition("@")
-            cursor.execute("INSERT INTO email_user VALUES (%s, %s, %s, %s, %s)", (user, address, password, domain, f"{domain}/{user}/"))
+            cursor.execute(
+                "INSERT INTO email_user VALUES (%s, %s, %s, %s, %s)",
+                (user, address, password, domain, f"{domain}/{user}/"),
+            )
         cursor.execute("INSERT INTO email_aliase VALUES ('builder@example.com', 'bob@example.com')")
     database.grant(account, DATABASE_PASSWORD, "virtual_email")
 
@@ -41,7 +55,9 @@ def fill(database: MariaDB, account: str, passwords: Mapping[str, str]) -> None:
 def sample_config(listen: str, moved: Mapping[str, str]) -> str:
     """Return the shipped mailmapd.toml with its dict switched on and the given line of [listen]."""
     text = uncommented(shipped("mailmapd.toml"), listen, *DICT_LINES)
-    text = text.replace('\n#database = "mail"\n#dovecot_query', '\ndatabase = "mail"\ndovecot_query')
+    text = text.replace(
+        '\n#database = "mail"\n#dovecot_query', '\ndatabase = "mail"\ndovecot_query'
+    )
     for old, new in moved.items():
         assert old in text, f"configs/mailmapd.toml does not hold {old}"
         text = text.replace(old, new)
@@ -70,23 +86,35 @@ class LocalHost:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     def client(self, user: str, password: str) -> MailClient:
         """Return a user's mail programs."""
-        return MailClient({**self.dovecot.ports, "submission": self._submission}, self.certificate, user, password)
+        return MailClient(
+            {**self.dovecot.ports, "submission": self._submission}, self.certificate, user, password
+        )
 
     def postmap(self, name: str, key: str) -> str:
         """Return what `postmap -q` prints for a key of a map."""
-        return (self.postfix.lookup(settings(shipped("postfix/main.cf"))[name], key.encode()) or b"").decode()
+        return (
+            self.postfix.lookup(settings(shipped("postfix/main.cf"))[name], key.encode()) or b""
+        ).decode()
 
     def listed(self) -> list[str]:
         """Return what `doveadm user '*'` lists."""
         return self.dovecot.users()
 
     def _moved(self) -> dict[str, str]:
-        return {"/etc/ssl/certs/mail.pem": f"{self.directory}/mail.pem", "/etc/ssl/private/mail.key": f"{self.directory}/mail.key"}
+        return {
+            "/etc/ssl/certs/mail.pem": f"{self.directory}/mail.pem",
+            "/etc/ssl/private/mail.key": f"{self.directory}/mail.key",
+        }
 
     def _daemon_directory(self) -> Path:
         directory = self.directory / "mailmapd"
@@ -105,7 +133,9 @@ class LocalHost:
         return sample_config("dict = [", moved)
 
     def _postfix(self, directory: Path) -> Postfix:
-        master = shipped("postfix/master.cf", {"submission inet": f"127.0.0.1:{self._submission} inet"})
+        master = shipped(
+            "postfix/master.cf", {"submission inet": f"127.0.0.1:{self._submission} inet"}
+        )
         main = settings(shipped("postfix/main.cf", self._moved()))
         postfix = Postfix(directory, main | {"header_checks": ""}, chroot=True, services=master)
         postfix.link_socket("mailmapd/socketmap")
@@ -118,7 +148,12 @@ class LocalHost:
         mail.mkdir()
         os.chown(mail, int(MAIL_ACCOUNT), int(MAIL_ACCOUNT))
         dict_settings = directory / "mailmapd-auth.conf.ext"
-        dict_settings.write_text(shipped("dovecot/2.3/mailmapd-auth.conf.ext", {"/run/mailmapd/": f"{self.directory}/mailmapd/"}))
+        dict_settings.write_text(
+            shipped(
+                "dovecot/2.3/mailmapd-auth.conf.ext",
+                {"/run/mailmapd/": f"{self.directory}/mailmapd/"},
+            )
+        )
         moved = self._moved() | {
             "/etc/dovecot/mailmapd-auth.conf.ext": str(dict_settings),
             "/var/spool/postfix": str(self.postfix.queue_directory),
@@ -133,7 +168,9 @@ class Debian13Host:
 
     def __init__(self, database: MariaDB, account: str, passwords: Mapping[str, str]) -> None:
         self.database = database
-        self.ports = {name: free_port() for name in ("smtp", "submission", "imap", "imaps", "pop3", "pop3s")}
+        self.ports = {
+            name: free_port() for name in ("smtp", "submission", "imap", "imaps", "pop3", "pop3s")
+        }
         self._stack = ExitStack()
         fill(database, account, passwords)
 
@@ -150,7 +187,12 @@ class Debian13Host:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     def client(self, user: str, password: str) -> MailClient:
@@ -160,7 +202,9 @@ class Debian13Host:
     def postmap(self, name: str, key: str) -> str:
         """Return what `postmap -q` prints for a key of a map."""
         table = settings(shipped("postfix/main.cf"))[name]
-        return self.system.run("sh", "-c", f"cd /var/spool/postfix && postmap -q '{key}' '{table}'", check=False).stdout.strip()
+        return self.system.run(
+            "sh", "-c", f"cd /var/spool/postfix && postmap -q '{key}' '{table}'", check=False
+        ).stdout.strip()
 
     def listed(self) -> list[str]:
         """Return what `doveadm user '*'` lists."""
@@ -173,11 +217,17 @@ class Debian13Host:
         system.write("etc/ssl/certs/mail.pem", self.certificate.read_text())
         system.write("etc/ssl/private/mail.key", key.read_text(), 0o600)
         system.run(
-            "sh", "-c", "getent passwd vmail || { groupadd --system vmail && useradd --system --gid vmail --home-dir /home/vmail vmail; }"
+            "sh",
+            "-c",
+            "getent passwd vmail || { groupadd --system vmail && useradd --system --gid vmail --home-dir /home/vmail vmail; }",
         )
-        system.run("sh", "-c", "rm -rf /home/vmail && install -d -o vmail -g vmail -m 750 /home/vmail")
+        system.run(
+            "sh", "-c", "rm -rf /home/vmail && install -d -o vmail -g vmail -m 750 /home/vmail"
+        )
         system.write("etc/dovecot/mailmapd.lua", shipped("dovecot/2.4/mailmapd.lua"))
-        system.write("etc/dovecot/dovecot.conf", shipped("dovecot/2.4/dovecot.conf") + self._dovecot_ports())
+        system.write(
+            "etc/dovecot/dovecot.conf", shipped("dovecot/2.4/dovecot.conf") + self._dovecot_ports()
+        )
         system.run("cp", "/usr/share/postfix/main.cf.debian", "/etc/postfix/main.cf")
         basics = {
             "myhostname": "debian13.test",
@@ -193,10 +243,14 @@ class Debian13Host:
             .read_text()
             .replace("\nsmtp      inet", f"\n127.0.0.1:{self.ports['smtp']} inet")
         )
-        submission = shipped("postfix/master.cf", {"submission inet": f"127.0.0.1:{self.ports['submission']} inet"})
+        submission = shipped(
+            "postfix/master.cf", {"submission inet": f"127.0.0.1:{self.ports['submission']} inet"}
+        )
         system.write("etc/postfix/master.cf", master + submission)
         for name in ("main.cf", "master.cf"):
-            os.utime(system.path(f"etc/postfix/{name}"), (time.time() - 60,) * 2)  # Postfix waits until a fresh file has settled
+            os.utime(
+                system.path(f"etc/postfix/{name}"), (time.time() - 60,) * 2
+            )  # Postfix waits until a fresh file has settled
         system.run("postfix", "check")  # makes the queue
         system.run("postsuper", "-d", "ALL")
 
@@ -204,11 +258,17 @@ class Debian13Host:
         services = {"imap": ("imap", "imaps"), "pop3": ("pop3", "pop3s")}
         blocks = [
             f"service {service}-login {{\n"
-            + "".join(f"  inet_listener {name} {{\n    port = {self.ports[name]}\n  }}\n" for name in names)
+            + "".join(
+                f"  inet_listener {name} {{\n    port = {self.ports[name]}\n  }}\n"
+                for name in names
+            )
             + "}\n"
             for service, names in services.items()
         ]
-        return "".join(blocks) + "listen = 127.0.0.1\nlog_path = /var/log/dovecot.log\nauth_failure_delay = 0\n"
+        return (
+            "".join(blocks)
+            + "listen = 127.0.0.1\nlog_path = /var/log/dovecot.log\nauth_failure_delay = 0\n"
+        )
 
     def _config(self) -> str:
         (self.directory / "mail-db-password").write_text(DATABASE_PASSWORD)

@@ -1,6 +1,7 @@
 """Five kinds of mail databases with their dovecot-sql.conf.ext queries, after what widespread installations do.
 
-Each has the same people where its schema can say so: active, disabled, disabled for one service, without a password, with a quota of zero.
+Each has the same people where its schema can say so: active, disabled, disabled for one service,
+without a password, with a quota of zero.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ PASSWORD = "s3cret pass"
 
 @dataclass(frozen=True)
 class MailSchema:
-    """One installation: SQL that makes its tables and rows, and what its dovecot-sql.conf.ext says beside driver and connect."""
+    """One installation.
+
+    SQL that makes its tables and rows, and what its dovecot-sql.conf.ext says beside driver and
+    connect.
+    """
 
     name: str
     sql: str
@@ -25,7 +30,10 @@ class MailSchema:
     def users(self) -> list[str]:
         """Every user name in the rows, and names that are in none."""
         named = re.findall(r"'((?:[^' ]|'')+@(?:[^' ]|'')+)'", self.sql)
-        return sorted({name.replace("''", "'") for name in named} | {"active", "unknown@example.com", "ACTIVE@example.com"})
+        return sorted(
+            {name.replace("''", "'") for name in named}
+            | {"active", "unknown@example.com", "ACTIVE@example.com"}
+        )
 
 
 USER_TABLE = MailSchema(

@@ -5,8 +5,8 @@
         server.grant("mail", "secret", "mail")
         server.count_selects("mail")        # how many SELECTs that account has sent (general log)
 
-As root the server runs as the account mysql (mariadbd refuses root). The directory must be one that this account may enter:
-`private_directory()` makes one, with a path short enough for UNIX sockets.
+As root the server runs as the account mysql (mariadbd refuses root). The directory must be one that
+this account may enter: `private_directory()` makes one, with a path short enough for UNIX sockets.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ def private_directory(prefix: str = "mmd-") -> Iterator[Path]:
 def data_template() -> Path:
     """Return a fresh data directory to copy from, made once per machine and MariaDB version."""
     version = subprocess.run(
-        [program("mariadbd", PACKAGE), "--no-defaults", "--version"], check=True, capture_output=True, text=True
+        [program("mariadbd", PACKAGE), "--no-defaults", "--version"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     found = re.search(r"Ver (\S+)", version)
     parent = Path(tempfile.gettempdir()) / f"mailmapd-tests-{os.getuid()}"
@@ -108,14 +111,17 @@ def _account_option() -> list[str]:
     try:
         pwd.getpwnam(SERVER_ACCOUNT)
     except KeyError:
-        raise ServerFailed(f"the account {SERVER_ACCOUNT} is missing: apt-get install {PACKAGE}") from None
+        raise ServerFailed(
+            f"the account {SERVER_ACCOUNT} is missing: apt-get install {PACKAGE}"
+        ) from None
     return [f"--user={SERVER_ACCOUNT}"]
 
 
 class MariaDB(SqlServer):
     """A running private server; `socket` is its UNIX socket, `port` its port on 127.0.0.1 (0 without `tcp`).
 
-    `settings` are further mariadbd options such as ``--sql-mode=ANSI_QUOTES``. `tls` is (ca, certificate, key) in PEM files.
+    `settings` are further mariadbd options such as ``--sql-mode=ANSI_QUOTES``. `tls` is (ca,
+    certificate, key) in PEM files.
     """
 
     def __init__(
@@ -133,12 +139,21 @@ class MariaDB(SqlServer):
         super().__init__("MariaDB", directory, port or (free_port() if tcp else 0))
         self._data = directory / "data"
         self._log = directory / "mariadb.log"
-        self._options = [f"--character-set-server={charset}", f"--collation-server={collation}", *settings]
+        self._options = [
+            f"--character-set-server={charset}",
+            f"--collation-server={collation}",
+            *settings,
+        ]
         if sql_mode is not None:
             self._options.append(f"--sql-mode={sql_mode}")
         if tls is not None:
             ca, certificate, key = tls
-            self._options += [f"--ssl-ca={ca}", f"--ssl-cert={certificate}", f"--ssl-key={key}", "--ssl"]
+            self._options += [
+                f"--ssl-ca={ca}",
+                f"--ssl-cert={certificate}",
+                f"--ssl-key={key}",
+                "--ssl",
+            ]
 
     def start(self) -> None:
         """Start the server (again, on the same data, socket and port) and wait until it answers."""
@@ -146,16 +161,36 @@ class MariaDB(SqlServer):
             _copy(data_template(), self._data)
             if os.getuid() == 0:
                 shutil.chown(self.directory, SERVER_ACCOUNT)
-        network = [f"--port={self.port}", "--bind-address=127.0.0.1"] if self.port else ["--skip-networking"]
+        network = (
+            [f"--port={self.port}", "--bind-address=127.0.0.1"]
+            if self.port
+            else ["--skip-networking"]
+        )
         command = [
-            *[program("mariadbd", PACKAGE), "--no-defaults", *_account_option(), f"--datadir={self._data}", f"--socket={self.socket}"],
-            *[f"--pid-file={self.directory / 'mariadbd.pid'}", *network, *FAST_SETTINGS, *self._options, "--log-output=TABLE"],
-            f"--tmpdir={self.directory}",  # a server that starts deletes every temporary table in its folder, also those of its neighbours
+            *[
+                program("mariadbd", PACKAGE),
+                "--no-defaults",
+                *_account_option(),
+                f"--datadir={self._data}",
+                f"--socket={self.socket}",
+            ],
+            *[
+                f"--pid-file={self.directory / 'mariadbd.pid'}",
+                *network,
+                *FAST_SETTINGS,
+                *self._options,
+                "--log-output=TABLE",
+            ],
+            # A server that starts deletes every temporary table in its folder, also those of its
+            # neighbours
+            f"--tmpdir={self.directory}",
         ]
         self._process = ServerProcess(command, self._log)
         self._process.wait_ready(self.answers, "mariadbd")
 
-    def grant(self, user: str, password: str, database: str, privileges: str = "SELECT, EXECUTE") -> None:
+    def grant(
+        self, user: str, password: str, database: str, privileges: str = "SELECT, EXECUTE"
+    ) -> None:
         """Create an account that may read one database, from everywhere."""
         for host in ("localhost", "127.0.0.1"):
             self.run_sql(f"CREATE OR REPLACE USER '{user}'@'{host}' IDENTIFIED BY %s", password)

@@ -53,7 +53,9 @@ MODES = ["", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES,NO_BACKSLASH_ES
 """SQL modes that change what quotes and backslashes mean."""
 
 
-def statement(sql: str | bytes, *values: bytes, table: str = "mailbox", require_result_set: bool = True) -> Statement:
+def statement(
+    sql: str | bytes, *values: bytes, table: str = "mailbox", require_result_set: bool = True
+) -> Statement:
     """Make a statement from SQL with `%s` for each value."""
     texts = (sql.encode() if isinstance(sql, str) else sql).split(b"%s")
     pieces: list[bytes | Value] = [texts[0]]

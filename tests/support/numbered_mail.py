@@ -61,12 +61,18 @@ def mailbox(number: int) -> bytes:
 def fill(server: MariaDB) -> None:
     """Create the database, and the account that reads it."""
     server.run_sql(f"CREATE DATABASE {DATABASE}")
-    server.run_sql(f"CREATE TABLE {DATABASE}.mailbox (id INT PRIMARY KEY, maildir VARCHAR(64) NOT NULL) ENGINE=InnoDB")
-    server.run_sql(f"INSERT INTO {DATABASE}.mailbox SELECT seq, CONCAT('example.com/user', seq, '/') FROM mysql.seq_0_to_{USERS}")
+    server.run_sql(
+        f"CREATE TABLE {DATABASE}.mailbox (id INT PRIMARY KEY, maildir VARCHAR(64) NOT NULL) ENGINE=InnoDB"
+    )
+    server.run_sql(
+        f"INSERT INTO {DATABASE}.mailbox SELECT seq, CONCAT('example.com/user', seq, '/') FROM mysql.seq_0_to_{USERS}"
+    )
     server.grant(ACCOUNT, PASSWORD, DATABASE)
 
 
 def configuration(folder: Path, hosts: Iterable[str], listen: str = LISTEN) -> str:
     """Return a mailmapd.toml with the maps ``mailboxes`` and ``expiring`` (kept for a second) over these hosts."""
     quoted = ", ".join(f'"{host}"' for host in hosts)
-    return listen.format(folder=folder) + DATABASE_AND_MAPS.format(hosts=quoted, account=ACCOUNT, password=PASSWORD, database=DATABASE)
+    return listen.format(folder=folder) + DATABASE_AND_MAPS.format(
+        hosts=quoted, account=ACCOUNT, password=PASSWORD, database=DATABASE
+    )

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from support.process import POLL_SECONDS, ServerFailed
 
 
-async def until(condition: Callable[[], bool], what: str = "the condition never held", seconds: float = 30.0) -> None:
+async def until(
+    condition: Callable[[], bool], what: str = "the condition never held", seconds: float = 30.0
+) -> None:
     """Let the loop run until the condition holds; fail with `what` when it never does."""
     try:
         async with asyncio.timeout(seconds):

@@ -1,4 +1,6 @@
-"""A private Postfix: own configuration, queue, data directory and log; smtpd on a loopback port; every message kept on hold.
+"""A private Postfix: own configuration, queue, data directory and log.
+
+Smtpd on a loopback port; every message kept on hold.
 
     with Postfix(directory, {"virtual_mailbox_domains": "socketmap:unix:mailmapd/socketmap:domains"}) as postfix:
         with postfix.smtp() as session:
@@ -6,8 +8,9 @@
         postfix.postmap("mysql:/etc/postfix/x.cf", [b"key"])
         postfix.queue()                     # queued messages with their resulting recipients
 
-Messages are kept on hold (``header_checks = static:HOLD``), so that cleanup's work shows in the queue and nothing is ever delivered; pass
-``{"header_checks": ""}`` to let the queue manager have them. Postfix's master needs root, as every Postfix does.
+Messages are kept on hold (``header_checks = static:HOLD``), so that cleanup's work shows in the
+queue and nothing is ever delivered; pass ``{"header_checks": ""}`` to let the queue manager have
+them. Postfix's master needs root, as every Postfix does.
 """
 
 from __future__ import annotations
@@ -68,20 +71,33 @@ class QueuedMessage:
 
 
 class Postfix:
-    """A private instance; `directory` must be one that every account may enter, with a short path (`private_directory`).
+    """A private instance.
 
-    `settings` are main.cf parameters over BASIC_SETTINGS, `services` further master.cf lines. With `chroot`, smtpd, cleanup and
-    trivial-rewrite run chrooted in the queue directory, as Debian has it.
+    `directory` must be one that every account may enter, with a short path (`private_directory`).
+
+    `settings` are main.cf parameters over BASIC_SETTINGS, `services` further master.cf lines. With
+    `chroot`, smtpd, cleanup and trivial-rewrite run chrooted in the queue directory, as Debian has
+    it.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, str], *, chroot: bool = False, services: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str],
+        *,
+        chroot: bool = False,
+        services: str = "",
+    ) -> None:
         self.config = directory / "etc"
         self.queue_directory = directory / "queue"
         self.data_directory = directory / "data"
         self.log = directory / "mail.log"
         self.port = free_port()
         self._output = directory / "master.log"
-        self._settings = BASIC_SETTINGS | {"queue_directory": str(self.queue_directory), "data_directory": str(self.data_directory)}
+        self._settings = BASIC_SETTINGS | {
+            "queue_directory": str(self.queue_directory),
+            "data_directory": str(self.data_directory),
+        }
         self._settings |= {"maillog_file": str(self.log)} | dict(settings)
         smtpd = f"127.0.0.1:{self.port} inet n - {{chroot}} - - smtpd\n"
         self._services = (smtpd + SERVICES).format(chroot="y" if chroot else "n") + services
@@ -93,7 +109,12 @@ class Postfix:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def _make_directories(self) -> None:
@@ -118,10 +139,15 @@ class Postfix:
     def write_settings(self, **changes: str) -> None:
         """Write main.cf with the given parameters changed; `reload` makes running services read it."""
         self._settings |= changes
-        self._write("main.cf", "".join(f"{name} = {value}\n" for name, value in self._settings.items()))
+        self._write(
+            "main.cf", "".join(f"{name} = {value}\n" for name, value in self._settings.items())
+        )
 
     def _write(self, name: str, text: str) -> None:
-        """Write a file with a modification time in the past: Postfix waits for seconds until a fresh one has settled."""
+        """Write a file with a modification time in the past.
+
+        Postfix waits for seconds until a fresh one has settled.
+        """
         path = self.config / name
         path.write_text(text)
         past = time.time() - 60
@@ -131,7 +157,9 @@ class Postfix:
         """Start the instance and wait until smtpd greets."""
         if os.getuid() != 0:
             raise ServerFailed("Postfix's master runs as root only: run this test as root")
-        self._process = ServerProcess([str(DAEMON_DIRECTORY / "master"), "-d", "-c", str(self.config)], self._output)
+        self._process = ServerProcess(
+            [str(DAEMON_DIRECTORY / "master"), "-d", "-c", str(self.config)], self._output
+        )
         self._process.wait_ready(self.greets, "Postfix")
 
     def greets(self) -> bool:
@@ -156,15 +184,30 @@ class Postfix:
         self._process.send_signal(signal.SIGHUP)
         wait_until(lambda: self.text().count("reload -- version") > reloads, "Postfix's reload")
 
-    def run(self, command: str, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, command: str, *arguments: str, data: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run one of Postfix's commands on this instance, in the queue directory, and fail when it fails."""
-        done = subprocess.run(self._command(command, *arguments), input=data, capture_output=True, cwd=self.queue_directory, check=False)
+        done = subprocess.run(
+            self._command(command, *arguments),
+            input=data,
+            capture_output=True,
+            cwd=self.queue_directory,
+            check=False,
+        )
         if done.returncode != 0:
-            raise ServerFailed(f"{command} {' '.join(arguments)}: {done.stderr.decode(errors='backslashreplace')}")
+            raise ServerFailed(
+                f"{command} {' '.join(arguments)}: {done.stderr.decode(errors='backslashreplace')}"
+            )
         return done
 
     def _command(self, command: str, *arguments: str) -> list[str]:
-        return [program(command, PACKAGE), *(["-C"] if command == "sendmail" else ["-c"]), str(self.config), *arguments]
+        return [
+            program(command, PACKAGE),
+            *(["-C"] if command == "sendmail" else ["-c"]),
+            str(self.config),
+            *arguments,
+        ]
 
     def postmap(self, table: str, keys: Iterable[bytes], *options: str) -> PostmapRun:
         """Ask the keys of one table (``mysql:/file``, ``socketmap:unix:…:name``) in one `postmap -q -`, in the queue directory."""
@@ -172,17 +215,24 @@ class Postfix:
         with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as found:
             asked.writelines(key + b"\n" for key in keys)
             asked.seek(0)
-            with subprocess.Popen(command, stdin=asked, stdout=found, stderr=subprocess.PIPE, cwd=self.queue_directory) as process:
+            with subprocess.Popen(
+                command, stdin=asked, stdout=found, stderr=subprocess.PIPE, cwd=self.queue_directory
+            ) as process:
                 errors = self._errors(process)
             found.seek(0)
             run = PostmapRun(found.read(), errors)
         if process.returncode not in (0, 1) and not run.failed:
-            raise ServerFailed(f"postmap of {table} ended with status {process.returncode}: {run.errors}")
+            raise ServerFailed(
+                f"postmap of {table} ended with status {process.returncode}: {run.errors}"
+            )
         return run
 
     @staticmethod
     def _errors(process: subprocess.Popen[bytes]) -> str:
-        """Return what postmap prints to standard error; after a fatal error it sleeps for a second, which is not waited for."""
+        """Return what postmap prints to standard error.
+
+        After a fatal error it sleeps for a second, which is not waited for.
+        """
         lines = []
         for line in process.stderr or ():
             lines.append(line.decode(errors="backslashreplace"))
@@ -204,24 +254,35 @@ class Postfix:
         """Open an SMTP session and greet."""
         return SmtpSession(socket.create_connection(("127.0.0.1", self.port), timeout=60))
 
-    def send(self, sender: str, recipients: Sequence[str], text: str = "Subject: test\r\n\r\ntext\r\n") -> list[str]:
+    def send(
+        self, sender: str, recipients: Sequence[str], text: str = "Subject: test\r\n\r\ntext\r\n"
+    ) -> list[str]:
         """Send one message over SMTP and return the reply to each RCPT; no message is made when all are refused."""
         with self.smtp() as session:
             return session.send(sender, recipients, text)
 
-    def sendmail(self, sender: str, recipients: Sequence[str], text: str = "Subject: test\n\ntext\n") -> None:
+    def sendmail(
+        self, sender: str, recipients: Sequence[str], text: str = "Subject: test\n\ntext\n"
+    ) -> None:
         """Submit one message as a local user does, which takes addresses without a domain, and wait until it is queued."""
         before = {message.identity for message in self.queue()}
         self.run("sendmail", "-f", sender, "--", *recipients, data=text.encode())
-        wait_until(lambda: bool({m.identity for m in self.queue() if m.queue != "maildrop"} - before), "sendmail's message in the queue")
+        wait_until(
+            lambda: bool({m.identity for m in self.queue() if m.queue != "maildrop"} - before),
+            "sendmail's message in the queue",
+        )
 
     def queue(self) -> list[QueuedMessage]:
         """Return every message in the queue (`postqueue -j`)."""
         messages = []
         for line in self.run("postqueue", "-j").stdout.splitlines():
             entry = json.loads(line)
-            recipients = tuple((item["address"], item.get("delay_reason", "")) for item in entry["recipients"])
-            messages.append(QueuedMessage(entry["queue_name"], entry["queue_id"], entry["sender"], recipients))
+            recipients = tuple(
+                (item["address"], item.get("delay_reason", "")) for item in entry["recipients"]
+            )
+            messages.append(
+                QueuedMessage(entry["queue_name"], entry["queue_id"], entry["sender"], recipients)
+            )
         return messages
 
     def purge(self) -> None:

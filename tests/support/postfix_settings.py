@@ -5,7 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 DAEMON_DIRECTORY = Path("/usr/lib/postfix/sbin")
-OWNED_BY_POSTFIX = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
+OWNED_BY_POSTFIX = (
+    "active",
+    "bounce",
+    "corrupt",
+    "defer",
+    "deferred",
+    "flush",
+    "hold",
+    "incoming",
+    "private",
+    "saved",
+    "trace",
+)
 
 BASIC_SETTINGS = {
     "compatibility_level": "3.6",

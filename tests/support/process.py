@@ -59,7 +59,8 @@ class ServerProcess:
     ) -> None:
         self.log = log
         with log.open("ab") as output:
-            # A session of its own: an interrupt at the terminal reaches the test alone, which then ends its servers in order.
+            # A session of its own: an interrupt at the terminal reaches the test alone, which then
+            # ends its servers in order.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -85,7 +86,9 @@ class ServerProcess:
 
         def ready_or_dead() -> bool:
             if not self.running():
-                raise ServerFailed(f"{what} ended with status {self._process.returncode}:\n{self.text()}")
+                raise ServerFailed(
+                    f"{what} ended with status {self._process.returncode}:\n{self.text()}"
+                )
             return ready()
 
         wait_until(ready_or_dead, f"{what} does not answer, see {self.log}")
@@ -108,7 +111,9 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            raise ServerFailed(f"process {self.pid} ignored signal {number.name}:\n{self.text()}") from None
+            raise ServerFailed(
+                f"process {self.pid} ignored signal {number.name}:\n{self.text()}"
+            ) from None
 
     def text(self) -> str:
         """Return everything that the process has logged."""

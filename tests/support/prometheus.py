@@ -49,7 +49,12 @@ class Prometheus:
         self._process.wait_ready(self._ready, "prometheus")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._process is not None:
             self._process.stop()
 
@@ -61,7 +66,10 @@ class Prometheus:
             return False
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """Return the labels and value of every sample of an expression now. Raises ServerFailed when Prometheus refuses it."""
+        """Return the labels and value of every sample of an expression now.
+
+        Raises ServerFailed when Prometheus refuses it.
+        """
         data = urllib.parse.urlencode({"query": expression}).encode()
         try:
             with urllib.request.urlopen(f"{self.url}/api/v1/query", data, timeout=30) as response:
@@ -69,7 +77,9 @@ class Prometheus:
         except urllib.error.HTTPError as error:
             with error:
                 raise ServerFailed(f"{expression}: {error.read().decode()}") from error
-        return [(sample["metric"], float(sample["value"][1])) for sample in answer["data"]["result"]]
+        return [
+            (sample["metric"], float(sample["value"][1])) for sample in answer["data"]["result"]
+        ]
 
     def numbers(self, expression: str) -> list[float]:
         """Return the values of an expression that are numbers: neither NaN nor infinite."""

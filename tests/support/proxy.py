@@ -37,7 +37,12 @@ class Proxy:
         self._ready.wait()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._tell(self._stop.set)
         self._thread.join()
 
@@ -87,10 +92,14 @@ class Proxy:
         self._writers.add(writer)
         try:
             await self._open.wait()
-            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            upstream_reader, upstream_writer = await asyncio.open_connection(
+                "127.0.0.1", self._target
+            )
             self._writers.add(upstream_writer)
             try:
-                await asyncio.gather(self._pump(reader, upstream_writer), self._pump(upstream_reader, writer))
+                await asyncio.gather(
+                    self._pump(reader, upstream_writer), self._pump(upstream_reader, writer)
+                )
             finally:
                 upstream_writer.transport.abort()
                 self._writers.discard(upstream_writer)

@@ -1,7 +1,7 @@
 """Random mysql_table(5) files, rows and keys, for comparing what two readers of the same files answer.
 
-Everything comes from one `random.Random`, so a seed names a whole run. Templates stay within what a server answers the same way twice: no
-random order, no time, no unquoted keys.
+Everything comes from one `random.Random`, so a seed names a whole run. Templates stay within what a
+server answers the same way twice: no random order, no time, no unquoted keys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.mariadb import MariaDB
-from support.table_samples import CALLS, COLUMNS, CONDITIONS, DOMAIN_LISTS, DOMAINS, ECHOES, LOCALS, NOT_UTF8, RESULT_FORMATS
+from support.table_samples import (
+    CALLS,
+    COLUMNS,
+    CONDITIONS,
+    DOMAIN_LISTS,
+    DOMAINS,
+    ECHOES,
+    LOCALS,
+    NOT_UTF8,
+    RESULT_FORMATS,
+)
 
 USER = "reader"
 PASSWORD = "p#ss 'w\"rd\\ $x"
@@ -64,31 +74,49 @@ class CfFile:
 
 
 class RandomTables:
-    """The generator; `quotes` are the string delimiters that queries may use, `usable` tells which queries the database understands."""
+    """The generator.
 
-    def __init__(self, seed: int, quotes: str = "'", usable: Callable[[str], bool] | None = None) -> None:
+    `quotes` are the string delimiters that queries may use, `usable` tells which queries the
+    database understands.
+    """
+
+    def __init__(
+        self, seed: int, quotes: str = "'", usable: Callable[[str], bool] | None = None
+    ) -> None:
         self._random = random.Random(seed)
         self._quotes = quotes
         self._usable = usable
         self.addresses = [self._address() for _ in range(250)]
 
     def fill(self, server: MariaDB) -> dict[str, str]:
-        """Create the database with random rows and the account that may read it; return the parameters that name them in a .cf file."""
+        """Create the database with random rows and the account that may read it.
+
+        Return the parameters that name them in a .cf file.
+        """
         server.run_sql(SCHEMA)
         rows = self._rows()
         connection = server.connect(DATABASE)
         with connection, connection.cursor() as cursor:
             cursor.execute("SET SESSION sql_mode = ''")
             cursor.executemany(f"INSERT INTO entry VALUES ({', '.join(['%s'] * 13)})", rows)
-            cursor.executemany("INSERT IGNORE INTO western VALUES (%s, %s, %s, %s, %s)", [row[:5] for row in rows])
+            cursor.executemany(
+                "INSERT IGNORE INTO western VALUES (%s, %s, %s, %s, %s)", [row[:5] for row in rows]
+            )
         server.grant(USER, PASSWORD, DATABASE)
-        return {"hosts": f"unix:{server.socket}", "user": USER, "password": PASSWORD, "dbname": DATABASE}
+        return {
+            "hosts": f"unix:{server.socket}",
+            "user": USER,
+            "password": PASSWORD,
+            "dbname": DATABASE,
+        }
 
     def fill_sqlite(self, path: Path) -> dict[str, str]:
         """Create a SQLite file with random rows; return the parameter that names it in a .cf file."""
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(f"CREATE TABLE entry ({', '.join(COLUMN_NAMES)})")
-            connection.executemany(f"INSERT INTO entry VALUES ({', '.join('?' * len(COLUMN_NAMES))})", self._rows())
+            connection.executemany(
+                f"INSERT INTO entry VALUES ({', '.join('?' * len(COLUMN_NAMES))})", self._rows()
+            )
         return {"dbpath": str(path)}
 
     def _rows(self) -> list[tuple[object, ...]]:
@@ -98,18 +126,57 @@ class RandomTables:
         """Return all columns but the id for one address."""
         pick = self._random.choice
         local, _, domain = address.rpartition("@")
-        destination = pick([None, "", "x", pick(self.addresses), f"{pick(self.addresses)},{pick(self.addresses)}", "@other.example", "a@"])
-        destination = pick([destination, pick(LOCALS), "450 try later", "one@x.example two@y.example", "@", "zoë@bücher.example", "a@b@c"])
-        attributes = pick([None, '{"owner": "alice", "quota": 5}', '{"owner": null}', '{"quota": "ü"}'])
+        destination = pick(
+            [
+                None,
+                "",
+                "x",
+                pick(self.addresses),
+                f"{pick(self.addresses)},{pick(self.addresses)}",
+                "@other.example",
+                "a@",
+            ]
+        )
+        destination = pick(
+            [
+                destination,
+                pick(LOCALS),
+                "450 try later",
+                "one@x.example two@y.example",
+                "@",
+                "zoë@bücher.example",
+                "a@b@c",
+            ]
+        )
+        attributes = pick(
+            [None, '{"owner": "alice", "quota": 5}', '{"owner": null}', '{"quota": "ü"}']
+        )
         moment = pick([None, "2024-02-29 23:59:59", "1970-01-01 00:00:00"])
         raw = pick([None, b"", b"abc", b"\xff\xfe", "ü".encode(), b"a\nb"])
-        last = (attributes, pick([None, True, False]), moment, pick([None, "0.5", "-12.250"]), address)
-        return (address, local, domain, destination, pick([None, "", "other", pick(LOCALS)]), pick([None, 0, 7, 99]), raw, *last)
+        last = (
+            attributes,
+            pick([None, True, False]),
+            moment,
+            pick([None, "0.5", "-12.250"]),
+            address,
+        )
+        return (
+            address,
+            local,
+            domain,
+            destination,
+            pick([None, "", "other", pick(LOCALS)]),
+            pick([None, 0, 7, 99]),
+            raw,
+            *last,
+        )
 
     def _address(self) -> str:
         """Return an address as a database holds it: folded more often than not."""
         local, domain = self._random.choice(LOCALS), self._random.choice(DOMAINS)
-        address = self._random.choice([f"{local}@{domain}"] * 6 + [local, domain, f"@{domain}", f"{local}@x@{domain}"])
+        address = self._random.choice(
+            [f"{local}@{domain}"] * 6 + [local, domain, f"@{domain}", f"{local}@x@{domain}"]
+        )
         return address if self._random.random() < 0.2 else address.casefold()
 
     def keys(self, count: int) -> list[bytes]:
@@ -122,14 +189,29 @@ class RandomTables:
         choice = self._random.random()
         if choice < 0.45:
             known = pick(self.addresses)
-            return pick([known, known, known.upper(), known.swapcase(), known + pick([" ", ".", "x", "\\"])]).encode()
+            return pick(
+                [known, known, known.upper(), known.swapcase(), known + pick([" ", ".", "x", "\\"])]
+            ).encode()
         if choice < 0.75:
-            return pick([f"{local}@{domain}", f"{local}+{pick(LOCALS)}@{domain}", f"{local}@{pick(LOCALS)}@{domain}"]).encode()
+            return pick(
+                [
+                    f"{local}@{domain}",
+                    f"{local}+{pick(LOCALS)}@{domain}",
+                    f"{local}@{pick(LOCALS)}@{domain}",
+                ]
+            ).encode()
         if choice < 0.9:
             return pick([local, domain, f"@{domain}", f"{local}@", "@", "@@", ""]).encode()
         if choice < 0.97:
             bad = pick(NOT_UTF8)
-            return pick([bad, bad + b"@example.com", b"alice@" + bad, local.encode() + bad + b"@" + domain.encode()])
+            return pick(
+                [
+                    bad,
+                    bad + b"@example.com",
+                    b"alice@" + bad,
+                    local.encode() + bad + b"@" + domain.encode(),
+                ]
+            )
         return self._long_key()
 
     def _long_key(self) -> bytes:
@@ -141,7 +223,11 @@ class RandomTables:
         return key.decode(errors="ignore").encode() + tail
 
     def cf_file(self, database: dict[str, str], directory: Path) -> CfFile:
-        """Return one random file; `database` are the parameters that `fill` has returned, `directory` holds the files that it may name."""
+        """Return one random file.
+
+        `database` are the parameters that `fill` has returned, `directory` holds the files that it
+        may name.
+        """
         parameters = dict(database)
         chance = self._random.random
         parameters |= self._legacy() if chance() < 0.08 else {"query": self._usable_query()}
@@ -156,7 +242,9 @@ class RandomTables:
         if chance() < 0.1:
             parameters["require_result_set"] = self._random.choice(["yes", "no"])
         if chance() < 0.1:
-            parameters[self._random.choice(["search_base", "comment", "server_host"])] = "ignored = $x"
+            parameters[self._random.choice(["search_base", "comment", "server_host"])] = (
+                "ignored = $x"
+            )
         return CfFile(parameters, self._layout(parameters), fold=chance() > 0.1)
 
     def _option_file(self, directory: Path) -> dict[str, str]:
@@ -165,7 +253,9 @@ class RandomTables:
         path = directory / f"options-{self._random.randrange(10**9)}.cnf"
         charset = self._random.choice(["utf8mb4", "latin1", "utf8mb3", "ascii", "latin2"])
         path.write_text(f"# options\n[{group}]\ndefault-character-set = {charset}\n")
-        return {"option_file": str(path), "charset": charset} | ({"option_group": group} if group != "client" else {})
+        return {"option_file": str(path), "charset": charset} | (
+            {"option_group": group} if group != "client" else {}
+        )
 
     def _domain(self, directory: Path) -> str:
         names = self._random.choice(DOMAIN_LISTS)
@@ -177,7 +267,12 @@ class RandomTables:
 
     def _legacy(self) -> dict[str, str]:
         conditions = self._random.choice(
-            ["", "AND number > 5", "and domain = '%d'", "AND destination IS NOT NULL ORDER BY id DESC LIMIT 3"]
+            [
+                "",
+                "AND number > 5",
+                "and domain = '%d'",
+                "AND destination IS NOT NULL ORDER BY id DESC LIMIT 3",
+            ]
         )
         parts = {
             "table": "entry",
@@ -202,21 +297,31 @@ class RandomTables:
         elif choice < 0.42:
             first, second = self._select(order=False), self._select(order=False)
             query = self._random.choice(
-                [f"({first}) UNION ALL ({second}) LIMIT 4", f"{first} UNION {second}", f"({first}) UNION ({second})"]
+                [
+                    f"({first}) UNION ALL ({second}) LIMIT 4",
+                    f"{first} UNION {second}",
+                    f"({first}) UNION ({second})",
+                ]
             )
         elif choice < 0.47:
             query = f"SELECT destination FROM western WHERE {self._random.choice(CONDITIONS[:8])} ORDER BY id LIMIT 5"
         else:
             query = self._select(order=True)
         if self._random.random() < 0.06:
-            query += self._random.choice([";", " ; ", "; SELECT 2", " -- note", " # note", " /* %% */"])
+            query += self._random.choice(
+                [";", " ; ", "; SELECT 2", " -- note", " # note", " /* %% */"]
+            )
         quote = self._random.choice(self._quotes)
         return query.replace("'", quote)
 
     def _select(self, *, order: bool) -> str:
         pick = self._random.choice
         column = pick(COLUMNS) if order else pick(["destination", "other", "address", "'%s'", "1"])
-        tail = pick([" ORDER BY id LIMIT 20", " ORDER BY id DESC LIMIT 3", " ORDER BY id LIMIT 1"]) if order and "(" not in column else ""
+        tail = (
+            pick([" ORDER BY id LIMIT 20", " ORDER BY id DESC LIMIT 3", " ORDER BY id LIMIT 1"])
+            if order and "(" not in column
+            else ""
+        )
         return f"{pick(['SELECT', 'select', 'SELECT  '])} {column} FROM entry WHERE {pick(CONDITIONS)}{tail}"
 
     def _layout(self, parameters: dict[str, str]) -> str:
@@ -227,7 +332,9 @@ class RandomTables:
             value = parameters[name]
             if name == "query" and self._random.random() < 0.3:
                 value = pick(["\n    ", "\n\t", "\n# in between\n  "]).join(_split_at_blank(value))
-            lines.append(f"{name}{pick([' = ', '=', ' =', '= ', '   =   '])}{value}{pick(['', '', ' ', chr(9)])}")
+            lines.append(
+                f"{name}{pick([' = ', '=', ' =', '= ', '   =   '])}{value}{pick(['', '', ' ', chr(9)])}"
+            )
             lines += pick([[], [], [""], ["# comment = 1", "   "]])
         return "\n".join(lines) + pick(["\n", "\n", ""])
 

@@ -1,7 +1,7 @@
 """Mail systems in small: which maps a Postfix has, with which settings, and what is sent to it.
 
-Each scenario is set up twice, once with `mysql:` tables and once with maps of the daemon, and must behave the same. A setting may name a
-map in braces: ``check_recipient_access {access}``.
+Each scenario is set up twice, once with `mysql:` tables and once with maps of the daemon, and must
+behave the same. A setting may name a map in braces: ``check_recipient_access {access}``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ PAIRS = (
 )
 
 MAPS = {name for name, _, _ in PAIRS}
-ALL_QUERIES = QUERIES | {name: f"SELECT v FROM pair WHERE map = '{name}' AND k = '%s'" for name in sorted(MAPS)}
+ALL_QUERIES = QUERIES | {
+    name: f"SELECT v FROM pair WHERE map = '{name}' AND k = '%s'" for name in sorted(MAPS)
+}
 
 SENDER = "sender@client.test"
 MANGLING = (
@@ -107,10 +109,37 @@ RECIPIENTS = (
         "alice-x@example.com",
         "alice.x@example.com",
     ),
-    *("postmaster@example.com", "postmaster+x@example.com", "postmaster", "POSTMASTER", "double-bounce@example.com", "team@example.com"),
-    *("team+x@example.com", "Team+X@example.com", "far@example.com", "far+x@example.com", "move@example.com", "move+x@example.com"),
-    *("plus@example.com", "plus+y@example.com", "chain+x@example.com", "loop@example.com", "quoted@example.com", "quoted+x@example.com"),
-    *("special+ext@example.com", "special+other@example.com", "special@example.com", "dash-one@example.com", "dash-one-x@example.com"),
+    *(
+        "postmaster@example.com",
+        "postmaster+x@example.com",
+        "postmaster",
+        "POSTMASTER",
+        "double-bounce@example.com",
+        "team@example.com",
+    ),
+    *(
+        "team+x@example.com",
+        "Team+X@example.com",
+        "far@example.com",
+        "far+x@example.com",
+        "move@example.com",
+        "move+x@example.com",
+    ),
+    *(
+        "plus@example.com",
+        "plus+y@example.com",
+        "chain+x@example.com",
+        "loop@example.com",
+        "quoted@example.com",
+        "quoted+x@example.com",
+    ),
+    *(
+        "special+ext@example.com",
+        "special+other@example.com",
+        "special@example.com",
+        "dash-one@example.com",
+        "dash-one-x@example.com",
+    ),
     *(
         "owner-news@example.com",
         "owner-news-x@example.com",
@@ -118,11 +147,44 @@ RECIPIENTS = (
         "news-request+x@example.com",
         "owner-list@example.com",
     ),
-    *("owner-other@example.com", "other-request@example.com", "bare@example.com", "bare+x@example.com", "with.dot@example.com"),
-    *("any@example.org", "any+x@example.org", "alice+x@example.org", "dave@example.org", "catch@example.com", '"a b"@example.com'),
-    *('"a b+x"@example.com', '"alice"@example.com', '"alice+ext"@example.com', '"al\\"ice"@example.com', '"a@b"@example.com'),
-    *('"a b"@example.org', "alice@alias.test", "alice+e@alias.test", "team@alias.test", "unknown@alias.test", "alice@double.test"),
-    *("user@unhosted.test", "user+x@unhosted.test", "alice@sub.example.com", "alice@example.com.", "alice@[127.0.0.1]", "root@[127.0.0.1]"),
+    *(
+        "owner-other@example.com",
+        "other-request@example.com",
+        "bare@example.com",
+        "bare+x@example.com",
+        "with.dot@example.com",
+    ),
+    *(
+        "any@example.org",
+        "any+x@example.org",
+        "alice+x@example.org",
+        "dave@example.org",
+        "catch@example.com",
+        '"a b"@example.com',
+    ),
+    *(
+        '"a b+x"@example.com',
+        '"alice"@example.com',
+        '"alice+ext"@example.com',
+        '"al\\"ice"@example.com',
+        '"a@b"@example.com',
+    ),
+    *(
+        '"a b"@example.org',
+        "alice@alias.test",
+        "alice+e@alias.test",
+        "team@alias.test",
+        "unknown@alias.test",
+        "alice@double.test",
+    ),
+    *(
+        "user@unhosted.test",
+        "user+x@unhosted.test",
+        "alice@sub.example.com",
+        "alice@example.com.",
+        "alice@[127.0.0.1]",
+        "root@[127.0.0.1]",
+    ),
     *(
         "alice",
         "root",
@@ -133,7 +195,14 @@ RECIPIENTS = (
         "helpdesk+x@local.test",
         "bob@local.test",
     ),
-    *("alice@local.test", "alice+x@LOCAL.test", "nobody@local.test", "zoë@example.com", "zoë+ü@example.com", "ZOË@example.com"),
+    *(
+        "alice@local.test",
+        "alice+x@LOCAL.test",
+        "nobody@local.test",
+        "zoë@example.com",
+        "zoë+ü@example.com",
+        "ZOË@example.com",
+    ),
     *(
         "alice%example.net@example.com",
         "example.net!alice@example.com",
@@ -157,8 +226,9 @@ class MapSpec:
 class Scenario:
     """One mail system: main.cf settings, maps, and every sender and recipient to try.
 
-    With `held` messages stay on hold after cleanup; without, the queue manager routes them, and every transport must be retry(8). `local`
-    are the domains of mydestination; myorigin is local besides.
+    With `held` messages stay on hold after cleanup; without, the queue manager routes them, and
+    every transport must be retry(8). `local` are the domains of mydestination; myorigin is local
+    besides.
     """
 
     settings: dict[str, str]
@@ -173,28 +243,54 @@ class Scenario:
 DOMAINS = MapSpec(("maildomain",), "exact")
 MAILBOXES = MapSpec(("mailbox",))
 REWRITES = {"propagate_unmatched_extensions": True}
-HOSTING = {"virtual_mailbox_domains": "{domains}", "virtual_alias_maps": "{aliases}", "virtual_mailbox_maps": "{mailboxes}"}
-HOSTING_MAPS = {"domains": DOMAINS, "aliases": MapSpec(("alias",), options=REWRITES), "mailboxes": MAILBOXES}
+HOSTING = {
+    "virtual_mailbox_domains": "{domains}",
+    "virtual_alias_maps": "{aliases}",
+    "virtual_mailbox_maps": "{mailboxes}",
+}
+HOSTING_MAPS = {
+    "domains": DOMAINS,
+    "aliases": MapSpec(("alias",), options=REWRITES),
+    "mailboxes": MAILBOXES,
+}
 
 
 def _list_of(*tables: str) -> dict[str, MapSpec]:
-    return HOSTING_MAPS | {"aliases": MapSpec(tables, options=REWRITES), "domains": MapSpec(("maildomain", "alias_domain_name"), "exact")}
+    return HOSTING_MAPS | {
+        "aliases": MapSpec(tables, options=REWRITES),
+        "domains": MapSpec(("maildomain", "alias_domain_name"), "exact"),
+    }
 
 
 SCENARIOS = {
     "tutorial": Scenario(HOSTING, HOSTING_MAPS),
     "no delimiter": Scenario(HOSTING, HOSTING_MAPS, delimiter=""),
     "delimiters +-": Scenario(HOSTING, HOSTING_MAPS, delimiter="+-"),
-    "delimiters -+. and no special owners": Scenario(HOSTING | {"owner_request_special": "no"}, HOSTING_MAPS, delimiter="-+."),
+    "delimiters -+. and no special owners": Scenario(
+        HOSTING | {"owner_request_special": "no"}, HOSTING_MAPS, delimiter="-+."
+    ),
     "no propagation": Scenario(
         HOSTING | {"propagate_unmatched_extensions": ""},
-        HOSTING_MAPS | {"aliases": MapSpec(("alias",), options={"propagate_unmatched_extensions": False})},
+        HOSTING_MAPS
+        | {"aliases": MapSpec(("alias",), options={"propagate_unmatched_extensions": False})},
     ),
-    "list of alias tables": Scenario(HOSTING, _list_of("alias", "alias_domain", "account", "alias_list_2")),
-    "catch-all in the first table": Scenario(HOSTING, _list_of("alias_list_2", "alias_domain", "alias")),
+    "list of alias tables": Scenario(
+        HOSTING, _list_of("alias", "alias_domain", "account", "alias_list_2")
+    ),
+    "catch-all in the first table": Scenario(
+        HOSTING, _list_of("alias_list_2", "alias_domain", "alias")
+    ),
     "local domain": Scenario(
-        HOSTING | {"local_recipient_maps": "{locals}", "virtual_mailbox_domains": "example.com, example.net"},
-        {"aliases": HOSTING_MAPS["aliases"], "mailboxes": MAILBOXES, "locals": MapSpec(("alias", "account"))},
+        HOSTING
+        | {
+            "local_recipient_maps": "{locals}",
+            "virtual_mailbox_domains": "example.com, example.net",
+        },
+        {
+            "aliases": HOSTING_MAPS["aliases"],
+            "mailboxes": MAILBOXES,
+            "locals": MapSpec(("alias", "account")),
+        },
         local=("local.test", "mail.test"),
     ),
     "no origin appended": Scenario(HOSTING | {"append_at_myorigin": "no"}, HOSTING_MAPS),
@@ -219,10 +315,28 @@ SCENARIOS = {
     ),
     "canonical without propagation": Scenario(
         HOSTING
-        | {"sender_canonical_maps": "{canonical}", "recipient_canonical_maps": "{canonical}", "propagate_unmatched_extensions": "virtual"},
-        HOSTING_MAPS | {"canonical": MapSpec(("canonical",), options={"propagate_unmatched_extensions": False})},
-        ("alice+x@example.com", "quoted+x@example.com", "x+y@old.test", "bob+z@mail.test", "carol+q@example.com"),
-        ("alice+x@example.com", "quoted+x@example.com", "x+y@old.test", "bob+z@mail.test", "carol+q@example.com", ""),
+        | {
+            "sender_canonical_maps": "{canonical}",
+            "recipient_canonical_maps": "{canonical}",
+            "propagate_unmatched_extensions": "virtual",
+        },
+        HOSTING_MAPS
+        | {"canonical": MapSpec(("canonical",), options={"propagate_unmatched_extensions": False})},
+        (
+            "alice+x@example.com",
+            "quoted+x@example.com",
+            "x+y@old.test",
+            "bob+z@mail.test",
+            "carol+q@example.com",
+        ),
+        (
+            "alice+x@example.com",
+            "quoted+x@example.com",
+            "x+y@old.test",
+            "bob+z@mail.test",
+            "carol+q@example.com",
+            "",
+        ),
     ),
     "bcc": Scenario(
         HOSTING | {"recipient_bcc_maps": "{bcc}", "sender_bcc_maps": "{bcc}"},
@@ -231,8 +345,17 @@ SCENARIOS = {
     ),
     "transport": Scenario(
         HOSTING
-        | {"transport_maps": "{transport}", "relay_domains": "parent.test, sub.parent.test, deep.sub.parent.test", "mydestination": ""},
-        HOSTING_MAPS | {"transport": MapSpec(("transport",), "transport", {"parent_domain_matches_subdomains": False})},
+        | {
+            "transport_maps": "{transport}",
+            "relay_domains": "parent.test, sub.parent.test, deep.sub.parent.test",
+            "mydestination": "",
+        },
+        HOSTING_MAPS
+        | {
+            "transport": MapSpec(
+                ("transport",), "transport", {"parent_domain_matches_subdomains": False}
+            )
+        },
         (*RECIPIENTS, "u@parent.test", "u@sub.parent.test", "u+x@deep.sub.parent.test"),
         held=False,
     ),
@@ -243,8 +366,20 @@ SCENARIOS = {
             "relay_domains": "parent.test",
             "parent_domain_matches_subdomains": "relay_domains transport_maps",
         },
-        HOSTING_MAPS | {"transport": MapSpec(("transport",), "transport", {"parent_domain_matches_subdomains": True})},
-        ("u@parent.test", "u@sub.parent.test", "u+x@deep.sub.parent.test", "alice+x@example.com", "bob+x@example.com", "bob@example.com"),
+        HOSTING_MAPS
+        | {
+            "transport": MapSpec(
+                ("transport",), "transport", {"parent_domain_matches_subdomains": True}
+            )
+        },
+        (
+            "u@parent.test",
+            "u@sub.parent.test",
+            "u+x@deep.sub.parent.test",
+            "alice+x@example.com",
+            "bob+x@example.com",
+            "bob@example.com",
+        ),
         held=False,
     ),
     "transport by sender": Scenario(
@@ -265,7 +400,12 @@ SCENARIOS = {
             "smtpd_recipient_restrictions": "check_recipient_access {access}",
             "relay_domains": "refused.test, dotted.test, sub.dotted.test",
         },
-        HOSTING_MAPS | {"access": MapSpec(("recipient_access",), "access", {"parent_domain_matches_subdomains": True})},
+        HOSTING_MAPS
+        | {
+            "access": MapSpec(
+                ("recipient_access",), "access", {"parent_domain_matches_subdomains": True}
+            )
+        },
         (
             *RECIPIENTS,
             "dave+ext@example.com",
@@ -283,12 +423,29 @@ SCENARIOS = {
             "relay_domains": "refused.test, dotted.test",
             "parent_domain_matches_subdomains": "relay_domains",
         },
-        HOSTING_MAPS | {"access": MapSpec(("recipient_access",), "access", {"parent_domain_matches_subdomains": False})},
-        ("u@refused.test", "u@sub.refused.test", "u@dotted.test", "u@sub.dotted.test", "u@a.sub.dotted.test", "dave+ext@example.com"),
+        HOSTING_MAPS
+        | {
+            "access": MapSpec(
+                ("recipient_access",), "access", {"parent_domain_matches_subdomains": False}
+            )
+        },
+        (
+            "u@refused.test",
+            "u@sub.refused.test",
+            "u@dotted.test",
+            "u@sub.dotted.test",
+            "u@a.sub.dotted.test",
+            "dave+ext@example.com",
+        ),
     ),
     "sender access": Scenario(
         HOSTING | {"smtpd_sender_restrictions": "check_sender_access {access}"},
-        HOSTING_MAPS | {"access": MapSpec(("sender_access",), "access", {"parent_domain_matches_subdomains": True})},
+        HOSTING_MAPS
+        | {
+            "access": MapSpec(
+                ("sender_access",), "access", {"parent_domain_matches_subdomains": True}
+            )
+        },
         ("alice@example.com",),
         (
             "",
@@ -305,17 +462,30 @@ SCENARIOS = {
     ),
     "client access": Scenario(
         HOSTING | {"smtpd_client_restrictions": "check_client_access {access}"},
-        HOSTING_MAPS | {"access": MapSpec(("client_access",), "access", {"parent_domain_matches_subdomains": True})},
+        HOSTING_MAPS
+        | {
+            "access": MapSpec(
+                ("client_access",), "access", {"parent_domain_matches_subdomains": True}
+            )
+        },
         ("alice@example.com",),
     ),
     "helo access": Scenario(
         HOSTING | {"smtpd_helo_restrictions": "check_helo_access {access}"},
-        HOSTING_MAPS | {"access": MapSpec(("helo_access",), "helo", {"parent_domain_matches_subdomains": True})},
+        HOSTING_MAPS
+        | {"access": MapSpec(("helo_access",), "helo", {"parent_domain_matches_subdomains": True})},
         ("alice@example.com",),
     ),
     "helo access with dotted parents": Scenario(
-        HOSTING | {"smtpd_helo_restrictions": "check_helo_access {access}", "parent_domain_matches_subdomains": ""},
-        HOSTING_MAPS | {"access": MapSpec(("helo_access",), "helo", {"parent_domain_matches_subdomains": False})},
+        HOSTING
+        | {
+            "smtpd_helo_restrictions": "check_helo_access {access}",
+            "parent_domain_matches_subdomains": "",
+        },
+        HOSTING_MAPS
+        | {
+            "access": MapSpec(("helo_access",), "helo", {"parent_domain_matches_subdomains": False})
+        },
         ("alice@example.com",),
     ),
     "sender logins": Scenario(
@@ -327,7 +497,16 @@ SCENARIOS = {
         },
         HOSTING_MAPS | {"login": MapSpec(("login",))},
         ("alice@example.com",),
-        ("", SENDER, "alice@example.com", "Alice+x@Example.com", "alice@example.net", "root@mail.test", "root", '"a b"@example.net'),
+        (
+            "",
+            SENDER,
+            "alice@example.com",
+            "Alice+x@Example.com",
+            "alice@example.net",
+            "root@mail.test",
+            "root",
+            '"a b"@example.net',
+        ),
     ),
     "relay": Scenario(
         {"relay_domains": "{relay}", "relay_recipient_maps": "{recipients}"},
@@ -348,7 +527,13 @@ SCENARIOS = {
     "relay with dotted parents": Scenario(
         {"relay_domains": "{relay}", "parent_domain_matches_subdomains": ""},
         {"relay": MapSpec(("relay",), "domain", {"parent_domain_matches_subdomains": False})},
-        ("known@relay.test", "known@sub.relay.test", "any@sub.parent.test", "any@parent.test", "a@unhosted.test"),
+        (
+            "known@relay.test",
+            "known@sub.relay.test",
+            "any@sub.parent.test",
+            "any@parent.test",
+            "a@unhosted.test",
+        ),
     ),
 }
 
@@ -361,6 +546,10 @@ def mangled(source: random.Random, count: int) -> Iterator[str]:
             text, at, domain = text + at + domain, "", ""
         for _ in range(source.choice([1, 1, 2])):
             place = source.randrange(len(text) + 1)
-            text = text[:place] + source.choice(["", "", *MANGLING]) + text[place + source.choice([0, 0, 0, 1]) :]
+            text = (
+                text[:place]
+                + source.choice(["", "", *MANGLING])
+                + text[place + source.choice([0, 0, 0, 1]) :]
+            )
         text += source.choice(["", "", "+x", "-x"])
         yield source.choice([text, text, text.upper(), text.title(), f'"{text}"']) + at + domain

@@ -29,12 +29,18 @@ PLUGIN = b"caching_sha2_password"
 class Sha2Server:
     """A server with one password on a loopback port, in a thread, because TLS begins in the middle of a connection.
 
-    With `switch` it greets with another method first; `knows_hash` lets the short way succeed; `key` is told instead of its public key.
-    `ways` lists how passwords came.
+    With `switch` it greets with another method first; `knows_hash` lets the short way succeed;
+    `key` is told instead of its public key. `ways` lists how passwords came.
     """
 
     def __init__(
-        self, password: bytes, *, knows_hash: bool = False, switch: bool = False, tls: ssl.SSLContext | None = None, key: bytes = b""
+        self,
+        password: bytes,
+        *,
+        knows_hash: bool = False,
+        switch: bool = False,
+        tls: ssl.SSLContext | None = None,
+        key: bytes = b"",
     ) -> None:
         self.ways: list[str] = []
         self._password = password
@@ -52,7 +58,12 @@ class Sha2Server:
         self._threads[0].start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
@@ -75,7 +86,9 @@ class Sha2Server:
                 while conversation.receive()[:1] == b"\x03":
                     conversation.answer()
             else:
-                conversation.send(b"\xff\x15\x04#28000Access denied for user 'mail'@'127.0.0.1' (using password: YES)")
+                conversation.send(
+                    b"\xff\x15\x04#28000Access denied for user 'mail'@'127.0.0.1' (using password: YES)"
+                )
         except OSError:
             pass  # the client left
         finally:
@@ -83,7 +96,10 @@ class Sha2Server:
 
     def _log_in(self, conversation: _Conversation) -> bool:
         first = b"mysql_native_password" if self._switch else PLUGIN
-        low, high = struct.pack("<I", 0x001FF7DF & ~CLIENT_SSL | (CLIENT_SSL if self._tls else 0))[:2], b"\x1f\0"
+        low, high = (
+            struct.pack("<I", 0x001FF7DF & ~CLIENT_SSL | (CLIENT_SSL if self._tls else 0))[:2],
+            b"\x1f\0",
+        )
         conversation.send(
             b"\x0a9.1.0\0"
             + bytes(4)
@@ -126,7 +142,8 @@ class Sha2Server:
             return answer
         self.ways.append("rsa")
         conversation.send(b"\x01" + self._public_key)
-        oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303  # MySQL's choice
+        # # MySQL's choice
+        oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303
         mixed = self._key.decrypt(conversation.receive(), oaep)
         return bytes([byte ^ NONCE[number % 20] for number, byte in enumerate(mixed)])
 

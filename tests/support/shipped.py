@@ -29,4 +29,6 @@ def uncommented(text: str, *starts: str) -> str:
 def settings(text: str) -> dict[str, str]:
     """Return the parameters of a main.cf."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+    return {
+        name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)
+    }

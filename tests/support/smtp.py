@@ -1,6 +1,7 @@
 """A bare SMTP session: one command, one reply, as the bytes say; nothing is quoted, folded or retried.
 
-Addresses go to the server as they are given, so that a test can send what a mail library would mend (`user name@example.com`).
+Addresses go to the server as they are given, so that a test can send what a mail library would mend
+(`user name@example.com`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ class SmtpSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -67,10 +73,17 @@ class SmtpSession:
     def data(self, text: str = "Subject: test\r\n\r\ntext\r\n") -> str:
         """Send the message's text and return the reply, which ends in the queue id when it was accepted."""
         answer = self.command("DATA")
-        return self.command(text.encode().removesuffix(b"\r\n") + b"\r\n.") if answer.startswith("354") else answer
+        return (
+            self.command(text.encode().removesuffix(b"\r\n") + b"\r\n.")
+            if answer.startswith("354")
+            else answer
+        )
 
     def send(self, sender: str, recipients: Sequence[str], text: str) -> list[str]:
-        """Send one message to all recipients that are accepted; return the reply to each RCPT (or the refused sender's, once)."""
+        """Send one message to all recipients that are accepted.
+
+        Return the reply to each RCPT (or the refused sender's, once).
+        """
         answer = self.mail(sender)
         if not answer.startswith("250"):
             return [answer]

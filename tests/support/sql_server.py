@@ -30,7 +30,12 @@ class SqlServer(ABC):
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.kill()
 
     @abstractmethod
@@ -38,7 +43,9 @@ class SqlServer(ABC):
         """Start the server (again, on the same data, socket and port) and wait until it answers."""
 
     @abstractmethod
-    def grant(self, user: str, password: str, database: str, privileges: str = "SELECT, EXECUTE") -> None:
+    def grant(
+        self, user: str, password: str, database: str, privileges: str = "SELECT, EXECUTE"
+    ) -> None:
         """Create an account that may read one database, from everywhere."""
 
     def answers(self) -> bool:
@@ -82,13 +89,26 @@ class SqlServer(ABC):
             raise ServerFailed(f"this {self._name} was not started")
         return self._process
 
-    def connect(self, database: str | None = None, **options: Any) -> pymysql.connections.Connection[Any]:
+    def connect(
+        self, database: str | None = None, **options: Any
+    ) -> pymysql.connections.Connection[Any]:
         """Open a connection of PyMySQL as root over the UNIX socket; `options` override PyMySQL's arguments."""
-        arguments: dict[str, Any] = {"unix_socket": str(self.socket), "user": "root", "database": database, "charset": "utf8mb4"}
-        arguments |= {"autocommit": True, "client_flag": CLIENT.MULTI_STATEMENTS, "connect_timeout": 5}
+        arguments: dict[str, Any] = {
+            "unix_socket": str(self.socket),
+            "user": "root",
+            "database": database,
+            "charset": "utf8mb4",
+        }
+        arguments |= {
+            "autocommit": True,
+            "client_flag": CLIENT.MULTI_STATEMENTS,
+            "connect_timeout": 5,
+        }
         return pymysql.connect(**(arguments | options))
 
-    def run_sql(self, sql: str, *values: object, database: str | None = None) -> list[tuple[Any, ...]]:
+    def run_sql(
+        self, sql: str, *values: object, database: str | None = None
+    ) -> list[tuple[Any, ...]]:
         """Run one or more statements as root and return the rows of the last one; `%s` in the text takes `values`."""
         connection = self.connect(database)
         try:
@@ -110,17 +130,32 @@ class SqlServer(ABC):
     def logged_queries(self, user: str) -> list[str]:
         """Return the statements that the account has sent since `log_queries`, in order."""
         rows = self.run_sql(
-            "SELECT argument FROM mysql.general_log WHERE command_type IN ('Query', 'Execute') AND user_host LIKE %s", f"{user}[%"
+            "SELECT argument FROM mysql.general_log WHERE command_type IN ('Query', 'Execute') AND user_host LIKE %s",
+            f"{user}[%",
         )
-        return [bytes(row[0]).decode(errors="backslashreplace") if isinstance(row[0], bytes) else str(row[0]) for row in rows]
+        return [
+            bytes(row[0]).decode(errors="backslashreplace")
+            if isinstance(row[0], bytes)
+            else str(row[0])
+            for row in rows
+        ]
 
     def count_selects(self, user: str) -> int:
         """Return how many SELECTs and CALLs the account has sent since `log_queries`."""
-        return sum(1 for text in self.logged_queries(user) if re.match(r"[\s(]*(SELECT|CALL)\b", text, re.IGNORECASE))
+        return sum(
+            1
+            for text in self.logged_queries(user)
+            if re.match(r"[\s(]*(SELECT|CALL)\b", text, re.IGNORECASE)
+        )
 
     def connections(self, user: str) -> list[int]:
         """Return the ids of the account's open connections."""
-        return [row[0] for row in self.run_sql("SELECT id FROM information_schema.processlist WHERE user = %s", user)]
+        return [
+            row[0]
+            for row in self.run_sql(
+                "SELECT id FROM information_schema.processlist WHERE user = %s", user
+            )
+        ]
 
     def kill_connections(self, user: str) -> None:
         """Cut every open connection of the account."""

@@ -24,7 +24,9 @@ from support.priority import put_ahead
 READ_LIMIT = 2**20
 
 PROMPT = float(os.environ.get("MAILMAPD_PROMPT_SECONDS", "0.25"))
-"""Seconds within which 99 of 100 cached keys must be answered: on a crowded machine, far below every deadline; scripts/soak, which wants a
+"""Seconds within which 99 of 100 cached keys must be answered: on a crowded machine, far below every deadline.
+
+Scripts/soak, which wants a
 quiet one, holds them to the promised 20 ms."""
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -34,8 +36,9 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Sample:
     """One lookup: when it was asked (monotonic seconds), what kind of key it was, how it ended and how long it took.
 
-    `kind` is ``fresh``, ``expiring`` or ``unseen``. `status` is the server's word, ``WRONG`` for OK with a value that is not the right one,
-    or ``LOST`` when the connection ended twice; `reason` is what came with any other word than OK.
+    `kind` is ``fresh``, ``expiring`` or ``unseen``. `status` is the server's word, ``WRONG`` for OK
+    with a value that is not the right one, or ``LOST`` when the connection ended twice; `reason` is
+    what came with any other word than OK.
     """
 
     asked: float
@@ -53,8 +56,8 @@ class Sample:
 class Traffic:
     """Runs in a thread of its own from `with` to its end; `samples` may be read at any time.
 
-    The first `hot` users are those in memory: the map ``mailboxes`` keeps them, and so does ``expiring``, but not for long. The connections
-    share `kinds` out among them.
+    The first `hot` users are those in memory: the map ``mailboxes`` keeps them, and so does
+    ``expiring``, but not for long. The connections share `kinds` out among them.
     """
 
     def __init__(
@@ -80,7 +83,12 @@ class Traffic:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stopping.set()
         self._thread.join()
 
@@ -109,13 +117,19 @@ class Traffic:
             user = next(self._unseen) if kind == "unseen" else (user + 7) % self._hot
             asked = time.monotonic()
             status, value, stream = await self._ask(stream, name, user)
-            self.samples.append(Sample(asked, kind, status, time.monotonic() - asked, b"" if status == "OK" else value))
+            self.samples.append(
+                Sample(
+                    asked, kind, status, time.monotonic() - asked, b"" if status == "OK" else value
+                )
+            )
             due = max(due + self._pause, time.monotonic() - self._pause)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         if stream is not None:
             stream[1].close()
 
-    async def _ask(self, stream: Stream | None, name: bytes, user: int) -> tuple[str, bytes, Stream | None]:
+    async def _ask(
+        self, stream: Stream | None, name: bytes, user: int
+    ) -> tuple[str, bytes, Stream | None]:
         """Ask once; once more over a new connection when the server has closed the one in use."""
         key = name + b" " + address(user)
         for _ in range(2):

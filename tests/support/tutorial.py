@@ -1,8 +1,9 @@
 """The widespread tutorial's mail database `virtual_email`, corrected, with sample mailboxes and aliases.
 
-Corrected against the tutorial: queries speak of `mail_account` (the column that exists), the lookup columns are indexed, one user number
-may exist in several domains, the alias query maps aliases (not users to themselves), and virtual_mailbox_maps has one value. `alias_domain`
-is added for the case that one domain stands for another.
+Corrected against the tutorial: queries speak of `mail_account` (the column that exists), the lookup
+columns are indexed, one user number may exist in several domains, the alias query maps aliases (not
+users to themselves), and virtual_mailbox_maps has one value. `alias_domain` is added for the case
+that one domain stands for another.
 """
 
 from __future__ import annotations
@@ -74,24 +75,37 @@ QUERIES = {
 
 def create(server: MariaDB, database: str = DATABASE) -> None:
     """Create the database with its sample rows and the account that may read it."""
-    server.run_sql(f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    server.run_sql(
+        f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    )
     server.run_sql(SCHEMA, database=database)
     connection = server.connect(database)
     with connection, connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO email_user VALUES (%s, %s, %s, %s, %s)",
-            [(user, f"{user}@{domain}", f"{{PLAIN}}{user}-secret", domain, f"{domain}/{user}/") for domain in DOMAINS for user in USERS],
+            [
+                (user, f"{user}@{domain}", f"{{PLAIN}}{user}-secret", domain, f"{domain}/{user}/")
+                for domain in DOMAINS
+                for user in USERS
+            ],
         )
         cursor.executemany("INSERT INTO email_aliase VALUES (%s, %s)", list(ALIASES.items()))
         cursor.executemany("INSERT INTO alias_domain VALUES (%s, %s)", list(ALIAS_DOMAINS.items()))
     server.grant(USER, PASSWORD, database)
 
 
-def write_cf(server: MariaDB, directory: Path, database: str = DATABASE, queries: dict[str, str] | None = None) -> dict[str, Path]:
+def write_cf(
+    server: MariaDB,
+    directory: Path,
+    database: str = DATABASE,
+    queries: dict[str, str] | None = None,
+) -> dict[str, Path]:
     """Write one mysql_table(5) file per query, as an administrator has them, and return their paths by name."""
     files = {}
     for name, query in (queries or QUERIES).items():
         path = directory / f"mysql-{name}.cf"
-        path.write_text(f"user = {USER}\npassword = {PASSWORD}\nhosts = unix:{server.socket}\ndbname = {database}\nquery = {query}\n")
+        path.write_text(
+            f"user = {USER}\npassword = {PASSWORD}\nhosts = unix:{server.socket}\ndbname = {database}\nquery = {query}\n"
+        )
         files[name] = path
     return files

@@ -1,7 +1,7 @@
 """From a configuration to an engine, with every fault of templates, .cf files, searches and secrets named at once.
 
-On a reload, a table keeps its cache when nothing that decides about its rows has changed, and a database keeps its connections when its
-settings are the same.
+On a reload, a table keeps its cache when nothing that decides about its rows has changed, and a
+database keeps its connections when its settings are the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailmapd.app.databases import Settings, cf_settings, check_settings, make_database, section_settings
+from mailmapd.app.databases import (
+    Settings,
+    cf_settings,
+    check_settings,
+    make_database,
+    section_settings,
+)
 from mailmapd.app.dict_assembly import DictPlans, build_dicts, build_tables, plan_all_dicts
 from mailmapd.app.faults import Faults
 from mailmapd.cache import TableCache
@@ -140,9 +146,16 @@ class Assembled:
 
 
 def assemble(
-    planned: Plan, *, clock: Clock = time.monotonic, observer: DatabaseObserver | None = None, previous: Assembled | None = None
+    planned: Plan,
+    *,
+    clock: Clock = time.monotonic,
+    observer: DatabaseObserver | None = None,
+    previous: Assembled | None = None,
 ) -> Assembled:
-    """Build the engine of a plan, taking over what has not changed from the previous one. Opens nothing and cannot fail."""
+    """Build the engine of a plan, taking over what has not changed from the previous one.
+
+    Opens nothing and cannot fail.
+    """
     databases: dict[str, Database] = {}
     for name, settings in planned.databases.items():
         if previous is not None and previous.plan.databases.get(name) == settings:
@@ -150,7 +163,9 @@ def assemble(
         else:
             databases[name] = make_database(name, settings, observer or SilentObserver())
     tables = {name: _table(planned, name, databases, clock, previous) for name in planned.tables}
-    old = previous or Assembled(Plan(planned.config, {}, {}, {}, {}, DictPlans()), Engine({}, {}, {}, {}))
+    old = previous or Assembled(
+        Plan(planned.config, {}, {}, {}, {}, DictPlans()), Engine({}, {}, {}, {})
+    )
     dict_tables = build_tables(planned.dicts, databases, clock, old.plan.dicts, old.engine.tables)
     dicts = build_dicts(planned.dicts, dict_tables, databases, old.engine.dicts)
     for name, table in (tables | dict_tables).items():
@@ -163,24 +178,53 @@ def assemble(
     return Assembled(planned, Engine(databases, tables | dict_tables, maps, dicts))
 
 
-def _table(planned: Plan, name: str, databases: dict[str, Database], clock: Clock, previous: Assembled | None) -> Table:
+def _table(
+    planned: Plan,
+    name: str,
+    databases: dict[str, Database],
+    clock: Clock,
+    previous: Assembled | None,
+) -> Table:
     wanted = planned.tables[name]
     database = databases[planned.table_databases[name]]
-    if previous is not None and previous.plan.tables.get(name) == wanted and previous.engine.tables[name].database is database:
+    if (
+        previous is not None
+        and previous.plan.tables.get(name) == wanted
+        and previous.engine.tables[name].database is database
+    ):
         return previous.engine.tables[name]
-    return Table(name, PostfixDefinition(wanted.template), database, TableCache(wanted.cache), clock)
+    return Table(
+        name, PostfixDefinition(wanted.template), database, TableCache(wanted.cache), clock
+    )
 
 
-def _add_map(planned: Plan, name: str, tables: dict[str, Table], maps: dict[str, Map], *, clock: Clock, previous: Assembled | None) -> Map:
+def _add_map(
+    planned: Plan,
+    name: str,
+    tables: dict[str, Table],
+    maps: dict[str, Map],
+    *,
+    clock: Clock,
+    previous: Assembled | None,
+) -> Map:
     """Add a map, after the map of hosted domains that it refers to."""
     if name in maps:
         return maps[name]
     section = planned.config.maps[name]
     hosted = (
-        None if section.hosted_domains is None else _add_map(planned, section.hosted_domains, tables, maps, clock=clock, previous=previous)
+        None
+        if section.hosted_domains is None
+        else _add_map(planned, section.hosted_domains, tables, maps, clock=clock, previous=previous)
     )
     parts = [_map_table(planned, table, tables) for table in section.tables]
-    maps[name] = Map(name, parts, planned.searches[name], clock, propagates=section.propagate_unmatched_extensions, hosted=hosted)
+    maps[name] = Map(
+        name,
+        parts,
+        planned.searches[name],
+        clock,
+        propagates=section.propagate_unmatched_extensions,
+        hosted=hosted,
+    )
     if previous is not None and name in previous.engine.maps:
         maps[name].avoided = previous.engine.maps[name].avoided
     return maps[name]

@@ -128,13 +128,21 @@ class Daemon:
 
     def problems(self) -> list[str]:
         """Return what keeps the daemon from answering everything, one line each."""
-        found = [f"table {name}: {table.schema_error}" for name, table in self.engine.tables.items() if table.schema_error]
+        found = [
+            f"table {name}: {table.schema_error}"
+            for name, table in self.engine.tables.items()
+            if table.schema_error
+        ]
         for name, database in self.engine.databases.items():
             hosts = database.status()
             if not any(host.up for host in hosts):
-                found.append(f"database {name}: no host can be reached ({'; '.join(host.last_error or host.host for host in hosts)})")
+                found.append(
+                    f"database {name}: no host can be reached ({'; '.join(host.last_error or host.host for host in hosts)})"
+                )
         if self.reload_failed:
-            found.append("the configuration on disk is wrong; the daemon goes on with the one before")
+            found.append(
+                "the configuration on disk is wrong; the daemon goes on with the one before"
+            )
         return found
 
     async def run(self) -> None:
@@ -148,7 +156,9 @@ class Daemon:
         spare_what_stays()
         self._manager.ready(self.status_line())
         log.info(
-            "ready: %d maps on %s", len(self.engine.maps), ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config))
+            "ready: %d maps on %s",
+            len(self.engine.maps),
+            ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config)),
         )
         self._warm_start.begin()
         await self._serve()
@@ -178,7 +188,9 @@ class Daemon:
         self._tasks.add(task := asyncio.get_running_loop().create_task(work))
         task.add_done_callback(self._tasks.discard)
 
-    async def _retire(self, leaving: Iterable[Listener], databases: Iterable[Database], tables: Iterable[Table]) -> None:
+    async def _retire(
+        self, leaving: Iterable[Listener], databases: Iterable[Database], tables: Iterable[Table]
+    ) -> None:
         """End what is left of a former configuration when the lookups that still wait for it have had their time, or the daemon ends."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), self._config.limits.drain_timeout)
@@ -190,7 +202,10 @@ class Daemon:
                 await free(table.clear())
 
     async def reload(self) -> None:
-        """Read the configuration again and serve it; a wrong one is logged and changes nothing. One reload follows the other."""
+        """Read the configuration again and serve it; a wrong one is logged and changes nothing.
+
+        One reload follows the other.
+        """
         async with self._reload_lock:
             if not self._stop.is_set():
                 await self._reload()
@@ -204,19 +219,32 @@ class Daemon:
         except ConfigError as error:
             self.reload_failed = True
             for fault in error.faults:
-                log.error("reload refused, the old configuration stays: %s", fault)  # noqa: TRY400 (the fault says it all)
+                # The fault says it all
+                log.error("reload refused, the old configuration stays: %s", fault)  # noqa: TRY400
             self._manager.ready(f"reload refused: {error.faults[0]}")
             return
         previous = self._assembled
         self._config = config
         if self._logs is not None:
             self._logs.apply(config.log)
-        self._assembled = assemble(planned, clock=self._clock, observer=self.database_meter, previous=previous)
+        self._assembled = assemble(
+            planned, clock=self._clock, observer=self.database_meter, previous=previous
+        )
         leaving = await self._front.change(bound, config, self.engine)
-        databases = [one for name, one in previous.engine.databases.items() if self.engine.databases.get(name) is not one]
-        tables = [one for name, one in previous.engine.tables.items() if self.engine.tables.get(name) is not one]
+        databases = [
+            one
+            for name, one in previous.engine.databases.items()
+            if self.engine.databases.get(name) is not one
+        ]
+        tables = [
+            one
+            for name, one in previous.engine.tables.items()
+            if self.engine.tables.get(name) is not one
+        ]
         self._spawn(self._retire(leaving, databases, tables))
-        if any(previous.engine.tables.get(name) is not one for name, one in self.engine.tables.items()):
+        if any(
+            previous.engine.tables.get(name) is not one for name, one in self.engine.tables.items()
+        ):
             spare_what_stays()
         self._warm_start.reloaded()
         self.reload_failed = False

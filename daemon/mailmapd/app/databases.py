@@ -86,7 +86,10 @@ def cf_settings(cf: PostfixCf) -> Settings:
 
 
 def _cf_tls(cf: PostfixCf) -> TlsSettings | None:
-    """Return how a .cf file wants TLS; the server's certificate is checked only when the file says so, as by the client library."""
+    """Return how a .cf file wants TLS.
+
+    The server's certificate is checked only when the file says so, as by the client library.
+    """
     files = (cf.tls_ca_file, cf.tls_ca_path, cf.tls_cert_file, cf.tls_key_file, cf.tls_ciphers)
     if not any(files) and not cf.tls_verify_cert:
         return None  # not to check a certificate asks for no encryption

@@ -51,18 +51,26 @@ def plan_all_dicts(config: Config, databases: dict[str, Settings], faults: Fault
         if one.own_database is not None:
             with faults.collect(f"dict.{name}.dovecot_sql"):
                 own = f"dict.{name}"
-                settings = section_settings(attrs.evolve(config, databases={own: one.own_database}), own)
+                settings = section_settings(
+                    attrs.evolve(config, databases={own: one.own_database}), own
+                )
                 check_settings(settings)
                 databases[own] = settings
         result.dicts[name] = one
         for table in one.tables:
             if table is not one.iterate and table.database in databases:
-                result.tables[table.name] = DictTablePlan(table.definition, databases[table.database], table.cache.over(config.cache))
+                result.tables[table.name] = DictTablePlan(
+                    table.definition, databases[table.database], table.cache.over(config.cache)
+                )
     return result
 
 
 def build_tables(
-    planned: DictPlans, databases: Mapping[str, Database], clock: Clock, previous: DictPlans, previous_tables: Mapping[str, Table]
+    planned: DictPlans,
+    databases: Mapping[str, Database],
+    clock: Clock,
+    previous: DictPlans,
+    previous_tables: Mapping[str, Table],
 ) -> dict[str, Table]:
     """Return the dicts' tables, those of the previous configuration where nothing about them has changed."""
     tables: dict[str, Table] = {}
@@ -72,29 +80,52 @@ def build_tables(
             if wanted is None:
                 continue
             old = previous_tables.get(table.name)
-            if old is not None and previous.tables.get(table.name) == wanted and old.database is databases[table.database]:
+            if (
+                old is not None
+                and previous.tables.get(table.name) == wanted
+                and old.database is databases[table.database]
+            ):
                 tables[table.name] = old
             else:
                 tables[table.name] = Table(
-                    table.name, wanted.definition, databases[table.database], TableCache(wanted.cache), clock, secret=True
+                    table.name,
+                    wanted.definition,
+                    databases[table.database],
+                    TableCache(wanted.cache),
+                    clock,
+                    secret=True,
                 )
     return tables
 
 
 def build_dicts(
-    planned: DictPlans, tables: Mapping[str, Table], databases: Mapping[str, Database], previous: Mapping[str, Dict]
+    planned: DictPlans,
+    tables: Mapping[str, Table],
+    databases: Mapping[str, Database],
+    previous: Mapping[str, Dict],
 ) -> dict[str, Dict]:
     """Return the dicts over their tables; what they have counted goes on."""
     dicts: dict[str, Dict] = {}
     for name, one in planned.dicts.items():
         iteration = None
         if one.iterate is not None:
-            iteration = Iteration(one.iterate.name, one.iterate.definition.query, databases[one.iterate.database])
-        dicts[name] = Dict(name, passdb=_served(one.passdb, tables), userdb=_served(one.userdb, tables), iteration=iteration)
+            iteration = Iteration(
+                one.iterate.name, one.iterate.definition.query, databases[one.iterate.database]
+            )
+        dicts[name] = Dict(
+            name,
+            passdb=_served(one.passdb, tables),
+            userdb=_served(one.userdb, tables),
+            iteration=iteration,
+        )
         if name in previous:
             dicts[name].avoided = previous[name].avoided
     return dicts
 
 
 def _served(planned: PlannedTable | None, tables: Mapping[str, Table]) -> DictTable | None:
-    return None if planned is None else DictTable(tables[planned.name], planned.definition, planned.key)
+    return (
+        None
+        if planned is None
+        else DictTable(tables[planned.name], planned.definition, planned.key)
+    )

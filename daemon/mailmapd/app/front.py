@@ -1,7 +1,8 @@
 """The front: everything that clients connect to, and the services that answer them.
 
-A listener belongs to one configured socket; a service belongs to the listeners of one name, and outlives a reload with its counters. What a
-reload no longer wants is left to end by itself, while its address may already be served by something else.
+A listener belongs to one configured socket; a service belongs to the listeners of one name, and
+outlives a reload with its counters. What a reload no longer wants is left to end by itself, while
+its address may already be served by something else.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ log = logging.getLogger(__name__)
 class Front:
     """The open sockets of `daemon`. `view` gives what the status page shows."""
 
-    def __init__(self, daemon: Daemon, sockets: SocketSet, view: Callable[[], StatusView], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        sockets: SocketSet,
+        view: Callable[[], StatusView],
+        clock: Callable[[], float],
+    ) -> None:
         self.services: dict[str, MapService] = {}
         self.dict_services: dict[str, DictService] = {}
         self.client_meters: dict[str, ClientMeter] = {}
@@ -61,42 +68,88 @@ class Front:
     @property
     def map_meters(self) -> list[LookupMeter]:
         """The meters of maps, those of listeners that a reload took away included: what was counted never gets less."""
-        former = [meter for name, meters in self._former.items() if not _asks_dicts(name) for meter in meters.values()]
-        return [*former, *[meter for service in self.services.values() for meter in service.meters.values()]]
+        former = [
+            meter
+            for name, meters in self._former.items()
+            if not _asks_dicts(name)
+            for meter in meters.values()
+        ]
+        return [
+            *former,
+            *[meter for service in self.services.values() for meter in service.meters.values()],
+        ]
 
     @property
     def dict_meters(self) -> list[LookupMeter]:
         """The same of dicts."""
-        former = [meter for name, meters in self._former.items() if _asks_dicts(name) for meter in meters.values()]
-        return [*former, *[meter for service in self.dict_services.values() for meter in service.meters.values()]]
+        former = [
+            meter
+            for name, meters in self._former.items()
+            if _asks_dicts(name)
+            for meter in meters.values()
+        ]
+        return [
+            *former,
+            *[
+                meter
+                for service in self.dict_services.values()
+                for meter in service.meters.values()
+            ],
+        ]
 
     def bind(self, config: Config) -> dict[Wanted, socket.socket]:
-        """Return the sockets that a configuration wants and that are not served yet. Raises ConfigError, and nothing has changed then."""
+        """Return the sockets that a configuration wants and that are not served yet.
+
+        Raises ConfigError, and nothing has changed then.
+        """
         wanted = list(wanted_sockets(config))
-        if not wanted:  # perhaps an editor's empty file, that a reload must not take for a wish to serve nobody
-            fault = Fault(config.file, "listen", "names no address, so nobody could ask", 'write socketmap = ["unix:/path"] below [listen]')
+        if (
+            not wanted
+        ):  # perhaps an editor's empty file, that a reload must not take for a wish to serve nobody
+            fault = Fault(
+                config.file,
+                "listen",
+                "names no address, so nobody could ask",
+                'write socketmap = ["unix:/path"] below [listen]',
+            )
             raise ConfigError([fault])
         return self._sockets.open(config.file, [one for one in wanted if one not in self._served()])
 
-    async def open(self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine) -> None:
+    async def open(
+        self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine
+    ) -> None:
         """Serve bound sockets: lookups first, HTTP last, because its import takes longest."""
         for one in sorted(bound, key=lambda one: one.name == "http"):
             await self._start(one, bound[one], config, engine)
 
-    async def change(self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine) -> list[Listener]:
-        """Serve another configuration with another engine; return the listeners that have no place in it and are on their way out.
+    async def change(
+        self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine
+    ) -> list[Listener]:
+        """Serve another configuration with another engine.
+
+        Return the listeners that have no place in it and are on their way out.
 
         From the call on, before anything is waited for, nobody is answered from the engine before.
         """
         wanted = set(wanted_sockets(config))
         unwanted = [one for one in self._served() if one not in wanted]
         leaving = self._leave([one for one in unwanted if one in self._listeners])
-        side_servers = [self._side_servers.pop(one) for one in unwanted if one in self._side_servers]
+        side_servers = [
+            self._side_servers.pop(one) for one in unwanted if one in self._side_servers
+        ]
         names = {one.name for one in wanted}
-        self._former |= {name: service.meters for name, service in self.services.items() if name not in names}
-        self._former |= {name: service.meters for name, service in self.dict_services.items() if name not in names}
+        self._former |= {
+            name: service.meters for name, service in self.services.items() if name not in names
+        }
+        self._former |= {
+            name: service.meters
+            for name, service in self.dict_services.items()
+            if name not in names
+        }
         self.services = {name: service for name, service in self.services.items() if name in names}
-        self.dict_services = {name: service for name, service in self.dict_services.items() if name in names}
+        self.dict_services = {
+            name: service for name, service in self.dict_services.items() if name in names
+        }
         for service in self.services.values():
             service.slow = config.log.slow_lookup
             service.serve(engine.maps)
@@ -105,7 +158,9 @@ class Front:
             dict_service.serve(engine.dicts)
         for listener in self._listeners.values():
             listener.limits = config.limits
-        self._release({one.entry.address for one in unwanted} - {one.entry.address for one in wanted})
+        self._release(
+            {one.entry.address for one in unwanted} - {one.entry.address for one in wanted}
+        )
         await asyncio.gather(*[server.close() for server in side_servers])
         await self.open(bound, config, engine)
         return leaving
@@ -132,7 +187,11 @@ class Front:
             await asyncio.sleep(0.01)  # a connection that ends has nobody else to tell
         for listener in self._leaving:
             if listener.connections:
-                log.warning("listener %s: %d connections did not end in time", listener.name, len(listener.connections))
+                log.warning(
+                    "listener %s: %d connections did not end in time",
+                    listener.name,
+                    len(listener.connections),
+                )
         self.close_listeners(list(self._leaving))
         self._release(one.entry.address for one in self._side_servers)
         await asyncio.gather(*[server.close() for server in self._side_servers.values()])
@@ -152,7 +211,9 @@ class Front:
         for address in addresses:
             self._sockets.release(address)
 
-    async def _start(self, wanted: Wanted, bound: socket.socket, config: Config, engine: Engine) -> None:
+    async def _start(
+        self, wanted: Wanted, bound: socket.socket, config: Config, engine: Engine
+    ) -> None:
         if wanted.name == "http":
             await self._start_http(wanted, bound)
             return
@@ -160,17 +221,29 @@ class Front:
             await self._start_lookup_http(wanted, bound, config, engine)
             return
         if wanted.name == "control":
-            server = ControlServer(bound, Gate(bound.getsockname(), Peers(wanted.entry.peers)), self._daemon)
+            server = ControlServer(
+                bound, Gate(bound.getsockname(), Peers(wanted.entry.peers)), self._daemon
+            )
             await server.start()
             self._side_servers[wanted] = server
             return
         converse = self._conversations(wanted.name, config, engine)
         meter = self.client_meters.setdefault(wanted.name, ClientMeter())
-        listener = Listener(wanted.name, wanted.entry, bound, converse=converse, limits=config.limits, clock=self._clock, meter=meter)
+        listener = Listener(
+            wanted.name,
+            wanted.entry,
+            bound,
+            converse=converse,
+            limits=config.limits,
+            clock=self._clock,
+            meter=meter,
+        )
         await listener.start()
         self._listeners[wanted] = listener
 
-    def _conversations(self, name: str, config: Config, engine: Engine) -> Callable[[], Conversation]:
+    def _conversations(
+        self, name: str, config: Config, engine: Engine
+    ) -> Callable[[], Conversation]:
         """Return what makes the conversation of each new connection of a listener."""
         kind, _, only_map = name.partition(".")
         if kind == "dict":
@@ -178,7 +251,9 @@ class Front:
             return lambda: DictConversation(DictCodec(), dict_service)
         service = self.services.get(name)
         if service is None:
-            service = self.services[name] = MapService(name, self._clock, only_map=only_map, slow=config.log.slow_lookup)
+            service = self.services[name] = MapService(
+                name, self._clock, only_map=only_map, slow=config.log.slow_lookup
+            )
             service.meters.update(self._former.pop(name, {}))
             service.serve(engine.maps)
         if kind == "tcp_table":
@@ -188,18 +263,24 @@ class Front:
     def _dict_service(self, name: str, config: Config, engine: Engine) -> DictService:
         service = self.dict_services.get(name)
         if service is None:
-            service = self.dict_services[name] = DictService(name, self._clock, slow=config.log.slow_lookup)
+            service = self.dict_services[name] = DictService(
+                name, self._clock, slow=config.log.slow_lookup
+            )
             service.meters.update(self._former.pop(name, {}))
             service.serve(engine.dicts)
         return service
 
-    async def _start_lookup_http(self, wanted: Wanted, bound: socket.socket, config: Config, engine: Engine) -> None:
+    async def _start_lookup_http(
+        self, wanted: Wanted, bound: socket.socket, config: Config, engine: Engine
+    ) -> None:
         await _import_http()
         from mailmapd.web.http_server import HttpServer
         from mailmapd.web.lookup_api import lookup_app
 
         service = self._dict_service(wanted.name, config, engine)
-        app = lookup_app(service, Peers(wanted.entry.peers), lambda: self._daemon.config.limits.stall_timeout)
+        app = lookup_app(
+            service, Peers(wanted.entry.peers), lambda: self._daemon.config.limits.stall_timeout
+        )
         server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits)
         await server.start()
         self._side_servers[wanted] = server
@@ -211,8 +292,12 @@ class Front:
         from mailmapd.web.operations import CLIENTS, operations_app
 
         exposition = Exposition(self._daemon)
-        app = operations_app(exposition.render, exposition.content_type, self._daemon.problems, self._view)
-        server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits, most=CLIENTS)
+        app = operations_app(
+            exposition.render, exposition.content_type, self._daemon.problems, self._view
+        )
+        server = HttpServer(
+            app, bound, wanted.name, lambda: self._daemon.config.limits, most=CLIENTS
+        )
         await server.start()
         self._side_servers[wanted] = server
 

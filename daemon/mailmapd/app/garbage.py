@@ -1,8 +1,9 @@
 """Keeping the garbage collector away from what it need not look at.
 
-A cache of a million entries is one object to the collector, but walking through it takes tens of milliseconds, in which nobody is
-answered. What is frozen is not walked through again, and goes on growing outside the collector's sight; entries hold bytes, which are
-freed without it. Frozen garbage that refers to itself is never freed, so nothing is frozen but when caches have been made.
+A cache of a million entries is one object to the collector, but walking through it takes tens of
+milliseconds, in which nobody is answered. What is frozen is not walked through again, and goes on
+growing outside the collector's sight; entries hold bytes, which are freed without it. Frozen
+garbage that refers to itself is never freed, so nothing is frozen but when caches have been made.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import gc
 
 
 def spare_what_stays() -> None:
-    """Free recent garbage, and leave all else out of later collections: the code and the caches. Call it when caches have been made."""
+    """Free recent garbage, and leave all else out of later collections: the code and the caches.
+
+    Call it when caches have been made.
+    """
     gc.collect(1)
     gc.freeze()

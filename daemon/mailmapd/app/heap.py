@@ -1,8 +1,9 @@
 """Giving large blocks of memory back to the system.
 
-A cache's table is copied whenever it fills up, and tables are megabytes. glibc takes the first such block from the system and returns it
-when it is freed, but then raises its idea of "large", keeps later ones on its heap, and the process grows by one block after another until
-the holes between them suffice.
+A cache's table is copied whenever it fills up, and tables are megabytes. glibc takes the first such
+block from the system and returns it when it is freed, but then raises its idea of "large", keeps
+later ones on its heap, and the process grows by one block after another until the holes between
+them suffice.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ _LARGE = 512 * 1024  # bytes
 
 
 def return_large_blocks() -> None:
-    """Have every large block returned to the system as soon as it is freed, see mallopt(3). Other C libraries than glibc do as they do."""
+    """Have every large block returned to the system as soon as it is freed, see mallopt(3).
+
+    Other C libraries than glibc do as they do.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # musl has none, and returns them by itself

@@ -4,12 +4,14 @@
     query = "SELECT destination FROM alias WHERE address = '%s'"
     preload = "SELECT address, destination FROM alias"
 
-The statement returns the key, as it is looked up, in its first column, and behind it the columns of the table's own query; for every key it
-must return exactly the rows that the query would. Only keys that are stored as they are looked up (in lower case, unless the table has
-``fold = false``) are kept: about `Info@Example.com` only the database can say whether its comparison takes it for `info@example.com`.
+The statement returns the key, as it is looked up, in its first column, and behind it the columns of
+the table's own query; for every key it must return exactly the rows that the query would. Only keys
+that are stored as they are looked up (in lower case, unless the table has ``fold = false``) are
+kept: about `Info@Example.com` only the database can say whether its comparison takes it for
+`info@example.com`.
 
-Rows are kept only after all of them have come, so that no key is ever known by half of its rows. What was fetched or flushed meanwhile
-wins.
+Rows are kept only after all of them have come, so that no key is ever known by half of its rows.
+What was fetched or flushed meanwhile wins.
 """
 
 from __future__ import annotations
@@ -27,7 +29,13 @@ from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.dict_definition import DictDefinition
 from mailmapd.engine.figures import as_count
 from mailmapd.engine.table import Table
-from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable, DataError, SchemaError
+from mailmapd.errors import (
+    DatabaseError,
+    DatabaseOverloaded,
+    DatabaseUnavailable,
+    DataError,
+    SchemaError,
+)
 from mailmapd.model import ResultSet, Row
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.fold import fold
@@ -49,7 +57,10 @@ class Preload(NamedTuple):
 
 
 class Preloader:
-    """Preloads each table once. Within its `async with`, it does so in the background, and again whenever it is woken."""
+    """Preloads each table once.
+
+    Within its `async with`, it does so in the background, and again whenever it is woken.
+    """
 
     def __init__(self, assembled: Callable[[], Assembled], clock: Callable[[], float]) -> None:
         self._assembled = assembled
@@ -63,7 +74,12 @@ class Preloader:
         self._task = asyncio.get_running_loop().create_task(self._run())
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -76,7 +92,11 @@ class Preloader:
         while True:
             await self._due.wait()
             self._due.clear()
-            waiting = [preload for preload in preloads(self._assembled()) if preload.table not in self._done]
+            waiting = [
+                preload
+                for preload in preloads(self._assembled())
+                if preload.table not in self._done
+            ]
             finished = [await self._preload(preload) for preload in waiting]
             if not all(finished):
                 await asyncio.sleep(RETRY)
@@ -90,11 +110,21 @@ class Preloader:
             count = await self._fill(preload, table.flushed)
         except DatabaseError as error:
             again = isinstance(error, DatabaseUnavailable | DatabaseOverloaded)
-            log.error("table %s: preload failed: %s%s", table.name, error, f"; next try in {RETRY:.0f} s" if again else "")  # noqa: TRY400
+            log.error(  # noqa: TRY400
+                "table %s: preload failed: %s%s",
+                table.name,
+                error,
+                f"; next try in {RETRY:.0f} s" if again else "",
+            )
             if again:
                 return False
         else:
-            log.info("table %s: %s keys preloaded in %.1f s", table.name, as_count(count), self._clock() - started)
+            log.info(
+                "table %s: %s keys preloaded in %.1f s",
+                table.name,
+                as_count(count),
+                self._clock() - started,
+            )
         finally:
             table.flushed = None
         self._done.add(table)
@@ -121,11 +151,16 @@ class Preloader:
         return kept
 
     async def _fetch(self, preload: Preload) -> tuple[tuple[str, ...], Mapping[bytes, list[Row]]]:
-        """Return the columns behind the key, and the rows of each key; none for a key that is not stored as it is looked up."""
+        """Return the columns behind the key, and the rows of each key.
+
+        None for a key that is not stored as it is looked up.
+        """
         groups: dict[bytes, list[Row]] = {}
         strange: set[bytes] = set()
         names: tuple[str, ...] = ()
-        statement = Statement(preload.table.name, (preload.statement.encode("utf-8", "surrogateescape"),))
+        statement = Statement(
+            preload.table.name, (preload.statement.encode("utf-8", "surrogateescape"),)
+        )
         async with aclosing(preload.table.database.stream(statement, BATCH)) as batches:
             async for columns, rows in batches:
                 names = columns[1:]
@@ -167,5 +202,7 @@ def _sql_key(table: Table, key: bytes) -> bytes | None:
         return None
     query = definition.query
     if isinstance(query, DovecotQuery) and query.sources - {"user"}:
-        raise SchemaError(f"table {table.name}: preload is for queries that depend on the user alone, and this one does not")
+        raise SchemaError(
+            f"table {table.name}: preload is for queries that depend on the user alone, and this one does not"
+        )
     return query.sql_key({"user": key})

@@ -31,4 +31,6 @@ class RecentErrors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
-        self._kept.append(RecentError(record.created, record.levelname.lower(), record.getMessage()))
+        self._kept.append(
+            RecentError(record.created, record.levelname.lower(), record.getMessage())
+        )

@@ -32,9 +32,14 @@ class _Count:
 
 
 class Repeats(logging.Filter):
-    """A filter for the root's handlers; `emit` writes the counts, past the filter. `flush` must be called now and then."""
+    """A filter for the root's handlers.
 
-    def __init__(self, emit: Callable[[logging.LogRecord], None], clock: Callable[[], float] = time.monotonic) -> None:
+    `emit` writes the counts, past the filter. `flush` must be called now and then.
+    """
+
+    def __init__(
+        self, emit: Callable[[logging.LogRecord], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
         self._emit = emit
         self._clock = clock
@@ -69,6 +74,9 @@ class Repeats(logging.Filter):
             return
         summary = logging.makeLogRecord(count.last.__dict__)
         more, seconds = as_count(count.seen - BURST), self._clock() - count.since
-        summary.msg, summary.args = f"{count.last.getMessage()} (… {more} more like this in {seconds:.0f} s)", ()
+        summary.msg, summary.args = (
+            f"{count.last.getMessage()} (… {more} more like this in {seconds:.0f} s)",
+            (),
+        )
         summary.exc_info = summary.exc_text = None
         self._emit(summary)

@@ -18,8 +18,13 @@ from mailmapd.server.activation import take_sockets
 
 
 def serve(file: str, make: type[Daemon] = Daemon) -> None:
-    """Serve the configuration file with a daemon of the given kind until told to stop. Raises ConfigError when it cannot be used."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before the daemon is up has nothing to read again
+    """Serve the configuration file with a daemon of the given kind until told to stop.
+
+    Raises ConfigError when it cannot be used.
+    """
+    signal.signal(
+        signal.SIGHUP, signal.SIG_IGN
+    )  # a reload that comes before the daemon is up has nothing to read again
     config = load_config(file)
     logs = Logs(config.log)
     raise_descriptor_limit(config)
@@ -28,7 +33,10 @@ def serve(file: str, make: type[Daemon] = Daemon) -> None:
 
     async def run() -> None:
         await make(config, sockets, ServiceManager(), logs=logs).run()
-        for number in (signal.SIGTERM, signal.SIGINT):  # told twice to stop, it is still an orderly end
+        for number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # told twice to stop, it is still an orderly end
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 

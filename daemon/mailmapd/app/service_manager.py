@@ -22,7 +22,11 @@ class ServiceManager:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         microseconds = environment.pop("WATCHDOG_USEC", "0")
         addressee = environment.pop("WATCHDOG_PID", str(os.getpid()))
-        self.watchdog = int(microseconds) / 1e6 if microseconds.isdigit() and addressee == str(os.getpid()) else 0.0
+        self.watchdog = (
+            int(microseconds) / 1e6
+            if microseconds.isdigit() and addressee == str(os.getpid())
+            else 0.0
+        )
 
     def ready(self, status: str) -> None:
         """Say that the service answers (again)."""

@@ -16,7 +16,10 @@ from mailmapd.server.binding import bind_socket, set_access
 
 @dataclass(frozen=True)
 class Wanted:
-    """A socket that the configuration asks for; `name` is the listener's name, `where` its key in the file (it may move there)."""
+    """A socket that the configuration asks for.
+
+    `name` is the listener's name, `where` its key in the file (it may move there).
+    """
 
     name: str
     where: str = field(compare=False)
@@ -31,7 +34,11 @@ def wanted_sockets(config: Config) -> Iterator[Wanted]:
             yield Wanted(name, f"listen.{name}[{index}]", entry)
     for name, entry in listen.tcp_table.items():
         yield Wanted(f"tcp_table.{name}", f"listen.tcp_table.{name}", entry)
-    for name, one in (("http", listen.http), ("control", listen.control), ("lookup_http", listen.lookup_http)):
+    for name, one in (
+        ("http", listen.http),
+        ("control", listen.control),
+        ("lookup_http", listen.lookup_http),
+    ):
         if one is not None:
             yield Wanted(name, f"listen.{name}", one)
 
@@ -39,7 +46,8 @@ def wanted_sockets(config: Config) -> Iterator[Wanted]:
 class SocketSet:
     """Every socket that clients can connect to, by address: those handed over by systemd, then our own.
 
-    Listeners get duplicates, so that a reload can give an address to another listener without ever turning a client away.
+    Listeners get duplicates, so that a reload can give an address to another listener without ever
+    turning a client away.
     """
 
     def __init__(self, inherited: Mapping[Address, socket.socket]) -> None:
@@ -47,7 +55,10 @@ class SocketSet:
         self._own: dict[Address, socket.socket] = {}
 
     def open(self, file: str, wanted: Iterable[Wanted]) -> dict[Wanted, socket.socket]:
-        """Return every wanted socket, bound; raise ConfigError, with nothing more open than before, when some cannot be had."""
+        """Return every wanted socket, bound.
+
+        Raise ConfigError, with nothing more open than before, when some cannot be had.
+        """
         opened: dict[Wanted, socket.socket] = {}
         before = set(self._own)
         faults = []
@@ -55,7 +66,14 @@ class SocketSet:
             try:
                 opened[one] = self._take(one.entry).dup()
             except OSError as error:
-                faults.append(Fault(file, one.where, error.strerror or str(error), _remedy(error, one.entry.address)))
+                faults.append(
+                    Fault(
+                        file,
+                        one.where,
+                        error.strerror or str(error),
+                        _remedy(error, one.entry.address),
+                    )
+                )
         if faults:
             for bound in opened.values():
                 bound.close()
@@ -71,7 +89,9 @@ class SocketSet:
             return
         own.close()
         if isinstance(address, UnixAddress):
-            with suppress(OSError):  # one that cannot be removed is in nobody's way: the next start takes its place
+            with suppress(
+                OSError
+            ):  # one that cannot be removed is in nobody's way: the next start takes its place
                 Path(address.path).unlink()
 
     def _take(self, entry: ListenAddress) -> socket.socket:
@@ -88,7 +108,9 @@ class SocketSet:
 
 def _remedy(error: OSError, address: Address) -> str:
     if isinstance(error, PermissionError):
-        return "start the daemon as a user who may create it, or let systemd open it (mailmapd.socket)"
+        return (
+            "start the daemon as a user who may create it, or let systemd open it (mailmapd.socket)"
+        )
     if isinstance(error, FileNotFoundError) and isinstance(address, UnixAddress):
         return "create its folder first"
     return "stop the other process or choose another address"

@@ -20,14 +20,21 @@ def open_to_read(path: Path) -> BinaryIO:
     """Open the file. Raises OSError, and CacheFileError when somebody else may have written it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if (
+        not stat.S_ISREG(found.st_mode)
+        or found.st_uid not in (0, os.geteuid())
+        or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ):
         os.close(descriptor)
         raise CacheFileError("is not a file that only this user can write")
     return os.fdopen(descriptor, "rb", buffering=_BUFFER)
 
 
 class Replacement:
-    """A new version of a file, written beside it: `commit` puts it in its place, `discard` gives it up. Every method may raise OSError."""
+    """A new version of a file, written beside it.
+
+    `commit` puts it in its place, `discard` gives it up. Every method may raise OSError.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -9,7 +9,13 @@ from mailmapd import __version__
 from mailmapd.config.shown import shown_sections
 from mailmapd.engine.activity import between
 from mailmapd.engine.meters import BUCKETS
-from mailmapd.engine.snapshot import ListenerState, Snapshot, cache_state, database_states, lookups_by_name
+from mailmapd.engine.snapshot import (
+    ListenerState,
+    Snapshot,
+    cache_state,
+    database_states,
+    lookups_by_name,
+)
 from mailmapd.web.status_view import StatusView
 
 if TYPE_CHECKING:
@@ -24,11 +30,19 @@ def take_snapshot(daemon: Daemon) -> Snapshot:
         "version": __version__,
         "started": daemon.started,
         "time": time.time(),
-        "config": {"file": daemon.config.file, "loaded": daemon.last_reload, "reload_failed": daemon.reload_failed},
+        "config": {
+            "file": daemon.config.file,
+            "loaded": daemon.last_reload,
+            "reload_failed": daemon.reload_failed,
+        },
         "problems": daemon.problems(),
         "buckets": list(BUCKETS),
-        "maps": lookups_by_name(daemon.map_meters, {name: one.avoided for name, one in engine.maps.items()}),
-        "dicts": lookups_by_name(daemon.dict_meters, {name: one.avoided for name, one in engine.dicts.items()}),
+        "maps": lookups_by_name(
+            daemon.map_meters, {name: one.avoided for name, one in engine.maps.items()}
+        ),
+        "dicts": lookups_by_name(
+            daemon.dict_meters, {name: one.avoided for name, one in engine.dicts.items()}
+        ),
         "tables": {name: cache_state(table) for name, table in engine.tables.items()},
         "databases": database_states(engine, daemon.database_meter.queries),
         "listeners": _listener_states(daemon),
@@ -38,14 +52,22 @@ def take_snapshot(daemon: Daemon) -> Snapshot:
 def _listener_states(daemon: Daemon) -> dict[str, ListenerState]:
     found: dict[str, ListenerState] = {}
     for listener in daemon.listeners:
-        state = found.setdefault(listener.name, {"connections": 0, "refused": 0, "protocol_errors": {}})
+        state = found.setdefault(
+            listener.name, {"connections": 0, "refused": 0, "protocol_errors": {}}
+        )
         state["connections"] += len(listener.connections)
-        state["refused"], state["protocol_errors"] = listener.meter.refused, dict(listener.meter.violations)
+        state["refused"], state["protocol_errors"] = (
+            listener.meter.refused,
+            dict(listener.meter.violations),
+        )
     return found
 
 
 class StatusSource:
-    """Makes the view of the status page. `tick` must be called now and then: rates are those since the last tick but one."""
+    """Makes the view of the status page.
+
+    `tick` must be called now and then: rates are those since the last tick but one.
+    """
 
     def __init__(self, daemon: Daemon, recent: RecentErrors | None) -> None:
         self._daemon = daemon
@@ -61,4 +83,9 @@ class StatusSource:
         """Return what the page shows now."""
         snapshot = take_snapshot(self._daemon)
         errors = [] if self._recent is None else self._recent.lines
-        return StatusView(snapshot, between(self._before or self._latest, snapshot), shown_sections(self._daemon.config), errors)
+        return StatusView(
+            snapshot,
+            between(self._before or self._latest, snapshot),
+            shown_sections(self._daemon.config),
+            errors,
+        )

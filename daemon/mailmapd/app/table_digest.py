@@ -1,7 +1,7 @@
 """Digests of tables: equal digests mean that the same keys give the same rows and that the same is kept of them.
 
-They tell whether a saved cache belongs to a table of today's configuration. Passwords are no part of them: a digest in a file is no place
-to try passwords against.
+They tell whether a saved cache belongs to a table of today's configuration. Passwords are no part
+of them: a digest in a file is no place to try passwords against.
 """
 
 from __future__ import annotations
@@ -20,20 +20,35 @@ from mailmapd.databases.settings import SqliteSettings
 
 def table_digests(planned: Plan) -> dict[str, bytes]:
     """Return the digest of every table of a plan, by name."""
-    digests = {name: _digest(table.template, table.settings) for name, table in planned.tables.items()}
-    return digests | {name: _digest(table.definition, table.settings) for name, table in planned.dicts.tables.items()}
+    digests = {
+        name: _digest(table.template, table.settings) for name, table in planned.tables.items()
+    }
+    return digests | {
+        name: _digest(table.definition, table.settings)
+        for name, table in planned.dicts.tables.items()
+    }
 
 
 def _digest(definition: object, settings: Settings) -> bytes:
     text = "\n".join(["", *_words(definition), *_words(_place(settings))])
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=DIGEST_SIZE).digest()
+    return hashlib.blake2b(
+        text.encode("utf-8", "surrogateescape"), digest_size=DIGEST_SIZE
+    ).digest()
 
 
 def _place(settings: Settings) -> tuple[object, ...]:
     """Return what decides which rows a database has: where it is, and as whom and in which characters it is asked."""
     if isinstance(settings, SqliteSettings):
         return ("sqlite", str(Path(settings.path).absolute()))
-    return ("mysql", settings.hosts, settings.user, settings.dbname, settings.charset, settings.option_file, settings.option_group)
+    return (
+        "mysql",
+        settings.hosts,
+        settings.user,
+        settings.dbname,
+        settings.charset,
+        settings.option_file,
+        settings.option_group,
+    )
 
 
 def _words(value: object) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """Warm start: caches are saved on shutdown and now and then, and loaded in the background at the next start.
 
-Both work in slices of about a millisecond, between which lookups are answered; files are read and written in a thread. What was fetched
-meanwhile wins over what is loaded, and what was flushed meanwhile is not loaded. A flush also removes the file: after a crash, it must not
-bring back what somebody wanted to be forgotten. The next save writes a new one.
+Both work in slices of about a millisecond, between which lookups are answered; files are read and
+written in a thread. What was fetched meanwhile wins over what is loaded, and what was flushed
+meanwhile is not loaded. A flush also removes the file: after a crash, it must not bring back what
+somebody wanted to be forgotten. The next save writes a new one.
 
-Only tables whose definition and database are those of the file take entries from it. The tables of dicts, which hold passwords, are neither
-saved nor loaded unless `state.passwords` says so. Times in the file are those of the wall clock; entries keep their expiry.
+Only tables whose definition and database are those of the file take entries from it. The tables of
+dicts, which hold passwords, are neither saved nor loaded unless `state.passwords` says so. Times in
+the file are those of the wall clock; entries keep their expiry.
 """
 
 from __future__ import annotations
@@ -57,10 +59,13 @@ class _Saved:
 class WarmStart:
     """Saves and loads the caches of the daemon's present engine, as its present configuration says.
 
-    `begin` is called once the daemon answers, `finish` when it does not any more; both do nothing without `state.directory`.
+    `begin` is called once the daemon answers, `finish` when it does not any more; both do nothing
+    without `state.directory`.
     """
 
-    def __init__(self, assembled: Callable[[], Assembled], clock: Clock, wall_clock: Clock = time.time) -> None:
+    def __init__(
+        self, assembled: Callable[[], Assembled], clock: Clock, wall_clock: Clock = time.time
+    ) -> None:
         self._assembled = assembled
         self._clock = clock
         self._wall_clock = wall_clock
@@ -75,7 +80,11 @@ class WarmStart:
     def path(self) -> Path | None:
         """The file, if there is to be one."""
         config = self._assembled().plan.config
-        return None if config.state.directory is None else Path(config.file).absolute().parent / config.state.directory / FILE_NAME
+        return (
+            None
+            if config.state.directory is None
+            else Path(config.file).absolute().parent / config.state.directory / FILE_NAME
+        )
 
     def begin(self) -> None:
         """Load and preload in the background, then save again and again."""
@@ -97,7 +106,9 @@ class WarmStart:
             try:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
             except OSError as error:
-                log.error("state: %s cannot be removed after a flush: %s; remove it", path, error.strerror)  # noqa: TRY400
+                log.error(  # noqa: TRY400
+                    "state: %s cannot be removed after a flush: %s; remove it", path, error.strerror
+                )
 
     async def finish(self) -> None:
         """Stop what goes on in the background, and save. A file that was not loaded completely stays as it is."""
@@ -119,13 +130,21 @@ class WarmStart:
             try:
                 count = await self._save(path, pause)
             except OSError as error:
-                log.error("state: the cache is not saved: %s: %s", path, error.strerror)  # noqa: TRY400 (the reason says it all)
+                # The reason says it all
+                log.error("state: the cache is not saved: %s: %s", path, error.strerror)  # noqa: TRY400
                 return
         if count is not None:
-            log.info("state: %s entries saved to %s in %.1f s", as_count(count), path, self._clock() - started)
+            log.info(
+                "state: %s entries saved to %s in %.1f s",
+                as_count(count),
+                path,
+                self._clock() - started,
+            )
 
     async def _run(self) -> None:
-        gc.disable()  # a million loaded entries are no garbage, and a full collection, which stops everything, would look at each of them …
+        # A million loaded entries are no garbage, and a full collection, which stops everything,
+        # would look at each of them …
+        gc.disable()
         try:
             await self._load()
         except Exception:
@@ -146,7 +165,11 @@ class WarmStart:
         passwords = assembled.plan.config.state.passwords
         tables = assembled.engine.tables
         digests = table_digests(assembled.plan)
-        return {name: _Saved(tables[name], digest) for name, digest in digests.items() if passwords or not tables[name].secret}
+        return {
+            name: _Saved(tables[name], digest)
+            for name, digest in digests.items()
+            if passwords or not tables[name].secret
+        }
 
     async def _save(self, path: Path, pause: float) -> int | None:
         """Write the file; return how many entries it has, or None when a flush came in between."""
@@ -196,7 +219,10 @@ class WarmStart:
             if os.access(path.parent, os.W_OK | os.X_OK):
                 log.info("state: there is no saved cache in %s yet", path.parent)
             else:
-                log.error("state: %s is missing or read-only, so caches cannot be saved; make it the daemon's own folder", path.parent)  # noqa: TRY400
+                log.error(  # noqa: TRY400
+                    "state: %s is missing or read-only, so caches cannot be saved; make it the daemon's own folder",
+                    path.parent,
+                )
         except CacheFileError as error:
             await self._set_aside(path, error)
         except OSError as error:
@@ -218,7 +244,10 @@ class WarmStart:
                 saved = tables.get(part.name)
                 table = saved.table if saved is not None and saved.digest == part.digest else None
                 if saved is not None and table is None:
-                    log.info("state: table %s is another one now; its saved entries are left out", part.name)
+                    log.info(
+                        "state: table %s is another one now; its saved entries are left out",
+                        part.name,
+                    )
             elif table is not None:
                 count += self._restore(table, part, offset)
                 await asyncio.sleep(PAUSE)

@@ -1,7 +1,7 @@
 """A budget: a least-recently-used store of a bounded number of entries that counts what it had to drop.
 
-It is a cachetools Cache that keeps values and their order in one dictionary. cachetools' own LRUCache keeps two, which costs 42 bytes an
-entry, and a table may hold millions.
+It is a cachetools Cache that keeps values and their order in one dictionary. cachetools' own
+LRUCache keeps two, which costs 42 bytes an entry, and a table may hold millions.
 """
 
 from __future__ import annotations

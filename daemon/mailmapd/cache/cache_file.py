@@ -11,8 +11,9 @@
               2  values: their number (4 bytes), then each with its length (4 bytes)
     end       kind "Z": BLAKE2b (16 bytes) of everything before this block; nothing follows
 
-Numbers are little-endian, floats are IEEE 754 doubles. `VERSION` changes when this layout does, or what the values mean. A reader takes
-nothing from a file before it has checked all of it; what does not fit is a CacheFileError, and nothing else comes of it.
+Numbers are little-endian, floats are IEEE 754 doubles. `VERSION` changes when this layout does, or
+what the values mean. A reader takes nothing from a file before it has checked all of it; what does
+not fit is a CacheFileError, and nothing else comes of it.
 """
 
 from __future__ import annotations
@@ -63,11 +64,15 @@ def encode_record(record: CacheRecord) -> bytes:
     """Return the bytes of a record."""
     key, found, until = record
     if isinstance(found, bytes):
-        return b"".join((_RECORD.pack(_VALUE, until, len(key)), key, _LENGTH.pack(len(found)), found))
+        return b"".join(
+            (_RECORD.pack(_VALUE, until, len(key)), key, _LENGTH.pack(len(found)), found)
+        )
     if found is NO_ROW:
         return _RECORD.pack(_ABSENT, until, len(key)) + key
     values = [part for value in found for part in (_LENGTH.pack(len(value)), value)]
-    return b"".join((_RECORD.pack(_VALUES, until, len(key)), key, _LENGTH.pack(len(found)), *values))
+    return b"".join(
+        (_RECORD.pack(_VALUES, until, len(key)), key, _LENGTH.pack(len(found)), *values)
+    )
 
 
 def decode_records(body: bytes) -> Iterator[CacheRecord]:
@@ -155,7 +160,10 @@ class CacheFileWriter:
 
 
 def check(stream: BinaryIO) -> float:
-    """Read a file from its beginning to its end; return when it was written. Raises CacheFileError for anything that is not right."""
+    """Read a file from its beginning to its end; return when it was written.
+
+    Raises CacheFileError for anything that is not right.
+    """
     header = stream.read(_HEADER.size)
     if not header.startswith(MAGIC):
         raise CacheFileError("is no cache file of mailmapd")
@@ -163,7 +171,9 @@ def check(stream: BinaryIO) -> float:
         raise CacheFileError("ends early")
     _, version, written_at = _HEADER.unpack(header)
     if version != VERSION:
-        raise CacheFileError(f"has format {version}, written by another version of mailmapd (this one reads {VERSION})")
+        raise CacheFileError(
+            f"has format {version}, written by another version of mailmapd (this one reads {VERSION})"
+        )
     found = hashlib.blake2b(header, digest_size=_HASH_SIZE)
     while True:
         frame = stream.read(_BLOCK.size)
@@ -178,7 +188,11 @@ def check(stream: BinaryIO) -> float:
         if len(body) < length:
             raise CacheFileError("ends early")
         found.update(frame + body)
-    if length != _HASH_SIZE or stream.read(_HASH_SIZE + 1) != found.digest() or not math.isfinite(written_at):
+    if (
+        length != _HASH_SIZE
+        or stream.read(_HASH_SIZE + 1) != found.digest()
+        or not math.isfinite(written_at)
+    ):
         raise CacheFileError("is damaged (its checksum is wrong)")
     return float(written_at)
 
@@ -194,6 +208,8 @@ def blocks(stream: BinaryIO) -> Iterator[TableHeader | bytes]:
         if kind == b"E":
             yield body
         elif length >= DIGEST_SIZE:
-            yield TableHeader(body[:DIGEST_SIZE], body[DIGEST_SIZE:].decode("utf-8", "surrogateescape"))
+            yield TableHeader(
+                body[:DIGEST_SIZE], body[DIGEST_SIZE:].decode("utf-8", "surrogateescape")
+            )
         else:
             raise CacheFileError("holds a table without a digest")

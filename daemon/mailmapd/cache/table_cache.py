@@ -6,9 +6,10 @@ An entry passes through three ages. All times are seconds of a monotonic clock t
     answer at once        │ answer, and │ answer only while the │ gone
                           │ fetch anew  │ database cannot       │
 
-`fresh` and `refresh` together last `ttl` (shortened at random by up to `jitter`, so that entries stored together do not expire together);
-`refresh` is its last `refresh_ahead` part. Rows and definite absences have budgets of their own: a flood of unknown recipients cannot evict
-a real one. Absences have no refresh age, so that nobody's dictionary attack is kept alive by our own queries.
+`fresh` and `refresh` together last `ttl` (shortened at random by up to `jitter`, so that entries
+stored together do not expire together); `refresh` is its last `refresh_ahead` part. Rows and
+definite absences have budgets of their own: a flood of unknown recipients cannot evict a real one.
+Absences have no refresh age, so that nobody's dictionary attack is kept alive by our own queries.
 """
 
 from __future__ import annotations
@@ -43,11 +44,15 @@ _Packed = bytes | tuple[Payload, float]
 
 def _pack(payload: Payload, fresh_until: float) -> _Packed:
     """Return an entry as it is kept: one object with the time in front costs 80 bytes less than a tuple of two."""
-    return _TIME.pack(fresh_until) + payload if isinstance(payload, bytes) else (payload, fresh_until)
+    return (
+        _TIME.pack(fresh_until) + payload if isinstance(payload, bytes) else (payload, fresh_until)
+    )
 
 
 def _unpack(packed: _Packed) -> tuple[Payload, float]:
-    return (packed[_TIME.size :], *_TIME.unpack_from(packed)) if isinstance(packed, bytes) else packed
+    return (
+        (packed[_TIME.size :], *_TIME.unpack_from(packed)) if isinstance(packed, bytes) else packed
+    )
 
 
 class TableCache:
@@ -74,7 +79,10 @@ class TableCache:
         return entry if now < entry[1] + self._refresh_window else None
 
     def stale(self, key: bytes, now: float) -> Payload | NoRow | None:
-        """Return what was known until not longer than the stale time ago, or None. Entries older than that are dropped here."""
+        """Return what was known until not longer than the stale time ago, or None.
+
+        Entries older than that are dropped here.
+        """
         packed = self.rows.find(key)
         if packed is not None:
             entry = _unpack(packed)
@@ -115,8 +123,15 @@ class TableCache:
         """
         found, until = entry
         absent = found is NO_ROW
-        budget, lifetime = (self.absences, self.settings.negative_ttl) if absent else (self.rows, self._fresh_for)
-        if key in self.rows or key in self.absences or len(budget) >= budget.maxsize or self.useless(entry, now):
+        budget, lifetime = (
+            (self.absences, self.settings.negative_ttl) if absent else (self.rows, self._fresh_for)
+        )
+        if (
+            key in self.rows
+            or key in self.absences
+            or len(budget) >= budget.maxsize
+            or self.useless(entry, now)
+        ):
             return False
         until = min(until, now + lifetime)
         budget[key] = until if found is NO_ROW else _pack(found, until)
@@ -133,7 +148,11 @@ class TableCache:
         return self.rows.drop(key) or self.absences.drop(key)
 
     def clear(self) -> list[Budget]:
-        """Forget everything at once; return the old budgets, because freeing a million entries takes a while and is best done in slices."""
+        """Forget everything at once.
+
+        Return the old budgets, because freeing a million entries takes a while and is best done in
+        slices.
+        """
         old = [self.rows, self.absences]
         self.rows = Budget(self.settings.max_entries)
         self.absences = Budget(self.settings.max_negative_entries)

@@ -26,9 +26,21 @@ def account_findings(name: str, settings: MysqlSettings, granted: list[str]) -> 
     user = settings.user
     example = f"CREATE USER 'mailmapd'@'localhost' IDENTIFIED BY '…'; GRANT SELECT ON `{settings.dbname}`.* TO 'mailmapd'@'localhost';"
     if user == "root":
-        yield Finding(Level.FAULT, "root_account", where, "logs in as root, whose password opens every database", example)
+        yield Finding(
+            Level.FAULT,
+            "root_account",
+            where,
+            "logs in as root, whose password opens every database",
+            example,
+        )
     if not settings.password and settings.option_file is None:
-        yield Finding(Level.WARNING, "empty_password", where, f'the account "{user}" logs in without a password', "give it one")
+        yield Finding(
+            Level.WARNING,
+            "empty_password",
+            where,
+            f'the account "{user}" logs in without a password',
+            "give it one",
+        )
     excess = sorted({privilege for line in granted for privilege in _excess(line)})
     if excess and user != "root":
         problem = f'the account "{user}" may do more than SELECT: {", ".join(excess[:6])}'

@@ -26,7 +26,11 @@ _LOGIN = {
 
 @dataclass(frozen=True, slots=True)
 class AskedQuery:
-    """One query: `statement` makes it for a key, or None where no query would be sent. `by_key` is false for a list of all users."""
+    """One query.
+
+    `statement` makes it for a key, or None where no query would be sent. `by_key` is false for a
+    list of all users.
+    """
 
     table: str
     text: str
@@ -42,7 +46,12 @@ def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterat
     for one in plan.dicts.dicts.values():
         for table in one.tables:
             if table.database == database and not _PROCEDURE.match(table.text):
-                yield AskedQuery(table.name, table.text, _of_dict(table.definition), by_key=table is not one.iterate)
+                yield AskedQuery(
+                    table.name,
+                    table.text,
+                    _of_dict(table.definition),
+                    by_key=table is not one.iterate,
+                )
 
 
 def _of_map(template: MysqlTable) -> Callable[[bytes], Statement | None]:

@@ -55,7 +55,9 @@ async def read_schema(database: Database) -> dict[str, TableShape]:
         shape = shapes.get(table)
         if shape is not None:
             known = shape.indexes.get(name)
-            shape.indexes[name] = Index(name, (*(known.columns if known else ()), column), non_unique == "0")
+            shape.indexes[name] = Index(
+                name, (*(known.columns if known else ()), column), non_unique == "0"
+            )
     return shapes
 
 

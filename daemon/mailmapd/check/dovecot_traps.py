@@ -22,9 +22,19 @@ def dovecot_findings(config: Config, plans: dict[str, DictPlan]) -> Iterator[Fin
     for one in plans.values():
         for table in one.tables:
             yield from _variables(table)
-        if one.passdb is not None and not _PASSWORD.search(one.passdb.text) and not _EVERYTHING.search(one.passdb.text):
+        if (
+            one.passdb is not None
+            and not _PASSWORD.search(one.passdb.text)
+            and not _EVERYTHING.search(one.passdb.text)
+        ):
             problem = "the query names no column password, so that nobody can log in"
-            yield Finding(Level.FAULT, "no_password", f"table {one.passdb.name}", problem, "select the hash AS password")
+            yield Finding(
+                Level.FAULT,
+                "no_password",
+                f"table {one.passdb.name}",
+                problem,
+                "select the hash AS password",
+            )
 
 
 def _variables(table: PlannedTable) -> Iterator[Finding]:
@@ -34,9 +44,23 @@ def _variables(table: PlannedTable) -> Iterator[Finding]:
     where = f"table {table.name}"
     if query.per_login:
         names = ", ".join(f"%{{{name}}}" for name in sorted(query.per_login))
-        problem = f"the query uses {names}, which differ at every login: its answers are never used again"
-        yield Finding(Level.WARNING, "per_login", where, problem, "leave them out, or keep this query in Dovecot")
+        problem = (
+            f"the query uses {names}, which differ at every login: its answers are never used again"
+        )
+        yield Finding(
+            Level.WARNING,
+            "per_login",
+            where,
+            problem,
+            "leave them out, or keep this query in Dovecot",
+        )
     for name in sorted(query.bare_sources):
         problem = f"the query uses a value of %{{{name}}} without quotes: every value but letters, digits and _ is a temporary failure"
         level = Level.WARNING if name == "user" else Level.NOTE
-        yield Finding(level, "unquoted_variable", where, problem, "write quotes around it, unless it is part of a column's name")
+        yield Finding(
+            level,
+            "unquoted_variable",
+            where,
+            problem,
+            "write quotes around it, unless it is part of a column's name",
+        )

@@ -36,13 +36,18 @@ class PlanRow:
 
 async def explain(database: Database, statement: Statement) -> list[PlanRow]:
     """Return the plan of a statement. Raises DatabaseError."""
-    return list(_plan(await database.fetch(Statement(statement.table, (b"EXPLAIN ", *statement.pieces)))))
+    return list(
+        _plan(await database.fetch(Statement(statement.table, (b"EXPLAIN ", *statement.pieces))))
+    )
 
 
 def _plan(result: ResultSet) -> Iterator[PlanRow]:
     columns = [name.lower() for name in result.columns]
     for row in result.rows:
-        values = {name: (value or b"").decode("utf-8", "replace") for name, value in zip(columns, row, strict=True)}
+        values = {
+            name: (value or b"").decode("utf-8", "replace")
+            for name, value in zip(columns, row, strict=True)
+        }
         rows = values.get("rows", "")
         yield PlanRow(
             values.get("table", ""),
@@ -56,10 +61,14 @@ def _plan(result: ResultSet) -> Iterator[PlanRow]:
 
 def tells_nothing(plan: list[PlanRow]) -> bool:
     """Return whether the server saw at once that the sample key has no row, and so made no plan."""
-    return any(_NO_ROW in row.extra.lower() or "no matching row" in row.extra.lower() for row in plan)
+    return any(
+        _NO_ROW in row.extra.lower() or "no matching row" in row.extra.lower() for row in plan
+    )
 
 
-def scan_findings(name: str, query: str, plan: list[PlanRow], schema: Mapping[str, TableShape]) -> Iterator[Finding]:
+def scan_findings(
+    name: str, query: str, plan: list[PlanRow], schema: Mapping[str, TableShape]
+) -> Iterator[Finding]:
     """Yield a finding for each table that is read as a whole although rows are wanted by key."""
     aliases = {alias.lower(): table for table, alias in _ALIASED.findall(query)}
     for row in plan:
@@ -77,19 +86,29 @@ def _scan_finding(name: str, query: str, row: PlanRow, shape: TableShape) -> Fin
     problem = f"each query reads all of {shape.name}"
     if column is None:
         return Finding(
-            Level.WARNING, "full_scan", where, problem, "compare a column with the key itself, without a function around the column"
+            Level.WARNING,
+            "full_scan",
+            where,
+            problem,
+            "compare a column with the key itself, without a function around the column",
         )
     if shape.leads_index(column):
         remedy = f"{shape.name}.{column} has an index that this form of query cannot use; write it as a join"
         return Finding(Level.WARNING, "full_scan", where, problem, remedy)
     remedy = f"CREATE INDEX {_index_name(column)} ON {shape.name} ({_column_with_length(shape, column)});"
-    return Finding(Level.WARNING, "missing_index", where, f"{problem}: there is no index on {column}", remedy)
+    return Finding(
+        Level.WARNING, "missing_index", where, f"{problem}: there is no index on {column}", remedy
+    )
 
 
 def _wanted_column(query: str, alias: str, shape: TableShape) -> str | None:
     """Return the column that the query compares for equality: first of those without an index, then of those compared with the key."""
     tables = {alias.lower(), shape.name.lower(), ""}
-    behind = [(owner, column, match.end()) for match in _COMPARED.finditer(query) for owner, column in [match.groups("")]]
+    behind = [
+        (owner, column, match.end())
+        for match in _COMPARED.finditer(query)
+        for owner, column in [match.groups("")]
+    ]
     found = [
         (shape.leads_index(column), 0 if "%" in query[end : end + 6] else 1, column)
         for owner, column, end in behind

@@ -33,7 +33,13 @@ def secret_findings(config: Config) -> Iterator[Finding]:
 def _readable(path: Path, why: str) -> Iterator[Finding]:
     mode = _mode(path)
     if mode is not None and mode & stat.S_IROTH:
-        yield Finding(Level.WARNING, "readable_secret", str(path), f"everybody can read it, and {why}", f"chmod o= {path}")
+        yield Finding(
+            Level.WARNING,
+            "readable_secret",
+            str(path),
+            f"everybody can read it, and {why}",
+            f"chmod o= {path}",
+        )
 
 
 def socket_findings(config: Config) -> Iterator[Finding]:
@@ -47,16 +53,40 @@ def socket_findings(config: Config) -> Iterator[Finding]:
     ]
     if not entries:
         remedy = 'write socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"] below [listen]'
-        yield Finding(Level.FAULT, "no_listener", config.file, "[listen] names no address, so serve would refuse it", remedy)
+        yield Finding(
+            Level.FAULT,
+            "no_listener",
+            config.file,
+            "[listen] names no address, so serve would refuse it",
+            remedy,
+        )
     if (listen.socketmap or listen.tcp_table) and not config.maps:
-        yield Finding(Level.FAULT, "no_map", config.file, "there is no [map.NAME], so every lookup of Postfix would fail", "add the maps")
+        yield Finding(
+            Level.FAULT,
+            "no_map",
+            config.file,
+            "there is no [map.NAME], so every lookup of Postfix would fail",
+            "add the maps",
+        )
     if (listen.dicts or listen.lookup_http) and not config.dicts:
-        yield Finding(Level.FAULT, "no_dict", config.file, "there is no [dict.NAME], so every lookup of Dovecot would fail", "add the dict")
+        yield Finding(
+            Level.FAULT,
+            "no_dict",
+            config.file,
+            "there is no [dict.NAME], so every lookup of Dovecot would fail",
+            "add the dict",
+        )
     for entry in entries:
         address = entry.address
         if isinstance(address, UnixAddress) and not Path(address.path).parent.is_dir():
             folder = Path(address.path).parent
-            yield Finding(Level.WARNING, "socket_folder", str(address), f"{folder} does not exist", "systemd-tmpfiles --create, or make it")
+            yield Finding(
+                Level.WARNING,
+                "socket_folder",
+                str(address),
+                f"{folder} does not exist",
+                "systemd-tmpfiles --create, or make it",
+            )
 
 
 def folder_findings(texts: Iterable[str], where: str) -> Iterator[Finding]:
@@ -70,7 +100,13 @@ def open_folder(path: Path, where: str) -> Iterator[Finding]:
     mode = _mode(path)
     if mode is not None and stat.S_ISDIR(mode) and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         problem = f"{path} has mode {stat.S_IMODE(mode):o}: every account can read, change and delete mail"
-        yield Finding(Level.FAULT, "open_folder", where, problem, f"chmod -R o= {path}; chown -R vmail:vmail {path}")
+        yield Finding(
+            Level.FAULT,
+            "open_folder",
+            where,
+            problem,
+            f"chmod -R o= {path}; chown -R vmail:vmail {path}",
+        )
 
 
 def _mode(path: Path) -> int | None:

@@ -21,7 +21,11 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. `code` is a fixed word for machines, `where` a file, table, map or database, `remedy` what to write or do instead."""
+    """One finding.
+
+    `code` is a fixed word for machines, `where` a file, table, map or database, `remedy` what to
+    write or do instead.
+    """
 
     level: Level
     code: str

@@ -15,19 +15,41 @@ _DOMAIN_NAME = re.compile(r"domain", re.IGNORECASE)
 _PASSWORD_NAME = re.compile(r"pass(?!.*(expir|change|date|time))|pwd", re.IGNORECASE)
 
 
-async def unique_name_findings(name: str, database: Database, shapes: Iterable[TableShape]) -> Iterable[Finding]:
-    """Return tables whose unique key is a user name without its domain, though they have a column for the domain. Raises DatabaseError."""
+async def unique_name_findings(
+    name: str, database: Database, shapes: Iterable[TableShape]
+) -> Iterable[Finding]:
+    """Return tables whose unique key is a user name without its domain, though they have a column for the domain.
+
+    Raises DatabaseError.
+    """
     findings = []
     for shape in shapes:
-        domain = next((column for column in shape.columns if _DOMAIN_NAME.search(column) and shape.is_text(column)), None)
+        domain = next(
+            (
+                column
+                for column in shape.columns
+                if _DOMAIN_NAME.search(column) and shape.is_text(column)
+            ),
+            None,
+        )
         for index in shape.indexes.values():
             column = index.columns[0]
-            if domain is None or not index.unique or len(index.columns) > 1 or not shape.is_text(column) or column == domain:
+            if (
+                domain is None
+                or not index.unique
+                or len(index.columns) > 1
+                or not shape.is_text(column)
+                or column == domain
+            ):
                 continue
             if _USER_NAME.search(column) and await _holds_bare_names(database, shape.name, column):
                 problem = f"{shape.name} has a unique key on {column} alone: a name can exist in one domain only"
                 remedy = f"ALTER TABLE {shape.name} {_drop(index.name)}, ADD UNIQUE KEY ({domain}, {column});"
-                findings.append(Finding(Level.WARNING, "one_name_one_domain", f"database {name}", problem, remedy))
+                findings.append(
+                    Finding(
+                        Level.WARNING, "one_name_one_domain", f"database {name}", problem, remedy
+                    )
+                )
     return findings
 
 
@@ -42,8 +64,13 @@ def _drop(index: str) -> str:
     return "DROP PRIMARY KEY" if index == "PRIMARY" else f"DROP INDEX {index}"
 
 
-async def plain_password_findings(name: str, database: Database, shapes: Iterable[TableShape]) -> Iterable[Finding]:
-    """Return tables with passwords in plain text. They stay in the server: only their number is asked for. Raises DatabaseError."""
+async def plain_password_findings(
+    name: str, database: Database, shapes: Iterable[TableShape]
+) -> Iterable[Finding]:
+    """Return tables with passwords in plain text.
+
+    They stay in the server: only their number is asked for. Raises DatabaseError.
+    """
     findings = []
     for shape in shapes:
         for column in shape.columns:
@@ -59,5 +86,7 @@ async def plain_password_findings(name: str, database: Database, shapes: Iterabl
             if count:
                 problem = f"{shape.name}.{column} holds {count} passwords in plain text"
                 remedy = "replace each by the output of: doveadm pw -s BLF-CRYPT"
-                findings.append(Finding(Level.FAULT, "plain_passwords", f"database {name}", problem, remedy))
+                findings.append(
+                    Finding(Level.FAULT, "plain_passwords", f"database {name}", problem, remedy)
+                )
     return findings

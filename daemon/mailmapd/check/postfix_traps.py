@@ -13,7 +13,14 @@ from mailmapd.importers.postfix.local_domains import local_domains
 from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
 from mailmapd.importers.postfix.map_list import Member, parse_members, split_list
 from mailmapd.importers.postfix.master_cf import Service, read_master_cf
-from mailmapd.importers.postfix.parameters import IMPLIED_RESTRICTION, PARAMETERS, RESTRICTION_KEYS, Form, Keys, Parameter
+from mailmapd.importers.postfix.parameters import (
+    IMPLIED_RESTRICTION,
+    PARAMETERS,
+    RESTRICTION_KEYS,
+    Form,
+    Keys,
+    Parameter,
+)
 
 _LMTP = "virtual_transport = lmtp:unix:private/dovecot-lmtp"
 
@@ -30,7 +37,10 @@ class Use:
 
 
 def postfix_findings(config: Config, directory: Path) -> Iterator[Finding]:
-    """Yield what is wrong between a Postfix instance and the configuration. Raises ConfigError when main.cf cannot be read."""
+    """Yield what is wrong between a Postfix instance and the configuration.
+
+    Raises ConfigError when main.cf cannot be read.
+    """
     main_cf = read_main_cf(directory)
     services = read_master_cf(directory)
     yield from _repeated(main_cf)
@@ -46,7 +56,11 @@ def socketmap_uses(main_cf: MainCf) -> Iterator[Use]:
             continue
         before = ""
         for member in parse_members(main_cf.value(parameter.name)):
-            keys = _restriction_keys(parameter, before) if parameter.form is Form.RESTRICTIONS else parameter.keys
+            keys = (
+                _restriction_keys(parameter, before)
+                if parameter.form is Form.RESTRICTIONS
+                else parameter.keys
+            )
             before = member.text.lower()
             for name, bundled in _maps(member, False):
                 yield Use(parameter, keys, name, main_cf.entries[parameter.name].line, bundled)
@@ -69,7 +83,9 @@ def _repeated(main_cf: MainCf) -> Iterator[Finding]:
     for name, entry in main_cf.entries.items():
         if entry.overridden and name in PARAMETERS:
             lines = ", ".join(map(str, entry.overridden))
-            problem = f"{name} is set more than once: line {entry.line} wins, and line {lines} is ignored"
+            problem = (
+                f"{name} is set more than once: line {entry.line} wins, and line {lines} is ignored"
+            )
             remedy = f"write one {name}, with all tables in it, separated by commas"
             yield Finding(Level.FAULT, "set_twice", f"{main_cf.path}", problem, remedy)
 
@@ -77,14 +93,24 @@ def _repeated(main_cf: MainCf) -> Iterator[Finding]:
 def _virtual_agent(main_cf: MainCf, services: Iterable[Service]) -> Iterator[Finding]:
     """Yield a finding when virtual(8) delivers: it takes no tables from a socket."""
     transport = main_cf.value("virtual_transport").partition(":")[0]
-    agents = [service for service in services if service.name == transport and service.command == "virtual"]
+    agents = [
+        service
+        for service in services
+        if service.name == transport and service.command == "virtual"
+    ]
     if not agents and transport != "virtual":
         return
     members = parse_members(main_cf.value("virtual_mailbox_maps"))
     overridden = any("virtual_mailbox_maps" in service.overrides for service in agents)
-    why = "virtual_transport is not set, so" if not main_cf.is_set("virtual_transport") else f"virtual_transport is {transport}:"
+    why = (
+        "virtual_transport is not set, so"
+        if not main_cf.is_set("virtual_transport")
+        else f"virtual_transport is {transport}:"
+    )
     if any(member.type == "socketmap" or member.inner for member in members) and not overridden:
-        problem = f"{why} virtual(8) delivers, and defers all mail (4.3.5): it takes no socketmap: tables"
+        problem = (
+            f"{why} virtual(8) delivers, and defers all mail (4.3.5): it takes no socketmap: tables"
+        )
         yield Finding(Level.FAULT, "virtual_agent", str(main_cf.path), problem, _LMTP)
     elif members:
         problem = f"{why} virtual(8) delivers, reads virtual_mailbox_maps itself, and takes no socketmap: tables"
@@ -96,8 +122,18 @@ def _use_findings(config: Config, main_cf: MainCf, use: Use) -> Iterator[Finding
     one = config.maps.get(use.map)
     if one is None:
         near = difflib.get_close_matches(use.map, list(config.maps), n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"{config.file} has {', '.join(config.maps) or 'no maps'}"
-        yield Finding(Level.FAULT, "unknown_map", where, f"asks for the map {use.map}, which does not exist", remedy)
+        remedy = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"{config.file} has {', '.join(config.maps) or 'no maps'}"
+        )
+        yield Finding(
+            Level.FAULT,
+            "unknown_map",
+            where,
+            f"asks for the map {use.map}, which does not exist",
+            remedy,
+        )
         return
     wanted = "exact" if use.key_by_key or use.keys in (Keys.EXACT, Keys.MIXED) else use.keys.value
     if isinstance(one.search, str) and one.search != wanted:
@@ -109,32 +145,67 @@ def _use_findings(config: Config, main_cf: MainCf, use: Use) -> Iterator[Finding
 
 def _search_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterator[Finding]:
     delimiter = main_cf.value("recipient_delimiter")
-    if use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS) and one.recipient_delimiter != delimiter:
+    if (
+        use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS)
+        and one.recipient_delimiter != delimiter
+    ):
         problem = f'main.cf has recipient_delimiter = {delimiter or "(none)"}, the map has "{one.recipient_delimiter}"'
-        yield Finding(Level.FAULT, "recipient_delimiter", where, problem, f'[map.{use.map}] recipient_delimiter = "{delimiter}"')
+        yield Finding(
+            Level.FAULT,
+            "recipient_delimiter",
+            where,
+            problem,
+            f'[map.{use.map}] recipient_delimiter = "{delimiter}"',
+        )
     special = main_cf.enabled("owner_request_special")
-    if use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS) and "-" in delimiter and one.owner_request_special is not special:
+    if (
+        use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS)
+        and "-" in delimiter
+        and one.owner_request_special is not special
+    ):
         remedy = f"[map.{use.map}] owner_request_special = {str(special).lower()}"
-        yield Finding(Level.FAULT, "owner_request_special", where, "owner-list and list-request would be split otherwise", remedy)
+        yield Finding(
+            Level.FAULT,
+            "owner_request_special",
+            where,
+            "owner-list and list-request would be split otherwise",
+            remedy,
+        )
     yield from _parent_findings(main_cf, use, one, where)
     if use.parameter.propagates:
         words = split_list(main_cf.value("propagate_unmatched_extensions").lower())
         wanted = use.parameter.propagates in words
         if one.propagate_unmatched_extensions is not wanted:
             remedy = f"[map.{use.map}] propagate_unmatched_extensions = {str(wanted).lower()}"
-            yield Finding(Level.FAULT, "propagation", where, "extensions would not go on to results as Postfix does it", remedy)
+            yield Finding(
+                Level.FAULT,
+                "propagation",
+                where,
+                "extensions would not go on to results as Postfix does it",
+                remedy,
+            )
     local = local_domains(main_cf)
     if use.keys is Keys.ADDRESS and local is not None:
-        missing = [name for name in local if name not in one.local_domains and not name.startswith("[")]
+        missing = [
+            name for name in local if name not in one.local_domains and not name.startswith("[")
+        ]
         if missing:
             problem = f"the map does not know the local domains {', '.join(missing)}, whose users Postfix also looks up by bare name"
-            yield Finding(Level.WARNING, "local_domains", where, problem, f"add them to [map.{use.map}] local_domains")
+            yield Finding(
+                Level.WARNING,
+                "local_domains",
+                where,
+                problem,
+                f"add them to [map.{use.map}] local_domains",
+            )
 
 
 def _parent_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterator[Finding]:
     if use.keys not in (Keys.TRANSPORT, Keys.ACCESS, Keys.HELO, Keys.DOMAIN):
         return
-    wanted = use.parameter.parent_style in split_list(main_cf.value("parent_domain_matches_subdomains"))
+    wanted = use.parameter.parent_style in split_list(
+        main_cf.value("parent_domain_matches_subdomains")
+    )
     if one.parent_domain_matches_subdomains is not wanted:
         parents = "example.com" if wanted else ".example.com"
         problem = f"for a.example.com Postfix would also look up {parents} ({use.parameter.parent_style}), and the map does not"

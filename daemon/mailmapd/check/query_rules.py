@@ -15,12 +15,19 @@ _TIME = re.compile(
     re.IGNORECASE,
 )
 _RANDOM = re.compile(r"\b(RAND|UUID|UUID_SHORT)\s*\(", re.IGNORECASE)
-_PATTERN_COLUMN = re.compile(r"\b(REGEXP|RLIKE|LIKE)\s+(?:CONCAT\s*\([^)]*\b[A-Za-z_]\w*[^)]*\)|`?[A-Za-z_][\w.`]*)", re.IGNORECASE)
+_PATTERN_COLUMN = re.compile(
+    r"\b(REGEXP|RLIKE|LIKE)\s+(?:CONCAT\s*\([^)]*\b[A-Za-z_]\w*[^)]*\)|`?[A-Za-z_][\w.`]*)",
+    re.IGNORECASE,
+)
 _EXPANSION = re.compile(r"%[sSuUdD1-9]")
-_SHORT_TTL = 60.0  # seconds for which an answer that depends on time may be remembered without a word
+_SHORT_TTL = (
+    60.0  # seconds for which an answer that depends on time may be remembered without a word
+)
 
 
-def query_findings(name: str, query: str, cache: Cache, *, dovecot: bool = False) -> Iterator[Finding]:
+def query_findings(
+    name: str, query: str, cache: Cache, *, dovecot: bool = False
+) -> Iterator[Finding]:
     """Yield what is worth knowing about a query's text. `cache` is how long its answers are remembered.
 
     In Dovecot's queries a variable may be part of a column's name, and a list of all users needs none.
@@ -30,27 +37,52 @@ def query_findings(name: str, query: str, cache: Cache, *, dovecot: bool = False
     time = _TIME.search(bare)
     if time and cache.ttl > _SHORT_TTL:
         problem = f"the answer depends on the time ({time[1].upper()}), and is remembered for {cache.ttl:.0f} s"
-        yield Finding(Level.WARNING, "time_dependent", where, problem, f'set [table.{name}.cache] ttl = "30s", stale_ttl = "10m"')
+        yield Finding(
+            Level.WARNING,
+            "time_dependent",
+            where,
+            problem,
+            f'set [table.{name}.cache] ttl = "30s", stale_ttl = "10m"',
+        )
     random = _RANDOM.search(bare)
     if random:
-        problem = f"{random[1].upper()}() gives another answer each time, and a remembered one stays"
-        yield Finding(Level.WARNING, "random", where, problem, "choose among equals in Postfix, or accept one answer per ttl")
+        problem = (
+            f"{random[1].upper()}() gives another answer each time, and a remembered one stays"
+        )
+        yield Finding(
+            Level.WARNING,
+            "random",
+            where,
+            problem,
+            "choose among equals in Postfix, or accept one answer per ttl",
+        )
     pattern = _PATTERN_COLUMN.search(bare)
     if pattern:
         problem = f"{pattern[1].upper()} compares the key with a pattern in a column, so that each query reads the whole table"
-        remedy = f'remember its answers for long: [table.{name}.cache] ttl = "30m", negative_ttl = "10m"'
+        remedy = (
+            f'remember its answers for long: [table.{name}.cache] ttl = "30m", negative_ttl = "10m"'
+        )
         yield Finding(Level.WARNING, "pattern_column", where, problem, remedy)
     if dovecot:
         return
     if _EXPANSION.search(bare.replace("%%", "")):
         problem = "a value is not in quotes: it could be read as SQL"
-        yield Finding(Level.FAULT, "unquoted", where, problem, "write the quotes around it, such as '%s'")
+        yield Finding(
+            Level.FAULT, "unquoted", where, problem, "write the quotes around it, such as '%s'"
+        )
     if not _EXPANSION.search(query.replace("%%", "")):
-        yield Finding(Level.NOTE, "constant", where, "the query does not use the key: every key has the same answer", "use '%s' or '%d'")
+        yield Finding(
+            Level.NOTE,
+            "constant",
+            where,
+            "the query does not use the key: every key has the same answer",
+            "use '%s' or '%d'",
+        )
 
 
 _IDENTITY = re.compile(
-    r"SELECT\s+`?(\w+)`?\s+FROM\s+`?\w+`?\s+WHERE\s+`?(\w+)`?\s*=\s*'%[sS]'\s*;?\s*(AND\b.*)?$", re.IGNORECASE | re.DOTALL
+    r"SELECT\s+`?(\w+)`?\s+FROM\s+`?\w+`?\s+WHERE\s+`?(\w+)`?\s*=\s*'%[sS]'\s*;?\s*(AND\b.*)?$",
+    re.IGNORECASE | re.DOTALL,
 )
 
 

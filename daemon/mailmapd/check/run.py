@@ -37,7 +37,10 @@ _COMPARED_COLUMN = re.compile(r"(?:`?(\w+)`?\.)?`?(\w+)`?\s*=\s*'%[sSdDuUn]'")
 
 
 async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
-    """Yield every finding, the cheapest checks first. `postfix` is Postfix's configuration directory, when it is to be looked at."""
+    """Yield every finding, the cheapest checks first.
+
+    `postfix` is Postfix's configuration directory, when it is to be looked at.
+    """
     config = plan.config
     texts = query_texts(config)
     for finding in [
@@ -51,7 +54,9 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
     for name, settings in plan.databases.items():
         queries = list(asked_queries(plan, name, texts))
         found = (
-            _database_findings(name, settings, queries) if isinstance(settings, MysqlSettings) else sqlite_findings(name, settings, queries)
+            _database_findings(name, settings, queries)
+            if isinstance(settings, MysqlSettings)
+            else sqlite_findings(name, settings, queries)
         )
         async for finding in found:
             yield finding
@@ -63,23 +68,39 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
 def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding]:
     for name, query in texts.items():
         table = config.tables[name]
-        yield from query_findings(name, query, table.cache.over(config.cache), dovecot=table.dovecot_query is not None)
+        yield from query_findings(
+            name, query, table.cache.over(config.cache), dovecot=table.dovecot_query is not None
+        )
     for name, one in config.maps.items():
-        if name.startswith("virtual_alias_maps") and all(maps_to_itself(texts[table]) for table in one.tables):
+        if name.startswith("virtual_alias_maps") and all(
+            maps_to_itself(texts[table]) for table in one.tables
+        ):
             problem = "its only query maps each address to itself: no alias is ever found"
             yield Finding(
-                Level.FAULT, "identity_alias", f"map {name}", problem, "query the table of aliases: SELECT destination … WHERE alias = '%s'"
+                Level.FAULT,
+                "identity_alias",
+                f"map {name}",
+                problem,
+                "query the table of aliases: SELECT destination … WHERE alias = '%s'",
             )
 
 
-async def _database_findings(name: str, settings: MysqlSettings, queries: list[AskedQuery]) -> AsyncIterator[Finding]:
+async def _database_findings(
+    name: str, settings: MysqlSettings, queries: list[AskedQuery]
+) -> AsyncIterator[Finding]:
     reachable = []
     for host in settings.hosts:
         alone = MysqlDatabase(name, dataclasses.replace(settings, hosts=(host,), replicas=()))
         try:
             granted = await grants(alone)
         except DatabaseError as error:
-            yield Finding(Level.FAULT, "login", f"database {name}", str(error), "check hosts, user, password and dbname")
+            yield Finding(
+                Level.FAULT,
+                "login",
+                f"database {name}",
+                str(error),
+                "check hosts, user, password and dbname",
+            )
         else:
             reachable.append(host)
             if len(reachable) == 1:
@@ -89,7 +110,9 @@ async def _database_findings(name: str, settings: MysqlSettings, queries: list[A
             await alone.close()
     if not reachable:
         return
-    database = MysqlDatabase(name, dataclasses.replace(settings, hosts=(reachable[0],), replicas=()))
+    database = MysqlDatabase(
+        name, dataclasses.replace(settings, hosts=(reachable[0],), replicas=())
+    )
     try:
         async for finding in _content_findings(name, database, queries):
             yield finding
@@ -99,18 +122,25 @@ async def _database_findings(name: str, settings: MysqlSettings, queries: list[A
         await database.close()
 
 
-async def _content_findings(name: str, database: Database, queries: list[AskedQuery]) -> AsyncIterator[Finding]:
+async def _content_findings(
+    name: str, database: Database, queries: list[AskedQuery]
+) -> AsyncIterator[Finding]:
     schema = await read_schema(database)
     words = {word for query in queries for word in _WORD.findall(query.text)}
     used = [shape for table, shape in schema.items() if table in words]
     for query in queries:
         for finding in await _query_findings(database, query, schema):
             yield finding
-    for finding in [*await unique_name_findings(name, database, used), *await plain_password_findings(name, database, used)]:
+    for finding in [
+        *await unique_name_findings(name, database, used),
+        *await plain_password_findings(name, database, used),
+    ]:
         yield finding
 
 
-async def _query_findings(database: Database, query: AskedQuery, schema: Mapping[str, TableShape]) -> list[Finding]:
+async def _query_findings(
+    database: Database, query: AskedQuery, schema: Mapping[str, TableShape]
+) -> list[Finding]:
     shown: list[PlanRow] = []
     refusal: DataError | None = None
     for key in [_SAMPLE, *await _sample_keys(database, query.text, schema)]:
@@ -123,28 +153,56 @@ async def _query_findings(database: Database, query: AskedQuery, schema: Mapping
             refusal = error  # perhaps of this key alone
             continue
         except SchemaError as error:
-            return [schema_finding(query.table, query.text, error, schema, await _address_columns(database, query.text, schema))]
+            return [
+                schema_finding(
+                    query.table,
+                    query.text,
+                    error,
+                    schema,
+                    await _address_columns(database, query.text, schema),
+                )
+            ]
         if not tells_nothing(shown):
             break
     if refusal is not None and not shown:
-        return [Finding(Level.FAULT, "query_refused", f"table {query.table}", str(refusal), "correct the query")]
+        return [
+            Finding(
+                Level.FAULT,
+                "query_refused",
+                f"table {query.table}",
+                str(refusal),
+                "correct the query",
+            )
+        ]
     return list(scan_findings(query.table, query.text, shown, schema)) if query.by_key else []
 
 
-async def _address_columns(database: Database, query: str, schema: Mapping[str, TableShape]) -> list[str]:
+async def _address_columns(
+    database: Database, query: str, schema: Mapping[str, TableShape]
+) -> list[str]:
     """Return the columns of the query's tables in which most values are mail addresses."""
     words = set(_WORD.findall(query))
     found = []
     for name, shape in schema.items():
-        texts = [column for column in shape.columns if shape.is_text(column)] if name in words else []
+        texts = (
+            [column for column in shape.columns if shape.is_text(column)] if name in words else []
+        )
         if texts:
             averages = ", ".join(f"AVG(`{column}` LIKE '%_@_%')" for column in texts)
-            result = await database.fetch(Statement("check", (f"SELECT {averages} FROM `{name}`".encode(),)))
-            found += [column for column, share in zip(texts, result.rows[0], strict=True) if float(share or b"0") > 0.5]
+            result = await database.fetch(
+                Statement("check", (f"SELECT {averages} FROM `{name}`".encode(),))
+            )
+            found += [
+                column
+                for column, share in zip(texts, result.rows[0], strict=True)
+                if float(share or b"0") > 0.5
+            ]
     return found
 
 
-async def _sample_keys(database: Database, query: str, schema: Mapping[str, TableShape]) -> list[bytes]:
+async def _sample_keys(
+    database: Database, query: str, schema: Mapping[str, TableShape]
+) -> list[bytes]:
     """Return keys that have rows: a few values of the columns that the query compares with its key."""
     keys: list[bytes] = []
     words = set(_WORD.findall(query))
@@ -168,7 +226,13 @@ async def _postfix_findings(plan: Plan, directory: Path) -> AsyncIterator[Findin
         base = read_main_cf(directory).value("virtual_mailbox_base")
     except ConfigError as error:
         for fault in error.faults:
-            yield Finding(Level.FAULT, "main_cf", fault.file, f"{fault.where}: {fault.problem}".removeprefix(": "), fault.remedy)
+            yield Finding(
+                Level.FAULT,
+                "main_cf",
+                fault.file,
+                f"{fault.where}: {fault.problem}".removeprefix(": "),
+                fault.remedy,
+            )
         return
     if base and base != "/":
         for finding in open_folder(Path(base), "virtual_mailbox_base"):

@@ -23,7 +23,9 @@ _SCAN = re.compile(r"SCAN (?:TABLE )?(\w+)")
 _COMPARED = re.compile(r"`?(\w+)`?\s*=\s*'%[sSdDuUn]'")
 
 
-async def sqlite_findings(name: str, settings: SqliteSettings, queries: Iterable[AskedQuery]) -> AsyncIterator[Finding]:
+async def sqlite_findings(
+    name: str, settings: SqliteSettings, queries: Iterable[AskedQuery]
+) -> AsyncIterator[Finding]:
     """Yield what is wrong with a SQLite file and the queries that go to it."""
     database = SqliteDatabase(name, settings)
     try:
@@ -33,7 +35,11 @@ async def sqlite_findings(name: str, settings: SqliteSettings, queries: Iterable
                 yield finding
     except DatabaseError as error:
         yield Finding(
-            Level.FAULT, "database", f"database {name}", str(error), "check path, and whether the daemon's user may read the file"
+            Level.FAULT,
+            "database",
+            f"database {name}",
+            str(error),
+            "check path, and whether the daemon's user may read the file",
         )
     finally:
         await database.close()
@@ -45,11 +51,17 @@ async def _query_findings(database: SqliteDatabase, query: AskedQuery) -> AsyncI
         return
     where = f"table {query.table}"
     try:
-        plan = await database.fetch(Statement(query.table, (b"EXPLAIN QUERY PLAN ", *statement.pieces)))
+        plan = await database.fetch(
+            Statement(query.table, (b"EXPLAIN QUERY PLAN ", *statement.pieces))
+        )
     except (SchemaError, DataError) as error:
         yield Finding(Level.FAULT, "query_refused", where, str(error), "correct the query")
         return
-    scanned = [match[1] for row in plan.rows for match in _SCAN.finditer((row[-1] or b"").decode("utf-8", "replace"))]
+    scanned = [
+        match[1]
+        for row in plan.rows
+        for match in _SCAN.finditer((row[-1] or b"").decode("utf-8", "replace"))
+    ]
     compared = _COMPARED.search(query.text)
     if scanned and compared is not None and query.by_key:
         column = compared[1]

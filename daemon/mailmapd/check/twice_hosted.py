@@ -1,7 +1,8 @@
 """Domains in two classes: what main.cf's mydestination names and a map of hosted domains lists, too.
 
-Postfix takes such a domain for local and logs "do not list domain … in BOTH mydestination and virtual_mailbox_domains": its mailboxes in
-the database get no mail. See the address classes of ADDRESS_CLASS_README.
+Postfix takes such a domain for local and logs "do not list domain … in BOTH mydestination and
+virtual_mailbox_domains": its mailboxes in the database get no mail. See the address classes of
+ADDRESS_CLASS_README.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _DOMAIN_MAPS = ("virtual_mailbox_domains", "virtual_alias_domains")
 
 
 async def twice_hosted_findings(plan: Plan, directory: Path) -> AsyncIterator[Finding]:
-    """Yield the domains that mydestination names and a map of hosted domains has. Raises ConfigError when main.cf cannot be read."""
+    """Yield the domains that mydestination names and a map of hosted domains has.
+
+    Raises ConfigError when main.cf cannot be read.
+    """
     main_cf = read_main_cf(directory)
     domains = list(_named_domains(main_cf))
     engine = assemble(plan).engine
@@ -31,10 +35,17 @@ async def twice_hosted_findings(plan: Plan, directory: Path) -> AsyncIterator[Fi
                 answer, _ = await engine.maps[name].answer(domain.encode())
                 if isinstance(answer, Found):
                     problem = (
-                        f"{domain} is in mydestination and in the map {name}: Postfix takes it for local, and no mailbox of it gets mail"
+                        f"{domain} is in mydestination and in the map {name}: Postfix takes it for local, "
+                        "and no mailbox of it gets mail"
                     )
                     remedy = f"remove it from mydestination, or from what {parameter} reads"
-                    yield Finding(Level.FAULT, "local_and_hosted", f"{main_cf.path}: mydestination", problem, remedy)
+                    yield Finding(
+                        Level.FAULT,
+                        "local_and_hosted",
+                        f"{main_cf.path}: mydestination",
+                        problem,
+                        remedy,
+                    )
     finally:
         await engine.close()
 

@@ -16,37 +16,66 @@ _WORD = re.compile(r"\w+")
 
 
 def schema_finding(
-    name: str, query: str, error: SchemaError, schema: Mapping[str, TableShape], address_columns: Collection[str]
+    name: str,
+    query: str,
+    error: SchemaError,
+    schema: Mapping[str, TableShape],
+    address_columns: Collection[str],
 ) -> Finding:
-    """Return the finding for a query that does not fit the database. `address_columns` are those that hold mail addresses."""
+    """Return the finding for a query that does not fit the database.
+
+    `address_columns` are those that hold mail addresses.
+    """
     where = f"table {name}"
     column = _COLUMN.search(str(error))
     if column:
         return _column_finding(where, query, column[1].rpartition(".")[2], schema, address_columns)
     table = _TABLE.search(str(error))
     if table:
-        return Finding(Level.FAULT, "unknown_table", where, f'there is no table "{table[1]}"', _did_you_mean(table[1], schema, "there are"))
+        return Finding(
+            Level.FAULT,
+            "unknown_table",
+            where,
+            f'there is no table "{table[1]}"',
+            _did_you_mean(table[1], schema, "there are"),
+        )
     return Finding(Level.FAULT, "query_refused", where, str(error), "correct the query")
 
 
-def _column_finding(where: str, query: str, wanted: str, schema: Mapping[str, TableShape], address_columns: Collection[str]) -> Finding:
+def _column_finding(
+    where: str,
+    query: str,
+    wanted: str,
+    schema: Mapping[str, TableShape],
+    address_columns: Collection[str],
+) -> Finding:
     words = set(_WORD.findall(query))
     used = [shape for table, shape in schema.items() if table in words]
     known = dict.fromkeys(existing for shape in used for existing in shape.columns)
     problem = f'there is no column "{wanted}" in {" or ".join(shape.name for shape in used) or "the table"}'
     likely = [column for column in known if column in address_columns]
     if likely and re.search(rf"\b{re.escape(wanted)}`?\s*=\s*'%[sS]'", query):
-        missing = [shape.name for shape in used for column in likely[:1] if column in shape.columns and not shape.leads_index(column)]
+        missing = [
+            shape.name
+            for shape in used
+            for column in likely[:1]
+            if column in shape.columns and not shape.leads_index(column)
+        ]
         remedy = f"did you mean {' or '.join(likely[:3])}, which holds addresses?"
         if missing:
             remedy += f" It has no index either: CREATE INDEX {likely[0]}_lookup ON {missing[0]} ({likely[0]});"
         return Finding(Level.FAULT, "unknown_column", where, problem, remedy)
-    return Finding(Level.FAULT, "unknown_column", where, problem, _did_you_mean(wanted, known, "it has"))
+    return Finding(
+        Level.FAULT, "unknown_column", where, problem, _did_you_mean(wanted, known, "it has")
+    )
 
 
 def _did_you_mean(wanted: str, known: Iterable[str], introduction: str) -> str:
     known = list(known)
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or [name for name in known if _share_a_word(wanted, name)][:3]
+    near = (
+        difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+        or [name for name in known if _share_a_word(wanted, name)][:3]
+    )
     if near:
         return f"did you mean {' or '.join(near)}?"
     return f"{introduction} {', '.join(known[:20])}" if known else ""

@@ -1,4 +1,7 @@
-"""The command line. Each command is a module of its own, imported only when it is called: `serve` must start quickly."""
+"""The command line.
+
+Each command is a module of its own, imported only when it is called: `serve` must start quickly.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}").command
+        command: click.Command = importlib.import_module(
+            f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}"
+        ).command
         command.short_help = COMMANDS[cmd_name]
         return command
 
@@ -66,7 +71,9 @@ def mailmapd() -> None:
       mailmapd demo                                   try it, without a server and without root
       mailmapd serve --config /etc/mailmapd/mailmapd.toml
     """
-    logging.basicConfig(format="mailmapd: %(message)s", level=logging.WARNING)  # until serve has a log of its own
+    logging.basicConfig(
+        format="mailmapd: %(message)s", level=logging.WARNING
+    )  # until serve has a log of its own
 
 
 def main() -> None:

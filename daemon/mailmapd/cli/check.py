@@ -22,16 +22,27 @@ _DEFAULT_POSTFIX = Path("/etc/postfix")
 
 @click.command("check")
 @config_option
-@click.option("--postfix", "directory", metavar="DIR", help="Look at this Postfix instance, too.  [default: /etc/postfix, where it exists]")
+@click.option(
+    "--postfix",
+    "directory",
+    metavar="DIR",
+    help="Look at this Postfix instance, too.  [default: /etc/postfix, where it exists]",
+)
 @click.option("--no-postfix", is_flag=True, help="Do not look at Postfix.")
 @click.option(
-    "--format", "output", type=click.Choice(("table", "json")), default="table", show_default=True, help="For people or for programs."
+    "--format",
+    "output",
+    type=click.Choice(("table", "json")),
+    default="table",
+    show_default=True,
+    help="For people or for programs.",
 )
 def command(config_file: str, directory: str | None, no_postfix: bool, output: str) -> None:
     """Check the configuration, the sockets, the database logins, every query (with EXPLAIN), and what Postfix expects.
 
-    Queries that read whole tables are named with the index they lack, unknown columns with the existing ones. Exit status: 0 clean (notes
-    may be printed), 1 findings, 78 when the configuration cannot be read.
+    Queries that read whole tables are named with the index they lack, unknown columns with the
+    existing ones. Exit status: 0 clean (notes may be printed), 1 findings, 78 when the
+    configuration cannot be read.
 
     \b
     Example:
@@ -44,7 +55,16 @@ def command(config_file: str, directory: str | None, no_postfix: bool, output: s
     findings = asyncio.run(_check(config_file, postfix if wanted else None))
     findings.sort(key=lambda finding: -finding.level)
     if output == "json":
-        fields = [{"level": f.level.word, "code": f.code, "where": f.where, "problem": f.problem, "remedy": f.remedy} for f in findings]
+        fields = [
+            {
+                "level": f.level.word,
+                "code": f.code,
+                "where": f.where,
+                "problem": f.problem,
+                "remedy": f.remedy,
+            }
+            for f in findings
+        ]
         click.echo(json.dumps(fields, ensure_ascii=False, indent=2))
     else:
         _print(findings)
@@ -78,7 +98,11 @@ def _print(findings: Sequence[Finding]) -> None:
         table.add_row(level, Text(finding.where), Text(finding.problem), Text(finding.remedy))
     console = Console()
     console.print(table)
-    counts = [f"{number} {level.word}{'s' if number != 1 else ''}" for level in reversed(Level) if (number := _count(findings, level))]
+    counts = [
+        f"{number} {level.word}{'s' if number != 1 else ''}"
+        for level in reversed(Level)
+        if (number := _count(findings, level))
+    ]
     console.print(", ".join(counts))
 
 

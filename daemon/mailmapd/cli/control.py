@@ -35,7 +35,10 @@ _STATUSES = {
 }
 
 _socket_option = click.option(
-    "--socket", "address", metavar="ADDRESS", help="The daemon's control socket; default: listen.control of the configuration file."
+    "--socket",
+    "address",
+    metavar="ADDRESS",
+    help="The daemon's control socket; default: listen.control of the configuration file.",
 )
 
 
@@ -91,19 +94,32 @@ def connect(config_file: str, address: str | None) -> ControlClient:
 
 
 def _configured(config_file: str) -> str:
-    """Return `listen.control`. Nothing else in the file is looked at: the daemon may run on while it is being edited."""
+    """Return `listen.control`.
+
+    Nothing else in the file is looked at: the daemon may run on while it is being edited.
+    """
     try:
         listen = tomllib.loads(Path(config_file).read_text(encoding="utf-8-sig")).get("listen", {})
         control = listen.get("control")
         found = control.get("address") if isinstance(control, dict) else control
     except OSError as error:
-        raise WrongConfig(f"{config_file}: {error.strerror}; name the socket with --socket") from None
+        raise WrongConfig(
+            f"{config_file}: {error.strerror}; name the socket with --socket"
+        ) from None
     except UnicodeDecodeError:
-        raise WrongConfig(f"{config_file}: is not UTF-8; correct it, or name the socket with --socket") from None
+        raise WrongConfig(
+            f"{config_file}: is not UTF-8; correct it, or name the socket with --socket"
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise WrongConfig(f"{config_file}: is not TOML: {error}; correct it, or name the socket with --socket") from None
+        raise WrongConfig(
+            f"{config_file}: is not TOML: {error}; correct it, or name the socket with --socket"
+        ) from None
     except AttributeError:
-        raise WrongConfig(f"{config_file}: listen is no section; correct it, or name the socket with --socket") from None
+        raise WrongConfig(
+            f"{config_file}: listen is no section; correct it, or name the socket with --socket"
+        ) from None
     if not isinstance(found, str):
-        raise WrongConfig(f'{config_file}: listen.control is not set; add control = "unix:/run/mailmapd/control" to [listen] and reload')
+        raise WrongConfig(
+            f'{config_file}: listen.control is not set; add control = "unix:/run/mailmapd/control" to [listen] and reload'
+        )
     return found

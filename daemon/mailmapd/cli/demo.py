@@ -42,7 +42,13 @@ def command() -> None:
         port = configuration.free_port(HTTP_PORT)
         config = configuration.write(folder, port)
         accounts = len(mail_database.DOMAINS) * mail_database.ACCOUNTS_PER_DOMAIN
-        places = {"folder": folder, "config": config, "port": port, "program": _program(), "postmap": _postmap(folder)}
+        places = {
+            "folder": folder,
+            "config": config,
+            "port": port,
+            "program": _program(),
+            "postmap": _postmap(folder),
+        }
         click.echo(_WHAT_TO_TRY.format(accounts=accounts, **places))
         serve(str(config))
     finally:

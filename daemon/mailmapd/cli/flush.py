@@ -11,10 +11,20 @@ from mailmapd.cli.control import ControlCommand, WrongUsage, connect, control_op
 
 @click.command("flush", cls=ControlCommand)
 @click.option(
-    "--key", metavar="KEY", help="Exactly this key, in every table, or in one --table; with --map, every key that its search tries."
+    "--key",
+    metavar="KEY",
+    help="Exactly this key, in every table, or in one --table; with --map, every key that its search tries.",
 )
-@click.option("--user", metavar="ADDRESS", help="Everything that may influence an answer about this user, over all maps and dicts.")
-@click.option("--domain", metavar="DOMAIN", help="The domain, its catch-all, its addresses and users; not its parents or subdomains.")
+@click.option(
+    "--user",
+    metavar="ADDRESS",
+    help="Everything that may influence an answer about this user, over all maps and dicts.",
+)
+@click.option(
+    "--domain",
+    metavar="DOMAIN",
+    help="The domain, its catch-all, its addresses and users; not its parents or subdomains.",
+)
 @click.option("--table", metavar="TABLE", help="All of a table.")
 @click.option("--map", "map_name", metavar="MAP", help="All tables of a map, or of a dict.")
 @click.option("--all", "everything", is_flag=True, help="Everything.")
@@ -32,9 +42,10 @@ def command(
 ) -> None:
     """Let the running daemon forget cached answers, so that the next lookup asks the database.
 
-    Prints how many entries each table dropped. When the command returns, no old answer is left, and no query that was on its way brings
-    one back. A user is an address: its entries with any extension go too, the catch-all and domain entries that its lookups read, its
-    passwords and its user data.
+    Prints how many entries each table dropped. When the command returns, no old answer is left, and
+    no query that was on its way brings one back. A user is an address: its entries with any
+    extension go too, the catch-all and domain entries that its lookups read, its passwords and its
+    user data.
 
     Exit status: 0 done, 64 wrong usage, 65 no such table or map, 75 no daemon answers, 77 no permission.
 
@@ -45,7 +56,9 @@ def command(
       mailmapd flush --all
     """
     texts = {"key": key, "user": user, "domain": domain, "table": table, "map": map_name}
-    what: dict[str, str | bool] = {name: _as_bytes(text) for name, text in texts.items() if text is not None}
+    what: dict[str, str | bool] = {
+        name: _as_bytes(text) for name, text in texts.items() if text is not None
+    }
     if everything:
         what["all"] = True
     if not what:
@@ -56,7 +69,11 @@ def command(
         if count:
             click.echo(f"{name}: {count}")
     total = sum(dropped.values())
-    click.echo("nothing was cached" if not total else f"{total} {'entry' if total == 1 else 'entries'} dropped")
+    click.echo(
+        "nothing was cached"
+        if not total
+        else f"{total} {'entry' if total == 1 else 'entries'} dropped"
+    )
 
 
 def _as_bytes(text: str) -> str:

@@ -15,22 +15,52 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.option("--postfix", "directory", metavar="DIR", default="/etc/postfix", show_default=True, help="Postfix's configuration directory.")
-@click.option("--no-postfix", is_flag=True, help="Leave Postfix out.")
-@click.option("--dovecot-sql", "dovecot_files", metavar="FILE", multiple=True, help="A dovecot-sql.conf.ext. May be repeated.")
-@click.option("--dovecot", "from_doveconf", is_flag=True, help="Find Dovecot's SQL files by `doveconf -n`.")
-@click.option("-o", "--output", metavar="FILE", default=DEFAULT_CONFIG, show_default=True, help="The configuration to write.")
 @click.option(
-    "--keep-cf", is_flag=True, help="Refer to the .cf and dovecot-sql files instead of copying their queries; passwords stay there."
+    "--postfix",
+    "directory",
+    metavar="DIR",
+    default="/etc/postfix",
+    show_default=True,
+    help="Postfix's configuration directory.",
+)
+@click.option("--no-postfix", is_flag=True, help="Leave Postfix out.")
+@click.option(
+    "--dovecot-sql",
+    "dovecot_files",
+    metavar="FILE",
+    multiple=True,
+    help="A dovecot-sql.conf.ext. May be repeated.",
+)
+@click.option(
+    "--dovecot", "from_doveconf", is_flag=True, help="Find Dovecot's SQL files by `doveconf -n`."
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The configuration to write.",
+)
+@click.option(
+    "--keep-cf",
+    is_flag=True,
+    help="Refer to the .cf and dovecot-sql files instead of copying their queries; passwords stay there.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing configuration.")
 def command(  # noqa: PLR0917 - click passes every option
-    directory: str, no_postfix: bool, dovecot_files: tuple[str, ...], from_doveconf: bool, output: str, keep_cf: bool, force: bool
+    directory: str,
+    no_postfix: bool,
+    dovecot_files: tuple[str, ...],
+    from_doveconf: bool,
+    output: str,
+    keep_cf: bool,
+    force: bool,
 ) -> None:
     """Read main.cf, master.cf, the .cf files of mysql: tables and Dovecot's SQL files, and write mailmapd.toml.
 
-    Passwords go to files of mode 0600 beside it. Postfix and Dovecot are not changed: the lines that switch Postfix over to mailmapd, and
-    those that switch it back, are printed to be pasted.
+    Passwords go to files of mode 0600 beside it. Postfix and Dovecot are not changed: the lines
+    that switch Postfix over to mailmapd, and those that switch it back, are printed to be pasted.
 
     \b
     Example:
@@ -52,10 +82,14 @@ def command(  # noqa: PLR0917 - click passes every option
     for note in notes:
         click.echo(f"# {note}")
     if dovecot_files or from_doveconf:
-        click.echo(f"# Dovecot's side: mailmapd snippets dovecot-2.3 --config {output}  (or dovecot-2.4)")
+        click.echo(
+            f"# Dovecot's side: mailmapd snippets dovecot-2.3 --config {output}  (or dovecot-2.4)"
+        )
 
 
-def _import_dovecot(draft: Draft, files: Sequence[str], from_doveconf: bool, keep_files: bool) -> list[str]:
+def _import_dovecot(
+    draft: Draft, files: Sequence[str], from_doveconf: bool, keep_files: bool
+) -> list[str]:
     """Add Dovecot's queries to the draft; return what is worth knowing about them."""
     notes: list[str] = []
     if from_doveconf:
@@ -66,5 +100,7 @@ def _import_dovecot(draft: Draft, files: Sequence[str], from_doveconf: bool, kee
     if files:
         from mailmapd.importers.dovecot.sql_import import import_dovecot_sql
 
-        notes += import_dovecot_sql(draft, [Path(file) for file in files], keep_files=keep_files).notes
+        notes += import_dovecot_sql(
+            draft, [Path(file) for file in files], keep_files=keep_files
+        ).notes
     return notes

@@ -19,7 +19,8 @@ from mailmapd.model import Answer, Found, NotFound
 def command(map_name: str, key: str, config_file: str) -> None:
     """Look KEY up in MAP and print its value, as `postmap -q` does. No running daemon is needed.
 
-    Exit status: 0 found, 1 not found, 75 temporary failure (the reason is on stderr), 2 no such map, 78 when the configuration is wrong.
+    Exit status: 0 found, 1 not found, 75 temporary failure (the reason is on stderr), 2 no such
+    map, 78 when the configuration is wrong.
 
     \b
     Example:
@@ -43,7 +44,9 @@ async def _ask(config_file: str, map_name: str, key: str) -> Answer:
     one = engine.maps.get(map_name)
     if one is None:
         known = ", ".join(engine.maps) or "none"
-        raise click.UsageError(f'there is no map "{map_name}" in {config_file}; its maps are: {known}')
+        raise click.UsageError(
+            f'there is no map "{map_name}" in {config_file}; its maps are: {known}'
+        )
     try:
         answer, _ = await one.answer(os.fsencode(key))
     finally:

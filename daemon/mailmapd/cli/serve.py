@@ -12,8 +12,8 @@ from mailmapd.cli.options import config_option
 def command(config_file: str) -> None:
     """Run the daemon in the foreground; log to stderr.
 
-    SIGHUP reads the configuration again, SIGTERM finishes the lookups in flight and stops. Exit status 78 when the configuration is
-    wrong; every fault is named.
+    SIGHUP reads the configuration again, SIGTERM finishes the lookups in flight and stops. Exit
+    status 78 when the configuration is wrong; every fault is named.
 
     \b
     Example:

@@ -26,5 +26,11 @@ def command(name: str, config_file: str) -> None:
     from mailmapd.snippets.systemd import systemd
 
     config = load_config(config_file)
-    write = {"postfix": postfix, "dovecot-2.3": dovecot_23, "dovecot-2.4": dovecot_24, "prometheus": prometheus, "systemd": systemd}
+    write = {
+        "postfix": postfix,
+        "dovecot-2.3": dovecot_23,
+        "dovecot-2.4": dovecot_24,
+        "prometheus": prometheus,
+        "systemd": systemd,
+    }
     click.echo(write[name](config), nl=False)

@@ -18,7 +18,12 @@ PIPE_WIDTH = 160  # columns where there is no terminal to ask: nothing is cut
 
 @click.command("stats", cls=ControlCommand)
 @click.option(
-    "--format", "output", type=click.Choice(("table", "json")), default="table", show_default=True, help="For people or for programs."
+    "--format",
+    "output",
+    type=click.Choice(("table", "json")),
+    default="table",
+    show_default=True,
+    help="For people or for programs.",
 )
 @control_options
 def command(output: str, config_file: str, address: str | None) -> None:
@@ -40,4 +45,6 @@ def command(output: str, config_file: str, address: str | None) -> None:
 
     from mailmapd.cli.stats_tables import stats_tables
 
-    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(*stats_tables(snapshot), sep="\n")
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(
+        *stats_tables(snapshot), sep="\n"
+    )

@@ -16,14 +16,24 @@ from mailmapd.engine.snapshot import HostState, Snapshot
 UNKNOWN_MAP = "(no such map)"
 
 
-def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int = 1) -> Table:
-    """Return a table; its first `left` columns are words, which are cut where the screen is narrow, the others numbers, which are not."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
+def plain_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int = 1
+) -> Table:
+    """Return a table.
+
+    Its first `left` columns are words, which are cut where the screen is narrow, the others
+    numbers, which are not.
+    """
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold"
+    )
     for place, name in enumerate(columns):
         word = place < left
         table.add_column(_in_one_line(name), justify="left" if word else "right", no_wrap=not word)
     for row in rows:
-        table.add_row(*[_in_one_line(cell) if place < left else cell for place, cell in enumerate(row)])
+        table.add_row(
+            *[_in_one_line(cell) if place < left else cell for place, cell in enumerate(row)]
+        )
     return table
 
 
@@ -46,7 +56,8 @@ def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:
     activity = between(None, snapshot)
     running = as_age(snapshot["time"] - snapshot["started"])
     yield Text.assemble(
-        (f"mailmapd {snapshot['version']}", "bold"), f", running for {running}, {as_ratio(activity.from_memory)} from memory"
+        (f"mailmapd {snapshot['version']}", "bold"),
+        f", running for {running}, {as_ratio(activity.from_memory)} from memory",
     )
     yield from (Text(problem, "bold red") for problem in snapshot["problems"])
     yield Text()
@@ -66,21 +77,41 @@ def _lookups(snapshot: Snapshot, activity: Activity) -> Table:
         results = lookups["results"]
         counts = (results["found"], results["notfound"], results["tempfail"] + results["permfail"])
         latencies = (as_latency(one.median), as_latency(one.p99))
-        rows.append((shown_name(one), *map(as_count, counts), as_ratio(one.from_memory), *latencies, as_count(lookups["avoided"])))
-    return plain_table(("MAP", "FOUND", "NOT FOUND", "FAILED", "MEMORY", "P50", "P99", "AVOIDED"), rows)
+        rows.append(
+            (
+                shown_name(one),
+                *map(as_count, counts),
+                as_ratio(one.from_memory),
+                *latencies,
+                as_count(lookups["avoided"]),
+            )
+        )
+    return plain_table(
+        ("MAP", "FOUND", "NOT FOUND", "FAILED", "MEMORY", "P50", "P99", "AVOIDED"), rows
+    )
 
 
 def _tables(snapshot: Snapshot, activity: Activity) -> Table:
     shares = {one.name: one.from_memory for one in activity.tables}
     rows = []
     for name, one in snapshot["tables"].items():
-        entries = (one["entries"], one["negative_entries"], one["evictions"] + one["negative_evictions"])
+        entries = (
+            one["entries"],
+            one["negative_entries"],
+            one["evictions"] + one["negative_evictions"],
+        )
         questions = (one["stale"], one["coalesced"], one["misses"])
-        rows.append((name, *map(as_count, entries), as_ratio(shares[name]), *map(as_count, questions)))
-    return plain_table(("TABLE", "ROWS", "ABSENT", "EVICTED", "MEMORY", "STALE", "SHARED", "QUERIES"), rows)
+        rows.append(
+            (name, *map(as_count, entries), as_ratio(shares[name]), *map(as_count, questions))
+        )
+    return plain_table(
+        ("TABLE", "ROWS", "ABSENT", "EVICTED", "MEMORY", "STALE", "SHARED", "QUERIES"), rows
+    )
 
 
-def host_rows(name: str, hosts: list[HostState], figures: tuple[str | Text, ...]) -> Iterator[tuple[str | Text, ...]]:
+def host_rows(
+    name: str, hosts: list[HostState], figures: tuple[str | Text, ...]
+) -> Iterator[tuple[str | Text, ...]]:
     """Yield a row for each host of a database; its name and figures stand in the first one."""
     for number, host in enumerate(hosts):
         state = (host["host"], host_word(host), str(host["idle"]), str(host["busy"]))
@@ -92,12 +123,19 @@ def _databases(snapshot: Snapshot) -> Table:
     for name, one in snapshot["databases"].items():
         total, good = sum(one["queries"].values()), one["queries"].get("ok", 0)
         rows += host_rows(name, one["hosts"], (as_count(total), as_count(total - good)))
-    return plain_table(("DATABASE", "HOST", "STATE", "IDLE", "BUSY", "QUERIES", "FAILED"), rows, left=2)
+    return plain_table(
+        ("DATABASE", "HOST", "STATE", "IDLE", "BUSY", "QUERIES", "FAILED"), rows, left=2
+    )
 
 
 def _listeners(snapshot: Snapshot) -> Table:
     rows = [
-        (name, as_count(one["connections"]), as_count(one["refused"]), as_count(sum(one["protocol_errors"].values())))
+        (
+            name,
+            as_count(one["connections"]),
+            as_count(one["refused"]),
+            as_count(sum(one["protocol_errors"].values())),
+        )
         for name, one in snapshot["listeners"].items()
     ]
     return plain_table(("LISTENER", "CLIENTS", "REFUSED", "PROTOCOL ERRORS"), rows)

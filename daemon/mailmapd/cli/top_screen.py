@@ -33,7 +33,15 @@ def watch(daemon: ControlClient, interval: float) -> None:
     """Show the daemon until somebody presses q. Raises ControlError when it goes away."""
     console = Console(highlight=False)
     before = cast("Snapshot", daemon.stats())
-    with _keys(), Live(screen(before, between(None, before), console.height), console=console, screen=True, auto_refresh=False) as live:
+    with (
+        _keys(),
+        Live(
+            screen(before, between(None, before), console.height),
+            console=console,
+            screen=True,
+            auto_refresh=False,
+        ) as live,
+    ):
         deadline = time.monotonic() + min(interval, 0.5)  # the first rates soon
         while not _quit(deadline):
             after = cast("Snapshot", daemon.stats())
@@ -44,7 +52,10 @@ def watch(daemon: ControlClient, interval: float) -> None:
 
 def screen(snapshot: Snapshot, activity: Activity, height: int) -> RenderableType:
     """Return everything that fits into `height` lines, the busiest maps first."""
-    problems = [Text(problem, "bold red", no_wrap=True, overflow="ellipsis") for problem in snapshot["problems"]]
+    problems = [
+        Text(problem, "bold red", no_wrap=True, overflow="ellipsis")
+        for problem in snapshot["problems"]
+    ]
     hosts = sum(len(one.hosts) for one in activity.databases)
     left = height - 3 - len(problems) - _TABLE_FRAME - min(hosts, _MAX_HOSTS) - _TABLE_FRAME
     maps = max(min(len(activity.lookups), left), _MIN_ROWS)
@@ -87,15 +98,29 @@ def _lookups(activity: Activity, rows: int) -> RenderableType:
 def _databases(activity: Activity) -> RenderableType:
     lines: list[tuple[str | Text, ...]] = []
     for one in activity.databases:
-        lines += host_rows(one.name, one.hosts, (as_rate(one.rate), _alarming(one.failure_rate, "bold red")))
-    return plain_table(("DATABASE", "HOST", "STATE", "IDLE", "BUSY", "QUERIES/S", "FAILED/S"), lines[:_MAX_HOSTS], left=2)
+        lines += host_rows(
+            one.name, one.hosts, (as_rate(one.rate), _alarming(one.failure_rate, "bold red"))
+        )
+    return plain_table(
+        ("DATABASE", "HOST", "STATE", "IDLE", "BUSY", "QUERIES/S", "FAILED/S"),
+        lines[:_MAX_HOSTS],
+        left=2,
+    )
 
 
 def _tables(activity: Activity, rows: int) -> RenderableType:
     lines = []
     for one in activity.tables[:rows]:
         entries = (as_count(one.state["entries"]), as_count(one.state["negative_entries"]))
-        lines.append((one.name, as_rate(one.rate), as_ratio(one.from_memory), *entries, _alarming(one.eviction_rate, "yellow")))
+        lines.append(
+            (
+                one.name,
+                as_rate(one.rate),
+                as_ratio(one.from_memory),
+                *entries,
+                _alarming(one.eviction_rate, "yellow"),
+            )
+        )
     return plain_table(("TABLE", "ASKED/S", "MEMORY", "ROWS", "ABSENT", "EVICTED/S"), lines)
 
 

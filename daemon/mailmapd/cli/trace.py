@@ -28,19 +28,35 @@ _MAX_ROWS = 20  # rows shown per query
 @click.argument("key")
 @config_option
 @click.option(
-    "--format", "output", type=click.Choice(("text", "json")), default="text", show_default=True, help="For people or for programs."
+    "--format",
+    "output",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="For people or for programs.",
 )
 @click.option(
-    "--variable", "variables", metavar="NAME=VALUE", multiple=True, help="For a dict: one of Dovecot's variables, such as service=imap."
+    "--variable",
+    "variables",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="For a dict: one of Dovecot's variables, such as service=imap.",
 )
 @click.option("--show-passwords", is_flag=True, help="For a dict: show hashes, on a terminal only.")
-def command(map_name: str, key: str, config_file: str, output: str, variables: tuple[str, ...], show_passwords: bool) -> None:  # noqa: PLR0917
-    """Look KEY up in MAP and tell every step: keys in Postfix's order, tables, SQL as sent, host, rows, time; and why the answer is this.
+def command(  # noqa: PLR0917 (click calls it by name)
+    map_name: str,
+    key: str,
+    config_file: str,
+    output: str,
+    variables: tuple[str, ...],
+    show_passwords: bool,
+) -> None:
+    """Look KEY up in MAP and tell every step: keys in Postfix's order, tables, SQL, host, rows, time and why.
 
     MAP may also be a dict; then KEY is a user, and its passdb and userdb are asked. Passwords are hidden.
 
-    The databases are asked anew; no running daemon is needed. Where one runs with a control socket, its memory of each query is told, too.
-    Exit status: 0 found, 1 not found, 75 temporary failure.
+    The databases are asked anew; no running daemon is needed. Where one runs with a control socket,
+    its memory of each query is told, too. Exit status: 0 found, 1 not found, 75 temporary failure.
 
     \b
     Example:
@@ -73,21 +89,34 @@ async def _trace(config_file: str, map_name: str, key: bytes) -> Story:
     one = engine.maps.get(map_name)
     if one is None:
         known = ", ".join((*engine.maps, *engine.dicts)) or "none"
-        raise click.UsageError(f'there is no map or dict "{map_name}" in {config_file}; there are: {known}')
+        raise click.UsageError(
+            f'there is no map or dict "{map_name}" in {config_file}; there are: {known}'
+        )
     try:
         return await trace(one, key, recorder, time.monotonic)
     finally:
         await engine.close()
 
 
-def _trace_dict(config_file: str, name: str, user: str, output: str, variables: Sequence[str], show_passwords: bool) -> None:  # noqa: PLR0917
+def _trace_dict(  # noqa: PLR0917 (called once, with everything by position)
+    config_file: str,
+    name: str,
+    user: str,
+    output: str,
+    variables: Sequence[str],
+    show_passwords: bool,
+) -> None:
     from mailmapd.cli import trace_dict as shown
 
     shown.refuse_hidden_terminal(show_passwords)
     values = shown.read_variables(os.fsencode(user), variables)
     steps = asyncio.run(_dict_steps(config_file, name, values))
     if output == "json":
-        click.echo(json.dumps(shown.as_json(name, user, steps, show_passwords), ensure_ascii=False, indent=2))
+        click.echo(
+            json.dumps(
+                shown.as_json(name, user, steps, show_passwords), ensure_ascii=False, indent=2
+            )
+        )
     else:
         click.echo("\n".join(shown.as_text(name, user, steps, show_passwords)))
     sys.exit(shown.exit_status(steps))
@@ -102,7 +131,9 @@ async def _dict_steps(config_file: str, name: str, values: Mapping[str, bytes]) 
     recorder = HostRecorder()
     engine = assemble(plan(load_config(config_file)), observer=recorder).engine
     try:
-        return [step async for step in trace_dict(engine.dicts[name], values, recorder, time.monotonic)]
+        return [
+            step async for step in trace_dict(engine.dicts[name], values, recorder, time.monotonic)
+        ]
     finally:
         await engine.close()
 
@@ -171,7 +202,13 @@ def _answer_text(story: Story) -> str:
 def _as_json(story: Story, memory: Memory | None) -> dict[str, Any]:
     from mailmapd.model import Found, NotFound
 
-    kind = "found" if isinstance(story.answer, Found) else "not_found" if isinstance(story.answer, NotFound) else "temporary_failure"
+    kind = (
+        "found"
+        if isinstance(story.answer, Found)
+        else "not_found"
+        if isinstance(story.answer, NotFound)
+        else "temporary_failure"
+    )
     steps = [
         {
             "key": _text(step.key),
@@ -182,12 +219,22 @@ def _as_json(story: Story, memory: Memory | None) -> dict[str, Any]:
             "host": step.host,
             "seconds": round(step.seconds, 6),
             "rows": [
-                [None if value is None else _text(value) for value in row] for row in (step.rows.rows if step.rows is not None else ())
+                [None if value is None else _text(value) for value in row]
+                for row in (step.rows.rows if step.rows is not None else ())
             ],
             "reason": step.reason,
-            "memory": None if memory is None or step.sql_key is None else memory[step.table, step.sql_key].age,
+            "memory": None
+            if memory is None or step.sql_key is None
+            else memory[step.table, step.sql_key].age,
         }
         for step in story.steps
     ]
     value = _text(story.answer.value) if isinstance(story.answer, Found) else None
-    return {"map": story.map, "key": _text(story.key), "answer": kind, "value": value, "why": story.why, "steps": steps}
+    return {
+        "map": story.map,
+        "key": _text(story.key),
+        "answer": kind,
+        "value": value,
+        "why": story.why,
+        "steps": steps,
+    }

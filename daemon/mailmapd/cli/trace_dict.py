@@ -17,13 +17,18 @@ from mailmapd.trace.dict_story import DictStep
 
 
 def read_variables(user: bytes, given: Sequence[str]) -> dict[str, bytes]:
-    """Return the variables' values from ``NAME=VALUE`` options. Raises click.UsageError for a name that Dovecot does not have."""
+    """Return the variables' values from ``NAME=VALUE`` options.
+
+    Raises click.UsageError for a name that Dovecot does not have.
+    """
     values = {"user": user}
     for text in given:
         name, equals, value = text.partition("=")
         name = canonical_name(name)
         if not equals or name not in (*BOUNDED, *FREE):
-            raise click.UsageError(f"--variable {text}: write NAME=VALUE, with one of {', '.join((*BOUNDED, *FREE))}")
+            raise click.UsageError(
+                f"--variable {text}: write NAME=VALUE, with one of {', '.join((*BOUNDED, *FREE))}"
+            )
         values[name] = os.fsencode(value)
     return values
 
@@ -31,7 +36,9 @@ def read_variables(user: bytes, given: Sequence[str]) -> dict[str, bytes]:
 def refuse_hidden_terminal(show_passwords: bool) -> None:
     """Raise click.UsageError when passwords would go to a file or a pipe."""
     if show_passwords and not sys.stdout.isatty():
-        raise click.UsageError("--show-passwords works on a terminal only, so that no hash ends in a file by accident")
+        raise click.UsageError(
+            "--show-passwords works on a terminal only, so that no hash ends in a file by accident"
+        )
 
 
 def as_text(name: str, user: str, steps: Sequence[DictStep], show_passwords: bool) -> Iterator[str]:
@@ -46,7 +53,9 @@ def as_text(name: str, user: str, steps: Sequence[DictStep], show_passwords: boo
                 yield f"  → {field} = {value}"
 
 
-def as_json(name: str, user: str, steps: Sequence[DictStep], show_passwords: bool) -> dict[str, Any]:
+def as_json(
+    name: str, user: str, steps: Sequence[DictStep], show_passwords: bool
+) -> dict[str, Any]:
     """Return the story for programs."""
     shown = [
         {
@@ -87,8 +96,14 @@ def _kind(step: DictStep) -> str:
 def _word(step: DictStep) -> str:
     if isinstance(step.answer, Found):
         return click.style(_kind(step), fg="green")
-    return _kind(step) if isinstance(step.answer, NotFound) else click.style(f"{_kind(step)}: {step.answer.reason}", fg="red")
+    return (
+        _kind(step)
+        if isinstance(step.answer, NotFound)
+        else click.style(f"{_kind(step)}: {step.answer.reason}", fg="red")
+    )
 
 
 def _measured(step: DictStep) -> str:
-    return f", {step.seconds * 1000:.1f} ms{', ' + step.host if step.host else ''}" if step.sql else ""
+    return (
+        f", {step.seconds * 1000:.1f} ms{', ' + step.host if step.host else ''}" if step.sql else ""
+    )

@@ -26,13 +26,39 @@ _SHOWN = 20  # differences printed per map
 
 @click.command("verify")
 @config_option
-@click.option("--postfix", "directory", metavar="DIR", default="/etc/postfix", show_default=True, help="Postfix's configuration directory.")
-@click.option("--socket", "socket", metavar="ADDRESS", help="Ask a running daemon (unix:/path or host:port) instead of the database.")
+@click.option(
+    "--postfix",
+    "directory",
+    metavar="DIR",
+    default="/etc/postfix",
+    show_default=True,
+    help="Postfix's configuration directory.",
+)
+@click.option(
+    "--socket",
+    "socket",
+    metavar="ADDRESS",
+    help="Ask a running daemon (unix:/path or host:port) instead of the database.",
+)
 @click.option("--keys", "key_file", metavar="FILE", help="Ask these keys, too: one a line.")
-@click.option("--mail-log", metavar="FILE", help="Ask the senders and recipients of this mail log, too.")
-@click.option("--no-database-keys", is_flag=True, help="Do not take addresses and domains from the database's tables.")
-@click.option("--map", "only", metavar="MAP", multiple=True, help="Compare this map only. May be repeated.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=0, help="Ask at most about N keys per map; 0 means all.")
+@click.option(
+    "--mail-log", metavar="FILE", help="Ask the senders and recipients of this mail log, too."
+)
+@click.option(
+    "--no-database-keys",
+    is_flag=True,
+    help="Do not take addresses and domains from the database's tables.",
+)
+@click.option(
+    "--map", "only", metavar="MAP", multiple=True, help="Compare this map only. May be repeated."
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Ask at most about N keys per map; 0 means all.",
+)
 def command(  # noqa: PLR0917 - click passes every option
     config_file: str,
     directory: str,
@@ -45,8 +71,9 @@ def command(  # noqa: PLR0917 - click passes every option
 ) -> None:
     """Ask Postfix's old maps (through the real postmap) and the new ones for many keys, and report every difference.
 
-    Keys are all addresses and domains in the database's tables, edge cases made from them, and those of --keys and --mail-log. After the
-    switch the saved main.cf tells what the old maps were. Exit status: 0 no difference, 1 differences.
+    Keys are all addresses and domains in the database's tables, edge cases made from them, and
+    those of --keys and --mail-log. After the switch the saved main.cf tells what the old maps were.
+    Exit status: 0 no difference, 1 differences.
 
     \b
     Example:
@@ -56,18 +83,36 @@ def command(  # noqa: PLR0917 - click passes every option
     from mailmapd.verify.key_sources import keys_of_file, keys_of_mail_log
 
     config = load_config(config_file)
-    extra = [*(keys_of_file(Path(key_file)) if key_file else ()), *(keys_of_mail_log(Path(mail_log)) if mail_log else ())]
+    extra = [
+        *(keys_of_file(Path(key_file)) if key_file else ()),
+        *(keys_of_mail_log(Path(mail_log)) if mail_log else ()),
+    ]
     started = time.monotonic()
-    results = asyncio.run(_compare(config, Path(directory), socket, extra, not no_database_keys, only, limit))
+    results = asyncio.run(
+        _compare(config, Path(directory), socket, extra, not no_database_keys, only, limit)
+    )
     _print(results, time.monotonic() - started, config_file)
     sys.exit(1 if any(result.differences for result in results) else os.EX_OK)
 
 
 async def _compare(  # noqa: PLR0917 - the options, in order
-    config: Config, directory: Path, socket: str | None, extra: Sequence[bytes], from_database: bool, only: Sequence[str], limit: int
+    config: Config,
+    directory: Path,
+    socket: str | None,
+    extra: Sequence[bytes],
+    from_database: bool,
+    only: Sequence[str],
+    limit: int,
 ) -> list[Result]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from mailmapd.app.assembly import assemble, plan
     from mailmapd.config.address import parse_address
@@ -79,7 +124,11 @@ async def _compare(  # noqa: PLR0917 - the options, in order
     new: NewMaps = SocketMaps(parse_address(socket)) if socket else EngineMaps(assembled.engine)
     postmap = Postmap(directory)
     try:
-        olds = {name: old for name, old in old_maps(config, directory).items() if not only or name in only}
+        olds = {
+            name: old
+            for name, old in old_maps(config, directory).items()
+            if not only or name in only
+        }
         keys = await _database_keys(assembled, from_database)
         chosen = {name: choose_keys(old.section, keys, extra, limit) for name, old in olds.items()}
         columns = (
@@ -96,7 +145,12 @@ async def _compare(  # noqa: PLR0917 - the options, in order
             async def one(name: str) -> Result:
                 async with gate:
                     return await compare_map(
-                        name, olds[name], new, postmap=postmap, keys=chosen[name], progress=lambda _, done: bar.advance(tasks[name], done)
+                        name,
+                        olds[name],
+                        new,
+                        postmap=postmap,
+                        keys=chosen[name],
+                        progress=lambda _, done: bar.advance(tasks[name], done),
                     )
 
             if socket:
@@ -116,7 +170,11 @@ async def _database_keys(assembled: Assembled, wanted: bool) -> Keys:
     if wanted:
         texts = query_texts(assembled.plan.config)
         for name, database in assembled.engine.databases.items():
-            queries = [texts[table] for table, used in assembled.plan.table_databases.items() if used == name]
+            queries = [
+                texts[table]
+                for table, used in assembled.plan.table_databases.items()
+                if used == name
+            ]
             await keys_of_database(database, queries, keys)
     return keys
 
@@ -128,13 +186,27 @@ def _print(results: Sequence[Result], seconds: float, config_file: str) -> None:
     from mailmapd.verify.comparison import Verdict
 
     table = Table(box=None, pad_edge=False)
-    for column, justify in (("map", "left"), ("keys", "right"), ("found", "right"), ("differences", "right"), ("notes", "left")):
+    for column, justify in (
+        ("map", "left"),
+        ("keys", "right"),
+        ("found", "right"),
+        ("differences", "right"),
+        ("notes", "left"),
+    ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for result in results:
         notes = [
-            f"{result.verdicts[verdict]} {verdict.value}" for verdict in (Verdict.REORDERED, Verdict.RESCUED) if result.verdicts[verdict]
+            f"{result.verdicts[verdict]} {verdict.value}"
+            for verdict in (Verdict.REORDERED, Verdict.RESCUED)
+            if result.verdicts[verdict]
         ]
-        table.add_row(result.name, str(result.keys), str(result.found), str(result.verdicts[Verdict.DIFFERENT]), "; ".join(notes))
+        table.add_row(
+            result.name,
+            str(result.keys),
+            str(result.found),
+            str(result.verdicts[Verdict.DIFFERENT]),
+            "; ".join(notes),
+        )
     Console().print(table)
     for result in results:
         _print_differences(result, config_file)
@@ -154,7 +226,9 @@ def _print_differences(result: Result, config_file: str) -> None:
         click.echo(f"\n{difference.map}: {key}")
         click.echo(f"  Postfix:  {shown(difference.old)}")
         click.echo(f"  mailmapd: {shown(difference.new)}")
-        click.echo(f"  mailmapd trace {shlex.quote(difference.map)} {shlex.quote(key)} --config {shlex.quote(config_file)}")
+        click.echo(
+            f"  mailmapd trace {shlex.quote(difference.map)} {shlex.quote(key)} --config {shlex.quote(config_file)}"
+        )
     more = len(result.differences) - _SHOWN
     if more > 0:
         click.echo(f"\n{result.name}: {more} more differences")

@@ -51,9 +51,13 @@ def parse_address(text: str) -> Address:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/"):
-            raise ValueError(f'"{text}" needs an absolute path, such as "unix:/run/mailmapd/socketmap"')
+            raise ValueError(
+                f'"{text}" needs an absolute path, such as "unix:/run/mailmapd/socketmap"'
+            )
         if len(path.encode()) > _UNIX_PATH_LIMIT:
-            raise ValueError(f'"{text}" is longer than the {_UNIX_PATH_LIMIT} bytes a UNIX socket path may have')
+            raise ValueError(
+                f'"{text}" is longer than the {_UNIX_PATH_LIMIT} bytes a UNIX socket path may have'
+            )
         return UnixAddress(path)
     host, colon, port = text.removeprefix("inet:").rpartition(":")
     if not colon or not port.isascii() or not port.isdigit():

@@ -18,7 +18,9 @@ def parse_duration(value: object) -> float:
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
-            raise ValueError(f'"{value}" is not a duration; write a number with ms, s, m, h, d or w, such as "30s" or "5m"')
+            raise ValueError(
+                f'"{value}" is not a duration; write a number with ms, s, m, h, d or w, such as "30s" or "5m"'
+            )
         return float(match["number"]) * _UNITS[match["unit"] or "s"]
     if not 0 <= value < float("inf"):
         raise ValueError("a duration cannot be negative or infinite")

@@ -14,7 +14,10 @@ _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
 class Peers:
-    """The users of a `peers` setting (names or numeric ids); an empty one lets everybody in whom the socket's mode lets in."""
+    """The users of a `peers` setting (names or numeric ids).
+
+    An empty one lets everybody in whom the socket's mode lets in.
+    """
 
     def __init__(self, users: Iterable[str]) -> None:
         self._ids = {_user_id(user) for user in users}
@@ -23,9 +26,16 @@ class Peers:
         return bool(self._ids)
 
     def refusal(self, connection: socket.socket) -> str:
-        """Return who is at the other end of a connected UNIX socket, for the log, if it is nobody of these; else an empty text."""
-        pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        return "" if not self._ids or uid == 0 or uid in self._ids else f"process {pid} of user {uid}"
+        """Return who is at the other end of a connected UNIX socket, for the log, if it is nobody of these.
+
+        Else an empty text.
+        """
+        pid, uid, _ = _UCRED.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        )
+        return (
+            "" if not self._ids or uid == 0 or uid in self._ids else f"process {pid} of user {uid}"
+        )
 
 
 def _user_id(user: str) -> int:

@@ -38,7 +38,11 @@ def _sockets(config: Config) -> Iterator[tuple[str, ListenAddress]]:
         yield f"listen.socketmap[{index}]", entry
     for index, entry in enumerate(listen.dicts):
         yield f"listen.dict[{index}]", entry
-    for name, one in (("http", listen.http), ("control", listen.control), ("lookup_http", listen.lookup_http)):
+    for name, one in (
+        ("http", listen.http),
+        ("control", listen.control),
+        ("lookup_http", listen.lookup_http),
+    ):
         if one is not None:
             yield f"listen.{name}", one
     for name, entry in listen.tcp_table.items():
@@ -57,10 +61,18 @@ def _listen_faults(config: Config) -> Iterator[_Finding]:
                     "use 127.0.0.1, or set listen.allow_remote = true behind a firewall",
                 )
             if entry.owner or entry.group or entry.mode is not None or entry.peers:
-                yield where, "owner, group, mode and peers need a UNIX socket", "use a unix: address or remove them"
+                yield (
+                    where,
+                    "owner, group, mode and peers need a UNIX socket",
+                    "use a unix: address or remove them",
+                )
         text = str(address)
         if text in seen and not (isinstance(address, TcpAddress) and address.port == 0):
-            yield where, f"{text} is already used by {seen[text]}", "give each listener an address of its own"
+            yield (
+                where,
+                f"{text} is already used by {seen[text]}",
+                "give each listener an address of its own",
+            )
         seen.setdefault(text, where)
     if config.listen.control is not None and isinstance(config.listen.control.address, TcpAddress):
         yield (
@@ -78,18 +90,37 @@ def _database_faults(config: Config) -> Iterator[_Finding]:
         where = f"database.{name}"
         if database.driver == "sqlite":
             if database.path is None:
-                yield f"{where}.path", "is missing", 'a sqlite database needs path = "/var/lib/mail.sqlite"'
-            yield from _foreign(where, "sqlite", database, ("hosts", "user", "password", "password_file", "dbname", "option_file", "tls"))
+                yield (
+                    f"{where}.path",
+                    "is missing",
+                    'a sqlite database needs path = "/var/lib/mail.sqlite"',
+                )
+            yield from _foreign(
+                where,
+                "sqlite",
+                database,
+                ("hosts", "user", "password", "password_file", "dbname", "option_file", "tls"),
+            )
         else:
             yield from _foreign(where, "mysql", database, ("path",))
             if database.password is not None and database.password_file is not None:
-                yield f"{where}.password", "password and password_file are both set", "keep one of them"
+                yield (
+                    f"{where}.password",
+                    "password and password_file are both set",
+                    "keep one of them",
+                )
             for host in database.prefer:
                 if host not in database.hosts:
-                    yield f"{where}.prefer", f'"{host}" is not one of the hosts', "write it exactly as in hosts"
+                    yield (
+                        f"{where}.prefer",
+                        f'"{host}" is not one of the hosts',
+                        "write it exactly as in hosts",
+                    )
 
 
-def _foreign(where: str, driver: str, database: Database, names: tuple[str, ...]) -> Iterator[_Finding]:
+def _foreign(
+    where: str, driver: str, database: Database, names: tuple[str, ...]
+) -> Iterator[_Finding]:
     for name in names:
         if getattr(database, name):
             yield f"{where}.{name}", f"means nothing with the {driver} driver", "remove it"
@@ -102,12 +133,18 @@ def _table_faults(config: Config) -> Iterator[_Finding]:
     for name, table in config.tables.items():
         where = f"table.{name}"
         if table.postfix_cf is not None:
-            yield from _excluded(where, table, "postfix_cf", ("database", "dovecot_query", *_MYSQL_TABLE_KEYS))
+            yield from _excluded(
+                where, table, "postfix_cf", ("database", "dovecot_query", *_MYSQL_TABLE_KEYS)
+            )
             continue
         if table.dovecot_query is not None:
             yield from _excluded(where, table, "dovecot_query", _MYSQL_TABLE_KEYS)
         elif table.query is None:
-            yield f"{where}.query", "is missing", 'write the SQL, or postfix_cf = "/etc/postfix/mysql-….cf"'
+            yield (
+                f"{where}.query",
+                "is missing",
+                'write the SQL, or postfix_cf = "/etc/postfix/mysql-….cf"',
+            )
         if table.database is None:
             yield f"{where}.database", "is missing", "name one of the [database.…] sections"
         elif table.database not in config.databases:
@@ -126,14 +163,26 @@ def _map_faults(config: Config) -> Iterator[_Finding]:
     for name, one in config.maps.items():
         where = f"map.{name}"
         if " " in name or not name:
-            yield where, "a map name cannot be empty or hold a blank (socketmap ends the name there)", "rename it"
+            yield (
+                where,
+                "a map name cannot be empty or hold a blank (socketmap ends the name there)",
+                "rename it",
+            )
         for index, table in enumerate(one.tables):
             if table not in config.tables:
                 yield _missing(f"{where}.tables[{index}]", "table", table, config.tables)
             elif config.tables[table].dovecot_query is not None:
-                yield f"{where}.tables[{index}]", f'table "{table}" has a dovecot_query, which Postfix cannot ask', "use a table with query"
+                yield (
+                    f"{where}.tables[{index}]",
+                    f'table "{table}" has a dovecot_query, which Postfix cannot ask',
+                    "use a table with query",
+                )
             elif table in one.tables[:index]:
-                yield f"{where}.tables[{index}]", f'table "{table}" is listed twice', "the second can never answer; remove it"
+                yield (
+                    f"{where}.tables[{index}]",
+                    f'table "{table}" is listed twice',
+                    "the second can never answer; remove it",
+                )
 
 
 def _hosted_domains_faults(config: Config) -> Iterator[_Finding]:
@@ -150,7 +199,11 @@ def _hosted_domains_faults(config: Config) -> Iterator[_Finding]:
             path.append(following)
             following = config.maps[following].hosted_domains
         if following == name:
-            yield where, f"is a cycle: {' → '.join([*path, name])}", "name a map of domains that has no hosted_domains itself"
+            yield (
+                where,
+                f"is a cycle: {' → '.join([*path, name])}",
+                "name a map of domains that has no hosted_domains itself",
+            )
 
 
 def _dict_faults(config: Config) -> Iterator[_Finding]:
@@ -161,16 +214,28 @@ def _dict_faults(config: Config) -> Iterator[_Finding]:
             if table is None:
                 continue
             if one.dovecot_sql is not None:
-                yield f"{where}.{key}", "cannot stand beside dovecot_sql", "the dovecot-sql.conf.ext file says it; remove one of them"
+                yield (
+                    f"{where}.{key}",
+                    "cannot stand beside dovecot_sql",
+                    "the dovecot-sql.conf.ext file says it; remove one of them",
+                )
             elif table not in config.tables:
                 yield _missing(f"{where}.{key}", "table", table, config.tables)
         if one.dovecot_sql is None:
             if one.passdb is None and one.userdb is None and one.iterate is None:
                 yield where, "asks nothing", "set passdb, userdb, iterate or dovecot_sql"
             if one.database is not None:
-                yield f"{where}.database", "means nothing without dovecot_sql", "the tables name their database; remove it"
+                yield (
+                    f"{where}.database",
+                    "means nothing without dovecot_sql",
+                    "the tables name their database; remove it",
+                )
         else:
             if one.default_pass_scheme is not None:
-                yield f"{where}.default_pass_scheme", "cannot stand beside dovecot_sql", "the dovecot-sql.conf.ext file says it; remove it"
+                yield (
+                    f"{where}.default_pass_scheme",
+                    "cannot stand beside dovecot_sql",
+                    "the dovecot-sql.conf.ext file says it; remove it",
+                )
             if one.database is not None and one.database not in config.databases:
                 yield _missing(f"{where}.database", "database", one.database, config.databases)

@@ -1,6 +1,7 @@
 """The configuration as values: every section and key of mailmapd.toml, with its type and default.
 
-The classes hold what the administrator wrote, checked for type and range; names that refer to each other are checked in `references`.
+The classes hold what the administrator wrote, checked for type and range; names that refer to each
+other are checked in `references`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _optional_fraction: Any = validators.optional(_fraction)
 class ListenAddress:
     """One socket to listen on, with who may connect to it.
 
-    `owner`, `group` and `mode` apply to UNIX sockets; `peers` are user names (or numeric ids) that may connect, checked with SO_PEERCRED
-    (empty: whoever the mode lets in).
+    `owner`, `group` and `mode` apply to UNIX sockets; `peers` are user names (or numeric ids) that
+    may connect, checked with SO_PEERCRED (empty: whoever the mode lets in).
     """
 
     address: Address
@@ -71,8 +72,12 @@ class Limits:
 class Log:
     """`[log]`: how much is written to stderr, and how."""
 
-    level: str = field(default="info", validator=validators.in_(("debug", "info", "warning", "error")))
-    format: str = field(default="auto", validator=validators.in_(("auto", "plain", "journald", "json")))
+    level: str = field(
+        default="info", validator=validators.in_(("debug", "info", "warning", "error"))
+    )
+    format: str = field(
+        default="auto", validator=validators.in_(("auto", "plain", "journald", "json"))
+    )
     slow_lookup: Seconds = field(default=Seconds(1.0), validator=_not_negative)
 
 
@@ -154,7 +159,12 @@ class TableCache:
         """Return the defaults with this table's own settings in their place."""
         names = [attribute.name for attribute in self.__attrs_attrs__]
         own = {name: getattr(self, name) for name in names}
-        return Cache(**{name: getattr(defaults, name) if value is None else value for name, value in own.items()})
+        return Cache(
+            **{
+                name: getattr(defaults, name) if value is None else value
+                for name, value in own.items()
+            }
+        )
 
 
 @frozen(kw_only=True)
@@ -178,7 +188,8 @@ class Table:
 class Map:
     """`[map.NAME]`: what one main.cf parameter names, an ordered list of tables and the search that Postfix would do.
 
-    `propagate_unmatched_extensions` is set, to true or false, for the maps that rewrite addresses (canonical and virtual alias maps).
+    `propagate_unmatched_extensions` is set, to true or false, for the maps that rewrite addresses
+    (canonical and virtual alias maps).
     """
 
     tables: tuple[str, ...] = field(validator=validators.min_len(1))
@@ -219,5 +230,8 @@ class Config:
     dicts: dict[str, Dict] = field(factory=dict)
 
 
-TOML_NAMES = {Listen: {"dicts": "dict"}, Config: {"databases": "database", "tables": "table", "maps": "map", "dicts": "dict"}}
+TOML_NAMES = {
+    Listen: {"dicts": "dict"},
+    Config: {"databases": "database", "tables": "table", "maps": "map", "dicts": "dict"},
+}
 """Attributes whose key in the file is another word: the file speaks of one ([table.NAME]), the code of many."""

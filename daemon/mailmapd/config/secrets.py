@@ -10,11 +10,14 @@ from mailmapd.config.schema import Config, Database
 from mailmapd.errors import ConfigError, Fault
 
 
-def database_password(config: Config, name: str, environment: Mapping[str, str] = os.environ) -> str:
+def database_password(
+    config: Config, name: str, environment: Mapping[str, str] = os.environ
+) -> str:
     """Return the password of `[database.name]`, or an empty text.
 
-    A `password_file` that is no absolute path is looked for among systemd's credentials ($CREDENTIALS_DIRECTORY, see systemd.exec(5))
-    first, then beside the configuration file. One final newline is not part of the password. Raises ConfigError.
+    A `password_file` that is no absolute path is looked for among systemd's credentials
+    ($CREDENTIALS_DIRECTORY, see systemd.exec(5)) first, then beside the configuration file. One
+    final newline is not part of the password. Raises ConfigError.
     """
     database: Database = config.databases[name]
     if database.password is not None:
@@ -27,11 +30,18 @@ def database_password(config: Config, name: str, environment: Mapping[str, str] 
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
         remedy = "check the path and its permissions for the daemon's user"
-        if "CREDENTIALS_DIRECTORY" not in environment and not Path(database.password_file).is_absolute():
+        if (
+            "CREDENTIALS_DIRECTORY" not in environment
+            and not Path(database.password_file).is_absolute()
+        ):
             remedy += "; for a secret of systemd's, set CREDENTIALS_DIRECTORY=/etc/credstore"
-        raise ConfigError([Fault(config.file, where, f"{path} cannot be read: {error.strerror}", remedy)]) from error
+        raise ConfigError(
+            [Fault(config.file, where, f"{path} cannot be read: {error.strerror}", remedy)]
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([Fault(config.file, where, f"{path} is not UTF-8", "save the password as UTF-8 text")]) from error
+        raise ConfigError(
+            [Fault(config.file, where, f"{path} is not UTF-8", "save the password as UTF-8 text")]
+        ) from error
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -40,6 +50,7 @@ def _locate(config_file: str, password_file: str, environment: Mapping[str, str]
     if path.is_absolute():
         return path
     credentials = environment.get("CREDENTIALS_DIRECTORY")
-    if credentials and os.path.exists(Path(credentials) / path):  # noqa: PTH110 (Path.exists raises what os.path.exists takes for "no")
+    # Path.exists raises what os.path.exists takes for "no"
+    if credentials and os.path.exists(Path(credentials) / path):  # noqa: PTH110
         return Path(credentials) / path
     return Path(config_file).resolve().parent / path

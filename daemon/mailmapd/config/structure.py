@@ -1,7 +1,7 @@
 """From TOML's tables to the schema's classes, collecting every fault instead of stopping at the first.
 
-cattrs does the walking. Its hooks here are strict (a number is not a text, a text is not a list), and its grouped exceptions become Faults
-that name the TOML key and say what to write instead.
+cattrs does the walking. Its hooks here are strict (a number is not a text, a text is not a list),
+and its grouped exceptions become Faults that name the TOML key and say what to write instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from mailmapd.errors import Fault
 
 Hook = Callable[[Any, Any], Any]
 
-_TYPE_WORDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+_TYPE_WORDS = {
+    str: "a text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
 _NOT_A_TABLE = "must be a table ([section]), not a single value"
 
 _SECTIONS = (
@@ -45,7 +50,9 @@ _SECTIONS = (
 """Every class of the schema, each after the classes it is made of."""
 
 
-def structure_config(file: str, document: Mapping[str, Any]) -> tuple[schema.Config | None, list[Fault]]:
+def structure_config(
+    file: str, document: Mapping[str, Any]
+) -> tuple[schema.Config | None, list[Fault]]:
     """Return the configuration, or None and every fault of type, range or unknown key."""
     try:
         return make_converter().structure({**document, "file": file}, schema.Config), []
@@ -59,15 +66,23 @@ def make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     for wanted in (str, int, float, bool):
         converter.register_structure_hook(wanted, _strict(wanted))
-    converter.register_structure_hook(schema.Seconds, lambda value, _: schema.Seconds(parse_duration(value)))
+    converter.register_structure_hook(
+        schema.Seconds, lambda value, _: schema.Seconds(parse_duration(value))
+    )
     converter.register_structure_hook(schema.Mode, _mode)
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     converter.register_structure_hook_func(lambda kind: kind == str | tuple[str, ...], _search)
-    converter.register_structure_hook_func(lambda kind: kind == Address, lambda value, _: parse_address(_strict(str)(value, str)))
-    converter.register_structure_hook_func(lambda kind: kind == tuple[schema.ListenAddress, ...], _listen_addresses(converter))
+    converter.register_structure_hook_func(
+        lambda kind: kind == Address, lambda value, _: parse_address(_strict(str)(value, str))
+    )
+    converter.register_structure_hook_func(
+        lambda kind: kind == tuple[schema.ListenAddress, ...], _listen_addresses(converter)
+    )
     for section in _SECTIONS:
         hook = _section_hook(converter, section)
-        converter.register_structure_hook(section, _listen_address(hook) if section is schema.ListenAddress else _table(hook))
+        converter.register_structure_hook(
+            section, _listen_address(hook) if section is schema.ListenAddress else _table(hook)
+        )
     return converter
 
 
@@ -120,7 +135,9 @@ def _listen_address(full: Hook) -> Hook:
         if isinstance(value, str):
             return schema.ListenAddress(address=parse_address(value))
         if not isinstance(value, dict):
-            raise ValueError('must be an address such as "unix:/run/mailmapd/dict", or a table {address = "…", group = "…"}')
+            raise ValueError(
+                'must be an address such as "unix:/run/mailmapd/dict", or a table {address = "…", group = "…"}'
+            )
         return full(value, kind)
 
     return address
@@ -136,10 +153,15 @@ def _table(full: Hook) -> Hook:
 
 
 def _section_hook(converter: Converter, section: type) -> Hook:
-    """Return the hook of one class; each value's range is checked with its type, so that every fault of a section is reported."""
+    """Return the hook of one class.
+
+    Each value's range is checked with its type, so that every fault of a section is reported.
+    """
     attrs.resolve_types(section)
     overrides = {
-        attribute.name: override(rename=_toml_name(section, attribute.name), struct_hook=_in_range(converter, attribute))
+        attribute.name: override(
+            rename=_toml_name(section, attribute.name), struct_hook=_in_range(converter, attribute)
+        )
         for attribute in attrs.fields(section)
     }
     return make_dict_structure_fn(section, converter, _cattrs_forbid_extra_keys=True, **overrides)  # type: ignore[arg-type]
@@ -202,7 +224,11 @@ def _dotted(path: tuple[str, ...]) -> str:
 
 
 def _unknown_key(file: str, path: tuple[str, ...], name: str, owner: type) -> Fault:
-    known = [_toml_name(owner, attribute.name) for attribute in attrs.fields(owner) if attribute.name != "file"]
+    known = [
+        _toml_name(owner, attribute.name)
+        for attribute in attrs.fields(owner)
+        if attribute.name != "file"
+    ]
     near = difflib.get_close_matches(name, known, n=1)
     remedy = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
     return Fault(file, _dotted((*path, name)), "unknown key", remedy)

@@ -39,7 +39,12 @@ class ControlClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -54,7 +59,15 @@ class ControlClient:
 
     def look(self, table: str, sql_key: bytes) -> Held:
         """Return what the daemon's memory holds of one entry."""
-        return Held(**self._ask({"do": "look", "table": table, "sql_key": sql_key.decode("utf-8", "surrogateescape")})["held"])
+        return Held(
+            **self._ask(
+                {
+                    "do": "look",
+                    "table": table,
+                    "sql_key": sql_key.decode("utf-8", "surrogateescape"),
+                }
+            )["held"]
+        )
 
     def stats(self) -> dict[str, Any]:
         """Return the daemon's counters."""
@@ -75,13 +88,21 @@ class ControlClient:
                 return reply
             word, message = str(reply["error"]), str(reply["message"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ControlError("failed", f"{self._path}: this is not mailmapd's control socket") from error
+            raise ControlError(
+                "failed", f"{self._path}: this is not mailmapd's control socket"
+            ) from error
         raise ControlError(word if word in ERROR_WORDS else "failed", message)
 
     def _translated(self, error: OSError) -> ControlError:
         if isinstance(error, PermissionError):
-            return ControlError("no_permission", f"{self._path}: you may not connect; root may, and the members of the socket's group")
+            return ControlError(
+                "no_permission",
+                f"{self._path}: you may not connect; root may, and the members of the socket's group",
+            )
         if isinstance(error, TimeoutError):
             return ControlError("unreachable", f"{self._path}: no reply within {TIMEOUT:.0f} s")
         reason = error.strerror or str(error)
-        return ControlError("unreachable", f"{self._path}: no daemon answers ({reason}); is mailmapd running, with listen.control set?")
+        return ControlError(
+            "unreachable",
+            f"{self._path}: no daemon answers ({reason}); is mailmapd running, with listen.control set?",
+        )

@@ -1,7 +1,8 @@
 """The gate: who may control the daemon, as the kernel tells (SO_PEERCRED and SO_PEERGROUPS, unix(7)).
 
-Root, the daemon's own user, the members of the socket's group, and the users that `listen.control` names as peers. The socket's mode says
-nearly the same; this holds when somebody opened that mode by mistake.
+Root, the daemon's own user, the members of the socket's group, and the users that `listen.control`
+names as peers. The socket's mode says nearly the same; this holds when somebody opened that mode by
+mistake.
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ class Gate:
 
     def refusal(self, connection: socket.socket) -> str:
         """Return why the process at the other end may not control the daemon, or an empty text when it may."""
-        _, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid in (0, os.geteuid()) or self._group == gid or self._group in _groups(connection, uid, gid):
+        _, uid, gid = _UCRED.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        )
+        if (
+            uid in (0, os.geteuid())
+            or self._group == gid
+            or self._group in _groups(connection, uid, gid)
+        ):
             return ""
         if self._peers and not self._peers.refusal(connection):
             return ""

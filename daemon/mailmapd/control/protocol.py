@@ -8,11 +8,12 @@
     ← {"ok": true, "stats": {…}}                         see mailmapd.engine.snapshot
     ← {"ok": false, "error": "unknown_name", "message": "there is no table …; the tables are: alias"}
 
-A client may ask any number of times; replies come in the order of requests. Lines are ASCII: bytes of keys that are not UTF-8 travel as
-JSON's escapes of lone surrogates (U+DC80 to U+DCFF), which is what Python's `surrogateescape` makes of them.
+A client may ask any number of times; replies come in the order of requests. Lines are ASCII: bytes
+of keys that are not UTF-8 travel as JSON's escapes of lone surrogates (U+DC80 to U+DCFF), which is
+what Python's `surrogateescape` makes of them.
 
-A line that is longer than `LINE_LIMIT` is answered with ``too_long``, and the connection ends; other errors leave it open. The words of
-`error` are those of `ErrorWord`.
+A line that is longer than `LINE_LIMIT` is answered with ``too_long``, and the connection ends;
+other errors leave it open. The words of `error` are those of `ErrorWord`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ from typing import Any, Literal, get_args
 from mailmapd.engine.flush import FlushRequest
 from mailmapd.engine.look import LookRequest
 
-LINE_LIMIT = 64 * 1024  # bytes of a request; the longest key of socketmap_table(5), 10 000 bytes, is 60 000 when every byte is escaped
+LINE_LIMIT = (
+    64 * 1024
+)  # bytes of a request; the longest key of socketmap_table(5), 10 000 bytes, is 60 000 when every byte is escaped
 REPLY_LIMIT = 64 * 1024 * 1024  # bytes of a reply that a client reads at most
 
-ErrorWord = Literal["no_permission", "malformed", "too_long", "bad_request", "unknown_name", "busy", "failed"]
+ErrorWord = Literal[
+    "no_permission", "malformed", "too_long", "bad_request", "unknown_name", "busy", "failed"
+]
 ERROR_WORDS: tuple[str, ...] = get_args(ErrorWord)
 
 _TEXTS = ("key", "user", "domain", "table", "map")
@@ -65,7 +70,11 @@ def decode_request(line: bytes) -> Request:
 
 def _look_request(members: dict[str, Any]) -> LookRequest:
     table, sql_key = members.get("table"), members.get("sql_key")
-    if not isinstance(table, str) or not isinstance(sql_key, str) or len(members) > len(("table", "sql_key")):
+    if (
+        not isinstance(table, str)
+        or not isinstance(sql_key, str)
+        or len(members) > len(("table", "sql_key"))
+    ):
         raise RequestError("bad_request", "look takes the texts table and sql_key")
     try:
         return LookRequest(table, sql_key.encode("utf-8", "surrogateescape"))
@@ -81,10 +90,15 @@ def _flush_request(members: dict[str, Any]) -> FlushRequest:
         if name not in _TEXTS or not isinstance(value, str):
             raise RequestError("bad_request", f"flush takes the texts {', '.join(_TEXTS)}, and all")
     try:
-        values = {name: members[name].encode("utf-8", "surrogateescape") if name in members else None for name in _TEXTS[:3]}
+        values = {
+            name: members[name].encode("utf-8", "surrogateescape") if name in members else None
+            for name in _TEXTS[:3]
+        }
     except UnicodeEncodeError:
         raise RequestError("bad_request", "a text holds half of a surrogate pair") from None
-    request = FlushRequest(**values, table=members.get("table"), map=members.get("map"), everything=everything)
+    request = FlushRequest(
+        **values, table=members.get("table"), map=members.get("map"), everything=everything
+    )
     fault = request.fault()
     if fault:
         raise RequestError("bad_request", fault)

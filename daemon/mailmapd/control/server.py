@@ -12,14 +12,22 @@ from typing import Protocol
 
 from mailmapd.config.address import KEEP_FILE
 from mailmapd.control.gate import Gate
-from mailmapd.control.protocol import LINE_LIMIT, RequestError, decode_request, encode_error, encode_reply
+from mailmapd.control.protocol import (
+    LINE_LIMIT,
+    RequestError,
+    decode_request,
+    encode_error,
+    encode_reply,
+)
 from mailmapd.engine.flush import FlushRequest, UnknownName
 from mailmapd.engine.look import Held, LookRequest
 
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
-_MOST = 2 * MAX_CLIENTS  # connections, with those that are told so as soon as they ask; even more are closed without a word
+_MOST = (
+    2 * MAX_CLIENTS
+)  # connections, with those that are told so as soon as they ask; even more are closed without a word
 IDLE_TIMEOUT = 300.0  # seconds that a client may ask nothing, or leave a reply unread
 
 
@@ -51,7 +59,9 @@ class ControlServer:
 
     async def start(self) -> None:
         """Accept clients from now on."""
-        self._server = await asyncio.start_unix_server(self._serve, sock=self._bound, limit=LINE_LIMIT, **KEEP_FILE)
+        self._server = await asyncio.start_unix_server(
+            self._serve, sock=self._bound, limit=LINE_LIMIT, **KEEP_FILE
+        )
 
     async def close(self) -> None:
         """Accept nobody else and end every connection."""

@@ -27,8 +27,8 @@ DEFAULT_PORT = 3306
 class HostAddress:
     """Where one server listens: `path` for a UNIX socket, else `name` and `port`.
 
-    `label` is the text of the configuration; it names the host in logs and metrics. Both `path` and `name` are empty for ``localhost``,
-    which an option file may direct elsewhere.
+    `label` is the text of the configuration; it names the host in logs and metrics. Both `path` and
+    `name` are empty for ``localhost``, which an option file may direct elsewhere.
     """
 
     label: str
@@ -54,9 +54,13 @@ class HostAddress:
 def parse_host(text: str) -> HostAddress:
     """Return the address that a host text means; raise ValueError with what to write instead."""
     if text.startswith("unix:"):
-        path = re.sub(r":[0-9]+$", "", text.removeprefix("unix:"))  # mysql_table(5) cuts a port off every host, and a socket has none
+        path = re.sub(
+            r":[0-9]+$", "", text.removeprefix("unix:")
+        )  # mysql_table(5) cuts a port off every host, and a socket has none
         if not path.startswith("/"):
-            raise ValueError(f"{text}: a UNIX socket needs its full path, as in unix:{CLIENT_SOCKET}")
+            raise ValueError(
+                f"{text}: a UNIX socket needs its full path, as in unix:{CLIENT_SOCKET}"
+            )
         return HostAddress(text, path=path)
     if text.startswith("/"):
         raise ValueError(f"{text}: write unix:{text}")
@@ -64,7 +68,9 @@ def parse_host(text: str) -> HostAddress:
     if name.lower() == "localhost":
         return HostAddress(text)
     if not re.fullmatch(r"[0-9A-Za-z._:%-]+", name):
-        raise ValueError(f"{text}: not a host name; write host, host:port, [IPv6 address]:port or unix:/path")
+        raise ValueError(
+            f"{text}: not a host name; write host, host:port, [IPv6 address]:port or unix:/path"
+        )
     return HostAddress(text, name=name, port=_port_number(text, port))
 
 
@@ -89,7 +95,9 @@ def _port_number(text: str, port: str) -> int:
         try:
             return socket.getservbyname(port, "tcp")
         except OSError:
-            raise ValueError(f"{text}: no TCP service is named {port}; write the port's number") from None
+            raise ValueError(
+                f"{text}: no TCP service is named {port}; write the port's number"
+            ) from None
     if not 0 < int(port) < 65536:
         raise ValueError(f"{text}: a port is a number from 1 to 65535")
     return int(port)

@@ -15,7 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable, DataError, SchemaError
+from mailmapd.errors import (
+    DatabaseError,
+    DatabaseOverloaded,
+    DatabaseUnavailable,
+    DataError,
+    SchemaError,
+)
 from mailmapd.model import ResultSet
 
 if TYPE_CHECKING:
@@ -81,8 +87,9 @@ class HostStatus:
 class Database(Protocol):
     """A server group (or file) that runs statements.
 
-    Every method raises a `DatabaseError` and nothing else (`submit` tells it instead); an empty `ResultSet` is a definite "no row".
-    Construction touches neither network nor disk: the first statement opens the first connection.
+    Every method raises a `DatabaseError` and nothing else (`submit` tells it instead); an empty
+    `ResultSet` is a definite "no row". Construction touches neither network nor disk: the first
+    statement opens the first connection.
     """
 
     @property
@@ -93,7 +100,8 @@ class Database(Protocol):
     def submit(self, statement: Statement, done: Done) -> None:
         """Run the statement within the configured deadlines; `done` is called once with all of its rows or the failure.
 
-        That happens later, never before `submit` returns, and without a turn of the event loop between the reply and the call.
+        That happens later, never before `submit` returns, and without a turn of the event loop
+        between the reply and the call.
         """
         ...
 
@@ -104,15 +112,21 @@ class Database(Protocol):
         """
         ...
 
-    def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
+    def stream(
+        self, statement: Statement, batch: int = 1000
+    ) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Run the statement and yield (column names, up to `batch` rows) without holding the whole result.
 
-        Yields once, with no rows, when the result is empty. The generator must be exhausted or closed (`contextlib.aclosing`).
+        Yields once, with no rows, when the result is empty. The generator must be exhausted or
+        closed (`contextlib.aclosing`).
         """
         ...
 
     def describe(self, statement: Statement) -> str:
-        """Return the SQL as it would be sent, for `trace`; escaped for the connection in use or the configured character set."""
+        """Return the SQL as it would be sent, for `trace`.
+
+        Escaped for the connection in use or the configured character set.
+        """
         ...
 
     def status(self) -> list[HostStatus]:

@@ -1,10 +1,13 @@
-"""The memory database: rows from a mapping or a function, no server. It serves as embedded backend and as the double that tests use.
+"""The memory database: rows from a mapping or a function, no server.
+
+It serves as embedded backend and as the double that tests use.
 
 It speaks no SQL. A statement is looked up by its values, in the order in which the template uses them::
 
     MemoryDatabase("mail", {(b"user@example.com",): [(b"example.com/user/",)]})
 
-or answered by a function of the whole statement. It keeps what it was asked, can be told to fail, and can be held so that statements wait.
+or answered by a function of the whole statement. It keeps what it was asked, can be told to fail,
+and can be held so that statements wait.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ def values_of(statement: Statement) -> Values:
 class MemoryDatabase:
     """A database whose rows are given by a mapping from values to rows, or by a function of (statement, values).
 
-    `asked` lists the statements run so far. While `failure` is set, every statement raises it; the function may raise a `DatabaseError` of
-    its own.
+    `asked` lists the statements run so far. While `failure` is set, every statement raises it; the
+    function may raise a `DatabaseError` of its own.
     """
 
     def __init__(
@@ -89,7 +92,9 @@ class MemoryDatabase:
             self._observer.query_finished(self.name, _HOST, outcome, self._clock() - started)
         return ResultSet(self._names(rows), rows)
 
-    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
+    async def stream(
+        self, statement: Statement, batch: int = 1000
+    ) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Yield the rows for the statement's values, `batch` at a time."""
         result = await self.fetch(statement)
         for start in range(0, max(len(result.rows), 1), batch):
@@ -97,13 +102,17 @@ class MemoryDatabase:
 
     def describe(self, statement: Statement) -> str:
         """Return the statement with each value quoted as a Python bytes literal would be."""
-        return statement.render(lambda raw: repr(raw)[2:-1].encode()).decode("utf-8", "backslashreplace")
+        return statement.render(lambda raw: repr(raw)[2:-1].encode()).decode(
+            "utf-8", "backslashreplace"
+        )
 
     def status(self) -> list[HostStatus]:
         """Return one host, up unless told to fail."""
         failure = self.failure
         up = not self._closed and not isinstance(failure, DatabaseUnavailable)
-        return [HostStatus(host=_HOST, up=up, idle=0, busy=self._running, last_error=str(failure or ""))]
+        return [
+            HostStatus(host=_HOST, up=up, idle=0, busy=self._running, last_error=str(failure or ""))
+        ]
 
     async def close(self) -> None:
         """Fail what waits and everything asked later."""

@@ -64,11 +64,14 @@ class MysqlDatabase:
         self._name = name
         self._settings = settings
         self._opener = MysqlOpener(settings)
-        self._hosts = HostGroups(addresses, settings.replicas, rng or random.Random())  # noqa: S311  # choosing a host is no secret
+        # # choosing a host is no secret
+        self._hosts = HostGroups(addresses, settings.replicas, rng or random.Random())  # noqa: S311
         told = observer or SilentObserver()
         interval = min(probe_interval, settings.retry_interval)
         watch = HostWatch(name, self._hosts, opener=self._opener, observer=told, interval=interval)
-        pool = ConnectionPool(name, settings, self._hosts, opener=self._opener, watch=watch, clock=clock)
+        pool = ConnectionPool(
+            name, settings, self._hosts, opener=self._opener, watch=watch, clock=clock
+        )
         self._dispatcher = Dispatcher(name, settings, self._hosts, pool, observer=told, clock=clock)
         self._streams = asyncio.Semaphore(MAX_STREAMS)
         self._streaming: set[RowStream] = set()
@@ -92,17 +95,23 @@ class MysqlDatabase:
         finally:
             job.give_up()
 
-    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
+    async def stream(
+        self, statement: Statement, batch: int = 1000
+    ) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Run the statement on a connection of its own and yield the rows as the caller takes them."""
         try:
             async with asyncio.timeout(self._settings.queue_timeout):
                 await self._streams.acquire()
         except TimeoutError:
-            raise DatabaseOverloaded(f"database {self._name}: {MAX_STREAMS} long results are being read already") from None
+            raise DatabaseOverloaded(
+                f"database {self._name}: {MAX_STREAMS} long results are being read already"
+            ) from None
         stream: RowStream | None = None
         try:
             connection = await self._open_for_stream()
-            stream = RowStream(connection, statement, batch, max(STREAM_PATIENCE, self._settings.query_timeout))
+            stream = RowStream(
+                connection, statement, batch, max(STREAM_PATIENCE, self._settings.query_timeout)
+            )
             self._streaming.add(stream)
             async for item in stream.rows():
                 yield item
@@ -114,8 +123,14 @@ class MysqlDatabase:
 
     def describe(self, statement: Statement) -> str:
         """Return the SQL as a connection in use would send it, or one to a server with default settings."""
-        connections = [connection for host in self._hosts.hosts for connection in (*host.idle, *host.busy)]
-        quote = connections[0].quote if connections else make_quote(self._settings.charset, no_backslash_escapes=False)
+        connections = [
+            connection for host in self._hosts.hosts for connection in (*host.idle, *host.busy)
+        ]
+        quote = (
+            connections[0].quote
+            if connections
+            else make_quote(self._settings.charset, no_backslash_escapes=False)
+        )
         return statement.render(quote).decode("utf-8", "backslashreplace")
 
     def status(self) -> list[HostStatus]:
@@ -123,7 +138,10 @@ class MysqlDatabase:
         return [host.status() for host in self._hosts.hosts]
 
     def housekeep(self) -> None:
-        """Act on whatever is due by the clock: deadlines, idle connections. The event loop's timers do this by themselves."""
+        """Act on whatever is due by the clock: deadlines, idle connections.
+
+        The event loop's timers do this by themselves.
+        """
         self._dispatcher.housekeep()
 
     async def close(self) -> None:
@@ -135,10 +153,14 @@ class MysqlDatabase:
 
     async def _open_for_stream(self) -> MysqlConnection:
         """Connect to the first host that lets us. Raises the last host's DatabaseUnavailable."""
-        failure: DatabaseError = DatabaseUnavailable(f"database {self._name}: no host answers: {self._hosts.why_down()}")
+        failure: DatabaseError = DatabaseUnavailable(
+            f"database {self._name}: no host answers: {self._hosts.why_down()}"
+        )
         for host in self._hosts.in_order():
             try:
-                connection = await self._opener.open(host.address, self._dispatcher, limit_queries=False)
+                connection = await self._opener.open(
+                    host.address, self._dispatcher, limit_queries=False
+                )
             except DatabaseError as error:
                 failure = error
                 continue

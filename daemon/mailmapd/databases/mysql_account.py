@@ -26,14 +26,20 @@ class Account:
 
 
 def account_for(address: HostAddress, settings: MysqlSettings) -> tuple[HostAddress, Account]:
-    """Return where to connect and what to log in with. Raises DatabaseUnavailable for an option file that cannot be read."""
+    """Return where to connect and what to log in with.
+
+    Raises DatabaseUnavailable for an option file that cannot be read.
+    """
     account = Account(settings.user, settings.password, settings.dbname, settings.tls)
     if settings.option_file is None:
         return _local(address, CLIENT_SOCKET), account
     try:
         options = read_option_file(settings.option_file, settings.option_group)
     except OSError as error:
-        raise DatabaseUnavailable(f"{address.label}: option_file {settings.option_file}: {error.strerror}", host=address.label) from error
+        raise DatabaseUnavailable(
+            f"{address.label}: option_file {settings.option_file}: {error.strerror}",
+            host=address.label,
+        ) from error
     account = Account(
         user=settings.user or options.get("user", ""),
         password=settings.password or options.get("password", ""),
@@ -80,11 +86,20 @@ def _is_on(options: dict[str, str], name: str) -> bool:
     return options.get(name, "0").lower() not in {"0", "off", "false", "no"}
 
 
-_TLS_OPTIONS = {"ca": "ssl_ca", "ca_path": "ssl_capath", "cert": "ssl_cert", "key": "ssl_key", "ciphers": "ssl_cipher"}
+_TLS_OPTIONS = {
+    "ca": "ssl_ca",
+    "ca_path": "ssl_capath",
+    "cert": "ssl_cert",
+    "key": "ssl_key",
+    "ciphers": "ssl_cipher",
+}
 
 
 def make_tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    """Return the context that the settings describe. Raises OSError (ssl.SSLError among them) when a file cannot be used."""
+    """Return the context that the settings describe.
+
+    Raises OSError (ssl.SSLError among them) when a file cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if tls.verify:
         if tls.ca or tls.ca_path:

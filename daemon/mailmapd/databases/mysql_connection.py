@@ -7,7 +7,14 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from mailmapd.databases.mysql_login import LoginCut
-from mailmapd.databases.mysql_wire import QUIT, STATUS_IN_TRANSACTION, STATUS_NO_BACKSLASH_ESCAPES, ReplyReader, WireError, encode_query
+from mailmapd.databases.mysql_wire import (
+    QUIT,
+    STATUS_IN_TRANSACTION,
+    STATUS_NO_BACKSLASH_ESCAPES,
+    ReplyReader,
+    WireError,
+    encode_query,
+)
 from mailmapd.template.sql_quoting import make_quote
 
 if TYPE_CHECKING:
@@ -28,11 +35,13 @@ class ConnectionOwner(Protocol):
 class MysqlConnection(asyncio.Protocol):
     """A connection in its command phase, one query at a time.
 
-    `quote` escapes values for this very connection: its character set, and the SQL mode that the server reports with each reply. `host` is
-    the host's label.
+    `quote` escapes values for this very connection: its character set, and the SQL mode that the
+    server reports with each reply. `host` is the host's label.
     """
 
-    def __init__(self, session: Session, owner: ConnectionOwner, *, host: str, charset: str, encoding: str) -> None:
+    def __init__(
+        self, session: Session, owner: ConnectionOwner, *, host: str, charset: str, encoding: str
+    ) -> None:
         self.owner = owner
         self.host = host
         self.reader = ReplyReader(encoding)
@@ -153,4 +162,6 @@ class PreparingOwner:
         """Fail `run`, now or when it is called next."""
         self._reason = reason
         if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(LoginCut(f"{connection.host}: {reason}", host=connection.host))
+            self._reply.set_exception(
+                LoginCut(f"{connection.host}: {reason}", host=connection.host)
+            )

@@ -75,7 +75,13 @@ class Dispatcher:
         elif not self._hosts.preferred:
             self._fail(job, DatabaseUnavailable(self._down_text()), "")
         elif self._queue.is_full:
-            self._fail(job, DatabaseOverloaded(f"database {self._name}: {len(self._queue)} lookups wait already (max_queued)"), "")
+            self._fail(
+                job,
+                DatabaseOverloaded(
+                    f"database {self._name}: {len(self._queue)} lookups wait already (max_queued)"
+                ),
+                "",
+            )
         else:
             self._queue.append(job)
             self._watch_deadlines()
@@ -126,7 +132,9 @@ class Dispatcher:
             pool.drop(connection)
         if result is not None:
             self._observer.query_finished(self._name, host.label, "ok", now - job.sent_at)
-            job.settle(result)  # last of all: whoever is told may well ask the next question at once
+            job.settle(
+                result
+            )  # last of all: whoever is told may well ask the next question at once
 
     def lost(self, connection: MysqlConnection, reason: str) -> None:
         """Try the statement of a connection that ended elsewhere."""
@@ -136,10 +144,19 @@ class Dispatcher:
         if job is None:
             return
         if overflow:
-            self._fail(job, DataError(f"{connection.host}: table {job.statement.table}: {reason}", host=connection.host), connection.host)
+            self._fail(
+                job,
+                DataError(
+                    f"{connection.host}: table {job.statement.table}: {reason}",
+                    host=connection.host,
+                ),
+                connection.host,
+            )
             self._pool.connect_more()
         else:
-            self._try_again(job, DatabaseUnavailable(f"{connection.host}: {reason}", host=connection.host))
+            self._try_again(
+                job, DatabaseUnavailable(f"{connection.host}: {reason}", host=connection.host)
+            )
 
     def connection_free(self, host: Host, connection: MysqlConnection) -> None:
         """Send the next statement on a free connection, or have the pool keep it."""
@@ -191,11 +208,18 @@ class Dispatcher:
     def _refused(self, job: Job, verdict: Verdict) -> None:
         if verdict.blame is Blame.UNKNOWN:
             logger.warning("database %s: %s", self._name, verdict.error)
-        self._fail(job, verdict.error, verdict.error.host, "timeout" if verdict.blame is Blame.TIMEOUT else "")
+        self._fail(
+            job,
+            verdict.error,
+            verdict.error.host,
+            "timeout" if verdict.blame is Blame.TIMEOUT else "",
+        )
 
     def _fail(self, job: Job, error: DatabaseError, host: str, outcome: str = "") -> None:
         self._settle_soon(job, error)
-        self._observer.query_finished(self._name, host, outcome or outcome_of(error), self._clock() - job.sent_at)
+        self._observer.query_finished(
+            self._name, host, outcome or outcome_of(error), self._clock() - job.sent_at
+        )
 
     def _settle_soon(self, job: Job, error: DatabaseError) -> None:
         """Tell a failure when everything here is in order again, for whoever is told may ask the next question at once."""
@@ -216,7 +240,11 @@ class Dispatcher:
     def housekeep(self) -> None:
         """Fail what is past its deadline, and close connections that have been idle for idle_interval."""
         now = self._clock()
-        for connection, job in [item for item in self._jobs.items() if now - item[1].sent_at >= self._settings.query_timeout]:
+        for connection, job in [
+            item
+            for item in self._jobs.items()
+            if now - item[1].sent_at >= self._settings.query_timeout
+        ]:
             self._timed_out(connection, job)
         self._expire_queue(now)
         self._pool.close_idle(now)
@@ -243,7 +271,9 @@ class Dispatcher:
                     f"database {self._name}: all connections were busy for queue_timeout ({timeout:g} s)"
                 )
             else:
-                error = DatabaseUnavailable(f"database {self._name}: no connection within queue_timeout ({timeout:g} s)")
+                error = DatabaseUnavailable(
+                    f"database {self._name}: no connection within queue_timeout ({timeout:g} s)"
+                )
             self._fail(job, error, "")
 
     def _watch_deadlines(self) -> None:
@@ -254,7 +284,8 @@ class Dispatcher:
     def _deadlines_due(self) -> None:
         self._timer = None
         if asyncio.get_running_loop().time() > self._due + self._tick:
-            # The loop, or the whole process, was held up: read the replies that came meanwhile before judging their lateness.
+            # The loop, or the whole process, was held up: read the replies that came meanwhile
+            # before judging their lateness.
             self._watch_deadlines()
             return
         self.housekeep()

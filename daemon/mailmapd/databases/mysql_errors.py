@@ -1,12 +1,13 @@
 """MySQL's and MariaDB's error numbers: who is at fault, the host, the query or the key.
 
-mysql_table(5) takes a host down for any of them, so that one recipient which the server cannot compare stops the mail of all. Here an
-error of the connection moves the lookup to another host, and everything else stays where it belongs. A number that is not listed is a
-temporary failure of that one query.
+mysql_table(5) takes a host down for any of them, so that one recipient which the server cannot
+compare stops the mail of all. Here an error of the connection moves the lookup to another host, and
+everything else stays where it belongs. A number that is not listed is a temporary failure of that
+one query.
 
-The server's own text often quotes the statement, and with it what a client sent. It is passed on only where it can name nothing but the
-template's identifiers; else the number's meaning is given in our words. See the manuals' "Server Error Message Reference" and "MariaDB
-Error Codes".
+The server's own text often quotes the statement, and with it what a client sent. It is passed on
+only where it can name nothing but the template's identifiers; else the number's meaning is given in
+our words. See the manuals' "Server Error Message Reference" and "MariaDB Error Codes".
 """
 
 from __future__ import annotations
@@ -206,7 +207,9 @@ _REFUSES_QUERIES = frozenset({1047, 1226, 3032, 3168})
 _NAMES_ACCOUNTS = frozenset({1044, 1045, 1049, 1129, 1130, 1203, 1226, 1698})
 """The server's text names the user, the host or the database: all from the configuration."""
 
-_NAMES_OBJECTS = frozenset({1051, 1054, 1109, 1128, 1142, 1143, 1146, 1176, 1193, 1305, 1318, 1356, 1370, 1449, 1582, 1630})
+_NAMES_OBJECTS = frozenset(
+    {1051, 1054, 1109, 1128, 1142, 1143, 1146, 1176, 1193, 1305, 1318, 1356, 1370, 1449, 1582, 1630}
+)
 """The server's text names tables and columns: the template's, unless the template puts a value where a name belongs."""
 
 
@@ -219,17 +222,28 @@ def judge(refusal: ServerError, statement: Statement, host: str) -> Verdict:
         return Verdict(SchemaError(text, host=host), Blame.SCHEMA)
     if code in _CONNECTION:
         blame = Blame.HOST if code in _REFUSES_QUERIES else Blame.CONNECTION
-        return Verdict(DatabaseUnavailable(_text(host, code, _CONNECTION[code], refusal.text), host=host), blame)
+        return Verdict(
+            DatabaseUnavailable(_text(host, code, _CONNECTION[code], refusal.text), host=host),
+            blame,
+        )
     place = f"{host}: table {statement.table}"
     if code in _TIMEOUT:
-        return Verdict(DatabaseUnavailable(_text(place, code, _TIMEOUT[code]), host=host), Blame.TIMEOUT)
+        return Verdict(
+            DatabaseUnavailable(_text(place, code, _TIMEOUT[code]), host=host), Blame.TIMEOUT
+        )
     if code in _DATA:
         return Verdict(DataError(_text(place, code, _DATA[code]), host=host), Blame.DATA)
     if code in _SCHEMA and _may_be_a_value(refusal, statement):
         return Verdict(DataError(_text(place, code, _SCHEMA[code]), host=host), Blame.DATA)
     if code in _SCHEMA:
-        detail = refusal.text if code in _NAMES_OBJECTS and _is_of_template(refusal.text, statement) else ""
-        return Verdict(SchemaError(_text(place, code, _SCHEMA[code], detail), host=host), Blame.SCHEMA)
+        detail = (
+            refusal.text
+            if code in _NAMES_OBJECTS and _is_of_template(refusal.text, statement)
+            else ""
+        )
+        return Verdict(
+            SchemaError(_text(place, code, _SCHEMA[code], detail), host=host), Blame.SCHEMA
+        )
     return Verdict(DatabaseError(_text(place, code, "the query failed"), host=host), Blame.UNKNOWN)
 
 
@@ -242,7 +256,11 @@ def _text(place: str, code: int, meaning: str, detail: str = "") -> str:
 def _qualifies_a_table(text: str, statement: Statement) -> bool:
     """Tell whether the name that the server quotes stands in the template before a dot."""
     name = re.search(r"'([^']+)'", text)
-    return name is not None and re.search(rf"(?<!\w){re.escape(name[1])}`?\s*\.", _literal(statement), re.IGNORECASE) is not None
+    return (
+        name is not None
+        and re.search(rf"(?<!\w){re.escape(name[1])}`?\s*\.", _literal(statement), re.IGNORECASE)
+        is not None
+    )
 
 
 def _may_be_a_value(refusal: ServerError, statement: Statement) -> bool:
@@ -251,11 +269,17 @@ def _may_be_a_value(refusal: ServerError, statement: Statement) -> bool:
     `WHERE id = %n` for a user named root asks for a column of this name. Nobody's login may fail the table for all.
     """
     outside = statement.values_outside_strings()
-    return bool(outside) if refusal.code not in _NAMES_OBJECTS else any(value in refusal.text.lower() for value in outside)
+    return (
+        bool(outside)
+        if refusal.code not in _NAMES_OBJECTS
+        else any(value in refusal.text.lower() for value in outside)
+    )
 
 
 def _literal(statement: Statement) -> str:
-    return b" ".join([piece for piece in statement.pieces if isinstance(piece, bytes)]).decode("utf-8", "replace")
+    return b" ".join([piece for piece in statement.pieces if isinstance(piece, bytes)]).decode(
+        "utf-8", "replace"
+    )
 
 
 def _is_of_template(text: str, statement: Statement) -> bool:

@@ -75,21 +75,31 @@ class Host:
 
     def status(self) -> HostStatus:
         """Return what the outside sees."""
-        return HostStatus(self.label, not self.down, len(self.idle), len(self.busy), self.last_error)
+        return HostStatus(
+            self.label, not self.down, len(self.idle), len(self.busy), self.last_error
+        )
 
 
 class HostGroups:
-    """The hosts in the order of mysql_table(5): those marked as replicas, then UNIX sockets, then the others; at random within each group.
+    """The hosts in the order of mysql_table(5): those marked as replicas, then UNIX sockets, then the others.
+
+    At random within each group.
 
     `preferred` are the hosts to ask now: those of the first group that are not down. It is empty when every host is.
     """
 
-    def __init__(self, addresses: Sequence[HostAddress], replicas: Sequence[str], rng: random.Random) -> None:
+    def __init__(
+        self, addresses: Sequence[HostAddress], replicas: Sequence[str], rng: random.Random
+    ) -> None:
         self.hosts = [Host(address) for address in addresses]
         self._rng = rng
         marked = [host for host in self.hosts if host.label in replicas]
         others = [host for host in self.hosts if host.label not in replicas]
-        groups = [marked, [host for host in others if host.address.is_local], [host for host in others if not host.address.is_local]]
+        groups = [
+            marked,
+            [host for host in others if host.address.is_local],
+            [host for host in others if not host.address.is_local],
+        ]
         self._groups = [group for group in groups if group]
         self.preferred = self._groups[0]
 
@@ -101,7 +111,9 @@ class HostGroups:
     def set_down(self, host: Host, down: bool) -> None:
         """Note that a host is down or up again."""
         host.down = down
-        self.preferred = next((up for group in self._groups if (up := [host for host in group if not host.down])), [])
+        self.preferred = next(
+            (up for group in self._groups if (up := [host for host in group if not host.down])), []
+        )
 
     def in_order(self) -> list[Host]:
         """Return the hosts that are not down, the preferred ones first."""
@@ -122,7 +134,9 @@ class HostGroups:
     def to_connect(self, now: float) -> Host | None:
         """Return the host to open another connection to; None when none may be tried now."""
         for group in self._groups:
-            ready = [host for host in group if not (host.down or host.stalled or host.is_paused(now))]
+            ready = [
+                host for host in group if not (host.down or host.stalled or host.is_paused(now))
+            ]
             if ready:
                 return self._rng.choice(ready)
         return None

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """One statement and whom to tell its rows. Times are the dispatcher's clock; `losses` counts connections lost under it."""
+    """One statement and whom to tell its rows.
+
+    Times are the dispatcher's clock; `losses` counts connections lost under it.
+    """
 
     __slots__ = ("done", "losses", "queued_at", "sent_at", "statement")
 
@@ -93,9 +96,15 @@ class JobQueue:
 def read_result(reader: ReplyReader, statement: Statement, host: str) -> ResultSet:
     """Return the rows of a complete reply without an error. Raises DataError where mysql_table(5) fails the lookup."""
     if reader.result_sets > 1:
-        raise DataError(f"{host}: table {statement.table}: the query returns more than one result set", host=host)
+        raise DataError(
+            f"{host}: table {statement.table}: the query returns more than one result set",
+            host=host,
+        )
     if reader.columns is None:
         if statement.require_result_set:
-            raise DataError(f"{host}: table {statement.table}: the query returned no result set (require_result_set = yes)", host=host)
+            raise DataError(
+                f"{host}: table {statement.table}: the query returned no result set (require_result_set = yes)",
+                host=host,
+            )
         return EMPTY
     return ResultSet(reader.columns, tuple(reader.rows))

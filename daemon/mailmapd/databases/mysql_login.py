@@ -1,15 +1,17 @@
 """The border to aiomysql: it opens the socket, encrypts it and logs in; what it raises ends here.
 
-After the login the transport is handed to a protocol of ours (see `mysql_wire` for why), so of aiomysql this module uses: the constructor,
-`client_flag`, `server_capabilities`, `server_version`, `close`, and, not part of its documented interface, `_connect`, `_writer`,
-`_reader`, `_get_server_information`, `_process_auth`, `sha256_password_auth`, `write_packet`, `_secure`, `_ssl_context`,
-`_server_auth_plugin`, `salt`.
-tests/integration/databases/test_mysql_login.py pins what is expected of them.
+After the login the transport is handed to a protocol of ours (see `mysql_wire` for why), so of
+aiomysql this module uses: the constructor, `client_flag`, `server_capabilities`, `server_version`,
+`close`, and, not part of its documented interface, `_connect`, `_writer`, `_reader`,
+`_get_server_information`, `_process_auth`, `sha256_password_auth`, `write_packet`, `_secure`,
+`_ssl_context`, `_server_auth_plugin`, `salt`. tests/integration/databases/test_mysql_login.py pins
+what is expected of them.
 
-Five of aiomysql's ways are mended here. It would let a server that offers no TLS have the login in clear; it would send the password in
-clear to any server that asks for it; it turns MULTI_STATEMENTS on, which Postfix's client leaves off because it lets an injection grow a
-tail; it takes the NUL behind the salt of a server that switches methods for a part of it, so that caching_sha2_password always goes the
-long way; and it takes a UNIX socket for encrypted, which sha256_password does not.
+Five of aiomysql's ways are mended here. It would let a server that offers no TLS have the login in
+clear; it would send the password in clear to any server that asks for it; it turns MULTI_STATEMENTS
+on, which Postfix's client leaves off because it lets an injection grow a tail; it takes the NUL
+behind the salt of a server that switches methods for a part of it, so that caching_sha2_password
+always goes the long way; and it takes a UNIX socket for encrypted, which sha256_password does not.
 """
 
 from __future__ import annotations
@@ -50,7 +52,10 @@ _CUT = (2006, 2013, 1927)
 
 
 class LoginCut(DatabaseUnavailable):
-    """The server let us in and ended the connection before it was of use: a restart, or a killed thread. The next attempt may succeed."""
+    """The server let us in and ended the connection before it was of use: a restart, or a killed thread.
+
+    The next attempt may succeed.
+    """
 
 
 class _Refused(Exception):
@@ -113,7 +118,9 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
         """Read the greeting, and refuse a server that would take the login unencrypted."""
         await super()._get_server_information()
         if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
-            raise _Refused("TLS is configured, but the server offers none; give the server a certificate, or remove tls from this database")
+            raise _Refused(
+                "TLS is configured, but the server offers none; give the server a certificate, or remove tls from this database"
+            )
         if self._server_auth_plugin not in _PLUGINS:
             # The server will ask to switch if the account really wants another one.
             self._server_auth_plugin = _PLUGINS[0]
@@ -146,7 +153,9 @@ def column_encoding(charset: str) -> str:
         return "utf-8"
 
 
-async def log_in(address: HostAddress, account: Account, context: ssl.SSLContext | None, seconds: float) -> Session:
+async def log_in(
+    address: HostAddress, account: Account, context: ssl.SSLContext | None, seconds: float
+) -> Session:
     """Open a connection to a server and log in, within so many seconds. Raises DatabaseUnavailable."""
     label = address.label
     connection: _Login | None = None
@@ -169,14 +178,25 @@ async def log_in(address: HostAddress, account: Account, context: ssl.SSLContext
             await connection.log_in()
         session = connection.release()
     except TimeoutError:
-        raise DatabaseUnavailable(f"{label}: no login within connect_timeout ({seconds:g} s)", host=label) from None
+        raise DatabaseUnavailable(
+            f"{label}: no login within connect_timeout ({seconds:g} s)", host=label
+        ) from None
     except _Refused as error:
         raise DatabaseUnavailable(f"{label}: {error}", host=label) from None
     except Exception as error:
-        # Whatever aiomysql and cryptography make of another side that is no MySQL server, or a variant that they do not know. An exception
+        # Whatever aiomysql and cryptography make of another side that is no MySQL server, or a
+        # variant that they do not know. An exception
         # that went further would end the probe of a host that is down, and with it the way back.
-        kind = LoginCut if isinstance(error, aiomysql.Error) and error.args and error.args[0] in _CUT else DatabaseUnavailable
-        advice = _KEYLESS if kind is DatabaseUnavailable and connection is not None and connection.asked_for_key else ""
+        kind = (
+            LoginCut
+            if isinstance(error, aiomysql.Error) and error.args and error.args[0] in _CUT
+            else DatabaseUnavailable
+        )
+        advice = (
+            _KEYLESS
+            if kind is DatabaseUnavailable and connection is not None and connection.asked_for_key
+            else ""
+        )
         raise kind(f"{label}: {_reason(error)}{advice}", host=label) from error
     else:
         connection = None

@@ -29,10 +29,13 @@ class MysqlOpener:
         self._encoding = column_encoding(settings.charset)
         self._contexts: dict[TlsSettings, ssl.SSLContext] = {}
 
-    async def open(self, address: HostAddress, owner: ConnectionOwner, *, limit_queries: bool = True) -> MysqlConnection:
+    async def open(
+        self, address: HostAddress, owner: ConnectionOwner, *, limit_queries: bool = True
+    ) -> MysqlConnection:
         """Return a connection that belongs to `owner`, within connect_timeout. Raises DatabaseUnavailable.
 
-        `limit_queries` has the server end a query after query_timeout, so that what we no longer wait for does not go on there.
+        `limit_queries` has the server end a query after query_timeout, so that what we no longer
+        wait for does not go on there.
         """
         settings = self._settings
         target, account = account_for(address, settings)
@@ -41,7 +44,13 @@ class MysqlOpener:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + settings.connect_timeout
         session = await log_in(target, account, context, settings.connect_timeout)
-        connection = MysqlConnection(session, preparing, host=address.label, charset=settings.charset, encoding=self._encoding)
+        connection = MysqlConnection(
+            session,
+            preparing,
+            host=address.label,
+            charset=settings.charset,
+            encoding=self._encoding,
+        )
         try:
             async with asyncio.timeout_at(deadline):
                 await self._prepare(connection, preparing, limit_queries)
@@ -55,9 +64,13 @@ class MysqlOpener:
         connection.owner = owner
         return connection
 
-    async def _prepare(self, connection: MysqlConnection, preparing: PreparingOwner, limit_queries: bool) -> None:
+    async def _prepare(
+        self, connection: MysqlConnection, preparing: PreparingOwner, limit_queries: bool
+    ) -> None:
         """Make the session's settings: what the answers depend on must succeed, what only protects the server may fail."""
-        refusal = await preparing.run(connection, f"SET NAMES {self._settings.charset}, autocommit = 1")
+        refusal = await preparing.run(
+            connection, f"SET NAMES {self._settings.charset}, autocommit = 1"
+        )
         if refusal is not None:
             text = f"{connection.host}: character set {self._settings.charset}: {refusal.text} (error {refusal.code})"
             raise DatabaseUnavailable(text, host=connection.host)
@@ -67,7 +80,11 @@ class MysqlOpener:
         if limit_queries:
             seconds = self._settings.query_timeout
             in_ms = max(1, round(seconds * 1000))
-            limit = f"max_statement_time = {seconds:.3f}" if connection.is_mariadb else f"max_execution_time = {in_ms}"
+            limit = (
+                f"max_statement_time = {seconds:.3f}"
+                if connection.is_mariadb
+                else f"max_execution_time = {in_ms}"
+            )
             wishes.append(f"SET SESSION {limit}")
         for wish in wishes:
             refusal = await preparing.run(connection, wish)

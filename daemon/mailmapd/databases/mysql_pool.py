@@ -1,10 +1,12 @@
 """The pool: opens connections within the budget and keeps the idle ones.
 
-A host is down when it cannot be connected to while it has no other connection, or when its user says so (`suspect`, `refused`). A probe
-connects to each host that is down, once a second, and whatever connection or reply comes through brings the host back. Idle connections are
-forgotten as soon as they end, and when one ends in use all others of its host are suspect and replaced.
+A host is down when it cannot be connected to while it has no other connection, or when its user
+says so (`suspect`, `refused`). A probe connects to each host that is down, once a second, and
+whatever connection or reply comes through brings the host back. Idle connections are forgotten as
+soon as they end, and when one ends in use all others of its host are suspect and replaced.
 
-Everything here happens in callbacks, each of which decides and acts in one go: nothing can change between a check and what relies on it.
+Everything here happens in callbacks, each of which decides and acts in one go: nothing can change
+between a check and what relies on it.
 """
 
 from __future__ import annotations
@@ -144,7 +146,10 @@ class ConnectionPool:
             self._watch.mark_up(host)
 
     def refused(self, host: Host, error: DatabaseError) -> None:
-        """Take a host that lets us in but answers no query to be down; connections that are being opened now prove nothing."""
+        """Take a host that lets us in but answers no query to be down.
+
+        Connections that are being opened now prove nothing.
+        """
         host.refusals += 1
         self._watch.mark_down(host, error)
 
@@ -161,7 +166,9 @@ class ConnectionPool:
         hosts = self._hosts
         if self._closed or hosts.connections >= self._settings.pool_size:
             return
-        wanted = self._user.connections_wanted() - sum([host.connecting - host.stalled for host in hosts.hosts])
+        wanted = self._user.connections_wanted() - sum(
+            [host.connecting - host.stalled for host in hosts.hosts]
+        )
         now = self._clock()
         for _ in range(min(wanted, self._settings.pool_size - hosts.connections)):
             host = hosts.to_connect(now)
@@ -173,7 +180,9 @@ class ConnectionPool:
     def close_idle(self, now: float) -> None:
         """Close connections that have been idle for idle_interval."""
         for host in self._hosts.hosts:
-            for connection in [idle for idle in host.idle if now - idle.idle_since >= self._settings.idle_interval]:
+            for connection in [
+                idle for idle in host.idle if now - idle.idle_since >= self._settings.idle_interval
+            ]:
                 self.drop(connection)
 
     async def close(self) -> None:
@@ -239,7 +248,9 @@ class ConnectionPool:
         host.cuts = 0
         connection.generation = host.generation
         if host.address.may_move:
-            connection.retires_at = self._clock() + LIFETIME - host.connections % 60  # those opened together go one a second
+            connection.retires_at = (
+                self._clock() + LIFETIME - host.connections % 60
+            )  # those opened together go one a second
         self._watch.mark_up(host)
         if self._hosts.connections >= self._settings.pool_size:
             connection.close()  # a probe's, and the budget is used up
@@ -265,7 +276,9 @@ class ConnectionPool:
 
     def _watch_idle(self) -> None:
         if self._idle_timer is None and not self._closed:
-            self._idle_timer = asyncio.get_running_loop().call_later(max(0.05, self._settings.idle_interval / 4), self._idle_due)
+            self._idle_timer = asyncio.get_running_loop().call_later(
+                max(0.05, self._settings.idle_interval / 4), self._idle_due
+            )
 
     def _idle_due(self) -> None:
         self._idle_timer = None

@@ -23,7 +23,9 @@ BATCHES_AHEAD = 2
 class RowStream(asyncio.Protocol):
     """Takes a connection over and reads the reply to one statement from it; the connection is closed afterwards."""
 
-    def __init__(self, connection: MysqlConnection, statement: Statement, batch: int, patience: float) -> None:
+    def __init__(
+        self, connection: MysqlConnection, statement: Statement, batch: int, patience: float
+    ) -> None:
         self._host = connection.host
         self._statement = statement
         self._batch = batch
@@ -70,7 +72,11 @@ class RowStream(asyncio.Protocol):
         except WireError as error:
             self._loss = str(error)
             self.abort()
-        if not (self._complete or self._loss) and len(self._reader.rows) >= self._batch * BATCHES_AHEAD and not self._paused:
+        if (
+            not (self._complete or self._loss)
+            and len(self._reader.rows) >= self._batch * BATCHES_AHEAD
+            and not self._paused
+        ):
             self._paused = True
             self._transport.pause_reading()
         self._news.set()
@@ -78,7 +84,9 @@ class RowStream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the consumer, if it still waits."""
         if not self._complete:
-            self._loss = self._loss or getattr(exc, "strerror", None) or "the server closed the connection"
+            self._loss = (
+                self._loss or getattr(exc, "strerror", None) or "the server closed the connection"
+            )
         self._news.set()
 
     async def _wait(self) -> None:
@@ -110,4 +118,7 @@ class RowStream(asyncio.Protocol):
         if reader.result_sets > 1:
             raise DataError(f"{place}: the query returns more than one result set", host=self._host)
         if reader.columns is None and self._statement.require_result_set:
-            raise DataError(f"{place}: the query returned no result set (require_result_set = yes)", host=self._host)
+            raise DataError(
+                f"{place}: the query returned no result set (require_result_set = yes)",
+                host=self._host,
+            )

@@ -1,7 +1,8 @@
 """The watch over hosts: which are down, and the probes that bring them back.
 
-A probe connects to a host that is down until it works. It starts once per interval, or as soon as the last attempt has failed when that
-takes longer, so that service is back soon after the host, whatever kept it away. Whatever else proves the host alive ends the probe.
+A probe connects to a host that is down until it works. It starts once per interval, or as soon as
+the last attempt has failed when that takes longer, so that service is back soon after the host,
+whatever kept it away. Whatever else proves the host alive ends the probe.
 """
 
 from __future__ import annotations
@@ -34,7 +35,15 @@ class WatchListener(Protocol):
 class HostWatch:
     """Marks the hosts of one database as down and up."""
 
-    def __init__(self, name: str, hosts: HostGroups, *, opener: MysqlOpener, observer: DatabaseObserver, interval: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        hosts: HostGroups,
+        *,
+        opener: MysqlOpener,
+        observer: DatabaseObserver,
+        interval: float,
+    ) -> None:
         self._name = name
         self._hosts = hosts
         self._opener = opener
@@ -56,10 +65,17 @@ class HostWatch:
         if host.down or self._ended:
             return
         self._hosts.set_down(host, down=True)
-        logger.warning("database %s: host is down, trying again every %g s: %s", self._name, self._interval, error)
+        logger.warning(
+            "database %s: host is down, trying again every %g s: %s",
+            self._name,
+            self._interval,
+            error,
+        )
         self._observer.host_state(self._name, host.label, up=False)
         host.close_idle()
-        self._probes[host] = asyncio.get_running_loop().create_task(self._probe(host, 0.0 if suspect else self._interval))
+        self._probes[host] = asyncio.get_running_loop().create_task(
+            self._probe(host, 0.0 if suspect else self._interval)
+        )
         if not self._hosts.preferred:
             self._listener.all_down()
 

@@ -73,15 +73,21 @@ def encode_query(sql: bytes) -> bytes:
         return size.to_bytes(4, "little") + _COM_QUERY + sql
     payload = _COM_QUERY + sql
     packets = [payload[start : start + MAX_PACKET] for start in range(0, size + 1, MAX_PACKET)]
-    return b"".join([len(packet).to_bytes(3, "little") + bytes([number % 256]) + packet for number, packet in enumerate(packets)])
+    return b"".join(
+        [
+            len(packet).to_bytes(3, "little") + bytes([number % 256]) + packet
+            for number, packet in enumerate(packets)
+        ]
+    )
 
 
 class ReplyReader:
     """Reads the replies of one connection, one command at a time.
 
-    After `start`, `receive_data` takes bytes as they come and returns True when the reply is complete. Then `error` is what the server
-    refused with, or None; `columns` and `rows` are those of the first result set (columns is None when there was none); `result_sets`
-    counts them; `status` holds the server's flags. Rows may be taken away before the end with `take_rows`.
+    After `start`, `receive_data` takes bytes as they come and returns True when the reply is
+    complete. Then `error` is what the server refused with, or None; `columns` and `rows` are those
+    of the first result set (columns is None when there was none); `result_sets` counts them;
+    `status` holds the server's flags. Rows may be taken away before the end with `take_rows`.
     """
 
     __slots__ = (
@@ -113,7 +119,10 @@ class ReplyReader:
         self.start()
 
     def start(self, *, unlimited: bool = False) -> None:
-        """Prepare for the reply to a new command; `unlimited` lifts `max_result` for a caller that takes rows away as they come."""
+        """Prepare for the reply to a new command.
+
+        `unlimited` lifts `max_result` for a caller that takes rows away as they come.
+        """
         self.error: ServerError | None = None
         self.columns: tuple[str, ...] | None = None
         self.rows: list[Row] = []
@@ -257,7 +266,9 @@ class ReplyReader:
         if end - start < 3:
             raise WireError("an error packet without a number")
         text = start + 9 if data[start + 3 : start + 4] == b"#" else start + 3
-        self.error = ServerError(data[start + 1] | data[start + 2] << 8, data[text:end].decode("utf-8", "replace"))
+        self.error = ServerError(
+            data[start + 1] | data[start + 2] << 8, data[text:end].decode("utf-8", "replace")
+        )
         return True
 
     def _end_set(self, data: bytes, at: int, end: int) -> bool:

@@ -5,7 +5,8 @@
     password = "se#cret"        # quotes keep a number sign
     ssl-ca = /etc/ssl/db.pem    # `-` and `_` are the same
 
-The groups client, client-server and client-mariadb are read, then `option_group`; later lines win. `!include` lines are not followed.
+The groups client, client-server and client-mariadb are read, then `option_group`; later lines win.
+`!include` lines are not followed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "r": "\r", "\\": "\\", "s": " ", '"
 
 
 def read_option_file(path: str, group: str) -> dict[str, str]:
-    """Return the options that apply, names with `_` for `-`; an option without a value is an empty string. Raises OSError."""
+    """Return the options that apply, names with `_` for `-`; an option without a value is an empty string.
+
+    Raises OSError.
+    """
     text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     wanted = {*_ALWAYS, group}
     options: dict[str, str] = {}

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 class TlsSettings:
     """How connections to TCP hosts are encrypted (UNIX sockets never leave the machine and are not).
 
-    Given at all, TLS is compulsory: a server that offers none is refused before the password is used. `verify` checks the server's
-    certificate against `ca` or `ca_path` (the system's authorities when neither is set) and its name against the configured host.
-    `ciphers` is an OpenSSL cipher list.
+    Given at all, TLS is compulsory: a server that offers none is refused before the password is
+    used. `verify` checks the server's certificate against `ca` or `ca_path` (the system's
+    authorities when neither is set) and its name against the configured host. `ciphers` is an
+    OpenSSL cipher list.
     """
 
     ca: str | None = None
@@ -26,12 +27,14 @@ class TlsSettings:
 class MysqlSettings:
     """A MySQL or MariaDB server group.
 
-    `hosts` are written as in mysql_table(5). `replicas` are those of `hosts` that are asked before all others. `option_file` is read as the
-    client library would ([client] and `option_group`); what is set here wins over it.
+    `hosts` are written as in mysql_table(5). `replicas` are those of `hosts` that are asked before
+    all others. `option_file` is read as the client library would ([client] and `option_group`);
+    what is set here wins over it.
 
-    `pool_size` connections are shared by all hosts; `max_queued` statements may wait for one, each for `queue_timeout`. A host that failed
-    is left alone until a probe (every second, or every `retry_interval` when that is shorter) finds it back. `read_only` makes the session
-    refuse writes; a stored procedure that writes needs it off.
+    `pool_size` connections are shared by all hosts; `max_queued` statements may wait for one, each
+    for `queue_timeout`. A host that failed is left alone until a probe (every second, or every
+    `retry_interval` when that is shorter) finds it back. `read_only` makes the session refuse
+    writes; a stored procedure that writes needs it off.
     """
 
     hosts: tuple[str, ...] = ("localhost",)

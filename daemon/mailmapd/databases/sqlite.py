@@ -1,6 +1,7 @@
 """SQLite: a file, opened for reading only, as sqlite_table(5) reads it, with deadlines and several readers.
 
-A file that is replaced by another one (written beside it and renamed, as generators do) is noticed within a second and opened anew.
+A file that is replaced by another one (written beside it and renamed, as generators do) is noticed
+within a second and opened anew.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ class SqliteDatabase:
     """A SQLite file. `clock` gives monotonic seconds."""
 
     def __init__(
-        self, name: str, settings: SqliteSettings, observer: DatabaseObserver | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        settings: SqliteSettings,
+        observer: DatabaseObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -87,7 +92,9 @@ class SqliteDatabase:
         finally:
             self._observer.query_finished(self._name, self._path, outcome, self._clock() - started)
 
-    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
+    async def stream(
+        self, statement: Statement, batch: int = 1000
+    ) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Run the statement on a connection of its own and yield its rows."""
         self._check_file()
         reader = await SqliteReader.open(self._path)
@@ -103,7 +110,9 @@ class SqliteDatabase:
 
     def status(self) -> list[HostStatus]:
         """Return the file as the one host."""
-        return [HostStatus(self._path, self._up, len(self._idle), len(self._busy), self._last_error)]
+        return [
+            HostStatus(self._path, self._up, len(self._idle), len(self._busy), self._last_error)
+        ]
 
     async def close(self) -> None:
         """Close every reader; what runs is interrupted."""
@@ -154,7 +163,9 @@ class SqliteDatabase:
     async def _wait(self, deadline: float) -> None:
         """Wait until a reader may be free."""
         if len(self._waiting) >= self._settings.max_queued:
-            raise DatabaseOverloaded(f"database {self._name}: {len(self._waiting)} lookups wait already (max_queued)")
+            raise DatabaseOverloaded(
+                f"database {self._name}: {len(self._waiting)} lookups wait already (max_queued)"
+            )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -166,7 +177,9 @@ class SqliteDatabase:
             if not isinstance(error, TimeoutError):
                 raise
             timeout = self._settings.queue_timeout
-            raise DatabaseOverloaded(f"database {self._name}: all readers were busy for queue_timeout ({timeout:g} s)") from None
+            raise DatabaseOverloaded(
+                f"database {self._name}: all readers were busy for queue_timeout ({timeout:g} s)"
+            ) from None
 
     async def _release(self, reader: SqliteReader) -> None:
         self._busy.discard(reader)
@@ -197,7 +210,9 @@ class SqliteDatabase:
                 found = Path(self._path).stat()
             except OSError as error:
                 self._identity = None
-                raise DatabaseUnavailable(f"{self._path}: {error.strerror}", host=self._path) from error
+                raise DatabaseUnavailable(
+                    f"{self._path}: {error.strerror}", host=self._path
+                ) from error
             self._identity = (found.st_dev, found.st_ino)
             self._checked_at = now
         return self._identity

@@ -1,7 +1,7 @@
 """SQLite's result codes: whether the file, the query or the key is at fault. See https://www.sqlite.org/rescode.html.
 
-Most mistakes in a query share one code with the failures of single values, so the text decides between them; it is passed on only where it
-can name nothing but the template's identifiers.
+Most mistakes in a query share one code with the failures of single values, so the text decides
+between them; it is passed on only where it can name nothing but the template's identifiers.
 """
 
 from __future__ import annotations
@@ -32,11 +32,30 @@ _VALUES = {
     sqlite3.SQLITE_RANGE: "a value is out of range",
 }
 
-_VALUE_PHRASES = ("pattern too complex", "integer overflow", "malformed JSON", "JSON path", "too big", "parser stack overflow", "too deep")
-_NAMING_PHRASES = ("no such table: ", "no such column: ", "no such function: ", "ambiguous column name: ", "wrong number of arguments to ")
+_VALUE_PHRASES = (
+    "pattern too complex",
+    "integer overflow",
+    "malformed JSON",
+    "JSON path",
+    "too big",
+    "parser stack overflow",
+    "too deep",
+)
+_NAMING_PHRASES = (
+    "no such table: ",
+    "no such column: ",
+    "no such function: ",
+    "ambiguous column name: ",
+    "wrong number of arguments to ",
+)
 
 
-def translate(error: sqlite3.Error | sqlite3.Warning | ValueError, path: str, table: str, outside: Sequence[str] = ()) -> DatabaseError:
+def translate(
+    error: sqlite3.Error | sqlite3.Warning | ValueError,
+    path: str,
+    table: str,
+    outside: Sequence[str] = (),
+) -> DatabaseError:
     """Return what an exception of sqlite3 means for a statement of `table`, whose values `outside` stand outside strings."""
     text = str(error)
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -46,20 +65,33 @@ def translate(error: sqlite3.Error | sqlite3.Warning | ValueError, path: str, ta
     if code in _VALUES:
         return DataError(f"{place}: {_VALUES[code]}", host=path)
     if code == sqlite3.SQLITE_READONLY:
-        return SchemaError(f"{place}: the query writes, and the file is opened for reading only", host=path)
+        return SchemaError(
+            f"{place}: the query writes, and the file is opened for reading only", host=path
+        )
     if code != sqlite3.SQLITE_ERROR:
         return DatabaseError(f"{place}: the query failed (SQLite result code {code})", host=path)
-    if any(phrase in text for phrase in _VALUE_PHRASES) or isinstance(error, ValueError) or "null character" in text:
+    if (
+        any(phrase in text for phrase in _VALUE_PHRASES)
+        or isinstance(error, ValueError)
+        or "null character" in text
+    ):
         return DataError(f"{place}: the query cannot be evaluated for this key", host=path)
     return _mistake(text, path, place, outside)
 
 
 def _mistake(text: str, path: str, place: str, outside: Sequence[str]) -> DatabaseError:
     """Return what a mistake in the SQL means: it is the template's, unless a value may have made it."""
-    if outside and (not text.startswith(_NAMING_PHRASES) or any(value in text.lower() for value in outside)):
-        return DataError(f"{place}: the query has a mistake in its SQL, which may be a value that stands outside quotes", host=path)
+    if outside and (
+        not text.startswith(_NAMING_PHRASES) or any(value in text.lower() for value in outside)
+    ):
+        return DataError(
+            f"{place}: the query has a mistake in its SQL, which may be a value that stands outside quotes",
+            host=path,
+        )
     if text.startswith(_NAMING_PHRASES):
         return SchemaError(f"{place}: {text}", host=path)
     if "one statement at a time" in text:
-        return SchemaError(f"{place}: the query holds a second statement behind a semicolon; remove it", host=path)
+        return SchemaError(
+            f"{place}: the query holds a second statement behind a semicolon; remove it", host=path
+        )
     return SchemaError(f"{place}: the query has a mistake in its SQL", host=path)

@@ -47,7 +47,11 @@ class SqliteReader:
         """Open a file for reading only. Raises DatabaseUnavailable."""
         try:
             connection = await aiosqlite.connect(
-                f"file:{percent_quote(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, cached_statements=256
+                f"file:{percent_quote(path)}?mode=ro",
+                uri=True,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+                cached_statements=256,
             )
         except sqlite3.Error as error:
             raise DatabaseUnavailable(str(translate(error, path, "")), host=path) from error
@@ -62,7 +66,9 @@ class SqliteReader:
                 return EMPTY
             return ResultSet(tuple(rows[0].keys()), tuple([await self._row(row) for row in rows]))
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            raise translate(error, self._path, statement.table, statement.values_outside_strings()) from error
+            raise translate(
+                error, self._path, statement.table, statement.values_outside_strings()
+            ) from error
         except asyncio.CancelledError:
             await self._break_off()
             raise
@@ -76,7 +82,9 @@ class SqliteReader:
         with suppress(sqlite3.Error):  # interrupted itself, which is just as well
             behind_it.result()
 
-    async def stream(self, statement: Statement, batch: int) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
+    async def stream(
+        self, statement: Statement, batch: int
+    ) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
         """Run a statement and yield its columns and rows. Raises DatabaseError."""
         sql = self._text(statement)
         try:
@@ -87,7 +95,9 @@ class SqliteReader:
                     yield columns, [await self._row(row) for row in rows]
                     first = False
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            raise translate(error, self._path, statement.table, statement.values_outside_strings()) from error
+            raise translate(
+                error, self._path, statement.table, statement.values_outside_strings()
+            ) from error
 
     async def interrupt(self) -> None:
         """Break off what the connection is doing."""
@@ -102,11 +112,19 @@ class SqliteReader:
             return statement.render(sqlite_quote).decode()
         except UnicodeDecodeError:
             # Postfix does not ask SQLite for such keys either.
-            raise DataError(f"{self._path}: table {statement.table}: the key is not valid UTF-8", host=self._path) from None
+            raise DataError(
+                f"{self._path}: table {statement.table}: the key is not valid UTF-8",
+                host=self._path,
+            ) from None
 
     async def _row(self, row: sqlite3.Row) -> Row:
         values = cast("tuple[SqliteValue, ...]", tuple(row))
-        return tuple([value if value is None or isinstance(value, bytes) else await self._number(value) for value in values])
+        return tuple(
+            [
+                value if value is None or isinstance(value, bytes) else await self._number(value)
+                for value in values
+            ]
+        )
 
     async def _number(self, value: float) -> bytes:
         """Return a number's text; SQLite itself writes a REAL, whose rules are its own."""

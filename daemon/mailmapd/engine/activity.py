@@ -62,7 +62,11 @@ class Activity:
     def from_memory(self) -> float | None:
         """The part of all lookups that memory answered."""
         rate = self.rate
-        return sum(one.rate * (one.from_memory or 0.0) for one in self.lookups) / rate if rate else None
+        return (
+            sum(one.rate * (one.from_memory or 0.0) for one in self.lookups) / rate
+            if rate
+            else None
+        )
 
 
 def between(before: Snapshot | None, after: Snapshot) -> Activity:
@@ -72,19 +76,41 @@ def between(before: Snapshot | None, after: Snapshot) -> Activity:
     seconds = max(after["time"] - (after["started"] if before is None else before["time"]), 1e-3)
     maps, dicts = (before["maps"], before["dicts"]) if before else ({}, {})
     lookups = [
-        *[_lookups(name, one, maps.get(name), after, seconds, is_dict=False) for name, one in after["maps"].items()],
-        *[_lookups(name, one, dicts.get(name), after, seconds, is_dict=True) for name, one in after["dicts"].items()],
+        *[
+            _lookups(name, one, maps.get(name), after, seconds, is_dict=False)
+            for name, one in after["maps"].items()
+        ],
+        *[
+            _lookups(name, one, dicts.get(name), after, seconds, is_dict=True)
+            for name, one in after["dicts"].items()
+        ],
     ]
-    tables = [_table(name, state, before["tables"].get(name) if before else None, seconds) for name, state in after["tables"].items()]
+    tables = [
+        _table(name, state, before["tables"].get(name) if before else None, seconds)
+        for name, state in after["tables"].items()
+    ]
     databases = [
-        _database(name, after, before["databases"][name]["queries"] if before and name in before["databases"] else {}, seconds)
+        _database(
+            name,
+            after,
+            before["databases"][name]["queries"] if before and name in before["databases"] else {},
+            seconds,
+        )
         for name in after["databases"]
     ]
-    return Activity(seconds, sorted(lookups, key=lambda one: -one.rate), sorted(tables, key=lambda one: -one.rate), databases)
+    return Activity(
+        seconds,
+        sorted(lookups, key=lambda one: -one.rate),
+        sorted(tables, key=lambda one: -one.rate),
+        databases,
+    )
 
 
 def quantile(counts: list[int], buckets: list[float], fraction: float) -> float | None:
-    """Return the latency below which `fraction` of the lookups lie, interpolated within its bucket; None without lookups."""
+    """Return the latency below which `fraction` of the lookups lie, interpolated within its bucket.
+
+    None without lookups.
+    """
     wanted = sum(counts) * fraction
     if not wanted:
         return None
@@ -97,9 +123,12 @@ def quantile(counts: list[int], buckets: list[float], fraction: float) -> float 
     return below  # longer than the last bound: as much as is known
 
 
-def _lookups(name: str, now: Lookups, then: Lookups | None, after: Snapshot, seconds: float, *, is_dict: bool) -> LookupActivity:
+def _lookups(
+    name: str, now: Lookups, then: Lookups | None, after: Snapshot, seconds: float, *, is_dict: bool
+) -> LookupActivity:
     counts = {
-        source: _grown(one["counts"], then["latencies"][source]["counts"] if then else []) for source, one in now["latencies"].items()
+        source: _grown(one["counts"], then["latencies"][source]["counts"] if then else [])
+        for source, one in now["latencies"].items()
     }
     merged = [sum(column) for column in zip(*counts.values(), strict=True)]
     total = sum(merged)
@@ -125,8 +154,12 @@ def _grown(now: list[int], then: list[int]) -> list[int]:
 
 def _table(name: str, now: CacheState, then: CacheState | None, seconds: float) -> TableActivity:
     def grown(*keys: str) -> int:
-        counters: Mapping[str, int] = {key: value for key, value in now.items() if isinstance(value, int)}
-        earlier: Mapping[str, int] = {key: value for key, value in then.items() if isinstance(value, int)} if then else {}
+        counters: Mapping[str, int] = {
+            key: value for key, value in now.items() if isinstance(value, int)
+        }
+        earlier: Mapping[str, int] = (
+            {key: value for key, value in then.items() if isinstance(value, int)} if then else {}
+        )
         return sum(max(counters[key] - earlier.get(key, 0), 0) for key in keys)
 
     known = grown("hits", "negative_hits")
@@ -140,9 +173,14 @@ def _table(name: str, now: CacheState, then: CacheState | None, seconds: float) 
     )
 
 
-def _database(name: str, after: Snapshot, earlier: Mapping[str, int], seconds: float) -> DatabaseActivity:
+def _database(
+    name: str, after: Snapshot, earlier: Mapping[str, int], seconds: float
+) -> DatabaseActivity:
     state = after["databases"][name]
-    grown = {outcome: max(count - earlier.get(outcome, 0), 0) for outcome, count in state["queries"].items()}
+    grown = {
+        outcome: max(count - earlier.get(outcome, 0), 0)
+        for outcome, count in state["queries"].items()
+    }
     return DatabaseActivity(
         name=name,
         rate=sum(grown.values()) / seconds,

@@ -18,7 +18,10 @@ class Definition(Protocol):
         ...
 
     def payload(self, result: ResultSet) -> Payload | None:
-        """Return what to keep of the rows, or None when they say "not found". Raises DataError when they cannot be used."""
+        """Return what to keep of the rows, or None when they say "not found".
+
+        Raises DataError when they cannot be used.
+        """
         ...
 
 
@@ -37,5 +40,8 @@ class PostfixDefinition:
         return values if self.template.result_depends_on_key else self.template.expand(b"", values)
 
     def value(self, key: bytes, payload: Payload) -> bytes | None:
-        """Return the result for a key, as mysql_table(5) gives it; None is "not found". Raises DataError above `expansion_limit`."""
+        """Return the result for a key, as mysql_table(5) gives it.
+
+        None is "not found". Raises DataError above `expansion_limit`.
+        """
         return payload if isinstance(payload, bytes) else self.template.expand(key, payload)

@@ -4,7 +4,8 @@
     shared/userdb/<key>    the user query's
     shared/userdb/         iterated: every user name
 
-`<key>` is laid out by `DictKey`. A key outside these namespaces is refused, never "not found": Dovecot would take that for an unknown user.
+`<key>` is laid out by `DictKey`. A key outside these namespaces is refused, never "not found":
+Dovecot would take that for an unknown user.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ class Dict:
     """The namespaces of one configured dict; a namespace that it does not have is None."""
 
     def __init__(
-        self, name: str, *, passdb: DictTable | None = None, userdb: DictTable | None = None, iteration: Iteration | None = None
+        self,
+        name: str,
+        *,
+        passdb: DictTable | None = None,
+        userdb: DictTable | None = None,
+        iteration: Iteration | None = None,
     ) -> None:
         self.name = name
         self.passdb = passdb
@@ -55,7 +61,9 @@ class Dict:
         """Return what a dict key asks; `user` is the name that came beside the key."""
         namespace, slash, rest = key.removeprefix(_SHARED).partition(b"/")
         if not slash or not key.startswith(_SHARED) or namespace not in self._namespaces:
-            return PermFail(f"dict {self.name} has the keys shared/passdb/… and shared/userdb/… only")
+            return PermFail(
+                f"dict {self.name} has the keys shared/passdb/… and shared/userdb/… only"
+            )
         served = self._namespaces[namespace]
         if served is None:
             return self._missing(namespace)
@@ -65,10 +73,15 @@ class Dict:
             return TempFail(str(error))
         return self._question(served, values)
 
-    def question(self, namespace: str, values: Mapping[str, bytes]) -> Question | NotFound | PermFail | TempFail:
-        """Return what is asked about the variables' values; `namespace` is ``passdb`` or ``userdb``, and `values` must hold ``user``.
+    def question(
+        self, namespace: str, values: Mapping[str, bytes]
+    ) -> Question | NotFound | PermFail | TempFail:
+        """Return what is asked about the variables' values.
 
-        A variable of the query that is not among them is a temporary failure, because no value could be put in its place.
+        `namespace` is ``passdb`` or ``userdb``, and `values` must hold ``user``.
+
+        A variable of the query that is not among them is a temporary failure, because no value
+        could be put in its place.
         """
         served = self._namespaces.get(namespace.encode("utf-8", "surrogateescape"))
         if served is None:
@@ -77,7 +90,9 @@ class Dict:
             return TempFail(f"dict {self.name}: the user name is empty or a value holds a NUL byte")
         missing = [name_in_24(name) for name in served.key.names if name not in values]
         if missing:
-            return TempFail(f"dict {self.name}: the {namespace} query depends on {', '.join(missing)}, which the request does not give")
+            return TempFail(
+                f"dict {self.name}: the {namespace} query depends on {', '.join(missing)}, which the request does not give"
+            )
         return self._question(served, values)
 
     def _question(self, served: DictTable, values: Mapping[str, bytes]) -> Question | NotFound:

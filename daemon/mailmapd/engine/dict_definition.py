@@ -1,7 +1,7 @@
 """Dict definitions: what a dict's table asks its database for one user, and what it keeps of the row.
 
-The query is either Dovecot's (`dovecot_query`, dovecot-sql.conf.ext), with all of its variables, or one with mysql_table(5) meaning, where
-the key is the user name.
+The query is either Dovecot's (`dovecot_query`, dovecot-sql.conf.ext), with all of its variables, or
+one with mysql_table(5) meaning, where the key is the user name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ class UserQuery(Protocol):
     """A query about one user, depending on the values of variables."""
 
     def sql_key(self, values: Mapping[str, bytes]) -> bytes | None:
-        """Return the part of the values that the SQL depends on; None: no query is sent, the user is definitely not there."""
+        """Return the part of the values that the SQL depends on.
+
+        None: no query is sent, the user is definitely not there.
+        """
         ...
 
     def statement(self, sql_key: bytes) -> Statement:
@@ -54,7 +57,10 @@ class PostfixUserQuery:
 
 @dataclass(frozen=True)
 class DictDefinition:
-    """One query of a dict with the reader of its rows. Equal definitions keep the same payloads under the same SQL keys."""
+    """One query of a dict with the reader of its rows.
+
+    Equal definitions keep the same payloads under the same SQL keys.
+    """
 
     query: DovecotQuery | PostfixUserQuery
     fields: UserdbFields
@@ -64,5 +70,8 @@ class DictDefinition:
         return self.query.statement(sql_key)
 
     def payload(self, result: ResultSet) -> bytes | None:
-        """Return the JSON object of the row, or None for no row. Raises DataError or SchemaError when the rows cannot be used."""
+        """Return the JSON object of the row, or None for no row.
+
+        Raises DataError or SchemaError when the rows cannot be used.
+        """
         return self.fields.read(result)

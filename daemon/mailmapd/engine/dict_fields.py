@@ -2,9 +2,11 @@
 
     {"user": "a@example.com", "password": "{BLF-CRYPT}$2y$…", "userdb_home": "/srv/mail/a"}
 
-As with Dovecot's own SQL driver (src/auth/passdb-sql.c, userdb-sql.c, auth-request.c): NULL is an absent field, a column without a name is
-skipped, every value is a string, the first password of a row counts, and a password without ``{SCHEME}`` gets the configured scheme (that
-of a `password_noscheme` column always does). The dict driver's own default scheme never matters, because the prefix is always there.
+As with Dovecot's own SQL driver (src/auth/passdb-sql.c, userdb-sql.c, auth-request.c): NULL is an
+absent field, a column without a name is skipped, every value is a string, the first password of a
+row counts, and a password without ``{SCHEME}`` gets the configured scheme (that of a
+`password_noscheme` column always does). The dict driver's own default scheme never matters, because
+the prefix is always there.
 
 Unlike there, several rows are an error for userdb, too: which of them is meant is nobody's guess.
 """
@@ -40,10 +42,15 @@ class UserdbFields:
             return None
         if len(result.rows) > 1:
             raise DataError(f"table {self.table}: more than one row for one user")
-        present = [(name, value) for name, value in zip(result.columns, result.rows[0], strict=True) if name and value is not None]
+        present = [
+            (name, value)
+            for name, value in zip(result.columns, result.rows[0], strict=True)
+            if name and value is not None
+        ]
         return _json(self.table, self._fields(result.columns, present))
 
-    def _fields(self, columns: tuple[str, ...], present: list[Field]) -> Iterator[Field]:  # noqa: ARG002 (PassdbFields needs the columns)
+    # PassdbFields needs the columns
+    def _fields(self, columns: tuple[str, ...], present: list[Field]) -> Iterator[Field]:  # noqa: ARG002
         yield from present
 
 
@@ -55,7 +62,9 @@ class PassdbFields(UserdbFields):
 
     def _fields(self, columns: tuple[str, ...], present: list[Field]) -> Iterator[Field]:
         if not any(name in columns for name in _PASSWORDS):
-            raise SchemaError(f"table {self.table}: a password query must return a column named password")
+            raise SchemaError(
+                f"table {self.table}: a password query must return a column named password"
+            )
         seen = False
         for name, value in present:
             if name not in _PASSWORDS:
@@ -70,20 +79,28 @@ def mask_secrets(payload: bytes) -> bytes:
     """Return the JSON object with every value that may be a password or hash replaced, for showing to people."""
     members = json.loads(payload.decode("utf-8", "replace"), strict=False, object_pairs_hook=list)
     shown = [
-        f"{json.dumps(name)}: {json.dumps('(hidden)' if _SECRET.search(name) else value, ensure_ascii=False)}" for name, value in members
+        f"{json.dumps(name)}: {json.dumps('(hidden)' if _SECRET.search(name) else value, ensure_ascii=False)}"
+        for name, value in members
     ]
     return ("{" + ", ".join(shown) + "}").encode()
 
 
 def _json(table: str, fields: Iterator[Field]) -> bytes:
-    members = [b'"%b": "%b"' % (_escape(table, name, name.encode()), _escape(table, name, value)) for name, value in fields]
+    members = [
+        b'"%b": "%b"' % (_escape(table, name, name.encode()), _escape(table, name, value))
+        for name, value in fields
+    ]
     text = b"{%b}" % b", ".join(members)
     if len(text) > OBJECT_LIMIT:
-        raise DataError(f"table {table}: the row is longer than {OBJECT_LIMIT} bytes, more than a dict reply holds")
+        raise DataError(
+            f"table {table}: the row is longer than {OBJECT_LIMIT} bytes, more than a dict reply holds"
+        )
     return text
 
 
 def _escape(table: str, name: str, value: bytes) -> bytes:
     if b"\0" in value:
-        raise DataError(f"table {table}: column {name!r} holds a NUL byte, which Dovecot cannot read")
+        raise DataError(
+            f"table {table}: column {name!r} holds a NUL byte, which Dovecot cannot read"
+        )
     return _SPECIAL.sub(lambda match: _ESCAPES.get(match[0]) or b"\\u%04x" % match[0][0], value)

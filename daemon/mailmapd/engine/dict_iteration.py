@@ -1,8 +1,9 @@
 """Iteration: every user name of a dict, straight from the database in batches.
 
-Nothing is kept: a listing is asked rarely, must be complete, and may be long, so only one batch is in memory at a time and the next one is
-fetched when the client has taken the last. The columns are those of Dovecot's iterate_query: `user`, or `username` with an optional
-`domain`; of both, the one that Dovecot's own SQL driver takes. A query with a single column may name it as it likes.
+Nothing is kept: a listing is asked rarely, must be complete, and may be long, so only one batch is
+in memory at a time and the next one is fetched when the client has taken the last. The columns are
+those of Dovecot's iterate_query: `user`, or `username` with an optional `domain`; of both, the one
+that Dovecot's own SQL driver takes. A query with a single column may name it as it likes.
 """
 
 from __future__ import annotations
@@ -38,9 +39,13 @@ class Iteration:
             return
         fits = _matcher(mask)
         left = limit
-        async with aclosing(self.database.stream(self.query.statement(sql_key), BATCH_ROWS)) as batches:
+        async with aclosing(
+            self.database.stream(self.query.statement(sql_key), BATCH_ROWS)
+        ) as batches:
             async for columns, rows in batches:
-                names = [name for name in self._names(columns, rows) if fits is None or fits.match(name)]
+                names = [
+                    name for name in self._names(columns, rows) if fits is None or fits.match(name)
+                ]
                 if limit and len(names) >= left:
                     yield names[:left]
                     return
@@ -64,13 +69,19 @@ class Iteration:
                 yield name
 
     def _columns(self, columns: tuple[str, ...]) -> tuple[int, int | None]:
-        if "username" in columns and columns[0] != "user":  # userdb-sql.c knows `user` in the first place only
-            return columns.index("username"), columns.index("domain") if "domain" in columns else None
+        if (
+            "username" in columns and columns[0] != "user"
+        ):  # userdb-sql.c knows `user` in the first place only
+            return columns.index("username"), columns.index(
+                "domain"
+            ) if "domain" in columns else None
         if "user" in columns:
             return columns.index("user"), None
         if len(columns) == 1:
             return 0, None
-        raise SchemaError(f"table {self.table}: an iterate query must return a column named user (or username)")
+        raise SchemaError(
+            f"table {self.table}: an iterate query must return a column named user (or username)"
+        )
 
 
 def _matcher(mask: bytes) -> re.Pattern[bytes] | None:

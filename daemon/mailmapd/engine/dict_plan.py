@@ -2,8 +2,9 @@
 
 The daemon builds its dicts from a plan, `snippets` writes Dovecot's settings from it, and `check` explains its queries.
 
-The tables of dict NAME are called ``NAME.passdb``, ``NAME.userdb`` and ``NAME.iterate``, because what a dict keeps of a row is not what a
-map keeps of it. Those of a `dovecot_sql` file ask the database that its `connect` names (``dict.NAME``) unless the section names another.
+The tables of dict NAME are called ``NAME.passdb``, ``NAME.userdb`` and ``NAME.iterate``, because
+what a dict keeps of a row is not what a map keeps of it. Those of a `dovecot_sql` file ask the
+database that its `connect` names (``dict.NAME``) unless the section names another.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class DictPlan:
     @property
     def tables(self) -> tuple[PlannedTable, ...]:
         """Every table of the dict."""
-        return tuple(table for table in (self.passdb, self.userdb, self.iterate) if table is not None)
+        return tuple(
+            table for table in (self.passdb, self.userdb, self.iterate) if table is not None
+        )
 
 
 def plan_dicts(config: Config) -> dict[str, DictPlan]:
@@ -84,13 +87,17 @@ class _Planner:
         if self._section.dovecot_sql is None:
             tables = {use: self._configured(use, getattr(self._section, use)) for use in _FILE_KEYS}
         else:
-            conf = read_dovecot_sql_conf(Path(self._config.file).resolve().parent / self._section.dovecot_sql)
+            conf = read_dovecot_sql_conf(
+                Path(self._config.file).resolve().parent / self._section.dovecot_sql
+            )
             self._scheme = conf.default_pass_scheme
             own = None if self._section.database else database_of(conf)
             tables = {use: self._from_file(use, conf) for use in _FILE_KEYS}
         if self._faults:
             raise ConfigError(self._faults)
-        return DictPlan(self._name, self._scheme, tables["passdb"], tables["userdb"], tables["iterate"], own)
+        return DictPlan(
+            self._name, self._scheme, tables["passdb"], tables["userdb"], tables["iterate"], own
+        )
 
     def _configured(self, use: str, name: str | None) -> PlannedTable | None:
         if name is None:
@@ -99,7 +106,9 @@ class _Planner:
         where = f"table.{name}.{'query' if table.dovecot_query is None else 'dovecot_query'}"
         try:
             text = table.dovecot_query or table.query or ""
-            return self._planned(use, table.database or "", text, _query(f"{self._name}.{use}", table), table.cache)
+            return self._planned(
+                use, table.database or "", text, _query(f"{self._name}.{use}", table), table.cache
+            )
         except TemplateError as error:
             self._faults.append(Fault(self._config.file, where, str(error), ""))
             return None
@@ -111,12 +120,21 @@ class _Planner:
             return None
         try:
             query = DovecotQuery.compile(f"{self._name}.{use}", text)
-            return self._planned(use, self._section.database or f"dict.{self._name}", text, query, TableCache())
+            return self._planned(
+                use, self._section.database or f"dict.{self._name}", text, query, TableCache()
+            )
         except TemplateError as error:
             self._faults.append(conf.fault(key, f"cannot be used: {error}", ""))
             return None
 
-    def _planned(self, use: str, database: str, text: str, query: DovecotQuery | PostfixUserQuery, cache: TableCache) -> PlannedTable:
+    def _planned(
+        self,
+        use: str,
+        database: str,
+        text: str,
+        query: DovecotQuery | PostfixUserQuery,
+        cache: TableCache,
+    ) -> PlannedTable:
         name = f"{self._name}.{use}"
         key = DictKey.of(use, query) if isinstance(query, DovecotQuery) else DictKey(use)
         fields = PassdbFields(name, self._scheme) if use == "passdb" else UserdbFields(name)
@@ -129,7 +147,11 @@ def _query(name: str, table: Table) -> DovecotQuery | PostfixUserQuery:
     if table.query is None:
         raise TemplateError("a dict's table needs query or dovecot_query")
     template = MysqlTable.compile(
-        name, table.query.encode(), domain=table.domain, expansion_limit=0, require_result_set=table.require_result_set
+        name,
+        table.query.encode(),
+        domain=table.domain,
+        expansion_limit=0,
+        require_result_set=table.require_result_set,
     )
     return PostfixUserQuery(template)
 
@@ -158,6 +180,8 @@ def database_of(conf: DovecotSqlConf) -> Database:
         option_file=connect.option_file,
         option_group=connect.option_group or _DEFAULTS.option_group,
         connect_timeout=Seconds(connect.connect_timeout or _DEFAULTS.connect_timeout),
-        query_timeout=Seconds(min(connect.read_timeout or _DEFAULTS.query_timeout, _DEFAULTS.query_timeout)),
+        query_timeout=Seconds(
+            min(connect.read_timeout or _DEFAULTS.query_timeout, _DEFAULTS.query_timeout)
+        ),
         tls=tls,
     )

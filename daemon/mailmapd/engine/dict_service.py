@@ -1,6 +1,7 @@
 """The dict service of one listener: Dovecot's queries in, answers and listings out, each one counted.
 
-It outlives a reload of the configuration, as the map service does. What a client asked is never logged: only the dict and the reason.
+It outlives a reload of the configuration, as the map service does. What a client asked is never
+logged: only the dict and the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.engine.reply_cache import Part, ReplyCache, Use
 from mailmapd.errors import DatabaseError
-from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, Found, NotFound, PermFail, TempFail
+from mailmapd.model import (
+    NOT_FOUND,
+    Answer,
+    DictCommit,
+    DictIterate,
+    DictLookup,
+    Found,
+    NotFound,
+    PermFail,
+    TempFail,
+)
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +78,17 @@ class DictService:
         """Return whether there is a dict of this name."""
         return name in self._served
 
-    def answer(self, query: DictLookup, request: bytes | None, encode: Encode, told: Callable[[bytes], None]) -> bytes | None:
+    def answer(
+        self,
+        query: DictLookup,
+        request: bytes | None,
+        encode: Encode,
+        told: Callable[[bytes], None],
+    ) -> bytes | None:
         """Return the reply if it can be given now; when that is None, `told` gets it later.
 
-        A reply from memory is remembered for `request`, the bytes that held this query and all that its answer depends on, if they are
-        known.
+        A reply from memory is remembered for `request`, the bytes that held this query and all that
+        its answer depends on, if they are known.
         """
         start = self._clock()
         served = self._served.get(query.dict)
@@ -91,7 +108,10 @@ class DictService:
         return reply
 
     async def ask(self, name: str, namespace: str, values: Mapping[str, bytes]) -> Answer:
-        """Return the answer about a user given by the values of Dovecot's variables; `namespace` is ``passdb`` or ``userdb``."""
+        """Return the answer about a user given by the values of Dovecot's variables.
+
+        `namespace` is ``passdb`` or ``userdb``.
+        """
         start = self._clock()
         served = self._served.get(name)
         if served is None:
@@ -102,12 +122,19 @@ class DictService:
         if memory is not None:
             return memory[0]
         later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        answer = self._ask(*served, question, start, lambda answer: None if later.done() else later.set_result(answer))
+        answer = self._ask(
+            *served,
+            question,
+            start,
+            lambda answer: None if later.done() else later.set_result(answer),
+        )
         return await later if answer is None else answer
 
     def commit(self, query: DictCommit) -> Answer:
         """Refuse a transaction."""
-        log.warning("dict %s: a write over %s was refused: %s", query.dict, self.listener, READ_ONLY.reason)
+        log.warning(
+            "dict %s: a write over %s was refused: %s", query.dict, self.listener, READ_ONLY.reason
+        )
         self._meter(query.dict).count(READ_ONLY, Source.CACHE, 0.0)
         return READ_ONLY
 
@@ -122,7 +149,9 @@ class DictService:
             async for names in batches:
                 yield [(query.prefix + name, _ROW_VALUE) for name in names]
 
-    async def users(self, name: str, mask: bytes = b"", limit: int = 0) -> AsyncGenerator[list[bytes], None]:
+    async def users(
+        self, name: str, mask: bytes = b"", limit: int = 0
+    ) -> AsyncGenerator[list[bytes], None]:
         """Yield the user names that fit the mask in batches; see `Iteration.users`. Raises DatabaseError."""
         start = self._clock()
         served = self._served.get(name)
@@ -130,20 +159,26 @@ class DictService:
         answer: Answer = NOT_FOUND
         try:
             if served is None or served[0].iteration is None:
-                raise DatabaseError(f"dict {name} has no iterate query" if served else UNKNOWN_DICT.reason)
+                raise DatabaseError(
+                    f"dict {name} has no iterate query" if served else UNKNOWN_DICT.reason
+                )
             async with contextlib.aclosing(served[0].iteration.users(mask, limit)) as batches:
                 async for names in batches:
                     answer = Found(_ROW_VALUE)
                     yield names
         except DatabaseError as error:
             answer = TempFail(str(error))
-            log.warning("dict %s: the list of users over %s ended early: %s", shown, self.listener, error)
+            log.warning(
+                "dict %s: the list of users over %s ended early: %s", shown, self.listener, error
+            )
             raise
         finally:
             self._meter(name).count(answer, Source.DATABASE, self._clock() - start)
 
-    def _from_memory(self, one: Dict, meter: LookupMeter, question: _Asked, start: float) -> tuple[Answer, float, Use] | None:
-        """Return and count the answer that memory holds, with the time until which it is fresh and what it counted for; or None."""
+    def _from_memory(
+        self, one: Dict, meter: LookupMeter, question: _Asked, start: float
+    ) -> tuple[Answer, float, Use] | None:
+        """Return and count what memory holds, or None: the answer, until when it is fresh, what it counted for."""
         if not isinstance(question, Question):
             return None
         entry = question.table.entry(question.sql_key, start)
@@ -153,16 +188,34 @@ class DictService:
         answer = _answer(known)
         one.avoided += 1
         result = meter.count(answer, Source.CACHE, self._clock() - start)
-        return answer, until, Use(one, meter, result, (Part(question.table, absent=known is NO_ROW),))
+        return (
+            answer,
+            until,
+            Use(one, meter, result, (Part(question.table, absent=known is NO_ROW),)),
+        )
 
-    def _ask(self, one: Dict, meter: LookupMeter, question: _Asked, start: float, told: Callable[[Answer], None]) -> Answer | None:
+    def _ask(
+        self,
+        one: Dict,
+        meter: LookupMeter,
+        question: _Asked,
+        start: float,
+        told: Callable[[Answer], None],
+    ) -> Answer | None:
         """Return and count what can be said of a question that memory does not answer; else have the database asked."""
         if not isinstance(question, Question):
             if not isinstance(question, NotFound):
-                log.warning("dict %s: a lookup over %s was refused: %s", one.name, self.listener, question.reason)
+                log.warning(
+                    "dict %s: a lookup over %s was refused: %s",
+                    one.name,
+                    self.listener,
+                    question.reason,
+                )
             meter.count(question, Source.CACHE, self._clock() - start)
             return question
-        outcome = question.table.ask(question.sql_key, lambda outcome: told(self._end(one, meter, start, outcome)))
+        outcome = question.table.ask(
+            question.sql_key, lambda outcome: told(self._end(one, meter, start, outcome))
+        )
         return None if outcome is None else self._end(one, meter, start, outcome)
 
     def _end(self, one: Dict, meter: LookupMeter, start: float, outcome: Outcome) -> Answer:
@@ -171,9 +224,17 @@ class DictService:
         seconds = self._clock() - start
         meter.count(answer, outcome.source, seconds)
         if isinstance(answer, TempFail):
-            log.warning("dict %s: a lookup over %s failed: %s", one.name, self.listener, answer.reason)
+            log.warning(
+                "dict %s: a lookup over %s failed: %s", one.name, self.listener, answer.reason
+            )
         if seconds >= self.slow:
-            log.warning("slow lookup: dict %s took %.3f s over %s (%s)", one.name, seconds, self.listener, outcome.source.name.lower())
+            log.warning(
+                "slow lookup: dict %s took %.3f s over %s (%s)",
+                one.name,
+                seconds,
+                self.listener,
+                outcome.source.name.lower(),
+            )
         return answer
 
     def _meter(self, name: str) -> LookupMeter:

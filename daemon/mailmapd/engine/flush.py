@@ -2,14 +2,16 @@
 
     key      the entry of exactly this key in every table, or in one `table`; with a `map`, every key that its search tries for it
     user     everything that may influence an answer about user@domain, in every map and dict: the address, with any extension, its bare
-             local part where that is asked, the catch-all and domain entries that its lookups read, passwords and user data
+             local part where that is asked, the catch-all and domain entries that its lookups read,
+             passwords and user data
     domain   the domain itself, its catch-all, and every address and user in it; not its parents, not its subdomains
     table    all of a table
     map      all tables of a map (with those of its hosted domains) or of a dict
     everything
 
-A flush is complete when it returns: a query that is on its way to the database meanwhile still answers who waits for it, but what it
-brings is not kept. What loads entries from elsewhere (a saved cache, a preload) leaves out what was flushed since it began.
+A flush is complete when it returns: a query that is on its way to the database meanwhile still
+answers who waits for it, but what it brings is not kept. What loads entries from elsewhere (a saved
+cache, a preload) leaves out what was flushed since it began.
 
 A million keys are looked at in slices, between which lookups are answered.
 """
@@ -36,7 +38,10 @@ class UnknownName(MailmapdError):
 
 @dataclass(frozen=True)
 class FlushRequest:
-    """What to forget: one of `key`, `user`, `domain`, `everything`; or a whole `table` or `map`, which a `key` may also be limited to."""
+    """What to forget: one of `key`, `user`, `domain`, `everything`, or a whole `table` or `map`.
+
+    A `key` may also be limited to one table or map.
+    """
 
     key: bytes | None = None
     user: bytes | None = None
@@ -47,7 +52,12 @@ class FlushRequest:
 
     def fault(self) -> str:
         """Return what is wrong with the combination, or an empty text."""
-        subjects = [self.key is not None, self.user is not None, self.domain is not None, self.everything]
+        subjects = [
+            self.key is not None,
+            self.user is not None,
+            self.domain is not None,
+            self.everything,
+        ]
         places = [self.table is not None, self.map is not None]
         if sum(subjects) > 1 or sum(places) > 1:
             return "say one of key, user, domain, table, map and all (a key may be limited to one table or map)"
@@ -57,7 +67,9 @@ class FlushRequest:
             return "only a key can be limited to a table or map"
         if self.user is not None and not all(self.user.rpartition(b"@")[::2]):
             return "a user is an address, such as user@example.com"
-        if not all(text is None or text for text in (self.key, self.domain)) or (self.domain is not None and b"@" in self.domain):
+        if not all(text is None or text for text in (self.key, self.domain)) or (
+            self.domain is not None and b"@" in self.domain
+        ):
             return "a key or domain is missing, or the domain holds an @"
         return ""
 
@@ -81,7 +93,9 @@ def _select(engine: Engine, request: FlushRequest, delimiters: bytes) -> Mapping
         return _select_key(engine, request, request.key)
     if request.user is not None:
         user, maps = request.user, list(engine.maps.values())
-        return {name: of_user(table, user, maps, delimiters) for name, table in engine.tables.items()}
+        return {
+            name: of_user(table, user, maps, delimiters) for name, table in engine.tables.items()
+        }
     if request.domain is not None:
         domain = request.domain
         return {name: of_domain(table, domain) for name, table in engine.tables.items()}
@@ -105,7 +119,9 @@ def _select_key(engine: Engine, request: FlushRequest, key: bytes) -> Mapping[st
 
 def _table(engine: Engine, name: str) -> Table:
     if name not in engine.tables:
-        raise UnknownName(f'there is no table "{name}"; the tables are: {", ".join(engine.tables) or "none"}')
+        raise UnknownName(
+            f'there is no table "{name}"; the tables are: {", ".join(engine.tables) or "none"}'
+        )
     return engine.tables[name]
 
 
@@ -121,7 +137,9 @@ def _tables_of(engine: Engine, name: str) -> list[str]:
         one = one.hosted
     if name in engine.dicts:
         served = engine.dicts[name]
-        names |= {part.table.name: None for part in (served.passdb, served.userdb) if part is not None}
+        names |= {
+            part.table.name: None for part in (served.passdb, served.userdb) if part is not None
+        }
     return list(names)
 
 
@@ -136,7 +154,9 @@ async def _forget(table: Table, selection: Selection) -> int:
         return dropped
     keys = table.keys()
     for start in range(0, len(keys), SLICE):
-        dropped += sum(table.drop(key) for key in keys[start : start + SLICE] if selection.matches(key))
+        dropped += sum(
+            table.drop(key) for key in keys[start : start + SLICE] if selection.matches(key)
+        )
         await asyncio.sleep(0)
     return dropped
 

@@ -36,7 +36,9 @@ def look(engine: Engine, request: LookRequest, now: float) -> Held:
     """Return what memory holds of the entry. Raises UnknownName."""
     table = engine.tables.get(request.table)
     if table is None:
-        raise UnknownName(f'there is no table "{request.table}"; the tables are: {", ".join(engine.tables)}')
+        raise UnknownName(
+            f'there is no table "{request.table}"; the tables are: {", ".join(engine.tables)}'
+        )
     entry = table.cache.read(request.sql_key)
     if entry is None or table.cache.useless(entry, now):
         return Held("nothing")

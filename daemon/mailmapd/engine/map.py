@@ -1,7 +1,8 @@
 """Maps: what one main.cf parameter names, answered as Postfix would answer it from its own tables.
 
-The search gives the keys to try; each key is asked in every table, in order, before the next key is tried, so that a catch-all in one table
-never hides a full address in another. The first value ends the search, and so does the first table that cannot tell.
+The search gives the keys to try; each key is asked in every table, in order, before the next key is
+tried, so that a catch-all in one table never hides a full address in another. The first value ends
+the search, and so does the first table that cannot tell.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ log = logging.getLogger(__name__)
 class MapTable:
     """A table as a map uses it."""
 
-    __slots__ = ("absent_part", "definition", "fold", "present_part", "present_parts", "sql_key", "table")
+    __slots__ = (
+        "absent_part",
+        "definition",
+        "fold",
+        "present_part",
+        "present_parts",
+        "sql_key",
+        "table",
+    )
 
     def __init__(self, table: Table, definition: PostfixDefinition, *, fold: bool) -> None:
         self.table = table
@@ -70,9 +79,10 @@ Walk = Generator[Probe, Outcome, tuple[Answer, float]]
 class Map:
     """An ordered list of tables and a search.
 
-    `hosted` is the map of hosted domains, if one is configured: an address in a domain that it definitely does not list is not found
-    without asking the tables. `propagates` is None for maps that do not rewrite addresses; for those that do, it says whether an unmatched
-    extension goes on to the result. `avoided` counts the SELECTs that memory answered and Postfix would have sent.
+    `hosted` is the map of hosted domains, if one is configured: an address in a domain that it
+    definitely does not list is not found without asking the tables. `propagates` is None for maps
+    that do not rewrite addresses; for those that do, it says whether an unmatched extension goes on
+    to the result. `avoided` counts the SELECTs that memory answered and Postfix would have sent.
     """
 
     def __init__(
@@ -94,7 +104,9 @@ class Map:
         self._clock = clock
         first = self.tables[0]
         asks_itself = tuple(search.keys(_SAMPLE)[:1]) == (SearchKey(_SAMPLE, b""),)
-        self._plain_first_step = hosted is None and first.fold and first.definition.template.identity and asks_itself
+        self._plain_first_step = (
+            hosted is None and first.fold and first.definition.template.identity and asks_itself
+        )
 
     def answer_now(self, key: bytes, now: float) -> Answer | None:
         """Return the answer if memory holds all of it, or None."""
@@ -121,14 +133,22 @@ class Map:
 
         None says nothing: the walk decides. This is half of the time of a walk.
         """
-        if not self._plain_first_step or b"@" not in key or key.translate(None, _PLAIN) or key[0] in _EDGES or key[-1] in _EDGES:
+        if (
+            not self._plain_first_step
+            or b"@" not in key
+            or key.translate(None, _PLAIN)
+            or key[0] in _EDGES
+            or key[-1] in _EDGES
+        ):
             return None
         place = self.tables[0]
         entry = place.table.cache.peek(key.lower(), now)
         if entry is None or now >= entry[1]:
             return None
         payload = entry[0]
-        if not isinstance(payload, bytes) or (self.propagates is not None and payload.startswith(b"@")):
+        if not isinstance(payload, bytes) or (
+            self.propagates is not None and payload.startswith(b"@")
+        ):
             return None
         place.table.hits += 1
         self.avoided += 1
@@ -140,7 +160,9 @@ class Map:
         if isinstance(told, Told):
             return told.answer, Source.CACHE
         later: asyncio.Future[tuple[Answer, Source]] = asyncio.get_running_loop().create_future()
-        ended = told.go_on(lambda answer, source: None if later.done() else later.set_result((answer, source)))
+        ended = told.go_on(
+            lambda answer, source: None if later.done() else later.set_result((answer, source))
+        )
         return await later if ended is None else ended
 
     def _walk(self, key: bytes, now: float, parts: list[Part]) -> Walk:
@@ -152,7 +174,8 @@ class Map:
         if self.hosted is not None:
             domain = key.rpartition(b"@")[2]
             if domain and len(domain) < len(key):
-                hosted, until = yield from self.hosted._walk(domain, now, parts)  # noqa: SLF001 (a map of the same class)
+                # A map of the same class
+                hosted, until = yield from self.hosted._walk(domain, now, parts)  # noqa: SLF001
                 if isinstance(hosted, NotFound):
                     return NOT_FOUND, until
                 now = self._clock()
@@ -183,7 +206,14 @@ class Map:
                     return answer, until
         return NOT_FOUND, until
 
-    def _value(self, definition: PostfixDefinition, name: bytes, payload: Payload, key: bytes, search_key: SearchKey) -> Answer | None:
+    def _value(
+        self,
+        definition: PostfixDefinition,
+        name: bytes,
+        payload: Payload,
+        key: bytes,
+        search_key: SearchKey,
+    ) -> Answer | None:
         if isinstance(payload, bytes):
             value: bytes | None = payload
         else:
@@ -212,7 +242,11 @@ class Lookup:
         self._told: Callable[[Answer, Source], None]
 
     def go_on(self, told: Callable[[Answer, Source], None]) -> tuple[Answer, Source] | None:
-        """Ask the tables; return the answer and the costliest source that took part, or None when `told` gets both later."""
+        """Ask the tables.
+
+        Return the answer and the costliest source that took part, or None when `told` gets both
+        later.
+        """
         self._told = told
         outcome = self._probe.table.ask(self._probe.sql_key, self._hear)
         return None if outcome is None else self._advance(outcome)

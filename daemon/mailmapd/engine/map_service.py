@@ -1,6 +1,7 @@
 """The map service of one listener: queries in, encoded answers out, each one counted.
 
-It outlives a reload of the configuration: `serve` puts the new maps in the place of the old ones between two queries, and the meters go on.
+It outlives a reload of the configuration: `serve` puts the new maps in the place of the old ones
+between two queries, and the meters go on.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ Encode = Callable[[Answer], bytes]
 class MapService:
     """Answers map queries for one listener.
 
-    `only_map` is the map of a listener whose protocol names none (tcp_table). Lookups that take longer than `slow` seconds are logged.
-    `recall` returns the remembered reply to the very bytes of a request, and `count_recalled` counts its use; see `ReplyCache`.
+    `only_map` is the map of a listener whose protocol names none (tcp_table). Lookups that take
+    longer than `slow` seconds are logged. `recall` returns the remembered reply to the very bytes
+    of a request, and `count_recalled` counts its use; see `ReplyCache`.
     """
 
-    def __init__(self, listener: str, clock: Callable[[], float], *, only_map: str = "", slow: float = 1.0) -> None:
+    def __init__(
+        self, listener: str, clock: Callable[[], float], *, only_map: str = "", slow: float = 1.0
+    ) -> None:
         self.listener = listener
         self.meters: dict[str, LookupMeter] = {"": LookupMeter(listener, "")}
         self.slow = slow
@@ -53,10 +57,13 @@ class MapService:
         """Forget whole replies, because cached answers they are made of were dropped."""
         self._replies.forget()
 
-    def answer(self, query: MapQuery, request: bytes | None, encode: Encode, told: Callable[[bytes], None]) -> bytes | None:
+    def answer(
+        self, query: MapQuery, request: bytes | None, encode: Encode, told: Callable[[bytes], None]
+    ) -> bytes | None:
         """Return the reply if it can be given now; when that is None, `told` gets it later.
 
-        A reply from memory is remembered for `request`, the bytes that held this query and nothing else, if they are known.
+        A reply from memory is remembered for `request`, the bytes that held this query and nothing
+        else, if they are known.
         """
         start = self._clock()
         name, key = query
@@ -76,7 +83,12 @@ class MapService:
         return reply
 
     def _go_on(
-        self, lookup: Lookup, served: tuple[Map, LookupMeter], start: float, encode: Encode, told: Callable[[bytes], None]
+        self,
+        lookup: Lookup,
+        served: tuple[Map, LookupMeter],
+        start: float,
+        encode: Encode,
+        told: Callable[[bytes], None],
     ) -> bytes | None:
         """Have the databases asked; count the answer, and log it if it was slow."""
         one, meter = served
@@ -85,7 +97,13 @@ class MapService:
             seconds = self._clock() - start
             meter.count(answer, source, seconds)
             if seconds >= self.slow:
-                log.warning("slow lookup: map %s took %.3f s over %s (%s)", one.name, seconds, self.listener, source.name.lower())
+                log.warning(
+                    "slow lookup: map %s took %.3f s over %s (%s)",
+                    one.name,
+                    seconds,
+                    self.listener,
+                    source.name.lower(),
+                )
             return encode(answer)
 
         ended = lookup.go_on(lambda answer, source: told(end(answer, source)))

@@ -1,6 +1,7 @@
 """Meters: how many lookups ended how, and how long they took.
 
-Plain lists of integers, one set per listener and map, so that counting costs next to nothing; whoever wants to show them reads them.
+Plain lists of integers, one set per listener and map, so that counting costs next to nothing;
+whoever wants to show them reads them.
 """
 
 from __future__ import annotations

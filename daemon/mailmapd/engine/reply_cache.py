@@ -1,11 +1,13 @@
 """The reply cache: whole replies by the bytes of their requests, in front of the maps and dicts.
 
-It saves decoding, search and encoding for the requests that come again and again. It never outlives its parts: a reply is good only while
-every cached answer it was made of is fresh, and all replies are forgotten when anything is flushed or the configuration is read again.
+It saves decoding, search and encoding for the requests that come again and again. It never outlives
+its parts: a reply is good only while every cached answer it was made of is fresh, and all replies
+are forgotten when anything is flushed or the configuration is read again.
 
-What is remembered lives in two generations. A hit in the old one moves to the young one; when the young one is full it becomes the old one,
-and what nobody asked for since is dropped, two replies at a time, because freeing a whole generation at once would keep everybody waiting.
-That is nearly "least recently used", for the price of one dictionary access per hit.
+What is remembered lives in two generations. A hit in the old one moves to the young one; when the
+young one is full it becomes the old one, and what nobody asked for since is dropped, two replies at
+a time, because freeing a whole generation at once would keep everybody waiting. That is nearly
+"least recently used", for the price of one dictionary access per hit.
 """
 
 from __future__ import annotations
@@ -77,12 +79,18 @@ class ReplyCache:
         self._numbers: dict[Use, int] = {}
 
     def find(self, request: bytes, now: float) -> Remembered | None:
-        """Return what is remembered for a request, if it is still good. Who uses it says so to `count`, when the reply is on its way."""
+        """Return what is remembered for a request, if it is still good.
+
+        Who uses it says so to `count`, when the reply is on its way.
+        """
         found = self._young.get(request) or self._old.get(request)
         return found if found is not None and now < found[1] else None
 
     def count(self, request: bytes, found: Remembered, seconds: float) -> None:
-        """Count a lookup that `find` answered in so many seconds; its reply stays longer than those that nobody asks for."""
+        """Count a lookup that `find` answered in so many seconds.
+
+        Its reply stays longer than those that nobody asks for.
+        """
         if request not in self._young and self._old.pop(request, None) is not None:
             self._keep(request, found)
         self._uses[found[2]].count_lookup(seconds)

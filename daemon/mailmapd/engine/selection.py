@@ -1,7 +1,8 @@
 """Selections: which entries of a table may hold something about a key, a user or a domain.
 
-Entries are cached under SQL keys, the part of a key that a query depends on, so a selection errs on the side of forgetting too much: an
-entry dropped without need costs one query, an entry kept would go on giving an old answer.
+Entries are cached under SQL keys, the part of a key that a query depends on, so a selection errs on
+the side of forgetting too much: an entry dropped without need costs one query, an entry kept would
+go on giving an old answer.
 """
 
 from __future__ import annotations
@@ -34,15 +35,24 @@ class Selection:
 
     def covers(self, sql_key: bytes) -> bool:
         """Return whether an entry under this SQL key is meant."""
-        return self.everything or sql_key in self.keys or (self.matches is not None and self.matches(sql_key))
+        return (
+            self.everything
+            or sql_key in self.keys
+            or (self.matches is not None and self.matches(sql_key))
+        )
 
 
 def of_key(table: Table, key: bytes) -> Selection:
-    """Select what a lookup of exactly this key reads in the table; of a dict's table, what is about the user of this name."""
+    """Select what a lookup of exactly this key reads in the table.
+
+    Of a dict's table, what is about the user of this name.
+    """
     definition = table.definition
     if isinstance(definition, DictDefinition):
         return _of_dict_user(definition, key, _nothing)
-    return Selection(_sql_keys(definition, [key]) if isinstance(definition, PostfixDefinition) else set())
+    return Selection(
+        _sql_keys(definition, [key]) if isinstance(definition, PostfixDefinition) else set()
+    )
 
 
 def of_lookup(one: Map, key: bytes) -> dict[str, Selection]:
@@ -50,7 +60,9 @@ def of_lookup(one: Map, key: bytes) -> dict[str, Selection]:
     found: dict[str, Selection] = {}
     names = [search_key.key for search_key in one.search.keys(key)]
     for part in one.tables:
-        found.setdefault(part.table.name, Selection()).keys.update(_sql_keys(part.definition, names))
+        found.setdefault(part.table.name, Selection()).keys.update(
+            _sql_keys(part.definition, names)
+        )
     _, at, domain = key.rpartition(b"@")
     if one.hosted is not None and at and domain:
         for name, selection in of_lookup(one.hosted, domain).items():
@@ -71,21 +83,33 @@ def of_user(table: Table, user: bytes, maps: Iterable[Map], delimiters: bytes) -
 
 
 def of_domain(table: Table, domain: bytes) -> Selection:
-    """Select what may be about a domain: itself, its catch-all, every address and user in it. Its parents and subdomains stay."""
+    """Select what may be about a domain: itself, its catch-all, every address and user in it.
+
+    Its parents and subdomains stay.
+    """
     folded = fold(domain) or domain
     definition = table.definition
     if isinstance(definition, DictDefinition):
-        here, elsewhere = (definition.query.sql_key({"user": b"probe@" + name}) for name in (folded, _ELSEWHERE))
+        here, elsewhere = (
+            definition.query.sql_key({"user": b"probe@" + name}) for name in (folded, _ELSEWHERE)
+        )
         return _of_probed_domain(here, elsewhere, folded, set())
     if not isinstance(definition, PostfixDefinition):
         return Selection(everything=True)
     keys = _sql_keys(definition, [domain, b"@" + domain])
-    here, elsewhere = (definition.template.sql_key(b"probe@" + name) for name in (folded, _ELSEWHERE))
+    here, elsewhere = (
+        definition.template.sql_key(b"probe@" + name) for name in (folded, _ELSEWHERE)
+    )
     return _of_probed_domain(here, elsewhere, folded, keys)
 
 
-def _of_probed_domain(here: bytes | None, elsewhere: bytes | None, domain: bytes, keys: set[bytes]) -> Selection:
-    """Select by what a probe's SQL key shows: where it holds the domain itself, look for it; where it holds no trace of it, take all."""
+def _of_probed_domain(
+    here: bytes | None, elsewhere: bytes | None, domain: bytes, keys: set[bytes]
+) -> Selection:
+    """Select by what a probe's SQL key shows: where it holds the domain itself, look for it.
+
+    Where it holds no trace of it, take all.
+    """
     if here is None:
         return Selection(keys)
     parts = here.split(b"\0")
@@ -96,15 +120,25 @@ def _of_probed_domain(here: bytes | None, elsewhere: bytes | None, domain: bytes
 
         def matches(sql_key: bytes) -> bool:
             found = [fold(part) or part for part in sql_key.split(b"\0")]
-            return any(found[place] == domain or found[place].endswith(suffix) for place in places if place < len(found))
+            return any(
+                found[place] == domain or found[place].endswith(suffix)
+                for place in places
+                if place < len(found)
+            )
 
         return Selection(keys, matches)
     if elsewhere is not None and here != elsewhere and len(parts) == len(others):
-        labels = [place for place, (one, other) in enumerate(zip(parts, others, strict=True)) if one != other]
+        labels = [
+            place
+            for place, (one, other) in enumerate(zip(parts, others, strict=True))
+            if one != other
+        ]
 
         def same_labels(sql_key: bytes) -> bool:
             found = sql_key.split(b"\0")
-            return len(found) == len(parts) and all((fold(found[place]) or found[place]) == parts[place] for place in labels)
+            return len(found) == len(parts) and all(
+                (fold(found[place]) or found[place]) == parts[place] for place in labels
+            )
 
         return Selection(keys, same_labels)
     return Selection(everything=True)
@@ -114,7 +148,11 @@ def _of_dict_user(definition: DictDefinition, user: bytes, with_extension: Match
     query, folded = definition.query, fold(user) or user
 
     def matches(sql_key: bytes) -> bool:
-        if query.concerns(sql_key, user) or query.concerns(sql_key, folded) or query.concerns(fold(sql_key) or sql_key.lower(), folded):
+        if (
+            query.concerns(sql_key, user)
+            or query.concerns(sql_key, folded)
+            or query.concerns(fold(sql_key) or sql_key.lower(), folded)
+        ):
             return True
         return any(with_extension(part) for part in sql_key.split(b"\0"))
 
@@ -123,17 +161,36 @@ def _of_dict_user(definition: DictDefinition, user: bytes, with_extension: Match
 
 def _sql_keys(definition: PostfixDefinition, names: Iterable[bytes]) -> set[bytes]:
     """Return the SQL keys of the names, as they are and folded: whether a table folds is a matter of the map that asks it."""
-    spellings = {spelling for name in names for spelling in (name, fold(name)) if spelling is not None}
+    spellings = {
+        spelling for name in names for spelling in (name, fold(name)) if spelling is not None
+    }
     found = [definition.template.sql_key(spelling) for spelling in spellings]
     return {sql_key for sql_key in found if sql_key is not None}
 
 
 def _extended(user: bytes, maps: Iterable[Map], delimiters: bytes) -> Matcher:
     """Return what tells whether a text is the user's address, or bare local part, with an extension."""
-    addresses = {user, *(search_key.key for one in maps for search_key in one.search.keys(user) if not search_key.key.startswith(b"@"))}
-    folded = [(fold(address) or address).rpartition(b"@") for address in addresses if b"@" in address]
+    addresses = {
+        user,
+        *(
+            search_key.key
+            for one in maps
+            for search_key in one.search.keys(user)
+            if not search_key.key.startswith(b"@")
+        ),
+    }
+    folded = [
+        (fold(address) or address).rpartition(b"@") for address in addresses if b"@" in address
+    ]
     domain = b"@" + (fold(user) or user).rpartition(b"@")[2]
-    prefixes = tuple({local.removesuffix(b'"') + bytes([one]) for local, _, _ in folded if local for one in delimiters})
+    prefixes = tuple(
+        {
+            local.removesuffix(b'"') + bytes([one])
+            for local, _, _ in folded
+            if local
+            for one in delimiters
+        }
+    )
 
     def matches(text: bytes) -> bool:
         text = fold(text) or text

@@ -5,14 +5,17 @@
      "problems": ["database mail: no host can be reached (…)"],
      "buckets": [0.000005, …, 10.0],                                             upper bounds of the latencies' counts, in seconds
      "maps": {"virtual_alias_maps": {"results": {"found": 3, "notfound": 1, "tempfail": 0, "permfail": 0}, "avoided": 7,
-                                     "latencies": {"cache": {"counts": […], "total": 0.0001}, "stale": {…}, "database": {…}}}},
+                                     "latencies": {"cache": {"counts": […], "total": 0.0001},
+                                     "stale": {…}, "database": {…}}}},
      "dicts": {"auth": {…}},                                                     the same
      "tables": {"alias": {"hits": 0, "negative_hits": 0, "stale": 0, "coalesced": 0, "misses": 0, "entries": 0, "negative_entries": 0,
                           "evictions": 0, "negative_evictions": 0, "schema_error": ""}},
-     "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "idle": 7, "busy": 1, "last_error": ""}], "queries": {"ok": 12}}},
-     "listeners": {"socketmap": {"connections": 12, "refused": 0, "protocol_errors": {"bad_length": 1}}}}
+     "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "idle": 7, "busy": 1,
+     "last_error": ""}], "queries": {"ok": 12}}}, "listeners": {"socketmap": {"connections": 12,
+     "refused": 0, "protocol_errors": {"bad_length": 1}}}}
 
-Counts only grow while the daemon runs; lookups of maps that do not exist are those of the map "". Nothing in it is secret.
+Counts only grow while the daemon runs; lookups of maps that do not exist are those of the map "".
+Nothing in it is secret.
 """
 
 from __future__ import annotations
@@ -105,7 +108,9 @@ class Snapshot(TypedDict):
     listeners: dict[str, ListenerState]
 
 
-def lookups_by_name(meters: Iterable[LookupMeter], avoided: Mapping[str, int]) -> dict[str, Lookups]:
+def lookups_by_name(
+    meters: Iterable[LookupMeter], avoided: Mapping[str, int]
+) -> dict[str, Lookups]:
     """Return what was asked of each map (or dict), over all listeners; every configured one is there, asked or not."""
     found: dict[str, Lookups] = {name: _no_lookups(name, avoided) for name in avoided}
     for meter in meters:
@@ -114,9 +119,18 @@ def lookups_by_name(meters: Iterable[LookupMeter], avoided: Mapping[str, int]) -
             lookups["results"][result] += count
         for source, histogram in meter.latencies.items():
             latencies = lookups["latencies"][source.name.lower()]
-            latencies["counts"] = [a + b for a, b in zip(latencies["counts"] or [0] * len(histogram.counts), histogram.counts, strict=True)]
+            latencies["counts"] = [
+                a + b
+                for a, b in zip(
+                    latencies["counts"] or [0] * len(histogram.counts),
+                    histogram.counts,
+                    strict=True,
+                )
+            ]
             latencies["total"] += histogram.total
-    return {name: lookups for name, lookups in found.items() if name or sum(lookups["results"].values())}
+    return {
+        name: lookups for name, lookups in found.items() if name or sum(lookups["results"].values())
+    }
 
 
 def _no_lookups(name: str, avoided: Mapping[str, int]) -> Lookups:
@@ -143,12 +157,21 @@ def cache_state(table: Table) -> CacheState:
     }
 
 
-def database_states(engine: Engine, queries: Mapping[tuple[str, str, str], int]) -> dict[str, DatabaseState]:
+def database_states(
+    engine: Engine, queries: Mapping[tuple[str, str, str], int]
+) -> dict[str, DatabaseState]:
     """Return the state of each database; `queries` counts by (database, host, outcome)."""
     found: dict[str, DatabaseState] = {}
     for name, database in engine.databases.items():
         hosts: list[HostState] = [
-            {"host": one.host, "up": one.up, "idle": one.idle, "busy": one.busy, "last_error": one.last_error} for one in database.status()
+            {
+                "host": one.host,
+                "up": one.up,
+                "idle": one.idle,
+                "busy": one.busy,
+                "last_error": one.last_error,
+            }
+            for one in database.status()
         ]
         found[name] = {"hosts": hosts, "queries": {}}
     for (name, _, outcome), count in queries.items():

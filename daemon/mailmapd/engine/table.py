@@ -4,8 +4,9 @@
     ask    what is known, or what the database says, or what was known a while ago when the database cannot say; `told` later if need be
     get    the same for a coroutine
 
-Equal misses share one query. A row that cannot be used, or a key that the database cannot evaluate, fails that key alone and is remembered
-briefly; a query that does not fit the database's schema fails the table at once, and is tried again every `SCHEMA_RETRY` seconds.
+Equal misses share one query. A row that cannot be used, or a key that the database cannot evaluate,
+fails that key alone and is remembered briefly; a query that does not fit the database's schema
+fails the table at once, and is tried again every `SCHEMA_RETRY` seconds.
 """
 
 from __future__ import annotations
@@ -32,8 +33,12 @@ POISON_MEMORY = 5.0  # seconds for which a key that the database cannot evaluate
 POISON_KEYS = 10_000  # how many such keys are remembered
 SCHEMA_RETRY = 1.0  # seconds between tries of a query that does not fit the schema
 REFRESH_RETRY = 0.5  # seconds without new background fetches after one found the database away
-REFRESHES = 32  # with so many queries of the table on their way, background fetches stand back: a lookup that has no answer goes first
-STALE_PATIENCE = 0.25  # seconds to wait for a database that should answer, while a stale answer is at hand; then for none until it answers
+# With so many queries of the table on their way, background fetches stand back: a lookup that has
+# no answer goes first
+REFRESHES = 32
+# Seconds to wait for a database that should answer, while a stale answer is at hand; then for none
+# until it answers
+STALE_PATIENCE = 0.25
 
 DEFECT = "mailmapd failed; its log says why"
 
@@ -47,7 +52,14 @@ class Table:
     """
 
     def __init__(
-        self, name: str, definition: Definition, database: Database, cache: TableCache, clock: Callable[[], float], *, secret: bool = False
+        self,
+        name: str,
+        definition: Definition,
+        database: Database,
+        cache: TableCache,
+        clock: Callable[[], float],
+        *,
+        secret: bool = False,
     ) -> None:
         self.name = name
         self.definition = definition
@@ -62,16 +74,24 @@ class Table:
         self._poison: TTLCache[bytes, Failure] = TTLCache(POISON_KEYS, POISON_MEMORY, timer=clock)
         self._poisoned_until = float("-inf")  # when the last of those keys is forgotten
         self._schema_retry_at = self._refresh_retry_at = 0.0
-        self._silent = False  # the database keeps us waiting: it has not answered since a stale answer had to stand in for it
+        # The database keeps us waiting: it has not answered since a stale answer had to stand in
+        # for it
+        self._silent = False
 
     def count_on(self, former: Table) -> None:
         """Count on from where the table that had this name before stands."""
         self.hits, self.negative_hits, self.stale = former.hits, former.negative_hits, former.stale
         self.coalesced, self.misses = former.coalesced, former.misses
-        self.cache.rows.evictions, self.cache.absences.evictions = former.cache.rows.evictions, former.cache.absences.evictions
+        self.cache.rows.evictions, self.cache.absences.evictions = (
+            former.cache.rows.evictions,
+            former.cache.absences.evictions,
+        )
 
     def peek(self, sql_key: bytes, now: float) -> Payload | NoRow | None:
-        """Return what is known of a key without asking anybody, or None. A key in its refresh age is fetched anew in the background."""
+        """Return what is known of a key without asking anybody, or None.
+
+        A key in its refresh age is fetched anew in the background.
+        """
         entry = self.entry(sql_key, now)
         return None if entry is None else entry[0]
 
@@ -89,7 +109,10 @@ class Table:
         return entry
 
     def ask(self, sql_key: bytes, told: Callable[[Outcome], None]) -> Outcome | None:
-        """Return what can be said now of a key that `peek` does not know; when that is None, `told` gets what the database says, later."""
+        """Return what can be said now of a key that `peek` does not know.
+
+        When that is None, `told` gets what the database says, later.
+        """
         now = self._clock()
         stale = self.cache.stale(sql_key, now)
         failure = self._known_failure(sql_key, now)
@@ -107,11 +130,16 @@ class Table:
     async def get(self, sql_key: bytes) -> Outcome:
         """Return what the database, or failing it the past, says of a key that `peek` does not know."""
         later: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        outcome = self.ask(sql_key, lambda outcome: None if later.done() else later.set_result(outcome))
+        outcome = self.ask(
+            sql_key, lambda outcome: None if later.done() else later.set_result(outcome)
+        )
         return await later if outcome is None else outcome
 
     def drop(self, sql_key: bytes) -> bool:
-        """Forget a key; a query already on its way will not bring the old answer back. Return whether anything was known."""
+        """Forget a key; a query already on its way will not bring the old answer back.
+
+        Return whether anything was known.
+        """
         self._flights.forget(sql_key)
         self._poison.pop(sql_key, None)
         return self.cache.drop(sql_key)
@@ -144,7 +172,9 @@ class Table:
         self.coalesced += 1
         return flight
 
-    def _join_for_a_moment(self, sql_key: bytes, stale: Payload | NoRow, told: Callable[[Outcome], None]) -> None:
+    def _join_for_a_moment(
+        self, sql_key: bytes, stale: Payload | NoRow, told: Callable[[Outcome], None]
+    ) -> None:
         """Join the key's flight, but take the stale answer if that fails, or does not land soon."""
         waiting = True
 
@@ -153,7 +183,11 @@ class Table:
             if waiting:
                 waiting = False
                 patience.cancel()
-                told(self._fall_back(stale, outcome.known) if isinstance(outcome.known, Failure) else outcome)
+                told(
+                    self._fall_back(stale, outcome.known)
+                    if isinstance(outcome.known, Failure)
+                    else outcome
+                )
 
         def lose_patience() -> None:
             self._silent = True
@@ -188,7 +222,9 @@ class Table:
             asyncio.get_running_loop().call_soon(land, DatabaseError(DEFECT))
         return flight
 
-    def _land(self, sql_key: bytes, flight: Flight[Outcome], result: ResultSet | DatabaseError) -> None:
+    def _land(
+        self, sql_key: bytes, flight: Flight[Outcome], result: ResultSet | DatabaseError
+    ) -> None:
         """Learn from what the database said, and tell everybody who asked."""
         wanted = self._flights.end(sql_key, flight)
         try:

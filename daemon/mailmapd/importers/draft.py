@@ -45,7 +45,9 @@ class Draft:
         for known in self.databases:
             if known.settings == settings and known.password == password:
                 return known.name
-        wanted = str(settings.get("dbname") or settings.get("path", "mail").rpartition("/")[2] or "mail")
+        wanted = str(
+            settings.get("dbname") or settings.get("path", "mail").rpartition("/")[2] or "mail"
+        )
         name = unused_name(wanted, {known.name for known in self.databases})
         self.databases.append(DraftDatabase(name, settings, password, comment))
         return name

@@ -47,10 +47,15 @@ def render(draft: Draft) -> str:
 def write(draft: Draft, path: Path, *, overwrite: bool = False) -> list[Path]:
     """Write the configuration and its password files; return what was written, the configuration last.
 
-    Password files get the owner of the folder's existing daemon account when there is one (``mailmapd``). Raises ConfigError, with nothing
-    changed, when a file exists already or cannot be written.
+    Password files get the owner of the folder's existing daemon account when there is one
+    (``mailmapd``). Raises ConfigError, with nothing changed, when a file exists already or cannot
+    be written.
     """
-    secrets = {path.parent / password_file_name(database): database.password for database in draft.databases if database.password}
+    secrets = {
+        path.parent / password_file_name(database): database.password
+        for database in draft.databases
+        if database.password
+    }
     targets = {**secrets, path: render(draft)}
     taken = [target for target in targets if target.exists()]
     if taken and not overwrite:
@@ -66,7 +71,16 @@ def write(draft: Draft, path: Path, *, overwrite: bool = False) -> list[Path]:
     except OSError as error:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
-        raise ConfigError([Fault(str(error.filename or path), "", f"cannot be written: {error.strerror}", "check the folder")]) from error
+        raise ConfigError(
+            [
+                Fault(
+                    str(error.filename or path),
+                    "",
+                    f"cannot be written: {error.strerror}",
+                    "check the folder",
+                )
+            ]
+        ) from error
     return list(targets)
 
 
@@ -103,11 +117,16 @@ def _give_to_daemon(name: str) -> None:
 
 
 def _draft_section(kind: str, section: DraftSection) -> str:
-    plain = {key: value for key, value in section.settings.items() if not isinstance(value, Mapping)}
+    plain = {
+        key: value for key, value in section.settings.items() if not isinstance(value, Mapping)
+    }
     nested = {key: value for key, value in section.settings.items() if isinstance(value, Mapping)}
     header = f"{kind}.{_key(section.name)}"
     return "".join(
-        [_section(header, plain, section.comment), *(_section(f"{header}.{_key(key)}", value, "") for key, value in nested.items())]
+        [
+            _section(header, plain, section.comment),
+            *(_section(f"{header}.{_key(key)}", value, "") for key, value in nested.items()),
+        ]
     )
 
 
@@ -136,11 +155,17 @@ def toml_value(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_key(key)} = {toml_value(item)}' for key, item in value.items())} }}"
+        return (
+            f"{{ {', '.join(f'{_key(key)} = {toml_value(item)}' for key, item in value.items())} }}"
+        )
     if isinstance(value, Iterable) and not isinstance(value, str):
         items = [toml_value(item) for item in value]
         line = f"[{', '.join(items)}]"
-        return line if len(line) <= _LINE_WIDTH else "[\n" + "".join(f"  {item},\n" for item in items) + "]"
+        return (
+            line
+            if len(line) <= _LINE_WIDTH
+            else "[\n" + "".join(f"  {item},\n" for item in items) + "]"
+        )
     return _text(str(value))
 
 

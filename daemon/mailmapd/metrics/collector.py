@@ -11,7 +11,13 @@ from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -98,12 +104,18 @@ class MailmapdCollector(Collector):
             "Whether the last attempt to read the configuration succeeded.",
             int(not self._observed.reload_failed),
         )
-        build = GaugeMetricFamily("mailmapd_build_info", "Always 1; the labels tell the versions.", labels=["version", "python"])
+        build = GaugeMetricFamily(
+            "mailmapd_build_info",
+            "Always 1; the labels tell the versions.",
+            labels=["version", "python"],
+        )
         build.add_metric([__version__, platform.python_version()], 1)
         yield build
 
     def _lookups(self) -> Iterator[Metric]:
-        lookups = CounterMetricFamily("mailmapd_lookups", "Lookups answered.", labels=["listener", "map", "result"])
+        lookups = CounterMetricFamily(
+            "mailmapd_lookups", "Lookups answered.", labels=["listener", "map", "result"]
+        )
         durations: dict[tuple[str, Source], Histogram] = {}
         for meter in self._observed.meters:
             if not meter.name and not any(meter.results):
@@ -122,7 +134,9 @@ class MailmapdCollector(Collector):
             _add_histogram(family, [name, source.name.lower()], histogram)
         yield family
         avoided = CounterMetricFamily(
-            "mailmapd_queries_avoided", "SELECTs that Postfix or Dovecot would have sent and memory answered.", labels=["map"]
+            "mailmapd_queries_avoided",
+            "SELECTs that Postfix or Dovecot would have sent and memory answered.",
+            labels=["map"],
         )
         engine = self._observed.engine
         for name, map_of_postfix in engine.maps.items():
@@ -132,32 +146,57 @@ class MailmapdCollector(Collector):
         yield avoided
 
     def _caches(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily("mailmapd_cache_requests", "Questions to a table's cache, by outcome.", labels=["table", "outcome"])
-        entries = GaugeMetricFamily("mailmapd_cache_entries", "Entries in a table's cache.", labels=["table", "kind"])
-        evictions = CounterMetricFamily("mailmapd_cache_evictions", "Entries dropped because a budget was full.", labels=["table", "kind"])
+        requests = CounterMetricFamily(
+            "mailmapd_cache_requests",
+            "Questions to a table's cache, by outcome.",
+            labels=["table", "outcome"],
+        )
+        entries = GaugeMetricFamily(
+            "mailmapd_cache_entries", "Entries in a table's cache.", labels=["table", "kind"]
+        )
+        evictions = CounterMetricFamily(
+            "mailmapd_cache_evictions",
+            "Entries dropped because a budget was full.",
+            labels=["table", "kind"],
+        )
         for name, table in self._observed.engine.tables.items():
             for outcome in ("hit", "negative_hit", "stale", "coalesced", "miss"):
                 requests.add_metric([name, outcome], getattr(table, _OUTCOME_ATTRIBUTES[outcome]))
-            for kind, budget in (("positive", table.cache.rows), ("negative", table.cache.absences)):
+            for kind, budget in (
+                ("positive", table.cache.rows),
+                ("negative", table.cache.absences),
+            ):
                 entries.add_metric([name, kind], len(budget))
                 evictions.add_metric([name, kind], budget.evictions)
         yield from (requests, entries, evictions)
 
     def _databases(self) -> Iterator[Metric]:
         queries = CounterMetricFamily(
-            "mailmapd_database_queries", "Queries sent or refused, by outcome.", labels=["database", "host", "outcome"]
+            "mailmapd_database_queries",
+            "Queries sent or refused, by outcome.",
+            labels=["database", "host", "outcome"],
         )
         for labels, count in self._observed.database_meter.queries.items():
             queries.add_metric(labels, count)
         yield queries
         durations = HistogramMetricFamily(
-            "mailmapd_database_query_duration_seconds", "Time of a query on its host.", labels=["database", "host"]
+            "mailmapd_database_query_duration_seconds",
+            "Time of a query on its host.",
+            labels=["database", "host"],
         )
         for labels_of_host, histogram in self._observed.database_meter.durations.items():
             _add_histogram(durations, list(labels_of_host), histogram)
         yield durations
-        connections = GaugeMetricFamily("mailmapd_database_connections", "Connections to a host.", labels=["database", "host", "state"])
-        up = GaugeMetricFamily("mailmapd_database_up", "Whether a host was reachable when last tried.", labels=["database", "host"])
+        connections = GaugeMetricFamily(
+            "mailmapd_database_connections",
+            "Connections to a host.",
+            labels=["database", "host", "state"],
+        )
+        up = GaugeMetricFamily(
+            "mailmapd_database_up",
+            "Whether a host was reachable when last tried.",
+            labels=["database", "host"],
+        )
         for name, database in self._observed.engine.databases.items():
             for host in database.status():
                 connections.add_metric([name, host.host, "idle"], host.idle)
@@ -169,14 +208,20 @@ class MailmapdCollector(Collector):
         counts: dict[str, int] = {}
         for listener in self._observed.listeners:
             counts[listener.name] = counts.get(listener.name, 0) + len(listener.connections)
-        connections = GaugeMetricFamily("mailmapd_connections", "Open connections of clients.", labels=["listener"])
+        connections = GaugeMetricFamily(
+            "mailmapd_connections", "Open connections of clients.", labels=["listener"]
+        )
         for name, count in counts.items():
             connections.add_metric([name], count)
         violations = CounterMetricFamily(
-            "mailmapd_protocol_errors", "Connections closed for a protocol error.", labels=["listener", "reason"]
+            "mailmapd_protocol_errors",
+            "Connections closed for a protocol error.",
+            labels=["listener", "reason"],
         )
         refused = CounterMetricFamily(
-            "mailmapd_connections_refused", "Clients turned away: too many, or none of the peers.", labels=["listener"]
+            "mailmapd_connections_refused",
+            "Clients turned away: too many, or none of the peers.",
+            labels=["listener"],
         )
         for name, meter in self._observed.client_meters.items():
             refused.add_metric([name], meter.refused)
@@ -185,7 +230,13 @@ class MailmapdCollector(Collector):
         yield from (connections, refused, violations)
 
 
-_OUTCOME_ATTRIBUTES = {"hit": "hits", "negative_hit": "negative_hits", "stale": "stale", "coalesced": "coalesced", "miss": "misses"}
+_OUTCOME_ATTRIBUTES = {
+    "hit": "hits",
+    "negative_hit": "negative_hits",
+    "stale": "stale",
+    "coalesced": "coalesced",
+    "miss": "misses",
+}
 
 
 def _add(total: Histogram, part: Histogram) -> None:
@@ -195,7 +246,9 @@ def _add(total: Histogram, part: Histogram) -> None:
 
 def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
     bounds = [*[str(bound) for bound in BUCKETS], "+Inf"]
-    family.add_metric(labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total)
+    family.add_metric(
+        labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total
+    )
 
 
 class Exposition:

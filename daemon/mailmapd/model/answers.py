@@ -1,7 +1,8 @@
 """Answers: what a lookup can end in.
 
-The four values are the whole vocabulary between engine, codecs and databases. `NotFound` is a definite statement of the database ("no
-row"); whatever could not be told is `TempFail`, because Postfix bounces mail for an address that is not found.
+The four values are the whole vocabulary between engine, codecs and databases. `NotFound` is a
+definite statement of the database ("no row"); whatever could not be told is `TempFail`, because
+Postfix bounces mail for an address that is not found.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class DictLookup:
 class DictIterate:
     """A Dovecot dict iteration over all keys below `prefix`.
 
-    `mask` limits the user names (``*`` and ``?``; empty means all), `limit` the rows (0 means all); with `no_value` only keys are wanted.
+    `mask` limits the user names (``*`` and ``?``; empty means all), `limit` the rows (0 means all);
+    with `no_value` only keys are wanted.
     """
 
     dict: str
@@ -43,8 +44,8 @@ class DictIterate:
 class DictCommit:
     """The end of a Dovecot dict transaction.
 
-    `changes` are (command letter, key, value) in the order sent: ``S`` set, ``U`` unset, ``A`` atomic increment. `wants_reply` is false for
-    2.3's commit without waiting.
+    `changes` are (command letter, key, value) in the order sent: ``S`` set, ``U`` unset, ``A``
+    atomic increment. `wants_reply` is false for 2.3's commit without waiting.
     """
 
     dict: str

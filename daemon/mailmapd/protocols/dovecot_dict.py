@@ -1,7 +1,9 @@
-r"""Dovecot's dict protocol, as its ``proxy`` driver speaks it (Dovecot manual, "Dictionary"; src/lib-dict/dict-client.h).
+r"""Dovecot's dict protocol, as its ``proxy`` driver speaks it (Dovecot manual, "Dictionary".
 
-Commands and replies are lines that end in LF; arguments are separated by TAB and tab-escaped. The client begins with a hello, which has
-no reply:
+Src/lib-dict/dict-client.h).
+
+Commands and replies are lines that end in LF; arguments are separated by TAB and tab-escaped. The
+client begins with a hello, which has no reply:
 
     H<major> TAB <minor> TAB <value type> TAB <user> TAB <dict>
 
@@ -16,10 +18,11 @@ no reply:
     O<key> TAB <value>  …  an empty line                 rows of an iteration, and its end (F<reason> ends it, too)
     O<id>    N<id>    F<id> TAB <reason>                 the end of a transaction; behind an A in reply to D
 
-Majors: 2 (Dovecot 2.2.27 to 2.3.16: the user comes with the hello only), 3 (2.3.17 to 2.3.21), 4 (2.4). Anything else cannot be answered.
+Majors: 2 (Dovecot 2.2.27 to 2.3.16: the user comes with the hello only), 3 (2.3.17 to 2.3.21), 4
+(2.4). Anything else cannot be answered.
 
-Two replies crash Dovecot's auth-worker: one that begins with another letter, and a row whose key is outside the prefix. Neither can be
-made here.
+Two replies crash Dovecot's auth-worker: one that begins with another letter, and a row whose key is
+outside the prefix. Neither can be made here.
 """
 
 from __future__ import annotations
@@ -28,7 +31,17 @@ from collections.abc import Iterable
 from typing import Final, assert_never
 
 from mailmapd.errors import ProtocolError
-from mailmapd.model import Answer, DictCommit, DictIterate, DictLookup, DictQuery, Found, NotFound, PermFail, TempFail
+from mailmapd.model import (
+    Answer,
+    DictCommit,
+    DictIterate,
+    DictLookup,
+    DictQuery,
+    Found,
+    NotFound,
+    PermFail,
+    TempFail,
+)
 from mailmapd.protocols import dovecot_dict_transactions, lines
 from mailmapd.protocols.dovecot_dict_numbers import UINT32_MAX, UINT64_MAX, parse_unsigned
 from mailmapd.protocols.dovecot_dict_transactions import BAD_ARGUMENTS, Transactions
@@ -45,7 +58,14 @@ NO_HELLO: Final = "no_hello"
 BAD_HELLO: Final = "bad_hello"
 UNSUPPORTED_VERSION: Final = "unsupported_version"
 UNKNOWN_COMMAND: Final = "unknown_command"
-REASONS: Final = (*lines.REASONS, NO_HELLO, BAD_HELLO, UNSUPPORTED_VERSION, UNKNOWN_COMMAND, *dovecot_dict_transactions.REASONS)
+REASONS: Final = (
+    *lines.REASONS,
+    NO_HELLO,
+    BAD_HELLO,
+    UNSUPPORTED_VERSION,
+    UNKNOWN_COMMAND,
+    *dovecot_dict_transactions.REASONS,
+)
 
 _FLAG_NO_VALUE: Final = 0x08
 _END_OF_ROWS: Final = b"\n"
@@ -78,8 +98,8 @@ class DictCodec:
     def next_query(self) -> DictQuery | None:
         """Return the next complete query, or None when more bytes are needed; raise `ProtocolError`.
 
-        Commands without a reply are taken in on the way. Whether the dict exists is for the caller to say; a name that is not UTF-8 is
-        decoded with surrogates and matches no configured one.
+        Commands without a reply are taken in on the way. Whether the dict exists is for the caller
+        to say; a name that is not UTF-8 is decoded with surrogates and matches no configured one.
         """
         while (line := self._lines.next_line()) is not None:
             try:
@@ -94,10 +114,15 @@ class DictCodec:
     def whole_query(self, data: bytes, /) -> DictLookup | None:
         """Return the lookup that `data` holds, if it is whole, names its user, and is all; None says nothing.
 
-        It is what `receive_data` and `next_query` would give between two queries; nothing is stored. What it returns depends on nothing
-        but the bytes and the dict of the hello.
+        It is what `receive_data` and `next_query` would give between two queries; nothing is
+        stored. What it returns depends on nothing but the bytes and the dict of the hello.
         """
-        if self._dict is None or data[:1] != b"L" or data.find(b"\n") != len(data) - 1 or len(data) > LINE_LIMIT:
+        if (
+            self._dict is None
+            or data[:1] != b"L"
+            or data.find(b"\n") != len(data) - 1
+            or len(data) > LINE_LIMIT
+        ):
             return None
         arguments = split(data[1:-1])
         return DictLookup(self._dict, arguments[0], arguments[1]) if len(arguments) > 1 else None
@@ -105,8 +130,8 @@ class DictCodec:
     def encode(self, query: DictQuery, answer: Answer) -> bytes:
         """Return the reply to `query`, which must be the oldest unanswered one.
 
-        For an iteration this is its end: Found and NotFound both say that the rows sent before (there may be none) were all, and a failure
-        may come after any row.
+        For an iteration this is its end: Found and NotFound both say that the rows sent before
+        (there may be none) were all, and a failure may come after any row.
         """
         match query:
             case DictLookup():
@@ -156,7 +181,10 @@ class DictCodec:
         if major is None or parse_unsigned(arguments[1], UINT32_MAX) is None:
             raise ProtocolError(BAD_HELLO, "the version in the hello is not a number")
         if major not in MAJOR_VERSIONS:
-            raise ProtocolError(UNSUPPORTED_VERSION, f"the client speaks version {major} of the protocol; known are 2, 3 and 4")
+            raise ProtocolError(
+                UNSUPPORTED_VERSION,
+                f"the client speaks version {major} of the protocol; known are 2, 3 and 4",
+            )
         self._major = major
         self._user = arguments[3]
         self._dict = arguments[4].decode("utf-8", "surrogateescape")
@@ -170,14 +198,20 @@ class DictCodec:
         flags = parse_unsigned(arguments[0], UINT32_MAX)
         limit = parse_unsigned(arguments[1], UINT64_MAX)
         if flags is None or limit is None:
-            raise ProtocolError(BAD_ARGUMENTS, "the flags or the row limit of ITERATE are not numbers")
+            raise ProtocolError(
+                BAD_ARGUMENTS, "the flags or the row limit of ITERATE are not numbers"
+            )
         if self._major == 2 and len(arguments) > 3:
             raise ProtocolError(BAD_ARGUMENTS, "ITERATE over several prefixes is not supported")
-        return DictIterate(name, arguments[2], self._user_of(arguments, 3), limit, bool(flags & _FLAG_NO_VALUE))
+        return DictIterate(
+            name, arguments[2], self._user_of(arguments, 3), limit, bool(flags & _FLAG_NO_VALUE)
+        )
 
     def _commit(self, name: str, arguments: list[bytes], *, wants_reply: bool) -> DictCommit:
         transaction_id, transaction = self._transactions.end(arguments)
-        return DictCommit(name, transaction_id, transaction.user, tuple(transaction.changes), wants_reply)
+        return DictCommit(
+            name, transaction_id, transaction.user, tuple(transaction.changes), wants_reply
+        )
 
     def _change(self, command: bytes, arguments: list[bytes]) -> None:
         match command:
@@ -196,7 +230,9 @@ class DictCodec:
             case b"R":
                 self._transactions.end(arguments)
             case _:
-                raise ProtocolError(UNKNOWN_COMMAND, "a line begins with no command of the protocol")
+                raise ProtocolError(
+                    UNKNOWN_COMMAND, "a line begins with no command of the protocol"
+                )
 
     def _user_of(self, arguments: list[bytes], position: int) -> bytes:
         """Return the command's own user, else the hello's."""
@@ -227,7 +263,10 @@ def _encode_end(answer: Answer) -> bytes:
 
 
 def _encode_commit(query: DictCommit, answer: Answer) -> bytes:
-    """Encode the end of a transaction. As Dovecot's own server does, a commit in the background gets its reply, too, marked with A."""
+    """Encode the end of a transaction.
+
+    As Dovecot's own server does, a commit in the background gets its reply, too, marked with A.
+    """
     mark = b"" if query.wants_reply else b"A"
     match answer:
         case Found():

@@ -19,9 +19,15 @@ from mailmapd.errors import ProtocolError
 from mailmapd.protocols.dovecot_dict_numbers import UINT32_MAX, is_int64, parse_unsigned
 
 TRANSACTION_LIMIT: Final = 100
-"""Open transactions on one connection. Dovecot opens one for each user whose session ends in the process, hence a handful."""
+"""Open transactions on one connection.
+
+Dovecot opens one for each user whose session ends in the process, hence a handful.
+"""
 CHANGE_LIMIT: Final = 1_000
-"""Changes waiting on one connection, over all of its transactions. last_login makes one for each commit, quota two to four."""
+"""Changes waiting on one connection, over all of its transactions.
+
+last_login makes one for each commit, quota two to four.
+"""
 CHANGE_BYTES_LIMIT: Final = 1_048_576
 """Keys and values waiting on one connection, in bytes: sixteen lines of the longest kind."""
 
@@ -46,7 +52,10 @@ class Transaction:
 
 
 class Transactions:
-    """What one connection has begun and not yet ended. Every method raises `ProtocolError` for arguments that make no sense."""
+    """What one connection has begun and not yet ended.
+
+    Every method raises `ProtocolError` for arguments that make no sense.
+    """
 
     __slots__ = ("_bytes", "_changes", "_open")
 
@@ -61,10 +70,14 @@ class Transactions:
         if transaction_id in self._open:
             raise ProtocolError(BAD_TRANSACTION, "a transaction begins that is already open")
         if len(self._open) >= TRANSACTION_LIMIT:
-            raise ProtocolError(TOO_MANY_TRANSACTIONS, f"more than {TRANSACTION_LIMIT} transactions are open")
+            raise ProtocolError(
+                TOO_MANY_TRANSACTIONS, f"more than {TRANSACTION_LIMIT} transactions are open"
+            )
         if len(arguments) > 2 and parse_unsigned(arguments[2], UINT32_MAX) is None:
             raise _bad_arguments("BEGIN")
-        self._open[transaction_id] = Transaction(arguments[1] if len(arguments) > 1 else default_user)
+        self._open[transaction_id] = Transaction(
+            arguments[1] if len(arguments) > 1 else default_user
+        )
 
     def set(self, arguments: list[bytes]) -> None:
         """Note that a key gets a value (``S``)."""
@@ -86,7 +99,11 @@ class Transactions:
 
     def set_timestamp(self, arguments: list[bytes]) -> None:
         """Check a time of writing (``T``)."""
-        if len(arguments) != 3 or not is_int64(arguments[1]) or parse_unsigned(arguments[2], UINT32_MAX) is None:
+        if (
+            len(arguments) != 3
+            or not is_int64(arguments[1])
+            or parse_unsigned(arguments[2], UINT32_MAX) is None
+        ):
             raise _bad_arguments("TIMESTAMP")
         self._find(arguments[0])
 
@@ -111,7 +128,10 @@ class Transactions:
         self._changes += 1
         self._bytes += len(change[1]) + len(change[2])
         if self._changes > CHANGE_LIMIT or self._bytes > CHANGE_BYTES_LIMIT:
-            raise ProtocolError(TOO_MANY_CHANGES, f"more than {CHANGE_LIMIT} changes or {CHANGE_BYTES_LIMIT} bytes wait for a commit")
+            raise ProtocolError(
+                TOO_MANY_CHANGES,
+                f"more than {CHANGE_LIMIT} changes or {CHANGE_BYTES_LIMIT} bytes wait for a commit",
+            )
         transaction.changes.append(change)
 
     def _find(self, argument: bytes) -> int:

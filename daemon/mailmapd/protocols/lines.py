@@ -18,7 +18,9 @@ class LineReader(Received):
     def __init__(self, limit: int) -> None:
         super().__init__()
         self._limit = limit
-        self._searched = 0  # bytes after _start known to hold no LF: a line that trickles in is not searched again from its start
+        # Bytes after _start known to hold no LF: a line that trickles in is not searched again from
+        # its start
+        self._searched = 0
 
     def next_line(self) -> bytes | None:
         """Return the next line without its LF, or None when it is not complete; raise `ProtocolError`."""

@@ -2,8 +2,9 @@
 
     <length in decimal digits> ":" <payload> ","
 
-The length counts bytes. See http://cr.yp.to/proto/netstrings.txt and Postfix's netstring(3). This reader is stricter than Postfix's: a
-leading zero is refused, and so is a length with more digits than the limit has, before any of the payload is waited for.
+The length counts bytes. See http://cr.yp.to/proto/netstrings.txt and Postfix's netstring(3). This
+reader is stricter than Postfix's: a leading zero is refused, and so is a length with more digits
+than the limit has, before any of the payload is waited for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ TOO_LONG: Final = "too_long"
 BAD_TERMINATOR: Final = "bad_terminator"
 REASONS: Final = (BAD_LENGTH, TOO_LONG, BAD_TERMINATOR)
 
-# Nearly all lookups are shorter than this; finding their length here is twice as fast as int(), which also takes "+1", " 1" and "1_0".
+# Nearly all lookups are shorter than this; finding their length here is twice as fast as int(),
+# which also takes "+1", " 1" and "1_0".
 _SHORT_LENGTHS: Final = {b"%d" % length: length for length in range(1000)}
 _DIGITS: Final = b"0123456789"
 _COMMA: Final = ord(",")
@@ -58,7 +60,9 @@ class NetstringReader(Received):
         if end >= len(data):
             return None
         if data[end] != _COMMA:
-            raise self.refuse(BAD_TERMINATOR, "a netstring does not end in a comma where its length says")
+            raise self.refuse(
+                BAD_TERMINATOR, "a netstring does not end in a comma where its length says"
+            )
         if end + 1 == len(data):
             self._data = b""
             self._start = 0
@@ -87,7 +91,9 @@ class NetstringReader(Received):
             raise self._bad_length()
 
     def _bad_length(self) -> ProtocolError:
-        return self.refuse(BAD_LENGTH, "a netstring does not begin with its length in decimal digits")
+        return self.refuse(
+            BAD_LENGTH, "a netstring does not begin with its length in decimal digits"
+        )
 
     def _too_long(self) -> ProtocolError:
         return self.refuse(TOO_LONG, f"a netstring is longer than {self._limit} bytes")

@@ -1,6 +1,7 @@
 """The bytes that a client has sent and no query has used yet.
 
-The usual case, exactly one request in each segment, costs no copy: the segment itself is the buffer, and a request ends where it does.
+The usual case, exactly one request in each segment, costs no copy: the segment itself is the
+buffer, and a request ends where it does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from mailmapd.errors import ProtocolError
 class Received:
     """A buffer that readers of one framing (netstrings, lines) extend.
 
-    `_data[_start:]` is what waits. A reader that uses all of it sets `_data` to nothing and `_start` to 0, else it moves `_start`.
+    `_data[_start:]` is what waits. A reader that uses all of it sets `_data` to nothing and
+    `_start` to 0, else it moves `_start`.
     """
 
     __slots__ = ("_data", "_refusal", "_start")

@@ -9,8 +9,9 @@ Requests and replies are netstrings:
     TEMP SP <reason>     try later
     PERM SP <reason>     never to be answered as asked; Postfix defers the mail all the same
 
-Postfix takes ``OK`` with an empty value for an error of the table, so that is never sent, and refuses replies over 100 000 bytes: a longer
-value becomes TEMP, because half a list of recipients would lose mail.
+Postfix takes ``OK`` with an empty value for an error of the table, so that is never sent, and
+refuses replies over 100 000 bytes: a longer value becomes TEMP, because half a list of recipients
+would lose mail.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ _OK_PREFIXES: Final = tuple([b"%d:%b" % (len(_OK) + size, _OK) for size in range
 
 
 def _beginning(size: int) -> bytes:
-    """Return the length with its colon that a request of `size` bytes in all begins with; for a size that none can have, what none has."""
+    """Return the length with its colon that a request of `size` bytes in all begins with.
+
+    For a size that none can have, what none has.
+    """
     for digits in range(1, len(str(size)) + 1):
         length = size - digits - len(":,")
         if length >= 0 and len(str(length)) == digits:
@@ -65,7 +69,9 @@ class SocketmapCodec:
 
     def __init__(self) -> None:
         self._netstrings = NetstringReader(REQUEST_LIMIT)
-        self.receive_data = self._netstrings.receive_data  # taken over, not wrapped: it runs once for every lookup
+        self.receive_data = (
+            self._netstrings.receive_data
+        )  # taken over, not wrapped: it runs once for every lookup
 
     @property
     def buffered(self) -> int:
@@ -90,7 +96,9 @@ class SocketmapCodec:
             return None
         name, space, key = payload.partition(b" ")
         if not name or not space:
-            raise self._netstrings.refuse(BAD_REQUEST, "a request is not a map name, a space and a key")
+            raise self._netstrings.refuse(
+                BAD_REQUEST, "a request is not a map name, a space and a key"
+            )
         if len(key) > KEY_LIMIT:
             raise self._netstrings.refuse(KEY_TOO_LONG, f"a key is longer than {KEY_LIMIT} bytes")
         return _new(MapQuery, (name, key))

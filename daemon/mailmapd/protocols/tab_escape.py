@@ -12,7 +12,13 @@ from typing import Final
 
 _TO_ESCAPE: Final = re.compile(rb"[\x00\x01\t\n\r]")
 _ESCAPED: Final = re.compile(rb"\x01(.?)", re.DOTALL)
-_ESCAPES: Final = {b"\x00": b"\x010", b"\x01": b"\x011", b"\t": b"\x01t", b"\n": b"\x01n", b"\r": b"\x01r"}
+_ESCAPES: Final = {
+    b"\x00": b"\x010",
+    b"\x01": b"\x011",
+    b"\t": b"\x01t",
+    b"\n": b"\x01n",
+    b"\r": b"\x01r",
+}
 _MEANINGS: Final = {b"0": b"\x00", b"1": b"\x01", b"t": b"\t", b"n": b"\n", b"r": b"\r"}
 
 

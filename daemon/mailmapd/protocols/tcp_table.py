@@ -1,7 +1,7 @@
 """Postfix's tcp_table protocol, see tcp_table(5).
 
-Requests and replies are lines that end in LF; in keys, values and texts ``%``, white space and everything outside printable ASCII is
-%XX-encoded:
+Requests and replies are lines that end in LF; in keys, values and texts ``%``, white space and
+everything outside printable ASCII is %XX-encoded:
 
     get SP <key>             look a key up
     put SP <key> SP <value>  an update, always rejected
@@ -10,8 +10,9 @@ Requests and replies are lines that end in LF; in keys, values and texts ``%``, 
     500 SP <text>            not found (or: update rejected), never an error
     400 SP <text>            try later; Postfix disconnects after it
 
-There is no map name: each listener serves one map. A reply has at most 4 096 bytes with its LF; a value that needs more becomes 400. An
-update is handed out as a query for the empty key, which no table holds, so that it gets its 500 in its turn.
+There is no map name: each listener serves one map. A reply has at most 4 096 bytes with its LF; a
+value that needs more becomes 400. An update is handed out as a query for the empty key, which no
+table holds, so that it gets its 500 in its turn.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from mailmapd.protocols.reason import safe_reason
 REQUEST_LIMIT: Final = len("get ") + 3 * KEY_LIMIT + 1
 """The longest request with its LF, in bytes: the longest key, all of it encoded.
 
-The protocol's 4 096 bytes limit replies only. An address of 1 400 bytes to encode is within Postfix's line_length_limit but over 4 096 when
-encoded, and a connection closed on it would make Postfix wait for ten seconds."""
+The protocol's 4 096 bytes limit replies only. An address of 1 400 bytes to encode is within
+Postfix's line_length_limit but over 4 096 when encoded, and a connection closed on it would make
+Postfix wait for ten seconds."""
 REPLY_LIMIT: Final = 4_096
 """The longest reply with its LF, in bytes: DICT_TCP_MAXLEN of Postfix's dict_tcp.c."""
 
@@ -50,7 +52,9 @@ _ESCAPES: Final = tuple([b"%%%02X" % byte for byte in range(256)])
 _VALUE_LIMIT: Final = REPLY_LIMIT - len(b"200 \n")
 _NOT_FOUND: Final = b"500 not%20found\n"
 _EMPTY_VALUE: Final = b"400 the%20table%20returned%20an%20empty%20value\n"
-_VALUE_TOO_LONG: Final = b"400 the%20value%20is%20longer%20than%20a%20tcp_table%20reply%20can%20be\n"
+_VALUE_TOO_LONG: Final = (
+    b"400 the%20value%20is%20longer%20than%20a%20tcp_table%20reply%20can%20be\n"
+)
 
 _new = tuple.__new__  # MapQuery(…) without its Python-level __new__
 

@@ -10,8 +10,9 @@ For a table of fixed strings such as ``mysql:`` Postfix asks, in this order and 
     domain                  sub.example.com             with pdms also example.com, com; with pddms also .example.com, .com
     localpart_at            user+ext@, user@
 
-Over a socket Postfix takes us for a table of patterns and asks only for the full address: in external form first, and, when that is not
-found, in internal form if the two differ. The first request must therefore find whatever any of the keys would find.
+Over a socket Postfix takes us for a table of patterns and asks only for the full address: in
+external form first, and, when that is not found, in internal form if the two differ. The first
+request must therefore find whatever any of the keys would find.
 
 virtual(5) and canonical(5) mappings ask with the external form alone, everything else with both (`Forms`).
 """
@@ -62,7 +63,13 @@ class AddressSearch:
     """The keys of one strategy."""
 
     def __init__(
-        self, steps: Steps, *, delimiters: bytes, owner_request_special: bool, local_domains: frozenset[bytes], external_only: bool
+        self,
+        steps: Steps,
+        *,
+        delimiters: bytes,
+        owner_request_special: bool,
+        local_domains: frozenset[bytes],
+        external_only: bool,
     ) -> None:
         self._steps = steps
         self._delimiters = delimiters
@@ -75,8 +82,10 @@ class AddressSearch:
     def keys(self, address: bytes) -> tuple[SearchKey, ...]:
         """Return the keys for the address that a client sent, each once."""
         if self._is_short and self._is_special(address) is None:
-            # The hot path: ASCII, neither an extension nor quotes, and a strategy whose only other key is @domain. (An internal form
-            # that would need quotes ends here too; it is asked only after its external form was not found, with all of its keys.)
+            # The hot path: ASCII, neither an extension nor quotes, and a strategy whose only other
+            # key is @domain. (An internal form
+            # that would need quotes ends here too; it is asked only after its external form was not
+            # found, with all of its keys.)
             local, at, domain = address.rpartition(b"@")
             if local and domain.lower() not in self._local_domains:
                 return (_new(SearchKey, (address, b"")), _new(SearchKey, (at + domain, b"")))
@@ -91,7 +100,11 @@ class AddressSearch:
         bare, extension = self._without_extension(internal)
         steps = self._steps
         local, at, domain = internal.rpartition(b"@")
-        locals_ = [(local, b"")] if bare is None else [(local, b""), (local[: -len(extension)], extension)]
+        locals_ = (
+            [(local, b"")]
+            if bare is None
+            else [(local, b""), (local[: -len(extension)], extension)]
+        )
         if at and is_dot_string(local) and not locals_[-1][0].endswith(b"."):
             forms = Forms.INTERNAL  # nothing needs quotes, so that both forms are one
         keys = _keys(internal, b"", forms) if steps.full else []
@@ -124,22 +137,34 @@ class AddressSearch:
         if not self._steps.noext:
             return None, b""
         if b"@" not in internal and _HOST_NAME(internal):
-            # Postfix asks alias maps for bare domains, too (virtual_alias_domains = $virtual_alias_maps), as exact strings. With '-' as
+            # Postfix asks alias maps for bare domains, too (virtual_alias_domains =
+            # $virtual_alias_maps), as exact strings. With '-' as
             # a delimiter, info-systems.example must not be found because there is an alias "info".
             return None, b""
-        return strip_extension(internal, self._delimiters, self._owner_request_special) or (None, b"")
+        return strip_extension(internal, self._delimiters, self._owner_request_special) or (
+            None,
+            b"",
+        )
 
     def _is_local(self, domain: bytes) -> bool:
         """Tell whether Postfix takes the domain for local; one dot at its end does not matter, see resolve_local(3)."""
         return fold(domain) in self._local_domains
 
 
-def _keys(internal: bytes, extension: bytes, forms: Forms, *, bare: bool = False) -> list[SearchKey]:
+def _keys(
+    internal: bytes, extension: bytes, forms: Forms, *, bare: bool = False
+) -> list[SearchKey]:
     if forms is Forms.INTERNAL:
         return [SearchKey(internal, extension)]
     external = SearchKey(quote(internal, bare=bare), extension)
     return [external] if forms is Forms.EXTERNAL else [external, SearchKey(internal, extension)]
 
 
-def _local_parts(local_parts: Sequence[tuple[bytes, bytes]], at: bytes, forms: Forms) -> list[SearchKey]:
-    return [key for local, extension in local_parts for key in _keys(local + at, extension, forms, bare=not at)]
+def _local_parts(
+    local_parts: Sequence[tuple[bytes, bytes]], at: bytes, forms: Forms
+) -> list[SearchKey]:
+    return [
+        key
+        for local, extension in local_parts
+        for key in _keys(local + at, extension, forms, bare=not at)
+    ]

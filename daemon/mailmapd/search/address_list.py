@@ -5,7 +5,8 @@
     John Smith <john@example.com> (me)   phrases and comments are left out
     friends: a@example.com, b;           a named group stands for its members
 
-An address is a tuple of tokens, because what may follow (route, ``host!user``, ``user%host``) depends on what was quoted.
+An address is a tuple of tokens, because what may follow (route, ``host!user``, ``user%host``)
+depends on what was quoted.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def addresses(text: bytes) -> list[tuple[Token, ...]]:
 
 def internal_form(tokens: tuple[Token, ...]) -> bytes:
     """Return the text of tokens without quotes."""
-    return b"".join([b"[%b]" % token.text if token.kind == "literal" else token.text for token in tokens])
+    return b"".join(
+        [b"[%b]" % token.text if token.kind == "literal" else token.text for token in tokens]
+    )
 
 
 class _Parser:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 def name_and_parents(name: bytes, subdomains_match_parent: bool) -> Iterator[bytes]:
     """Yield the name and its parents, to the last label.
 
-    With `subdomains_match_parent` (the parameter is in parent_domain_matches_subdomains) they are ``example.com``, ``com``, otherwise
-    ``.example.com``, ``.com``.
+    With `subdomains_match_parent` (the parameter is in parent_domain_matches_subdomains) they are
+    ``example.com``, ``com``, otherwise ``.example.com``, ``.com``.
     """
     skip_dot = 1 if subdomains_match_parent else 0
     while name:

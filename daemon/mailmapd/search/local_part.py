@@ -1,14 +1,17 @@
 """Local parts in their two forms: quoted as in a message (external), and bare as Postfix keeps them (internal).
 
-An external local part is a dot-string or a quoted-string: ``"john smith"@example.com`` is external, ``john smith@example.com`` internal.
-Most addresses look the same in both. Postfix asks its tables with the external form. (quote_822_local(3))
+An external local part is a dot-string or a quoted-string: ``"john smith"@example.com`` is external,
+``john smith@example.com`` internal. Most addresses look the same in both. Postfix asks its tables
+with the external form. (quote_822_local(3))
 """
 
 from __future__ import annotations
 
 import re
 
-_DOT_STRING = re.compile(rb'[^\x00-\x20()<>@,;:\\"\[\].\x7f]+(?:\.[^\x00-\x20()<>@,;:\\"\[\].\x7f]+)*').fullmatch
+_DOT_STRING = re.compile(
+    rb'[^\x00-\x20()<>@,;:\\"\[\].\x7f]+(?:\.[^\x00-\x20()<>@,;:\\"\[\].\x7f]+)*'
+).fullmatch
 _NEEDS_BACKSLASH = re.compile(rb'(["\\\r])')
 
 
@@ -64,8 +67,9 @@ def unquote(address: bytes) -> bytes:
 def read(address: bytes) -> tuple[bytes, bool]:
     """Return the internal form of an address that Postfix sent, and whether it came in external form.
 
-    An external form comes back when its internal form is quoted again. Anything else is internal already: to unquote it would make
-    somebody else's address of it (``a"b@example.com`` is not ``ab@example.com``).
+    An external form comes back when its internal form is quoted again. Anything else is internal
+    already: to unquote it would make somebody else's address of it (``a"b@example.com`` is not
+    ``ab@example.com``).
     """
     internal = unquote(address) if b'"' in address or b"\\" in address else address
     return (internal, True) if quote(internal) == address else (address, False)

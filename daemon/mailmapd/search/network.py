@@ -21,7 +21,10 @@ def is_address(name: bytes) -> bool:
 
 
 def address_and_networks(address: bytes) -> Iterator[bytes]:
-    """Yield ``192.0.2.1``, ``192.0.2``, ``192.0``, ``192``; or ``2001:db8::1``, ``2001:db8:``, ``2001:db8``, ``2001``."""
+    """Yield ``192.0.2.1``, ``192.0.2``, ``192.0``, ``192``, each shorter by one part.
+
+    Of an IPv6 address: ``2001:db8::1``, ``2001:db8:``, ``2001:db8``, ``2001``.
+    """
     separator = b":" if b":" in address else b"."
     while address:
         yield address

@@ -1,16 +1,18 @@
 """Propagation: what becomes of an extension that was taken off to find the key (mail_addr_map(3), mail_addr_crunch(3)).
 
-For a table of fixed strings Postfix finds ``user@example.com`` for ``user+ext@example.com`` and adds ``+ext`` to each address of the
-result, if propagate_unmatched_extensions says so. It knows of no extension when a socket answers, so it is added here:
+For a table of fixed strings Postfix finds ``user@example.com`` for ``user+ext@example.com`` and
+adds ``+ext`` to each address of the result, if propagate_unmatched_extensions says so. It knows of
+no extension when a socket answers, so it is added here:
 
     result of user@example.com       propagated                          not propagated
     a@example.net, b@example.net     a+ext@example.net,b+ext@example.net as it is
     a                                a+ext                               as it is
     @example.net                     as it is (same local part there)    user@example.net
 
-Postfix completes the addresses afterwards, as it would have done before (origin, trailing dot). ``host!user`` and ``user%host`` are turned
-into ``user@host`` first, which is where Postfix would add the extension; that assumes its defaults, swap_bangpath and allow_percent_hack.
-Only canonical and virtual alias maps are mappings of this kind: results of other maps must not come here.
+Postfix completes the addresses afterwards, as it would have done before (origin, trailing dot).
+``host!user`` and ``user%host`` are turned into ``user@host`` first, which is where Postfix would
+add the extension; that assumes its defaults, swap_bangpath and allow_percent_hack. Only canonical
+and virtual alias maps are mappings of this kind: results of other maps must not come here.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ _AT = Token("@", b"@")
 def propagate(value: bytes, key: bytes, extension: bytes, enabled: bool) -> bytes:
     """Return the result as Postfix must see it, so that it ends with the recipients that ``mysql:`` would give.
 
-    `key` is the address that the client asked for, `extension` what was taken off to find `value`. A value without any address is returned
-    as it is: Postfix then complains about it as it would have done.
+    `key` is the address that the client asked for, `extension` what was taken off to find `value`.
+    A value without any address is returned as it is: Postfix then complains about it as it would
+    have done.
     """
     if not extension:
         return value
@@ -65,7 +68,9 @@ def _extended(tokens: tuple[Token, ...], extension: bytes) -> bytes:
         else:
             local = internal_form(tokens) + extension
             # Without quotes Postfix would turn user+50%off into user+50@off.
-            return quoted_string(local) if b"%" in local or b"!" in local else quote(local, bare=True)
+            return (
+                quoted_string(local) if b"%" in local or b"!" in local else quote(local, bare=True)
+            )
         kinds = [token.kind for token in tokens]
     at = _last(kinds, "@")
     return quote(internal_form(tokens[:at]) + extension + internal_form(tokens[at:]))

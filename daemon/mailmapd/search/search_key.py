@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 
 class SearchKey(NamedTuple):
-    """A key, and the address extension with its delimiter (``+ext``) that was taken off for it; empty when nothing was."""
+    """A key, and the address extension with its delimiter (``+ext``) that was taken off for it.
+
+    Empty when nothing was.
+    """
 
     key: bytes
     extension: bytes

@@ -29,7 +29,11 @@ KeysOf = Callable[[bytes], Sequence[SearchKey]]
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A compiled strategy: `keys` returns what to ask for, in Postfix's order; the key that a client sent is not folded before."""
+    """A compiled strategy.
+
+    `keys` returns what to ask for, in Postfix's order; the key that a client sent is not folded
+    before.
+    """
 
     keys: KeysOf
 
@@ -44,10 +48,13 @@ class Search:
         parent_domain_matches_subdomains: bool = True,
         external_only: bool = False,
     ) -> Search:
-        """Return the search of a preset or of a list of steps; raise ValueError, which says what exists, for anything else.
+        """Return the search of a preset or of a list of steps.
 
-        `local_domains` are the domains of mydestination with myorigin, without patterns. `external_only` belongs to canonical and
-        virtual alias maps, which Postfix asks with the quoted form of a local part alone.
+        Raise ValueError, which says what exists, for anything else.
+
+        `local_domains` are the domains of mydestination with myorigin, without patterns.
+        `external_only` belongs to canonical and virtual alias maps, which Postfix asks with the
+        quoted form of a local part alone.
         """
         parents = parent_domain_matches_subdomains
 
@@ -68,14 +75,31 @@ class Search:
             case "domain":
                 return cls(lambda key: _plain(name_and_parents(key, parents)))
             case "address":
-                return cls(addresses(Steps(full=True, noext=True, localpart_if_local=True, at_domain=True)))
+                return cls(
+                    addresses(Steps(full=True, noext=True, localpart_if_local=True, at_domain=True))
+                )
             case "access" | "helo":
-                by_address = addresses(Steps(full=True, noext=True, domain=True, pdms=parents, pddms=not parents, localpart_at=True))
+                by_address = addresses(
+                    Steps(
+                        full=True,
+                        noext=True,
+                        domain=True,
+                        pdms=parents,
+                        pddms=not parents,
+                        localpart_at=True,
+                    )
+                )
                 return cls(_access(by_address, parents, networks=strategy == "access"))
             case "transport":
-                return cls(addresses(Steps(full=True, noext=True, domain=True, pdms=parents, pddms=not parents)))
+                return cls(
+                    addresses(
+                        Steps(full=True, noext=True, domain=True, pdms=parents, pddms=not parents)
+                    )
+                )
             case _:
-                raise ValueError(f"there is no search {strategy!r}; write one of {', '.join(PRESETS)}, or a list of {_step_names()}")
+                raise ValueError(
+                    f"there is no search {strategy!r}; write one of {', '.join(PRESETS)}, or a list of {_step_names()}"
+                )
 
 
 def _exact(key: bytes) -> tuple[SearchKey, ...]:
@@ -99,13 +123,19 @@ def _access(by_address: KeysOf, parents: bool, *, networks: bool) -> KeysOf:
 
 def _steps(names: Sequence[str]) -> Steps:
     if not names:
-        raise ValueError(f"the list of steps is empty; write one or more of {_step_names()}, or 'exact'")
+        raise ValueError(
+            f"the list of steps is empty; write one or more of {_step_names()}, or 'exact'"
+        )
     for name in names:
         if name not in STRATEGY_NAMES:
-            raise ValueError(f"there is no step {name!r}; write one or more of {_step_names()}, or a single word of {', '.join(PRESETS)}")
+            raise ValueError(
+                f"there is no step {name!r}; write one or more of {_step_names()}, or a single word of {', '.join(PRESETS)}"
+            )
     steps = Steps(**dict.fromkeys(names, True))
     if steps.pdms and steps.pddms:
-        raise ValueError("pdms and pddms exclude each other; keep pdms where the parameter is in parent_domain_matches_subdomains")
+        raise ValueError(
+            "pdms and pddms exclude each other; keep pdms where the parameter is in parent_domain_matches_subdomains"
+        )
     if (steps.pdms or steps.pddms) and not steps.domain:
         raise ValueError("pdms and pddms need the step 'domain'; add it or leave them out")
     return steps

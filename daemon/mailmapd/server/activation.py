@@ -14,7 +14,9 @@ from mailmapd.config.address import Address, TcpAddress, UnixAddress
 _FIRST = 3  # SD_LISTEN_FDS_START
 
 
-def take_sockets(environment: MutableMapping[str, str] = os.environ) -> dict[Address, socket.socket]:
+def take_sockets(
+    environment: MutableMapping[str, str] = os.environ,
+) -> dict[Address, socket.socket]:
     """Return the sockets handed to this process, by address, and remove them from the environment (a child must not take them again)."""
     count, pid = environment.pop("LISTEN_FDS", ""), environment.pop("LISTEN_PID", "")
     environment.pop("LISTEN_FDNAMES", None)

@@ -20,20 +20,27 @@ DEFAULT_MODE = 0o660
 
 
 def bind_socket(entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> socket.socket:
-    """Return a bound socket that does not listen yet, with its owner, group and mode set. Raises OSError with a plain text."""
+    """Return a bound socket that does not listen yet, with its owner, group and mode set.
+
+    Raises OSError with a plain text.
+    """
     if isinstance(entry.address, TcpAddress):
         return _bind_tcp(entry.address)
     return _bind_unix(entry.address, entry, default_mode)
 
 
 def _bind_tcp(address: TcpAddress) -> socket.socket:
-    one = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+    one = socket.socket(
+        socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM
+    )
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind((address.host, address.port))
     except OSError as error:
         one.close()
-        raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+        raise OSError(
+            error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}"
+        ) from error
     return one
 
 
@@ -45,7 +52,9 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     bound = False
     try:
-        before = os.umask(0o777)  # nobody can connect until owner and mode are right; nor before listen() is called
+        before = os.umask(
+            0o777
+        )  # nobody can connect until owner and mode are right; nor before listen() is called
         try:
             one.bind(path)
             bound = True
@@ -55,8 +64,12 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
     except OSError as error:
         one.close()
         if bound:
-            Path(path).unlink(missing_ok=True)  # with the wrong owner, it would be in the way of the next attempt
-        raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+            Path(path).unlink(
+                missing_ok=True
+            )  # with the wrong owner, it would be in the way of the next attempt
+        raise OSError(
+            error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}"
+        ) from error
     return one
 
 
@@ -64,7 +77,10 @@ def set_access(path: str, entry: ListenAddress, default_mode: int = DEFAULT_MODE
     """Give a socket file its owner, group and mode; an owner or group that is not configured stays. Raises OSError."""
     owner, group = _user_id(entry.owner), _group_id(entry.group)
     found = Path(path).stat()
-    if owner not in {-1, found.st_uid} or group not in {-1, found.st_gid}:  # right already in a setgid folder
+    if owner not in {-1, found.st_uid} or group not in {
+        -1,
+        found.st_gid,
+    }:  # right already in a setgid folder
         os.chown(path, owner, group)
     Path(path).chmod(default_mode if entry.mode is None else entry.mode)
 

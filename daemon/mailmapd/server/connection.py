@@ -1,8 +1,9 @@
 """One client's connection: bytes between a socket and a conversation.
 
-What memory can answer is answered in the callback that read the question, all replies of one read in one write. Anything else is delivered
-later, while reading goes on into a bounded buffer; answers leave in the order of their questions. A client that does not
-read its replies is not read from either, and closed when it stalls.
+What memory can answer is answered in the callback that read the question, all replies of one read
+in one write. Anything else is delivered later, while reading goes on into a bounded buffer; answers
+leave in the order of their questions. A client that does not read its replies is not read from
+either, and closed when it stalls.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-READ_AHEAD = 128 * 1024  # bytes taken from a client whose earlier query still waits, before reading pauses
+READ_AHEAD = (
+    128 * 1024
+)  # bytes taken from a client whose earlier query still waits, before reading pauses
 DRAIN_GRACE = 0.5  # seconds in which a draining connection waits for the question that ends it
-WRITE_AHEAD = 64 * 1024  # bytes of replies kept for a client that does not read them, before answering pauses
+WRITE_AHEAD = (
+    64 * 1024
+)  # bytes of replies kept for a client that does not read them, before answering pauses
 DEFECT = "listener %s: a query ended in a defect of mailmapd; its connection is closed"
 TURN = 64  # queries answered at one go; then the other connections have their turn
 
@@ -34,8 +39,8 @@ TURN = 64  # queries answered at one go; then the other connections have their t
 class Connection(asyncio.Protocol):
     """See the module.
 
-    `last_activity` is when the client last sent bytes, or took them after a pause; `partial_since` when it began the query that it has not
-    finished yet, if there is one.
+    `last_activity` is when the client last sent bytes, or took them after a pause; `partial_since`
+    when it began the query that it has not finished yet, if there is one.
     """
 
     def __init__(self, listener: Listener, conversation: Conversation) -> None:
@@ -52,7 +57,9 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._leaving = False  # the next question ends the connection
         self._refused = False  # the client left the protocol, which has been counted
-        self._quiet = True  # nothing is being answered, no byte waits, and the client takes its replies
+        self._quiet = (
+            True  # nothing is being answered, no byte waits, and the client takes its replies
+        )
         self._clock = listener.clock
         self.last_activity = 0.0
         self.partial_since: float | None = None
@@ -90,7 +97,9 @@ class Connection(asyncio.Protocol):
             if recalled is not None:
                 seconds = self._clock() - now
                 self._transport.write(recalled[0])
-                self._conversation.count_recalled(data, recalled, seconds)  # while the client wakes up
+                self._conversation.count_recalled(
+                    data, recalled, seconds
+                )  # while the client wakes up
                 return
             reply = self._conversation.reply_to(data, self._deliver)
             if reply is LATER:
@@ -100,7 +109,12 @@ class Connection(asyncio.Protocol):
             if reply is not None:
                 self._transport.write(reply)
                 return
-        elif self._leaving and not self._waiting and self._taking and self._conversation.between_queries:
+        elif (
+            self._leaving
+            and not self._waiting
+            and self._taking
+            and self._conversation.between_queries
+        ):
             self._transport.close()
             return
         self._conversation.receive_data(data)
@@ -133,9 +147,9 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Close soon, and never with a question that is neither answered nor sure to be asked again.
 
-        A client that asks again when a connection ends instead of an answer (Postfix) is hung up on when it asks next; one that asks
-        nothing for a moment is hung up on like every other. Closing between two questions would kill a postmap, by SIGPIPE, when it
-        writes the next.
+        A client that asks again when a connection ends instead of an answer (Postfix) is hung up on
+        when it asks next; one that asks nothing for a moment is hung up on like every other.
+        Closing between two questions would kill a postmap, by SIGPIPE, when it writes the next.
         """
         self._quiet = False
         if self._conversation.asks_again:
@@ -147,8 +161,9 @@ class Connection(asyncio.Protocol):
     def hang_up(self) -> None:
         """Close as soon as everything the client has already sent is answered.
 
-        The kernel takes nothing more from the client, what it holds is read and answered, and then comes the end of file. Between UNIX
-        sockets this leaves no gap: what the client sends next fails at once (EPIPE), and it asks again over a new connection.
+        The kernel takes nothing more from the client, what it holds is read and answered, and then
+        comes the end of file. Between UNIX sockets this leaves no gap: what the client sends next
+        fails at once (EPIPE), and it asks again over a new connection.
         """
         self._quiet = self._leaving = False
         if not self._transport.is_closing():
@@ -190,7 +205,9 @@ class Connection(asyncio.Protocol):
                 if not isinstance(reply, bytes):
                     self._waiting = True
                     if reply is not LATER:
-                        self._stream = asyncio.get_running_loop().create_task(self._write_all(reply))
+                        self._stream = asyncio.get_running_loop().create_task(
+                            self._write_all(reply)
+                        )
                     break
                 replies.append(reply)
                 size += len(reply)
@@ -249,7 +266,10 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _violated(self, error: ProtocolError) -> None:
-        """Close when all replies are written; the codec raises the same error again when it is asked once more after a pause."""
+        """Close when all replies are written.
+
+        The codec raises the same error again when it is asked once more after a pause.
+        """
         if not self._refused:
             self._listener.violated(error)
         self._closing = self._refused = True

@@ -1,7 +1,8 @@
 """Conversations: one codec and one service, joined for one connection.
 
-A conversation knows no socket. It takes bytes and gives replies in the order of the questions. A reply that must wait for a database is
-passed to `deliver` later, one of many parts is handed out as a stream; nothing after it is decoded until that has ended.
+A conversation knows no socket. It takes bytes and gives replies in the order of the questions. A
+reply that must wait for a database is passed to `deliver` later, one of many parts is handed out as
+a stream; nothing after it is decoded until that has ended.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ class Conversation(Protocol):
 
     @property
     def recall(self) -> Recall:
-        """Return what finds the remembered reply to these very bytes; asked between queries only, and the bytes are then not received."""
+        """Return what finds the remembered reply to these very bytes.
+
+        Asked between queries only, and the bytes are then not received.
+        """
         ...
 
     @property
@@ -58,7 +62,9 @@ class Conversation(Protocol):
         ...
 
     def reply_to(self, data: bytes, deliver: Deliver, /) -> bytes | Later | None:
-        """Return the reply to these bytes if they are one usual query and nothing else; None says nothing, and they are not received.
+        """Return the reply to these bytes if they are one usual query and nothing else.
+
+        None says nothing, and they are not received.
 
         Asked between queries only.
         """
@@ -69,7 +75,10 @@ class Conversation(Protocol):
         ...
 
     def next_reply(self, deliver: Deliver, /) -> Reply | None:
-        """Return the reply to the next query, or what to wait for; None when more bytes are needed. Raises ProtocolError."""
+        """Return the reply to the next query, or what to wait for.
+
+        None when more bytes are needed. Raises ProtocolError.
+        """
         ...
 
 

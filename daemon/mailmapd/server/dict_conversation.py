@@ -1,7 +1,7 @@
 """Dovecot on the other side: the dict protocol, joined with a dict service for one connection.
 
-A listing is written batch by batch; the next batch is asked of the database when the connection has taken the last, so that a listing of
-any length costs the memory of one batch.
+A listing is written batch by batch; the next batch is asked of the database when the connection has
+taken the last, so that a listing of any length costs the memory of one batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _BEFORE_HELLO = ReplyCache()
 
 
 class DictConversation:
-    """One client of the dict protocol; see `Conversation`. Dovecot asks again what it could not send, but nothing that was taken."""
+    """One client of the dict protocol; see `Conversation`.
+
+    Dovecot asks again what it could not send, but nothing that was taken.
+    """
 
     asks_again = False
 

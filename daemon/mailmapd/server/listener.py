@@ -21,10 +21,13 @@ SWEEP_INTERVAL = 5.0  # seconds between looks for idle and stalled connections
 
 
 class Listener:
-    """Serves one address. `name` is the configured one (``socketmap``, ``dict``, ``tcp_table.MAP``); several listeners may share it.
+    """Serves one address.
 
-    They share its meter, too, which outlives a reload that takes listeners away. `start` may be called once; `stop_accepting`, `drain` and
-    `close` any number of times, in this order.
+    `name` is the configured one (``socketmap``, ``dict``, ``tcp_table.MAP``); several listeners may
+    share it.
+
+    They share its meter, too, which outlives a reload that takes listeners away. `start` may be
+    called once; `stop_accepting`, `drain` and `close` any number of times, in this order.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class Listener:
             return Connection(self, self._converse())
 
         if self._bound.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(connection, sock=self._bound, backlog=backlog, **KEEP_FILE)
+            self._server = await loop.create_unix_server(
+                connection, sock=self._bound, backlog=backlog, **KEEP_FILE
+            )
         else:
             self._server = await loop.create_server(connection, sock=self._bound, backlog=backlog)
         self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep)
@@ -124,15 +129,28 @@ class Listener:
         for connection in list(self.connections):
             quiet = now - connection.last_activity
             if connection.stalled and quiet > self.limits.stall_timeout:
-                log.warning("listener %s: a client reads no replies for %.0f s; connection closed", self.name, quiet)
-                connection.abort()
-            elif connection.partial_since is not None and now - connection.partial_since > self.limits.stall_timeout:
                 log.warning(
-                    "listener %s: a client does not finish its query within %.0f s; connection closed", self.name, self.limits.stall_timeout
+                    "listener %s: a client reads no replies for %.0f s; connection closed",
+                    self.name,
+                    quiet,
                 )
                 connection.abort()
-            elif quiet > self.limits.idle_timeout + self.limits.stall_timeout and not connection.busy:
-                connection.abort()  # it was hung up on, or said that it would ask no more, and does not take its last replies
+            elif (
+                connection.partial_since is not None
+                and now - connection.partial_since > self.limits.stall_timeout
+            ):
+                log.warning(
+                    "listener %s: a client does not finish its query within %.0f s; connection closed",
+                    self.name,
+                    self.limits.stall_timeout,
+                )
+                connection.abort()
+            elif (
+                quiet > self.limits.idle_timeout + self.limits.stall_timeout and not connection.busy
+            ):
+                # It was hung up on, or said that it would ask no more, and does not take its last
+                # replies
+                connection.abort()
             elif quiet > self.limits.idle_timeout and not connection.busy:
                 connection.hang_up()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep)

@@ -1,10 +1,11 @@
 """Single flight: equal questions in the air share one answer.
 
-A flight is one question on its way. Whoever asks the same while it is in the air joins it; `forget` cuts it loose, so that the next to ask
-starts a new one and the old one is known to be unwanted when it lands (a flush must not be undone by a query already on its way).
+A flight is one question on its way. Whoever asks the same while it is in the air joins it; `forget`
+cuts it loose, so that the next to ask starts a new one and the old one is known to be unwanted when
+it lands (a flush must not be undone by a query already on its way).
 
-Flights are plain lists of callbacks, not futures: whoever waits is told in the very callback that read the answer, without a turn of the
-event loop for each step.
+Flights are plain lists of callbacks, not futures: whoever waits is told in the very callback that
+read the answer, without a turn of the event loop for each step.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class Flight(Generic[T]):
         self._waiting.append(told)
 
     def land(self, answer: T) -> None:
-        """Tell everybody who has joined, once. What goes wrong with one of them is logged and does not keep it from the others."""
+        """Tell everybody who has joined, once.
+
+        What goes wrong with one of them is logged and does not keep it from the others.
+        """
         waiting, self._waiting = self._waiting, []
         for told in waiting:
             try:

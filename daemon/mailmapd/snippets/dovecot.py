@@ -1,7 +1,8 @@
 """Dovecot's settings for a configuration: what to write into which of its files.
 
-2.3 asks over the dict protocol, 2.4 with a Lua script over HTTP. Both keep verifying passwords themselves. What the configuration does not
-say (a static userdb, the uid of all mail) is left to the administrator, and the text says so.
+2.3 asks over the dict protocol, 2.4 with a Lua script over HTTP. Both keep verifying passwords
+themselves. What the configuration does not say (a static userdb, the uid of all mail) is left to
+the administrator, and the text says so.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from mailmapd.template.dovecot_variables import name_in_24
 IDLE_MSECS = 20_000
 """How long Dovecot 2.3 keeps a connection that it does not use; its default of 0 opens one for every lookup.
 
-It must be below 30 s: a first lookup on a connection leaves its request timeout of 30 s running, and when that fires before the idle
-timeout has closed the connection, the auth-worker panics (dict-client.c, client_dict_input_timeout; seen with 2.3.19, unchanged in 2.3.21).
+It must be below 30 s: a first lookup on a connection leaves its request timeout of 30 s running,
+and when that fires before the idle timeout has closed the connection, the auth-worker panics
+(dict-client.c, client_dict_input_timeout; seen with 2.3.19, unchanged in 2.3.21).
 """
 
 _CACHE_23 = """\
@@ -53,7 +55,10 @@ _CACHE_24 = _CACHE_23.replace(" M\n", "M\n").replace(" secs", "s")
 
 
 def dovecot_23(config: Config, directory: str = "/etc/dovecot") -> str:
-    """Return the settings of Dovecot 2.3 for every dict. Raises ConfigError when no dict is served over a UNIX socket."""
+    """Return the settings of Dovecot 2.3 for every dict.
+
+    Raises ConfigError when no dict is served over a UNIX socket.
+    """
     socket = _socket(config, config.listen.dicts, "dict", '["unix:/run/mailmapd/dict"]')
     blocks = [_head("2.3", config)]
     for plan in _plans(config).values():
@@ -62,9 +67,14 @@ def dovecot_23(config: Config, directory: str = "/etc/dovecot") -> str:
 
 
 def dovecot_24(config: Config, directory: str = "/etc/dovecot") -> str:
-    """Return the settings of Dovecot 2.4 for every dict. Raises ConfigError when lookups are not served over a UNIX socket."""
+    """Return the settings of Dovecot 2.4 for every dict.
+
+    Raises ConfigError when lookups are not served over a UNIX socket.
+    """
     entry = config.listen.lookup_http
-    socket = _socket(config, () if entry is None else (entry,), "lookup_http", '"unix:/run/mailmapd/lookup"')
+    socket = _socket(
+        config, () if entry is None else (entry,), "lookup_http", '"unix:/run/mailmapd/lookup"'
+    )
     blocks = [_head("2.4", config)]
     for plan in _plans(config).values():
         blocks += _sections_24(plan, socket, directory)
@@ -75,13 +85,31 @@ def _socket(config: Config, entries: tuple[ListenAddress, ...], key: str, exampl
     for entry in entries:
         if isinstance(entry.address, UnixAddress):
             return entry.address.path
-    raise ConfigError([Fault(config.file, f"listen.{key}", "has no UNIX socket, which is where Dovecot asks", f"write {key} = {example}")])
+    raise ConfigError(
+        [
+            Fault(
+                config.file,
+                f"listen.{key}",
+                "has no UNIX socket, which is where Dovecot asks",
+                f"write {key} = {example}",
+            )
+        ]
+    )
 
 
 def _plans(config: Config) -> dict[str, DictPlan]:
     plans = plan_dicts(config)
     if not plans:
-        raise ConfigError([Fault(config.file, "dict", "is missing", "add a [dict.auth] section with passdb, userdb or dovecot_sql")])
+        raise ConfigError(
+            [
+                Fault(
+                    config.file,
+                    "dict",
+                    "is missing",
+                    "add a [dict.auth] section with passdb, userdb or dovecot_sql",
+                )
+            ]
+        )
     return plans
 
 

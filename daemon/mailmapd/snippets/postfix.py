@@ -1,6 +1,7 @@
 """main.cf for a configuration: the ``postconf -e`` lines for each map that is named after a parameter.
 
-Postfix's smtpd, cleanup and trivial-rewrite may be chrooted in the queue directory, so a socket below it is named relative to it.
+Postfix's smtpd, cleanup and trivial-rewrite may be chrooted in the queue directory, so a socket
+below it is named relative to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from pathlib import Path
 from mailmapd.config.address import TcpAddress
 from mailmapd.config.schema import Config, Map
 from mailmapd.errors import ConfigError, Fault
-from mailmapd.importers.postfix.parameters import PARAMETERS, RESTRICTION_KEYS, Form, Keys, Parameter
+from mailmapd.importers.postfix.parameters import (
+    PARAMETERS,
+    RESTRICTION_KEYS,
+    Form,
+    Keys,
+    Parameter,
+)
 from mailmapd.importers.postfix.split import one_by_one
 
 QUEUE_DIRECTORY = "/var/spool/postfix"
@@ -28,7 +35,9 @@ def postfix(config: Config, queue_directory: str = QUEUE_DIRECTORY) -> str:
 def _table_prefix(config: Config, queue_directory: str) -> str:
     if not config.listen.socketmap:
         remedy = f'write socketmap = ["unix:{queue_directory}/mailmapd/socketmap"]'
-        raise ConfigError([Fault(config.file, "listen.socketmap", "is empty: Postfix has nobody to ask", remedy)])
+        raise ConfigError(
+            [Fault(config.file, "listen.socketmap", "is empty: Postfix has nobody to ask", remedy)]
+        )
     address = config.listen.socketmap[0].address
     if isinstance(address, TcpAddress):
         return f"socketmap:inet:{address}"

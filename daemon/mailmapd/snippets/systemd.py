@@ -28,18 +28,31 @@ def _lines(config: Config) -> Iterator[str]:
     yield "#       rm -r /etc/systemd/system/mailmapd*; systemctl daemon-reload"
     for name in ("mailmapd.service", *sockets):
         yield from _file(f"/etc/systemd/system/{name}", shipped(f"systemd/{name}").read_text())
-    yield from _file("/etc/sysusers.d/mailmapd.conf", shipped("systemd/sysusers.d/mailmapd.conf").read_text())
-    yield from _file("/etc/tmpfiles.d/mailmapd.conf", shipped("systemd/tmpfiles.d/mailmapd.conf").read_text())
+    yield from _file(
+        "/etc/sysusers.d/mailmapd.conf", shipped("systemd/sysusers.d/mailmapd.conf").read_text()
+    )
+    yield from _file(
+        "/etc/tmpfiles.d/mailmapd.conf", shipped("systemd/tmpfiles.d/mailmapd.conf").read_text()
+    )
     service = "\n".join(_service(config))
     if service:
-        yield from _file("/etc/systemd/system/mailmapd.service.d/local.conf", f"[Service]\n{service}\n")
+        yield from _file(
+            "/etc/systemd/system/mailmapd.service.d/local.conf", f"[Service]\n{service}\n"
+        )
     for name, (unit_address, entry) in sockets.items():
         wanted = _stream(entry)
         if wanted != unit_address:
-            yield from _file(f"/etc/systemd/system/{name}.d/local.conf", f"[Socket]\nListenStream=\nListenStream={wanted}\n")
+            yield from _file(
+                f"/etc/systemd/system/{name}.d/local.conf",
+                f"[Socket]\nListenStream=\nListenStream={wanted}\n",
+            )
     yield ""
     yield "systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload"
-    yield f"systemctl enable --now {' '.join(sockets)}" if sockets else "# no socket of this configuration has a unit"
+    yield (
+        f"systemctl enable --now {' '.join(sockets)}"
+        if sockets
+        else "# no socket of this configuration has a unit"
+    )
     yield "systemctl enable --now mailmapd.service"
     yield ""
 
@@ -56,13 +69,23 @@ def _service(config: Config) -> Iterator[str]:
     file = str(Path(config.file).absolute())
     if file != _DEFAULT_CONFIG:
         yield f"ExecStart=\nExecStart=/usr/bin/mailmapd serve --config {file}"
-    names = {database.password_file for database in config.databases.values() if database.password_file}
+    names = {
+        database.password_file for database in config.databases.values() if database.password_file
+    }
     for name in sorted(names):
         if not name.startswith("/") and name != _LOADED and not (Path(file).parent / name).exists():
             yield f"LoadCredential={name}"
     listen = config.listen
-    entries = [*listen.socketmap, *listen.dicts, *filter(None, (listen.http, listen.control, listen.lookup_http))]
-    folders = {str(Path(entry.address.path).parent) for entry in entries if isinstance(entry.address, UnixAddress)}
+    entries = [
+        *listen.socketmap,
+        *listen.dicts,
+        *filter(None, (listen.http, listen.control, listen.lookup_http)),
+    ]
+    folders = {
+        str(Path(entry.address.path).parent)
+        for entry in entries
+        if isinstance(entry.address, UnixAddress)
+    }
     for folder in sorted(folders.difference(_WRITABLE)):
         yield f"ReadWritePaths=-{folder}"
 

@@ -58,7 +58,9 @@ def _parse(text: bytes, match: bool, depth: int) -> Iterator[tuple[bytes, bool]]
 def _read(path: bytes, match: bool, depth: int) -> Iterator[tuple[bytes, bool]]:
     name = path.decode(errors="replace")
     if depth >= _MAX_FILE_DEPTH:
-        raise TemplateError(f"domain: {name} names itself, or files are nested more than {_MAX_FILE_DEPTH} deep")
+        raise TemplateError(
+            f"domain: {name} names itself, or files are nested more than {_MAX_FILE_DEPTH} deep"
+        )
     try:
         lines = Path(name).read_bytes().split(b"\n")
     except OSError as error:

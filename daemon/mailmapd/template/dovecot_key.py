@@ -4,11 +4,14 @@
     passdb/%u/%Ls/%Lc                  and on bounded variables, which never hold a slash: they are parsed from the right
     passdb/%u/%s/%{local_name}         and on one free variable, last
 
-Dovecot expands `key = …` of its dict settings without escaping, and a user name may hold ``/``. Bounded values cannot, so splitting from
-the right is exact. A free value may hold ``/`` as well; then the user name that Dovecot 2.3.17 and later sends beside the key tells where
-the user ends, and a lookup without it is refused. Two free variables cannot be told apart, so such a query is refused when it is compiled.
+Dovecot expands `key = …` of its dict settings without escaping, and a user name may hold ``/``.
+Bounded values cannot, so splitting from the right is exact. A free value may hold ``/`` as well;
+then the user name that Dovecot 2.3.17 and later sends beside the key tells where the user ends, and
+a lookup without it is refused. Two free variables cannot be told apart, so such a query is refused
+when it is compiled.
 
-A variable that every use lower-cases first is lower-cased by Dovecot already (%Ls), which keeps Dovecot's own auth cache small.
+A variable that every use lower-cases first is lower-cased by Dovecot already (%Ls), which keeps
+Dovecot's own auth cache small.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ _LETTERS = {name: letter for letter, name in SHORT_NAMES.items()}
 class DictKey:
     """The layout for one namespace (`passdb` or `userdb`) of a dict.
 
-    `bounded` are the variables behind the user name, in order; `free` the one that may hold anything; `lowered` those Dovecot lower-cases.
+    `bounded` are the variables behind the user name, in order; `free` the one that may hold
+    anything; `lowered` those Dovecot lower-cases.
     """
 
     namespace: str
@@ -41,8 +45,14 @@ class DictKey:
         free = [name for name in FREE if name in sources]
         if len(free) > 1:
             names = " and ".join(f"%{{{name}}}" for name in free)
-            raise TemplateError(f"{names} may both hold any character, so they cannot be told apart in one dict key. Use one of them")
-        lowered = {name for name in sources if all(use.modifiers.startswith("L") for use in query.uses if use.name == name)}
+            raise TemplateError(
+                f"{names} may both hold any character, so they cannot be told apart in one dict key. Use one of them"
+            )
+        lowered = {
+            name
+            for name in sources
+            if all(use.modifiers.startswith("L") for use in query.uses if use.name == name)
+        }
         bounded = tuple(name for name in BOUNDED if name in sources)
         return cls(namespace, bounded, free[0] if free else "", frozenset(lowered))
 
@@ -63,12 +73,15 @@ class DictKey:
     def values(self, rest: bytes, user: bytes) -> dict[str, bytes]:
         """Return the variables' values.
 
-        `rest` is the key behind ``shared/passdb/``, `user` what Dovecot sent beside the key (empty when it did not). Raises DataError when
-        the key does not fit, because another layout in Dovecot's settings would mean other values.
+        `rest` is the key behind ``shared/passdb/``, `user` what Dovecot sent beside the key (empty
+        when it did not). Raises DataError when the key does not fit, because another layout in
+        Dovecot's settings would mean other values.
         """
         if self.free:
             if not user or not rest.startswith(user + b"/"):
-                raise DataError(f"{self.namespace}: this key needs Dovecot 2.3.17 or later, which sends the user name beside it")
+                raise DataError(
+                    f"{self.namespace}: this key needs Dovecot 2.3.17 or later, which sends the user name beside it"
+                )
             fields = rest[len(user) + 1 :].split(b"/", len(self.bounded))
         elif self.bounded:
             user, *fields = rest.rsplit(b"/", len(self.bounded))
@@ -76,5 +89,7 @@ class DictKey:
             user, fields = rest, []
         names = self.names
         if len(fields) != len(names) or not user or b"\0" in rest:
-            raise DataError(f"{self.namespace}: the key does not fit `key = {self.template}` (see `mailmapd snippets dovecot-2.3`)")
+            raise DataError(
+                f"{self.namespace}: the key does not fit `key = {self.template}` (see `mailmapd snippets dovecot-2.3`)"
+            )
         return {"user": user, **dict(zip(names, fields, strict=True))}

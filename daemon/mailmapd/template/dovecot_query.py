@@ -1,11 +1,13 @@
 """A password_query, user_query or iterate_query of Dovecot 2.3, compiled.
 
-The cached unit is what the SQL really depends on: `sql_key` joins the value of every different use of a variable with NUL (no value holds
-one), and `statement` is made from that key alone. `%u` alone gives the user name itself as the key; a query that only uses `%d` is asked
-once for all users of a domain.
+The cached unit is what the SQL really depends on: `sql_key` joins the value of every different use
+of a variable with NUL (no value holds one), and `statement` is made from that key alone. `%u` alone
+gives the user name itself as the key; a query that only uses `%d` is asked once for all users of a
+domain.
 
-A variable between quotes is escaped by the connection, as Dovecot does. Escaping protects nothing outside quotes, so there a value may only
-hold letters, digits and ``_`` (`mailbox.enable%Ls%Lc = 1`, `WHERE id = %n`), and between backquotes no quote, backquote or backslash.
+A variable between quotes is escaped by the connection, as Dovecot does. Escaping protects nothing
+outside quotes, so there a value may only hold letters, digits and ``_`` (`mailbox.enable%Ls%Lc =
+1`, `WHERE id = %n`), and between backquotes no quote, backquote or backslash.
 """
 
 from __future__ import annotations
@@ -72,7 +74,11 @@ class DovecotQuery:
     @property
     def bare_sources(self) -> frozenset[str]:
         """The variables among them that stand outside quotes somewhere."""
-        return frozenset(self.uses[piece.use].name for piece in self.pieces if isinstance(piece, _Hole) and piece.allowed is _BARE)
+        return frozenset(
+            self.uses[piece.use].name
+            for piece in self.pieces
+            if isinstance(piece, _Hole) and piece.allowed is _BARE
+        )
 
     @property
     def identity(self) -> bool:
@@ -84,7 +90,10 @@ class DovecotQuery:
         return b"\0".join([use.value(values) for use in self.uses])
 
     def statement(self, sql_key: bytes) -> Statement:
-        """Return the SQL for a key made by `sql_key`. Raises DataError when a value cannot stand where the query puts it."""
+        """Return the SQL for a key made by `sql_key`.
+
+        Raises DataError when a value cannot stand where the query puts it.
+        """
         texts = sql_key.split(b"\0") if self.uses else []
         if len(texts) != len(self.uses):
             raise DataError(f"table {self.name}: a value holds a NUL byte")
@@ -95,14 +104,20 @@ class DovecotQuery:
             elif piece.allowed.match(texts[piece.use]):
                 pieces.append(Value(texts[piece.use], double_quoted=piece.quote == '"'))
             else:
-                raise DataError(f"table {self.name}: a variable outside quotes has a value that is more than letters, digits and _")
+                raise DataError(
+                    f"table {self.name}: a variable outside quotes has a value that is more than letters, digits and _"
+                )
         return Statement(self.name, tuple(pieces))
 
     def concerns(self, sql_key: bytes, user: bytes) -> bool:
         """Return whether the entry may hold something of this user (for flushing a user)."""
         texts = sql_key.split(b"\0") if self.uses else []
         values = {"user": user}
-        own = [use.value(values) == text for use, text in zip(self.uses, texts, strict=True) if use.name == "user"]
+        own = [
+            use.value(values) == text
+            for use, text in zip(self.uses, texts, strict=True)
+            if use.name == "user"
+        ]
         return all(own)
 
 

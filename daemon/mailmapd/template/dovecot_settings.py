@@ -58,7 +58,14 @@ class _Reader:
         try:
             text = Path(file).read_bytes().decode("utf-8", "surrogateescape")
         except OSError as error:
-            self.faults.append(Fault(file, "", f"cannot be read: {error.strerror}", "check the path and the permissions"))
+            self.faults.append(
+                Fault(
+                    file,
+                    "",
+                    f"cannot be read: {error.strerror}",
+                    "check the path and the permissions",
+                )
+            )
             return
         for number, line in self._joined(file, text):
             self._take(file, number, line, (*including, file))
@@ -78,7 +85,14 @@ class _Reader:
             yield number, pending + line
             pending = ""
         if pending:
-            self.faults.append(Fault(file, f"line {number}", "the file ends inside a continued line", "remove the backslash at its end"))
+            self.faults.append(
+                Fault(
+                    file,
+                    f"line {number}",
+                    "the file ends inside a continued line",
+                    "remove the backslash at its end",
+                )
+            )
 
     def _take(self, file: str, number: int, line: str, including: tuple[str, ...]) -> None:
         key = re.split("[ \t=]", line, maxsplit=1)[0]
@@ -88,7 +102,14 @@ class _Reader:
         elif rest.startswith("="):
             self.settings.append(Setting(key, self._value(rest[1:].lstrip(_BLANKS)), file, number))
         else:
-            self.faults.append(Fault(file, f"line {number}", "is not `key = value`", "sections mean nothing in this file; remove the line"))
+            self.faults.append(
+                Fault(
+                    file,
+                    f"line {number}",
+                    "is not `key = value`",
+                    "sections mean nothing in this file; remove the line",
+                )
+            )
 
     def _value(self, text: str) -> str:
         if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
@@ -99,12 +120,29 @@ class _Reader:
         forgiving = place.problem.startswith("!include_try")
         paths = []
         if "\0" not in pattern:  # which no path can hold
-            paths = sorted(glob.glob(str(Path(place.file).parent / pattern)))  # noqa: PTH207 (the pattern may be an absolute path)
+            # The pattern may be an absolute path
+            paths = sorted(glob.glob(str(Path(place.file).parent / pattern)))  # noqa: PTH207
         if not paths and not forgiving:
-            self.faults.append(Fault(place.file, place.where, f"{place.problem}: no such file", "correct the path or remove the line"))
-        for path in reversed(paths):  # Dovecot stacks the files of a pattern, so it reads the last one first
+            self.faults.append(
+                Fault(
+                    place.file,
+                    place.where,
+                    f"{place.problem}: no such file",
+                    "correct the path or remove the line",
+                )
+            )
+        for path in reversed(
+            paths
+        ):  # Dovecot stacks the files of a pattern, so it reads the last one first
             if path in including:
-                self.faults.append(Fault(place.file, place.where, f"{place.problem}: includes itself", "remove the line"))
+                self.faults.append(
+                    Fault(
+                        place.file,
+                        place.where,
+                        f"{place.problem}: includes itself",
+                        "remove the line",
+                    )
+                )
             elif not forgiving or os.access(path, os.R_OK):
                 self.read(path, including)
 

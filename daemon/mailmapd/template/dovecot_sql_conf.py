@@ -5,8 +5,9 @@
     default_pass_scheme = CRYPT
     password_query = SELECT … ; user_query = SELECT … ; iterate_query = SELECT …
 
-The syntax is read by `dovecot_settings`; this module knows the keys (src/auth/db-sql.c) and the words of `connect` (driver-mysql.c,
-driver-sqlpool.c, driver-sqlite.c). A query that the file does not set is None: Dovecot's built-in ones fit its sample schema only.
+The syntax is read by `dovecot_settings`; this module knows the keys (src/auth/db-sql.c) and the
+words of `connect` (driver-mysql.c, driver-sqlpool.c, driver-sqlite.c). A query that the file does
+not set is None: Dovecot's built-in ones fit its sample schema only.
 """
 
 from __future__ import annotations
@@ -30,13 +31,27 @@ _KEYS = (
     "default_pass_scheme",
     "userdb_warning_disable",
 )
-_TEXTS = ("user", "password", "dbname", "ssl_ca", "ssl_ca_path", "ssl_cert", "ssl_key", "ssl_cipher", "option_file", "option_group")
+_TEXTS = (
+    "user",
+    "password",
+    "dbname",
+    "ssl_ca",
+    "ssl_ca_path",
+    "ssl_cert",
+    "ssl_key",
+    "ssl_cipher",
+    "option_file",
+    "option_group",
+)
 _NUMBERS = ("port", "client_flags", "connect_timeout", "read_timeout", "write_timeout", "maxconns")
 
 
 @dataclass(frozen=True, slots=True)
 class DovecotConnect:
-    """The words of `connect`, timeouts in seconds; `hosts` as in mailmapd.toml (``unix:/path``, ``host:port``, ``localhost``)."""
+    """The words of `connect`, timeouts in seconds.
+
+    `hosts` as in mailmapd.toml (``unix:/path``, ``host:port``, ``localhost``).
+    """
 
     path: str | None = None
     hosts: tuple[str, ...] = ()
@@ -80,12 +95,24 @@ def read_dovecot_sql_conf(path: str | Path) -> DovecotSqlConf:
     faults: list[Fault] = []
     for setting in read_settings(path):
         if setting.key not in _KEYS:
-            faults.append(setting.fault("is not a setting Dovecot knows", f"the settings are {', '.join(_KEYS)}"))
+            faults.append(
+                setting.fault(
+                    "is not a setting Dovecot knows", f"the settings are {', '.join(_KEYS)}"
+                )
+            )
         settings[setting.key] = setting
     connect = _connect(str(path), settings, faults)
-    queries = {key: settings[key].value for key in ("password_query", "user_query", "iterate_query") if key in settings}
+    queries = {
+        key: settings[key].value
+        for key in ("password_query", "user_query", "iterate_query")
+        if key in settings
+    }
     if not queries and not faults:
-        faults.append(Fault(str(path), "", "sets no query", "write password_query, user_query or iterate_query"))
+        faults.append(
+            Fault(
+                str(path), "", "sets no query", "write password_query, user_query or iterate_query"
+            )
+        )
     if faults:
         raise ConfigError(faults)
     scheme = settings.get("default_pass_scheme")
@@ -106,9 +133,17 @@ def _connect(file: str, settings: dict[str, Setting], faults: list[Fault]) -> Do
     if driver is None:
         faults.append(Fault(file, "", "driver is not set", "write driver = mysql"))
     elif driver.value not in ("mysql", "sqlite"):
-        faults.append(driver.fault(f"is {driver.value}", "mailmapd asks mysql (also MariaDB) and sqlite databases"))
+        faults.append(
+            driver.fault(
+                f"is {driver.value}", "mailmapd asks mysql (also MariaDB) and sqlite databases"
+            )
+        )
     if connect is None:
-        faults.append(Fault(file, "", "connect is not set", "write connect = host=… dbname=… user=… password=…"))
+        faults.append(
+            Fault(
+                file, "", "connect is not set", "write connect = host=… dbname=… user=… password=…"
+            )
+        )
         return DovecotConnect()
     if driver is not None and driver.value == "sqlite":
         return DovecotConnect(path=connect.value)
@@ -128,13 +163,19 @@ class _ConnectString:
         for number, word in enumerate(filter(None, self._setting.value.split(" ")), 1):
             name, equals, value = word.partition("=")
             if not equals:
-                self._fault(f"word {number} has no =", "values cannot hold blanks; quotes around a value do not help")
+                self._fault(
+                    f"word {number} has no =",
+                    "values cannot hold blanks; quotes around a value do not help",
+                )
             elif name in ("host", "hostaddr"):
                 self._hosts.append(value)
             elif name in (*_TEXTS, *_NUMBERS, "ssl_verify_server_cert"):
                 self._words[name] = value
             else:
-                self._fault(f"word {number} has a name Dovecot does not know", f"the names are host, {', '.join((*_TEXTS, *_NUMBERS))}")
+                self._fault(
+                    f"word {number} has a name Dovecot does not know",
+                    f"the names are host, {', '.join((*_TEXTS, *_NUMBERS))}",
+                )
         if not self._hosts and "option_file" not in self._words:
             self._fault("names no host", "write host=/run/mysqld/mysqld.sock or host=127.0.0.1")
         numbers = {name: self._number(name) for name in _NUMBERS}
@@ -160,8 +201,13 @@ class _ConnectString:
         text = self._words.get(name)
         if text is None:
             return None
-        if not (text.isascii() and text.isdigit()) or (name == "port" and not 0 < int(text) < 65536):
-            self._fault(f"says {name}= something that is not a number in range", f"write {name}= and a number")
+        if not (text.isascii() and text.isdigit()) or (
+            name == "port" and not 0 < int(text) < 65536
+        ):
+            self._fault(
+                f"says {name}= something that is not a number in range",
+                f"write {name}= and a number",
+            )
             return None
         return int(text)
 

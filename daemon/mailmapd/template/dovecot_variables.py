@@ -11,8 +11,9 @@ Every variable is of one of three kinds, because its value has to travel in a di
 * bounded: Dovecot or its login processes choose the value (an address, a port, a service), so it never holds a ``/``;
 * free: a client chose some of it (`%{login_user}`, `%{local_name}` …); one free name besides the user fits into a key.
 
-Modifiers work on the plain value and the result is escaped; Dovecot does it the other way round, which differs only for names with quotes
-or backslashes under %M, %H, %N, %R or a range, where Dovecot's result is of the escaped name (or cuts an escape in half).
+Modifiers work on the plain value and the result is escaped; Dovecot does it the other way round,
+which differs only for names with quotes or backslashes under %M, %H, %N, %R or a range, where
+Dovecot's result is of the escaped name (or cuts an escape in half).
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ _REFUSED = {
     "gid": "is Dovecot's own group id. Write the number itself",
     "pkcs5": "is a hash computed by Dovecot. Use SHA2(…) in SQL",
 }
-_HASHES = frozenset({"md4", "md5", "sha", "sha1", "sha256", "sha384", "sha512", "sha3-256", "sha3-512", "size"})
+_HASHES = frozenset(
+    {"md4", "md5", "sha", "sha1", "sha256", "sha384", "sha512", "sha3-256", "sha3-512", "size"}
+)
 _PARTS: dict[str, tuple[str, str]] = {
     "username": ("user", "username"),
     "domain": ("user", "domain"),
@@ -103,7 +106,9 @@ _PARTS: dict[str, tuple[str, str]] = {
     "auth_domain": ("auth_user", "domain"),
 }
 _EMPTY = frozenset({"home"})
-_WRITTEN = re.compile(r"%(?:(-)?(0)?(\d*)(?:(\.)(0)?(-)?(\d*))?)([LUEXRHNMDT]{0,10})(.?)", re.DOTALL)
+_WRITTEN = re.compile(
+    r"%(?:(-)?(0)?(\d*)(?:(\.)(0)?(-)?(\d*))?)([LUEXRHNMDT]{0,10})(.?)", re.DOTALL
+)
 LONGEST_NUMBER = 9  # digits of an offset or width
 LONGEST_PADDING = 1000  # characters that a value may be filled up to
 
@@ -151,12 +156,18 @@ def name_in_24(name: str) -> str:
 
 
 def canonical_name(name: str) -> str:
-    """Return the name that `values` use for a long name of Dovecot 2.3 or 2.4; a name that is none is returned as it is."""
+    """Return the name that `values` use for a long name of Dovecot 2.3 or 2.4.
+
+    A name that is none is returned as it is.
+    """
     return _ALIASES.get(name) or _NAMES_24.get(name, name)
 
 
 def parse_variables(template: str) -> Iterator[str | Use]:
-    """Yield the literal texts and the uses of a template, in order. Raises TemplateError for what Dovecot or mailmapd cannot expand."""
+    """Yield the literal texts and the uses of a template, in order.
+
+    Raises TemplateError for what Dovecot or mailmapd cannot expand.
+    """
     literal = ""
     position = 0
     while match := _WRITTEN.search(template, position):
@@ -199,14 +210,18 @@ def _source(name: str, written: str, *, long: bool) -> tuple[str, str]:
     if family in _REFUSED:
         raise TemplateError(f"{written} {_REFUSED[family]}")
     if long and family in _HASHES:
-        raise TemplateError(f"{written} is a hash computed by Dovecot. Use SHA2(…) or MD5(…) in SQL")
+        raise TemplateError(
+            f"{written} is a hash computed by Dovecot. Use SHA2(…) or MD5(…) in SQL"
+        )
     if full in _EMPTY:
         return full, ""
     if full == "user" or full in BOUNDED or full in FREE:
         return full, ""
     if full in _PARTS:
         return _PARTS[full]
-    raise TemplateError(f"{written} is not a variable of Dovecot's auth; the usual ones are %u %n %d %s %l %r %c, and %% is a percent sign")
+    raise TemplateError(
+        f"{written} is not a variable of Dovecot's auth; the usual ones are %u %n %d %s %l %r %c, and %% is a percent sign"
+    )
 
 
 def _part(text: bytes, part: str) -> bytes:
@@ -226,7 +241,11 @@ def _hex(text: bytes) -> bytes:
 
 
 def _hash(letter: str, text: bytes, offset: int, width: int) -> bytes:
-    value = _str_hash(text) if letter == "H" else int.from_bytes(hashlib.md5(text, usedforsecurity=False).digest()[:8], "big")
+    value = (
+        _str_hash(text)
+        if letter == "H"
+        else int.from_bytes(hashlib.md5(text, usedforsecurity=False).digest()[:8], "big")
+    )
     if width:
         value %= abs(width)
     return (b"%x" % (value & 0xFFFFFFFF)).rjust(max(offset, 0), b"0")

@@ -3,7 +3,8 @@
     %%  a percent sign          %u %U  local part          %1 ... %9  label of the key's domain, counted from the right
     %s %S  the whole address    %d %D  domain
 
-In ``query`` all of them speak of the key. In ``result_format`` the lower-case ones speak of the result value, the others of the key.
+In ``query`` all of them speak of the key. In ``result_format`` the lower-case ones speak of the
+result value, the others of the key.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def labels(domain: bytes) -> list[bytes]:
 
 def highest_label(pieces: Pieces) -> int:
     """Return the highest N of all %N, or 0."""
-    return max((int(piece) for piece in pieces if isinstance(piece, str) and piece in _DIGITS), default=0)
+    return max(
+        (int(piece) for piece in pieces if isinstance(piece, str) and piece in _DIGITS), default=0
+    )
 
 
 def uses(pieces: Pieces, letters: str) -> bool:
@@ -77,4 +80,6 @@ def uses(pieces: Pieces, letters: str) -> bool:
 
 def used_labels(pieces: Pieces) -> tuple[int, ...]:
     """Return every N of all %N, ascending, each once."""
-    return tuple(sorted({int(piece) for piece in pieces if isinstance(piece, str) and piece in _DIGITS}))
+    return tuple(
+        sorted({int(piece) for piece in pieces if isinstance(piece, str) and piece in _DIGITS})
+    )

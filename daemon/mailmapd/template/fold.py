@@ -1,7 +1,8 @@
 """Folding keys to lower case, as Postfix does before it asks a table of fixed strings (dict_utf8(3), casefold(3)).
 
-Postfix with ``smtputf8_enable = yes`` (its default since 3.0) folds a key with Unicode's full case folding, and answers "not found", with a
-warning, for a key that is not UTF-8. A C string cannot hold NUL, so Postfix can never ask for such a key; it is not found either.
+Postfix with ``smtputf8_enable = yes`` (its default since 3.0) folds a key with Unicode's full case
+folding, and answers "not found", with a warning, for a key that is not UTF-8. A C string cannot
+hold NUL, so Postfix can never ask for such a key; it is not found either.
 """
 
 from __future__ import annotations

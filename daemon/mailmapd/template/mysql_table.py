@@ -1,8 +1,9 @@
 """Tables: one SQL query with the meaning of mysql_table(5).
 
-A table turns a key into a SQL key (the part of the key that the query depends on), a SQL key into a statement, rows into values, and values
-into the result text. All rules are those of db_common(3): one set of flags serves the query and the result_format, so a result_format with
-``%D`` keeps keys without a domain from being asked at all.
+A table turns a key into a SQL key (the part of the key that the query depends on), a SQL key into a
+statement, rows into values, and values into the result text. All rules are those of db_common(3):
+one set of flags serves the query and the result_format, so a result_format with ``%D`` keeps keys
+without a domain from being asked at all.
 
 No query is sent, and the key is not found, when
 
@@ -39,8 +40,9 @@ Scope = Literal["key", "user", "domain", "nothing"]
 class MysqlTable:
     """A compiled query and result_format; make one with `compile`.
 
-    `identity` says that the SQL key of every key is the key itself, so that the call of `sql_key` can be left out (for keys that are not
-    empty and hold no NUL). `result_depends_on_key` says that result_format uses the key.
+    `identity` says that the SQL key of every key is the key itself, so that the call of `sql_key`
+    can be left out (for keys that are not empty and hold no NUL). `result_depends_on_key` says that
+    result_format uses the key.
     """
 
     name: str
@@ -76,8 +78,8 @@ class MysqlTable:
     ) -> MysqlTable:
         """Check both templates and the domain list; raise TemplateError for what Postfix refuses.
 
-        `domain` is a pattern list, in one string or several. `first_column_only` is sqlite_table(5)'s way: it reads the first column of
-        each row, mysql_table(5) all of them.
+        `domain` is a pattern list, in one string or several. `first_column_only` is
+        sqlite_table(5)'s way: it reads the first column of each row, mysql_table(5) all of them.
         """
         if not query:
             raise TemplateError("query: empty; write the SELECT statement to send")
@@ -86,7 +88,9 @@ class MysqlTable:
         query_pieces = expansions.parse(query, "query")
         result_pieces = expansions.parse(result_format, "result_format")
         key_user = expansions.uses(query_pieces, "uU") or expansions.uses(result_pieces, "U")
-        key_domain = expansions.uses(query_pieces, "d" + _KEY_DOMAIN_LETTERS) or expansions.uses(result_pieces, _KEY_DOMAIN_LETTERS)
+        key_domain = expansions.uses(query_pieces, "d" + _KEY_DOMAIN_LETTERS) or expansions.uses(
+            result_pieces, _KEY_DOMAIN_LETTERS
+        )
         domains = matching_domains((domain,) if isinstance(domain, str) else domain)
         scope, labels = _scope(query_pieces)
         return cls(
@@ -102,7 +106,9 @@ class MysqlTable:
             _key_domain=key_domain,
             _value_user=expansions.uses(result_pieces, "u"),
             _value_domain=expansions.uses(result_pieces, "d"),
-            _label_count=max(expansions.highest_label(query_pieces), expansions.highest_label(result_pieces)),
+            _label_count=max(
+                expansions.highest_label(query_pieces), expansions.highest_label(result_pieces)
+            ),
             _domains=domains,
             _expansion_limit=expansion_limit,
             _require_result_set=require_result_set,
@@ -130,7 +136,10 @@ class MysqlTable:
     def statement(self, sql_key: bytes) -> Statement:
         """Return the query for a SQL key that `sql_key` has returned."""
         values = self._query_values(sql_key)
-        pieces = [piece if isinstance(piece, bytes) else Value(values[piece], quoted) for piece, quoted in self._query_places]
+        pieces = [
+            piece if isinstance(piece, bytes) else Value(values[piece], quoted)
+            for piece, quoted in self._query_places
+        ]
         return Statement(self.name, tuple(pieces), self._require_result_set)
 
     def values(self, result: ResultSet) -> tuple[bytes, ...]:
@@ -140,26 +149,42 @@ class MysqlTable:
         """
         width = 1 if self._first_column_only else None
         columns = [value for row in result.rows for value in row[:width]]
-        return tuple([value if b"\0" not in value else value.split(b"\0", 1)[0] for value in columns if value and value[0]])
+        return tuple(
+            [
+                value if b"\0" not in value else value.split(b"\0", 1)[0]
+                for value in columns
+                if value and value[0]
+            ]
+        )
 
     def expand(self, key: bytes, values: tuple[bytes, ...]) -> bytes | None:
         """Apply result_format to each value and join the results with commas; None when nothing is left: not found.
 
-        `key` is the folded key that was looked up; it does not matter unless `result_depends_on_key`. Raise DataError when more than
-        expansion_limit values are left.
+        `key` is the folded key that was looked up; it does not matter unless
+        `result_depends_on_key`. Raise DataError when more than expansion_limit values are left.
         """
         if not self._plain_result:
             from_key = self._key_values(key) if self.result_depends_on_key else {}
-            values = tuple([expanded for value in values if (expanded := self._expand_value(value, from_key)) is not None])
+            values = tuple(
+                [
+                    expanded
+                    for value in values
+                    if (expanded := self._expand_value(value, from_key)) is not None
+                ]
+            )
         if self._expansion_limit and len(values) > self._expansion_limit > 0:
-            raise DataError(f"table {self.name}: one key has more than {self._expansion_limit} values (expansion_limit)")
+            raise DataError(
+                f"table {self.name}: one key has more than {self._expansion_limit} values (expansion_limit)"
+            )
         if not values:
             return None
         return values[0] if len(values) == 1 else b",".join(values)
 
     def _may_ask(self, user: bytes, domain: bytes) -> bool:
         """Tell whether the key has what the domain list and both templates need; `domain` is empty when it has none."""
-        if self._domains is not None and (not user or (fold(domain) or domain.lower()) not in self._domains):
+        if self._domains is not None and (
+            not user or (fold(domain) or domain.lower()) not in self._domains
+        ):
             return False
         if (self._key_domain and not domain) or (self._key_user and not user):
             return False
@@ -170,14 +195,22 @@ class MysqlTable:
         if self._asks_whole_key:
             return {"s": sql_key, "S": sql_key}
         if self._scope == "key":
-            return self._key_values(sql_key) | {"s": sql_key, "u": _user(sql_key), "d": sql_key.rpartition(b"@")[2]}
+            return self._key_values(sql_key) | {
+                "s": sql_key,
+                "u": _user(sql_key),
+                "d": sql_key.rpartition(b"@")[2],
+            }
         if self._scope == "domain":
             labels = expansions.labels(sql_key)
-            return {"d": sql_key, "D": sql_key} | {str(number): labels[-number] for number in self._labels}
+            return {"d": sql_key, "D": sql_key} | {
+                str(number): labels[-number] for number in self._labels
+            }
         parts = sql_key.split(b"\0")
         if self._scope == "user":
             user, *parts = parts
-            return {"u": user, "U": user} | {str(number): part for number, part in zip(self._labels, parts, strict=True)}
+            return {"u": user, "U": user} | {
+                str(number): part for number, part in zip(self._labels, parts, strict=True)
+            }
         return {str(number): part for number, part in zip(self._labels, parts, strict=False)}
 
     def _key_values(self, key: bytes) -> dict[str, bytes]:
@@ -197,7 +230,9 @@ class MysqlTable:
         if self._value_user and at and not user:
             return None
         parts = from_key | {"s": value, "u": user if at else value, "d": domain}
-        return b"".join([piece if isinstance(piece, bytes) else parts[piece] for piece in self._result])
+        return b"".join(
+            [piece if isinstance(piece, bytes) else parts[piece] for piece in self._result]
+        )
 
 
 def _user(key: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Postfix's own table files, used as they are: the parameters of mysql_table(5) and sqlite_table(5).
 
-Names that neither manual knows are kept aside without a word, as Postfix does; a value that Postfix would refuse is a fault with its line.
+Names that neither manual knows are kept aside without a word, as Postfix does; a value that Postfix
+would refuse is a fault with its line.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ _KNOWN = frozenset(
 class PostfixCf:
     """One file's parameters with mysql_table(5)'s defaults.
 
-    `query` is the template, also when the file has the older table, select_field and where_field. `sqlite` says that it is a file of
-    sqlite_table(5), which names a dbpath. `tls_verify_cert` is None when not set. Intervals are in seconds. `lines` tells where each
-    parameter begins, `warnings` what Postfix would log, `unknown` what it would pass over.
+    `query` is the template, also when the file has the older table, select_field and where_field.
+    `sqlite` says that it is a file of sqlite_table(5), which names a dbpath. `tls_verify_cert` is
+    None when not set. Intervals are in seconds. `lines` tells where each parameter begins,
+    `warnings` what Postfix would log, `unknown` what it would pass over.
     """
 
     file: str
@@ -84,10 +86,15 @@ class PostfixCf:
     unknown: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def where(self, parameter: str) -> str:
-        """Return ``line 7: result_format`` for a fault in this file; the older form's parameters stand for a missing query."""
+        """Return ``line 7: result_format`` for a fault in this file.
+
+        The older form's parameters stand for a missing query.
+        """
         if parameter == "query" and parameter not in self.lines:
             parameter = "table"
-        return f"line {self.lines[parameter]}: {parameter}" if parameter in self.lines else parameter
+        return (
+            f"line {self.lines[parameter]}: {parameter}" if parameter in self.lines else parameter
+        )
 
 
 def read_postfix_cf(path: Path | str) -> PostfixCf:
@@ -105,14 +112,17 @@ class _Reader:
 
     def read(self) -> PostfixCf:
         parameters = self._cf.parameters
-        self._require(*(("dbpath", "the SQLite file") if self._sqlite else ("dbname", "the database's name")))
+        self._require(
+            *(("dbpath", "the SQLite file") if self._sqlite else ("dbname", "the database's name"))
+        )
         if "result_format" in parameters:
             self._require("result_format", "%s, or leave it out")
         read = PostfixCf(
             file=self._cf.file,
             query=self._query(),
             result_format=self._bytes("result_format") or b"%s",
-            domain=self._words("domain") or tuple(filter(None, [self._text("domain")])),  # a list of commas matches nothing
+            domain=self._words("domain")
+            or tuple(filter(None, [self._text("domain")])),  # a list of commas matches nothing
             expansion_limit=self._integer("expansion_limit", 0),
             require_result_set=self._boolean("require_result_set") is not False,
             sqlite=self._sqlite,
@@ -155,14 +165,25 @@ class _Reader:
             )
             return b""
         for name in _LEGACY:
-            self._require(name, "its part of SELECT select_field FROM table WHERE where_field = '%s'")
-        table, select_field, where_field, conditions = [self._bytes(name) for name in (*_LEGACY, "additional_conditions")]
-        return b"SELECT %b FROM %b WHERE %b='%%s' %b" % (select_field, table, where_field, conditions)
+            self._require(
+                name, "its part of SELECT select_field FROM table WHERE where_field = '%s'"
+            )
+        table, select_field, where_field, conditions = [
+            self._bytes(name) for name in (*_LEGACY, "additional_conditions")
+        ]
+        return b"SELECT %b FROM %b WHERE %b='%%s' %b" % (
+            select_field,
+            table,
+            where_field,
+            conditions,
+        )
 
     def _require(self, name: str, remedy: str) -> None:
         if not self._bytes(name):
             problem = "is empty" if name in self._cf.parameters else "is missing"
-            self._faults.append(Fault(self._cf.file, self._where(name), problem, f"write {name} = {remedy}"))
+            self._faults.append(
+                Fault(self._cf.file, self._where(name), problem, f"write {name} = {remedy}")
+            )
 
     def _is_read(self, name: str) -> bool:
         return name in self._cf.parameters and not (self._sqlite and name in _MYSQL_ONLY)
@@ -183,10 +204,24 @@ class _Reader:
         text = self._text(name)
         number = int(text) if re.fullmatch(r"[+-]?0*[0-9]{1,10}", text) else None
         if number is None or abs(number) > _LONGEST_INTEGER:
-            self._faults.append(Fault(self._cf.file, self._where(name), f"{text!r} is not a whole number", f"write {name} = {default}"))
+            self._faults.append(
+                Fault(
+                    self._cf.file,
+                    self._where(name),
+                    f"{text!r} is not a whole number",
+                    f"write {name} = {default}",
+                )
+            )
             return default
         if minimum is not None and number < minimum:
-            self._faults.append(Fault(self._cf.file, self._where(name), f"{number} is less than {minimum}", f"write {name} = {default}"))
+            self._faults.append(
+                Fault(
+                    self._cf.file,
+                    self._where(name),
+                    f"{number} is less than {minimum}",
+                    f"write {name} = {default}",
+                )
+            )
         return number
 
     def _boolean(self, name: str) -> bool | None:
@@ -194,7 +229,14 @@ class _Reader:
             return None
         text = self._text(name)
         if text.lower() not in ("yes", "no"):
-            self._faults.append(Fault(self._cf.file, self._where(name), f"{text!r} is neither yes nor no", f"write {name} = yes"))
+            self._faults.append(
+                Fault(
+                    self._cf.file,
+                    self._where(name),
+                    f"{text!r} is neither yes nor no",
+                    f"write {name} = yes",
+                )
+            )
         return text.lower() == "yes"
 
     def _where(self, name: str) -> str:

@@ -42,23 +42,40 @@ def read_cf_file(path: Path) -> CfFile:
     try:
         text = path.read_bytes()
     except OSError as error:
-        fault = Fault(str(path), "", f"cannot be read: {error.strerror}", "correct the path, or let the daemon's user read the file")
+        fault = Fault(
+            str(path),
+            "",
+            f"cannot be read: {error.strerror}",
+            "correct the path, or let the daemon's user read the file",
+        )
         raise ConfigError([fault]) from error
     found = CfFile(str(path))
     faults: list[Fault] = []
     for number, line in _logical_lines(text):
         where = f"line {number}"
         if line[:1].isspace():
-            found.warnings.append(f"{found.file}: {where}: ignored, because it begins with white space and continues nothing")
+            found.warnings.append(
+                f"{found.file}: {where}: ignored, because it begins with white space and continues nothing"
+            )
             continue
         parts = _NAME_AND_VALUE.match(line)
         if b"\0" in line:
             faults.append(Fault(found.file, where, "holds a NUL byte", "remove it"))
         elif parts is None:
-            missing = "the name before '=' is missing" if line.startswith(b"=") else "the '=' after the name is missing"
-            faults.append(Fault(found.file, where, missing, "write name = value, or # in front of a comment"))
+            missing = (
+                "the name before '=' is missing"
+                if line.startswith(b"=")
+                else "the '=' after the name is missing"
+            )
+            faults.append(
+                Fault(found.file, where, missing, "write name = value, or # in front of a comment")
+            )
         else:
-            _set(found, parts[1].decode("utf-8", "surrogateescape"), Parameter(parts[2].strip(_SPACE), number))
+            _set(
+                found,
+                parts[1].decode("utf-8", "surrogateescape"),
+                Parameter(parts[2].strip(_SPACE), number),
+            )
     if faults:
         raise ConfigError(faults)
     return found
@@ -68,7 +85,9 @@ def _set(found: CfFile, name: str, parameter: Parameter) -> None:
     earlier = found.parameters.get(name)
     if earlier is not None and earlier.value != parameter.value:
         # Neither value is shown: it may be a password.
-        found.warnings.append(f"{found.file}: line {parameter.line}: {name} replaces the one of line {earlier.line}")
+        found.warnings.append(
+            f"{found.file}: line {parameter.line}: {name} replaces the one of line {earlier.line}"
+        )
     found.parameters[name] = parameter
 
 

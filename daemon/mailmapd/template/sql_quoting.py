@@ -27,14 +27,16 @@ _BACKSLASHED = {
 _NEEDS_BACKSLASH = rb"""[\x00\n\r\x1a\\'"]"""
 
 _EUC_JP = rb"\x8e[\xa1-\xdf]|\x8f[\xa1-\xfe][\xa1-\xfe]|[\xa1-\xfe][\xa1-\xfe]"
-# Two oddities of Connector/C, which make no difference to the value that the server reads: in eucjpms the first two bytes of a three-byte
+# Two oddities of Connector/C, which make no difference to the value that the server reads: in
+# eucjpms the first two bytes of a three-byte
 # character pass for all of it, in euckr any high byte may come first.
 _EUC_JP_MS = rb"\x8e[\xa1-\xdf]|\x8f[\xa1-\xfe](?=[\xa1-\xfe])|[\xa1-\xfe][\xa1-\xfe]"
 _EUC_KR = rb"[\x80-\xff][\xa1-\xfe]"
 _SJIS = rb"[\x81-\x9f\xe0-\xfc][\x40-\x7e\x80-\xfc]"
 
 _MULTI_BYTE: dict[str, tuple[bytes, bytes]] = {
-    # What a character of several bytes looks like, and the bytes that begin one (none where Connector/C leaves a lone one as it is).
+    # What a character of several bytes looks like, and the bytes that begin one (none where
+    # Connector/C leaves a lone one as it is).
     "big5": (rb"[\xa1-\xf9][\x40-\x7e\xa1-\xfe]", rb"[\xa1-\xf9]"),
     "cp932": (_SJIS, rb"[\x81-\x9f\xe0-\xfc]"),
     "eucjpms": (_EUC_JP_MS, rb"[\x8e\x8f\xa1-\xfe]"),
@@ -77,7 +79,9 @@ def sqlite_quote(raw: bytes) -> bytes:
 
 
 _has_specials = re.compile(_NEEDS_BACKSLASH).search
-_is_clean = re.compile(rb"[ !#-&(-\[\]-~]*").fullmatch  # printable ASCII without quotes and backslash
+_is_clean = re.compile(
+    rb"[ !#-&(-\[\]-~]*"
+).fullmatch  # printable ASCII without quotes and backslash
 
 
 def _backslash_bytes(raw: bytes) -> bytes:
@@ -93,12 +97,16 @@ def _backslashed(found: re.Match[bytes]) -> bytes:
 _double_quotes = sqlite_quote
 
 
-def _quoting(pattern: re.Pattern[bytes], replacements: dict[bytes, bytes], before_lone_first_byte: bytes) -> Callable[[bytes], bytes]:
+def _quoting(
+    pattern: re.Pattern[bytes], replacements: dict[bytes, bytes], before_lone_first_byte: bytes
+) -> Callable[[bytes], bytes]:
     """Return a function that leaves whole characters alone and treats single bytes: a special one, or a first byte without its second."""
 
     def replace(found: re.Match[bytes]) -> bytes:
         piece = found[0]
-        return piece if len(piece) > 1 else replacements.get(piece) or before_lone_first_byte + piece
+        return (
+            piece if len(piece) > 1 else replacements.get(piece) or before_lone_first_byte + piece
+        )
 
     def quote(raw: bytes) -> bytes:
         return raw if _is_clean(raw) else pattern.sub(replace, raw)

@@ -1,7 +1,8 @@
 """Statements: one SQL query, ready but for the quoting that only a connection can do.
 
-A statement keeps the template's literal text and the values that go between apart, because how a value must be escaped depends on the
-connection that will run it: its character set, and whether the server's SQL mode has NO_BACKSLASH_ESCAPES.
+A statement keeps the template's literal text and the values that go between apart, because how a
+value must be escaped depends on the connection that will run it: its character set, and whether the
+server's SQL mode has NO_BACKSLASH_ESCAPES.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ Quote = Callable[[bytes], bytes]
 class Value(NamedTuple):
     """A piece of a statement that came from a client and must be escaped.
 
-    `double_quoted` says that the template has it between double quotes. Where backslashes do not escape, the client library's way
-    (and so Postfix's) doubles single quotes only, and leaves such a value open to injection.
+    `double_quoted` says that the template has it between double quotes. Where backslashes do not
+    escape, the client library's way (and so Postfix's) doubles single quotes only, and leaves such
+    a value open to injection.
     """
 
     raw: bytes
@@ -34,8 +36,9 @@ class Value(NamedTuple):
 class Statement(NamedTuple):
     """One query as pieces: literal SQL (bytes) and values.
 
-    `table` is the configured name that the query belongs to, for logs and metrics; `require_result_set` is mysql_table(5)'s (a stored
-    procedure that returns no result set is an error when true).
+    `table` is the configured name that the query belongs to, for logs and metrics;
+    `require_result_set` is mysql_table(5)'s (a stored procedure that returns no result set is an
+    error when true).
     """
 
     table: str
@@ -44,7 +47,9 @@ class Statement(NamedTuple):
 
     def render(self, quote: Quote) -> bytes:
         """Return the SQL text with every value escaped by `quote`."""
-        return b"".join([piece.escaped(quote) if isinstance(piece, Value) else piece for piece in self.pieces])
+        return b"".join(
+            [piece.escaped(quote) if isinstance(piece, Value) else piece for piece in self.pieces]
+        )
 
     def values_outside_strings(self) -> list[str]:
         """Return, in lower case, the values that the server takes for a part of the SQL: a number, or the name of a column or table."""

@@ -16,7 +16,10 @@ NAMESPACES = ("passdb", "userdb")
 
 @dataclass(frozen=True, slots=True)
 class DictStep:
-    """What one table of the dict says. The value of a Found answer is the JSON object that Dovecot gets, hashes included."""
+    """What one table of the dict says.
+
+    The value of a Found answer is the JSON object that Dovecot gets, hashes included.
+    """
 
     namespace: str
     table: str
@@ -26,8 +29,13 @@ class DictStep:
     seconds: float = 0.0
 
 
-async def trace_dict(one: Dict, values: Mapping[str, bytes], recorder: HostRecorder, clock: Callable[[], float]) -> AsyncIterator[DictStep]:
-    """Ask every table of the dict anew. `values` maps Dovecot's variables to bytes and must hold ``user``; the others may be missing."""
+async def trace_dict(
+    one: Dict, values: Mapping[str, bytes], recorder: HostRecorder, clock: Callable[[], float]
+) -> AsyncIterator[DictStep]:
+    """Ask every table of the dict anew.
+
+    `values` maps Dovecot's variables to bytes and must hold ``user``; the others may be missing.
+    """
     values = dict.fromkeys((*BOUNDED, *FREE), b"") | dict(values)
     for namespace, served in zip(NAMESPACES, (one.passdb, one.userdb), strict=True):
         if served is None:
@@ -39,7 +47,9 @@ async def trace_dict(one: Dict, values: Mapping[str, bytes], recorder: HostRecor
             yield DictStep(namespace, served.table.name, question)
 
 
-async def _ask(namespace: str, question: Question, recorder: HostRecorder, clock: Callable[[], float]) -> DictStep:
+async def _ask(
+    namespace: str, question: Question, recorder: HostRecorder, clock: Callable[[], float]
+) -> DictStep:
     table, sql_key = question
     recorder.host = ""
     started = clock()

@@ -1,6 +1,7 @@
 """Walking a map as the engine does, and writing down every step of it.
 
-The engine's own walk must be quick and keeps no notes; this one asks the same tables in the same order and stops where that one stops.
+The engine's own walk must be quick and keeps no notes; this one asks the same tables in the same
+order and stops where that one stops.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Event(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One key in one table. `reason` says why it was not asked, or what failed; `value` is what the table makes of its rows.
+    """One key in one table.
+
+    `reason` says why it was not asked, or what failed; `value` is what the table makes of its rows.
 
     `sql_key` is what a daemon's memory would know the answer under; None for a key that is not asked.
     """
@@ -65,7 +68,8 @@ class HostRecorder:
 
     host: str = ""
 
-    def query_finished(self, database: str, host: str, outcome: str, seconds: float) -> None:  # noqa: ARG002 - the observer's interface
+    # - the observer's interface
+    def query_finished(self, database: str, host: str, outcome: str, seconds: float) -> None:  # noqa: ARG002
         """Remember the host."""
         self.host = host
 
@@ -87,7 +91,9 @@ async def trace(one: Map, key: bytes, recorder: HostRecorder, clock: Callable[[]
     return story
 
 
-async def _is_hosted(one: Map, key: bytes, story: Story, recorder: HostRecorder, clock: Callable[[], float]) -> bool:
+async def _is_hosted(
+    one: Map, key: bytes, story: Story, recorder: HostRecorder, clock: Callable[[], float]
+) -> bool:
     """Ask the map of hosted domains first, as the engine does; False ends the lookup."""
     _, at, domain = key.rpartition(b"@")
     if not at or not domain or one.hosted is None:
@@ -96,7 +102,9 @@ async def _is_hosted(one: Map, key: bytes, story: Story, recorder: HostRecorder,
     story.steps += hosted.steps
     if hosted.answer is not NOT_FOUND:
         return True
-    story.why = f"{one.hosted.name} does not list the domain, so no table is asked for its addresses"
+    story.why = (
+        f"{one.hosted.name} does not list the domain, so no table is asked for its addresses"
+    )
     return False
 
 
@@ -116,11 +124,18 @@ class _Teller:
             return False
         before = self.asked.get((part.table.name, sql_key))
         if before is not None:
-            self._note(search_key, part, Event.REMEMBERED, reason=f"the same query as for {before.key.decode('utf-8', 'backslashreplace')}")
+            self._note(
+                search_key,
+                part,
+                Event.REMEMBERED,
+                reason=f"the same query as for {before.key.decode('utf-8', 'backslashreplace')}",
+            )
             return False
         return await self._query(one, part, search_key, name, sql_key)
 
-    async def _query(self, one: Map, part: MapTable, search_key: SearchKey, name: bytes, sql_key: bytes) -> bool:
+    async def _query(
+        self, one: Map, part: MapTable, search_key: SearchKey, name: bytes, sql_key: bytes
+    ) -> bool:
         statement = part.definition.statement(sql_key)
         database = part.table.database
         sql = database.describe(statement)
@@ -133,15 +148,34 @@ class _Teller:
             payload = part.definition.payload(rows)
             value = None if payload is None else part.definition.value(name, payload)
         except DatabaseError as error:
-            self._note(search_key, part, Event.FAILED, sql=sql, seconds=self.clock() - started, reason=str(error), sql_key=sql_key)
+            self._note(
+                search_key,
+                part,
+                Event.FAILED,
+                sql=sql,
+                seconds=self.clock() - started,
+                reason=str(error),
+                sql_key=sql_key,
+            )
             self.story.answer = TempFail(str(error))
             self.story.why = (
-                "a data error concerns this key only" if isinstance(error, DataError) else "nobody could tell, which is never “not found”"
+                "a data error concerns this key only"
+                if isinstance(error, DataError)
+                else "nobody could tell, which is never “not found”"
             )
             return True
         event = Event.NO_ROW if payload is None else Event.NO_VALUE if value is None else Event.ROWS
         seconds = self.clock() - started
-        step = self._note(search_key, part, event, sql=sql, seconds=seconds, rows=rows, value=value or b"", sql_key=sql_key)
+        step = self._note(
+            search_key,
+            part,
+            event,
+            sql=sql,
+            seconds=seconds,
+            rows=rows,
+            value=value or b"",
+            sql_key=sql_key,
+        )
         self.asked[part.table.name, sql_key] = step
         if value is None:
             return False
@@ -156,7 +190,9 @@ class _Teller:
         self.story.answer = Found(final)
         if final != value:
             self.story.why = (
-                f"“{extension}” goes on to the result (propagate_unmatched_extensions)" if extension else "“@domain” keeps the local part"
+                f"“{extension}” goes on to the result (propagate_unmatched_extensions)"
+                if extension
+                else "“@domain” keeps the local part"
             )
         elif extension:
             self.story.why = f"found without “{extension}”"
@@ -175,7 +211,19 @@ class _Teller:
         sql_key: bytes | None = None,
     ) -> Step:
         host = self.recorder.host if sql else ""
-        step = Step(search_key.key, search_key.extension, part.table.name, event, sql, host, seconds, rows, value, reason, sql_key)
+        step = Step(
+            search_key.key,
+            search_key.extension,
+            part.table.name,
+            event,
+            sql,
+            host,
+            seconds,
+            rows,
+            value,
+            reason,
+            sql_key,
+        )
         self.story.steps.append(step)
         return step
 

@@ -1,1 +1,4 @@
-"""Verify: the same questions to the old maps, through Postfix's own postmap(1), and to the new ones; every difference is told."""
+"""Verify: the same questions to the old maps, through Postfix's own postmap(1), and to the new ones.
+
+Every difference is told.
+"""

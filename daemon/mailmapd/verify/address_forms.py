@@ -47,15 +47,22 @@ def internal(address: bytes) -> bytes:
     return bytes(local) if at is None else bytes(local[: at[0]]) + address[at[1] :]
 
 
-def without_extension(address: bytes, delimiters: bytes, owner_request_special: bool) -> tuple[bytes, bytes] | None:
-    """Return an internal-form address without its extension, and the extension with its delimiter; None when there is none to strip."""
+def without_extension(
+    address: bytes, delimiters: bytes, owner_request_special: bool
+) -> tuple[bytes, bytes] | None:
+    """Return an internal-form address without its extension, and the extension with its delimiter.
+
+    None when there is none to strip.
+    """
     local, at, domain = address.rpartition(b"@")
     if not at:
         local, domain = address, b""
     lowered = local.lower()
     if lowered in (b"postmaster", b"mailer-daemon", b"double-bounce"):
         return None
-    special = lowered.startswith(b"owner-") or (lowered.endswith(b"-request") and len(local) > len(b"-request"))
+    special = lowered.startswith(b"owner-") or (
+        lowered.endswith(b"-request") and len(local) > len(b"-request")
+    )
     if special and owner_request_special and b"-" in delimiters:
         return None
     places = [place for delimiter in delimiters if (place := local.find(bytes([delimiter]))) >= 0]

@@ -1,7 +1,8 @@
 """Comparing an old answer with a new one, as far as Postfix can tell them apart.
 
-Of maps that rewrite addresses (virtual and canonical ones) the resulting recipients are compared, because Postfix itself adds the extension
-to an old answer and the daemon has added it to a new one. Of all others the text is compared. Values of several rows come in any order.
+Of maps that rewrite addresses (virtual and canonical ones) the resulting recipients are compared,
+because Postfix itself adds the extension to an old answer and the daemon has added it to a new one.
+Of all others the text is compared. Values of several rows come in any order.
 """
 
 from __future__ import annotations
@@ -67,7 +68,11 @@ def shown(answer: OldAnswer | Answer) -> str:
     match answer:
         case OldFound(value, extension):
             text = value.decode("utf-8", "backslashreplace")
-            return f"{text} (found without {extension.decode('utf-8', 'backslashreplace')})" if extension else text
+            return (
+                f"{text} (found without {extension.decode('utf-8', 'backslashreplace')})"
+                if extension
+                else text
+            )
         case Found(value):
             return value.decode("utf-8", "backslashreplace")
         case LookupFailed(text):

@@ -13,7 +13,9 @@ from mailmapd.template.statement import Statement
 
 _SECRET_COLUMN = re.compile(r"pass|pwd|hash|secret|crypt|token|key", re.IGNORECASE)
 _DOMAIN = re.compile(rb"(?!-)(?:[A-Za-z0-9_-]{1,63}\.)+[A-Za-z][A-Za-z0-9-]{1,62}")
-_LOGGED = re.compile(rb"(?:to|from|orig_to|sasl_username|sasl_sender)=<?([^\s<>,]+@[^\s<>,]+?)>?(?:[,\s]|$)")
+_LOGGED = re.compile(
+    rb"(?:to|from|orig_to|sasl_username|sasl_sender)=<?([^\s<>,]+@[^\s<>,]+?)>?(?:[,\s]|$)"
+)
 _SEPARATORS = re.compile(rb"[,;\s]+")
 _TEXT_COLUMNS = (
     b"SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
@@ -50,7 +52,9 @@ async def keys_of_database(database: Database, queries: Iterable[str], keys: Key
         if table not in words or _SECRET_COLUMN.search(column):
             continue
         sql = f"SELECT DISTINCT {_quoted(column)} FROM {_quoted(table)} WHERE {_quoted(column)} LIKE '%.%'"
-        async for _, rows in database.stream(Statement("verify", (sql.encode("utf-8", "surrogateescape"),))):
+        async for _, rows in database.stream(
+            Statement("verify", (sql.encode("utf-8", "surrogateescape"),))
+        ):
             for (value,) in rows:
                 keys.add(value or b"")
 
@@ -78,4 +82,6 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError([Fault(str(path), "", f"cannot be read: {error.strerror}", "check the path")]) from error
+        raise ConfigError(
+            [Fault(str(path), "", f"cannot be read: {error.strerror}", "check the path")]
+        ) from error

@@ -24,10 +24,26 @@ def address_variants(address: bytes) -> Iterator[bytes]:
     if not local or not domain:
         return
     at = b"@" + domain
-    yield from (local + b"+ext" + at, local + b"+" + at, local + b"+a+b" + at, local + b"-ext" + at, local + b"_ext" + at)
+    yield from (
+        local + b"+ext" + at,
+        local + b"+" + at,
+        local + b"+a+b" + at,
+        local + b"-ext" + at,
+        local + b"_ext" + at,
+    )
     yield from (local.upper() + b"@" + domain.upper(), local.title() + b"+Ext" + at)
-    yield from (b"no-such-" + local + at, b"no-such-" + local + b"+ext" + at, local + b"@sub." + domain, local + b"@" + domain + b".")
-    yield from (b"postmaster+ext" + at, b"owner-" + local + at, local + b"-request" + at, b"+" + local + at)
+    yield from (
+        b"no-such-" + local + at,
+        b"no-such-" + local + b"+ext" + at,
+        local + b"@sub." + domain,
+        local + b"@" + domain + b".",
+    )
+    yield from (
+        b"postmaster+ext" + at,
+        b"owner-" + local + at,
+        local + b"-request" + at,
+        b"+" + local + at,
+    )
     special = (
         b"a b",
         b"a@b",
@@ -53,7 +69,15 @@ def address_variants(address: bytes) -> Iterator[bytes]:
 
 def domain_variants(domain: bytes) -> Iterator[bytes]:
     """Yield variants of a domain, and keys that hold it."""
-    yield from (domain.upper(), b"sub." + domain, b"a.b." + domain, domain + b".", b"x" + domain, b"." + domain, external(b"@" + domain))
+    yield from (
+        domain.upper(),
+        b"sub." + domain,
+        b"a.b." + domain,
+        domain + b".",
+        b"x" + domain,
+        b"." + domain,
+        external(b"@" + domain),
+    )
     yield domain.partition(b".")[2]
     yield from (b"no-such-user@" + domain, b"no-such-user+ext@" + domain, b"postmaster@" + domain)
 

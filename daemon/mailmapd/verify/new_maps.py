@@ -56,7 +56,9 @@ class EngineMaps:
 
         await asyncio.gather(*(ask() for _ in range(_AT_ONCE)))
         for key in keys:
-            if isinstance(answers[key], TempFail):  # perhaps we asked too much at once: that is no difference
+            if isinstance(
+                answers[key], TempFail
+            ):  # perhaps we asked too much at once: that is no difference
                 answers[key], _ = await one.answer(key)
         return answers
 
@@ -73,7 +75,10 @@ class SocketMaps:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def answers(self, name: str, keys: Sequence[bytes]) -> dict[bytes, Answer]:
-        """Ask in batches; the answers come in the order of the questions. Raises MailmapdError when the daemon is gone."""
+        """Ask in batches; the answers come in the order of the questions.
+
+        Raises MailmapdError when the daemon is gone.
+        """
         answers: dict[bytes, Answer] = {}
         try:
             reader, writer = await self._connect()
@@ -83,7 +88,9 @@ class SocketMaps:
                 await writer.drain()
                 for key in batch:
                     answers[key] = await _read_answer(reader)
-            for key in [key for key in keys if isinstance(answers[key], TempFail)]:  # perhaps we asked too much at once
+            for key in [
+                key for key in keys if isinstance(answers[key], TempFail)
+            ]:  # perhaps we asked too much at once
                 writer.write(_netstring(name.encode() + b" " + key))
                 answers[key] = await _read_answer(reader)
         except (OSError, EOFError, ValueError) as error:

@@ -34,7 +34,10 @@ class OldMap:
     _known: dict[tuple[str, bytes], bytes | LookupFailed | None] = field(default_factory=dict)
 
     def answers(self, postmap: Postmap, keys: Sequence[bytes]) -> dict[bytes, OldAnswer]:
-        """Return the answer to each key: key by key over all tables, the first value or failure ends the search. Raises PostmapError."""
+        """Return the answer to each key: key by key over all tables, the first value or failure ends the search.
+
+        Raises PostmapError.
+        """
         if len(self._known) > _MEMORY_KEYS:
             self._known.clear()
         steps = {key: old_steps(self.section, key) for key in keys}
@@ -54,7 +57,12 @@ class OldMap:
         self._known.update({(table, key): found.get(key) for key in new})
 
     def _unanswered(
-        self, pending: Iterable[bytes], answers: dict[bytes, OldAnswer], table: str, steps: Mapping[bytes, Sequence[Step]], depth: int
+        self,
+        pending: Iterable[bytes],
+        answers: dict[bytes, OldAnswer],
+        table: str,
+        steps: Mapping[bytes, Sequence[Step]],
+        depth: int,
     ) -> Iterable[bytes]:
         for key in pending:
             step = steps[key][depth]
@@ -62,4 +70,6 @@ class OldMap:
             if known is None:
                 yield key
             else:
-                answers[key] = known if isinstance(known, LookupFailed) else OldFound(known, step.extension)
+                answers[key] = (
+                    known if isinstance(known, LookupFailed) else OldFound(known, step.extension)
+                )

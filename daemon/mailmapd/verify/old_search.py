@@ -76,7 +76,9 @@ def _address(section: Map, key: bytes) -> Iterator[Step]:
 def _transport(section: Map, key: bytes) -> Iterator[Step]:
     yield from _whole(section, key)
     if b"@" in key:
-        yield from _plain(_parents(internal(key).rpartition(b"@")[2], section.parent_domain_matches_subdomains))
+        yield from _plain(
+            _parents(internal(key).rpartition(b"@")[2], section.parent_domain_matches_subdomains)
+        )
 
 
 def _whole(section: Map, key: bytes) -> Iterator[Step]:
@@ -101,7 +103,9 @@ def _users(section: Map, key: bytes, end: bytes) -> Iterator[Step]:
 def _stripped(section: Map, whole: bytes) -> tuple[bytes, bytes] | None:
     if b"@" not in whole and _DOMAIN(whole):
         return None  # a bare domain comes from a list of domains, which has no extensions
-    return without_extension(whole, section.recipient_delimiter.encode(), section.owner_request_special)
+    return without_extension(
+        whole, section.recipient_delimiter.encode(), section.owner_request_special
+    )
 
 
 def _forms(section: Map, text: bytes, extension: bytes, quoted: bytes) -> Iterator[Step]:

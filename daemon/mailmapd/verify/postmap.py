@@ -1,7 +1,7 @@
 """Asking a Postfix table for many keys at once, through ``postmap -q -``.
 
-postmap prints ``key TAB value`` for each key that it finds, in the order of the keys, and stops at the first lookup that fails. Then the
-keys are halved until the one that fails stands alone.
+postmap prints ``key TAB value`` for each key that it finds, in the order of the keys, and stops at
+the first lookup that fails. Then the keys are halved until the one that fails stands alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ class Postmap:
         self._failures: dict[str, int] = {}
 
     def ask(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes | LookupFailed]:
-        """Return the values of the keys that are found, and `LookupFailed` where Postfix cannot tell. Raises PostmapError."""
+        """Return the values of the keys that are found, and `LookupFailed` where Postfix cannot tell.
+
+        Raises PostmapError.
+        """
         askable = [key for key in keys if key and b"\n" not in key and b"\0" not in key]
         if not askable:
             return {}
@@ -86,7 +89,11 @@ def _fatal_line(process: subprocess.Popen[bytes]) -> str:
 
 
 def _parse(keys: Sequence[bytes], output: bytes) -> dict[bytes, bytes]:
-    """Return the values by key. A value may hold newlines: a line that does not begin with a key still to come continues the value."""
+    """Return the values by key.
+
+    A value may hold newlines: a line that does not begin with a key still to come continues the
+    value.
+    """
     found: dict[bytes, bytes] = {}
     order = {key: index for index, key in enumerate(keys)}
     at, current = -1, b""

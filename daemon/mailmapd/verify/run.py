@@ -57,25 +57,42 @@ def old_maps(config: Config, directory: Path) -> dict[str, OldMap]:
 
     When Postfix has been switched over already, the saved main.cf tells. Raises ConfigError when no map has an old one.
     """
-    plan = plan_import(directory, saved_suffix=SAVED if (directory / f"main.cf{SAVED}").exists() else "")
+    plan = plan_import(
+        directory, saved_suffix=SAVED if (directory / f"main.cf{SAVED}").exists() else ""
+    )
     sections = {draft.name: draft.settings for draft in plan.draft.maps}
     found: dict[str, OldMap] = {}
     for name, files in plan.members.items():
         if name in config.maps:
-            found[name] = OldMap(_as_postfix_has_it(sections[name]), tuple(f"mysql:{file}" for file in files))
+            found[name] = OldMap(
+                _as_postfix_has_it(sections[name]), tuple(f"mysql:{file}" for file in files)
+            )
     if not found:
         remedy = f"its maps are {', '.join(config.maps) or 'none'}; main.cf needs {', '.join(plan.members)}"
-        raise ConfigError([Fault(config.file, "map", f"has none of the maps that {directory}/main.cf asks for", remedy)])
+        raise ConfigError(
+            [
+                Fault(
+                    config.file,
+                    "map",
+                    f"has none of the maps that {directory}/main.cf asks for",
+                    remedy,
+                )
+            ]
+        )
     return found
 
 
 def _as_postfix_has_it(settings: Mapping[str, object]) -> Map:
     """Return the search as main.cf asks for it, not as the configuration under test may say."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    values = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
     return Map(**values)  # type: ignore[arg-type]
 
 
-def choose_keys(section: Map, keys: Keys, extra: Sequence[bytes], limit: int, seed: int = 1) -> list[bytes]:
+def choose_keys(
+    section: Map, keys: Keys, extra: Sequence[bytes], limit: int, seed: int = 1
+) -> list[bytes]:
     """Return the keys for a map: of the kind it is asked for, edge cases of a few, and all that were given."""
     draw = random.Random(seed)  # noqa: S311 - a repeatable choice
     addresses, domains = list(keys.addresses), list(keys.domains)
@@ -88,7 +105,9 @@ def choose_keys(section: Map, keys: Keys, extra: Sequence[bytes], limit: int, se
     wanted += main if len(main) <= room else draw.sample(main, room)
     if section.search != "domain":
         wanted += _with_extensions(addresses, room - len(main))
-    return list(dict.fromkeys(key for key in wanted if key and b"\n" not in key and b"\0" not in key))
+    return list(
+        dict.fromkeys(key for key in wanted if key and b"\n" not in key and b"\0" not in key)
+    )
 
 
 def _with_extensions(addresses: Iterable[bytes], room: int) -> Iterator[bytes]:
@@ -102,12 +121,22 @@ def _with_extensions(addresses: Iterable[bytes], room: int) -> Iterator[bytes]:
         room -= 2
 
 
-async def compare_map(name: str, old: OldMap, new: NewMaps, *, postmap: Postmap, keys: Sequence[bytes], progress: Progress) -> Result:
+async def compare_map(
+    name: str,
+    old: OldMap,
+    new: NewMaps,
+    *,
+    postmap: Postmap,
+    keys: Sequence[bytes],
+    progress: Progress,
+) -> Result:
     """Compare one map's answers to all keys. Raises PostmapError, and MailmapdError when the daemon is gone."""
     result = Result(name)
     for start in range(0, len(keys), BATCH):
         batch = keys[start : start + BATCH]
-        old_answers, new_answers = await asyncio.gather(asyncio.to_thread(old.answers, postmap, batch), new.answers(name, batch))
+        old_answers, new_answers = await asyncio.gather(
+            asyncio.to_thread(old.answers, postmap, batch), new.answers(name, batch)
+        )
         for key in batch:
             _count(result, old.section, key, old_answers[key], new_answers[key])
         result.old_lookups = old.lookups

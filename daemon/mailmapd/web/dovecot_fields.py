@@ -1,7 +1,8 @@
 """User fields of Dovecot 2.3 under the names that Dovecot 2.4 understands.
 
-Dovecot 2.4 reads userdb fields as settings and ignores old names without a word, so a query written for 2.3 would lose its mail location
-and its quota. The two fields that every such query returns are translated:
+Dovecot 2.4 reads userdb fields as settings and ignores old names without a word, so a query written
+for 2.3 would lose its mail location and its quota. The two fields that every such query returns are
+translated:
 
     mail = maildir:~/Maildir:INDEX=/var/idx    →  mail_driver = maildir, mail_path = ~/Maildir, mail_index_path = /var/idx
     quota_rule = *:bytes=1048576               →  quota_storage_size = 1048576B
@@ -31,7 +32,10 @@ Fields = dict[str, str]
 
 
 def for_dovecot24(payload: bytes, *, passdb: bool) -> bytes:
-    """Return the JSON object with the user fields renamed; a passdb's user fields are those that begin with ``userdb_``."""
+    """Return the JSON object with the user fields renamed.
+
+    A passdb's user fields are those that begin with ``userdb_``.
+    """
     if b'mail"' not in payload and b"quota_rule" not in payload:
         return payload
     return _translated(payload, _PREFIX if passdb else "")
@@ -40,7 +44,9 @@ def for_dovecot24(payload: bytes, *, passdb: bool) -> bytes:
 @lru_cache(maxsize=10_000)
 def _translated(payload: bytes, prefix: str) -> bytes:
     result: Fields = {}
-    for name, value in json.loads(payload.decode("utf-8", "surrogateescape"), strict=False, object_pairs_hook=list):
+    for name, value in json.loads(
+        payload.decode("utf-8", "surrogateescape"), strict=False, object_pairs_hook=list
+    ):
         translated = None
         if name == f"{prefix}mail":
             translated = _mail(value)

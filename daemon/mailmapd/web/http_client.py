@@ -1,7 +1,8 @@
 """One client of an HTTP socket: how long it may take with its requests, and with the replies.
 
-aiohttp speaks HTTP; it has no limit for the number of clients, for the time that the head or the body of a request takes, or for a reply
-that nobody reads. This class passes everything on to aiohttp's own protocol object, and remembers when the client last got on.
+aiohttp speaks HTTP; it has no limit for the number of clients, for the time that the head or the
+body of a request takes, or for a reply that nobody reads. This class passes everything on to
+aiohttp's own protocol object, and remembers when the client last got on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ Admit = Callable[["HttpClient"], bool]
 class HttpClient(asyncio.Protocol):
     """Stands between a transport and aiohttp. `leave` is called once when an admitted client is gone."""
 
-    def __init__(self, make: Protocols, admit: Admit, leave: Callable[[HttpClient], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        make: Protocols,
+        admit: Admit,
+        leave: Callable[[HttpClient], None],
+        clock: Callable[[], float],
+    ) -> None:
         self.transport: asyncio.Transport | None = None
         self._make = make
         self._admit = admit

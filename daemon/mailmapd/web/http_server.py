@@ -23,7 +23,9 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
     return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
-FINISH = 2.0  # seconds in which a client that is being answered may take the rest, and as many again until it is cut off
+# Seconds in which a client that is being answered may take the rest, and as many again until it is
+# cut off
+FINISH = 2.0
 SWEEP_INTERVAL = 5.0  # seconds between looks for clients that take too long
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,12 @@ log.addFilter(_is_our_fault)
 
 
 class HttpServer:
-    """One application on one socket; `name` is the listener's. `limits` is asked for at each use: a reload may change it.
+    """One application on one socket; `name` is the listener's.
 
-    `most` is the number of clients that is enough for this application, however many `limits.max_connections` would allow.
+    `limits` is asked for at each use: a reload may change it.
+
+    `most` is the number of clients that is enough for this application, however many
+    `limits.max_connections` would allow.
     """
 
     def __init__(
@@ -47,7 +52,9 @@ class HttpServer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         app.middlewares.insert(0, self._take_request)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=log, shutdown_timeout=FINISH)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, logger=log, shutdown_timeout=FINISH
+        )
         self._bound = bound
         self._name = name
         self._limits = limits
@@ -69,7 +76,9 @@ class HttpServer:
 
         loop, backlog = asyncio.get_running_loop(), self._limits().backlog
         if self._bound.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(client, sock=self._bound, backlog=backlog, **KEEP_FILE)
+            self._server = await loop.create_unix_server(
+                client, sock=self._bound, backlog=backlog, **KEEP_FILE
+            )
         else:
             self._server = await loop.create_server(client, sock=self._bound, backlog=backlog)
         self._sweeper = loop.call_later(SWEEP_INTERVAL, self.sweep)
@@ -104,7 +113,11 @@ class HttpServer:
     def _admit(self, client: HttpClient) -> bool:
         if len(self._clients) >= self._room:
             if not self._full:
-                log.error("listener %s: %d connections, the limit; more are refused", self._name, len(self._clients))
+                log.error(
+                    "listener %s: %d connections, the limit; more are refused",
+                    self._name,
+                    len(self._clients),
+                )
             self._full = True
             return False
         self._clients[client.transport] = client

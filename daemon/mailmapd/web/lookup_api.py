@@ -10,12 +10,14 @@
     400, 403  {"result": "temporary_failure", "reason": "…"}       the request is at fault, or its sender is not one of the peers
     503  {"result": "temporary_failure", "reason": "…"}            nobody could tell
 
-Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page or a broken body cannot. The parameters
-beside `dict` are the variables of Dovecot, by their names in 2.3 or 2.4; each that the query uses must be there, if only empty.
-`fields=2.4` asks for user fields under their names in 2.4.
+Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page
+or a broken body cannot. The parameters beside `dict` are the variables of Dovecot, by their names
+in 2.3 or 2.4; each that the query uses must be there, if only empty. `fields=2.4` asks for user
+fields under their names in 2.4.
 
-The list of users is sent in pieces as the database gives them; if it ends early, so does the connection, before the closing bracket. It
-ends early, too, for a client that takes nothing of it for `limits.stall_timeout`: the next one may be waiting for its database connection.
+The list of users is sent in pieces as the database gives them; if it ends early, so does the
+connection, before the closing bracket. It ends early, too, for a client that takes nothing of it
+for `limits.stall_timeout`: the next one may be waiting for its database connection.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ from mailmapd.web.dovecot_fields import for_dovecot24
 
 log = logging.getLogger(__name__)
 
-BODY_LIMIT = 64 * 1024  # bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
+BODY_LIMIT = (
+    64 * 1024
+)  # bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
 _LIMIT_DIGITS = 19  # more users than anybody has
 _PARAMETERS = frozenset({"dict", "fields", "user", *BOUNDED, *FREE})
 _NOT_FOUND = b'{"result": "not_found"}\n'
@@ -51,15 +55,26 @@ class BadRequest(Exception):
     """The request cannot be understood; the text says why and holds nothing that the client sent."""
 
 
-def lookup_app(service: DictService, peers: Peers, stall_timeout: Callable[[], float]) -> web.Application:
-    """Return the application over one dict service; only `peers` get an answer. `stall_timeout` is asked for at each list of users."""
+def lookup_app(
+    service: DictService, peers: Peers, stall_timeout: Callable[[], float]
+) -> web.Application:
+    """Return the application over one dict service; only `peers` get an answer.
+
+    `stall_timeout` is asked for at each list of users.
+    """
 
     @web.middleware
-    async def check_peer(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        connection = None if request.transport is None else request.transport.get_extra_info("socket")
+    async def check_peer(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        connection = (
+            None if request.transport is None else request.transport.get_extra_info("socket")
+        )
         refusal = peers.refusal(connection) if peers and connection is not None else ""
         if refusal:
-            log.warning("listener %s: refused %s, who is not one of its peers", service.listener, refusal)
+            log.warning(
+                "listener %s: refused %s, who is not one of its peers", service.listener, refusal
+            )
             return _failure(403, "this user may not ask")
         return await handler(request)
 
@@ -86,7 +101,9 @@ async def _lookup(service: DictService, namespace: str, request: web.Request) ->
         values = {canonical_name(name): value for name, value in parameters.items()}
         unknown = [name for name in values if name not in _PARAMETERS]
         if unknown or not values.get("user"):
-            raise BadRequest("the parameters are dict, user and the names of Dovecot's variables; user must not be empty")
+            raise BadRequest(
+                "the parameters are dict, user and the names of Dovecot's variables; user must not be empty"
+            )
     except BadRequest as error:
         return _failure(400, str(error))
     name = values.pop("dict", b"").decode("utf-8", "surrogateescape")
@@ -99,7 +116,10 @@ def _response(answer: Answer, modern: str) -> web.Response:
     match answer:
         case Found(payload):
             fields = for_dovecot24(payload, passdb=modern == "passdb") if modern else payload
-            return web.Response(body=b'{"result": "found", "fields": %b}\n' % fields, content_type="application/json")
+            return web.Response(
+                body=b'{"result": "found", "fields": %b}\n' % fields,
+                content_type="application/json",
+            )
         case NotFound():
             return web.Response(body=_NOT_FOUND, content_type="application/json")
         case TempFail(reason) | PermFail(reason):
@@ -108,7 +128,9 @@ def _response(answer: Answer, modern: str) -> web.Response:
             assert_never(answer)
 
 
-async def _users(service: DictService, request: web.Request, stall_timeout: float) -> web.StreamResponse:
+async def _users(
+    service: DictService, request: web.Request, stall_timeout: float
+) -> web.StreamResponse:
     try:
         parameters = await _parameters(request)
         limit = parameters.get("limit", b"0")
@@ -121,7 +143,10 @@ async def _users(service: DictService, request: web.Request, stall_timeout: floa
     async with aclosing(service.users(name, parameters.get("mask", b""), int(limit))) as batches:
         try:
             async for batch in batches:
-                listed = ", ".join(json.dumps(user.decode("utf-8", "surrogateescape"), ensure_ascii=False) for user in batch)
+                listed = ", ".join(
+                    json.dumps(user.decode("utf-8", "surrogateescape"), ensure_ascii=False)
+                    for user in batch
+                )
                 if response is None:
                     response = await _start(request)
                 else:
@@ -133,7 +158,11 @@ async def _users(service: DictService, request: web.Request, stall_timeout: floa
                 return _failure(503, str(error))
             return _broken_off(request, response)
         except TimeoutError:
-            log.warning("listener %s: a client reads no list of users for %.0f s; connection closed", service.listener, stall_timeout)
+            log.warning(
+                "listener %s: a client reads no list of users for %.0f s; connection closed",
+                service.listener,
+                stall_timeout,
+            )
             return _broken_off(request, response)
     if response is None:
         response = await _start(request)
@@ -165,7 +194,9 @@ async def _parameters(request: web.Request) -> Parameters:
         members = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadRequest("the body is not JSON") from error
-    if not isinstance(members, dict) or not all(isinstance(value, str) for value in members.values()):
+    if not isinstance(members, dict) or not all(
+        isinstance(value, str) for value in members.values()
+    ):
         raise BadRequest("the body is not a JSON object of strings")
     return {name: value.encode("utf-8", "surrogatepass") for name, value in members.items()}
 
@@ -173,7 +204,10 @@ async def _parameters(request: web.Request) -> Parameters:
 def _form(text: str) -> Parameters:
     try:
         return {
-            name: value.encode("latin-1") for name, value in parse_qsl(text, keep_blank_values=True, encoding="latin-1", max_num_fields=64)
+            name: value.encode("latin-1")
+            for name, value in parse_qsl(
+                text, keep_blank_values=True, encoding="latin-1", max_num_fields=64
+            )
         }
     except ValueError as error:
         raise BadRequest("the form or query string is not well formed") from error

@@ -1,7 +1,7 @@
 """`listen.http`: the status page, /metrics, /healthz and /readyz. Read-only.
 
-`/healthz` is 200 while the process serves at all. `/readyz` is 200 when every database has a reachable host and every table's query fits
-its schema, else 503; the body says what is wrong.
+`/healthz` is 200 while the process serves at all. `/readyz` is 200 when every database has a
+reachable host and every table's query fits its schema, else 503; the body says what is wrong.
 """
 
 from __future__ import annotations
@@ -14,28 +14,44 @@ from mailmapd.web.shield import make_shield
 from mailmapd.web.status_page import PATHS, status_routes
 from mailmapd.web.status_view import StatusView
 
-CLIENTS = 256  # connections; Prometheus, health checks and people need a handful, and any user of this machine may open them
+# Connections; Prometheus, health checks and people need a handful, and any user of this machine may
+# open them
+CLIENTS = 256
 
 
 def operations_app(
-    metrics: Callable[[], bytes], content_type: str, problems: Callable[[], list[str]], view: Callable[[], StatusView]
+    metrics: Callable[[], bytes],
+    content_type: str,
+    problems: Callable[[], list[str]],
+    view: Callable[[], StatusView],
 ) -> web.Application:
     """Return the application.
 
-    `problems` names what keeps the daemon from answering everything, one line each; `view` is what the status page shows.
+    `problems` names what keeps the daemon from answering everything, one line each; `view` is what
+    the status page shows.
     """
 
     async def serve_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics(), headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+        return web.Response(
+            body=metrics(), headers={"Content-Type": content_type, "Cache-Control": "no-store"}
+        )
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
         found = problems()
-        return web.Response(text="".join(f"{line}\n" for line in found) or "ready\n", status=503 if found else 200)
+        return web.Response(
+            text="".join(f"{line}\n" for line in found) or "ready\n", status=503 if found else 200
+        )
 
     app = web.Application(client_max_size=1024, middlewares=[make_shield(PATHS)])
     app.add_routes(status_routes(view))
-    app.add_routes([web.get("/metrics", serve_metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    app.add_routes(
+        [
+            web.get("/metrics", serve_metrics),
+            web.get("/healthz", healthz),
+            web.get("/readyz", readyz),
+        ]
+    )
     return app

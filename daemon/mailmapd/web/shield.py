@@ -1,9 +1,11 @@
 """What every page of `listen.http` has in common: security headers, and a check of the Host header.
 
-A browser on this machine can be made to ask us by any page it shows, when that page's name is suddenly said to have our address (DNS
-rebinding). The request then carries that name in its Host header, so only names that nobody else can own are served: those of this machine,
-``localhost``, and plain addresses. A request without the header, which no browser sends, is served. Where other machines may connect, only
-the pages for people are checked: Prometheus may know this machine by a name that this machine does not know.
+A browser on this machine can be made to ask us by any page it shows, when that page's name is
+suddenly said to have our address (DNS rebinding). The request then carries that name in its Host
+header, so only names that nobody else can own are served: those of this machine, ``localhost``, and
+plain addresses. A request without the header, which no browser sends, is served. Where other
+machines may connect, only the pages for people are checked: Prometheus may know this machine by a
+name that this machine does not know.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def make_shield(pages: Iterable[str]) -> Middleware:
 
     @web.middleware
     async def shield(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not host_allowed(request.headers.get("Host", "")) and (request.path in for_people or _from_this_machine(request)):
+        if not host_allowed(request.headers.get("Host", "")) and (
+            request.path in for_people or _from_this_machine(request)
+        ):
             text = "This name is not served: use the address, or the name of this machine.\n"
             return web.Response(status=421, text=text, headers=HEADERS)
         try:
@@ -49,13 +53,22 @@ def make_shield(pages: Iterable[str]) -> Middleware:
 def _from_this_machine(request: web.Request) -> bool:
     """Return whether the connection came over a loopback address, where browsers are that must be kept from asking."""
     address = None if request.transport is None else request.transport.get_extra_info("sockname")
-    return isinstance(address, tuple) and ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
+    return (
+        isinstance(address, tuple)
+        and ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
+    )
 
 
 def host_allowed(host: str) -> bool:
     """Return whether a Host header names this machine."""
     name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
-    name = (name if port.isdigit() else host).removeprefix("[").removesuffix("]").removesuffix(".").lower()
+    name = (
+        (name if port.isdigit() else host)
+        .removeprefix("[")
+        .removesuffix("]")
+        .removesuffix(".")
+        .lower()
+    )
     own = socket.gethostname().lower()
     if not host or name in ("localhost", own, own.partition(".")[0]) or name.endswith(".localhost"):
         return True

@@ -1,6 +1,7 @@
 """The status page as HTML: one page without outside resources, complete without scripts.
 
-Every text is escaped; style and script are inline and named by their hashes in the Content-Security-Policy, so nothing else can run.
+Every text is escaped; style and script are inline and named by their hashes in the
+Content-Security-Policy, so nothing else can run.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def status_html(view: StatusView) -> str:
 def _health(view: StatusView) -> str:
     problems = view.snapshot["problems"]
     if not problems:
-        return '<p class="health good">Everything answers: all databases are up, all queries fit.</p>'
+        return (
+            '<p class="health good">Everything answers: all databases are up, all queries fit.</p>'
+        )
     return f'<ul class="health bad">{"".join(f"<li>{escape(problem)}</li>" for problem in problems)}</ul>'
 
 
@@ -109,7 +112,16 @@ def _lookups(activity: Activity) -> str:
         ]
         for one in sorted(activity.lookups, key=_by_name)
     ]
-    heads = ["Name", "Kind", "Lookups/s", "From memory", "Median", "99 %", "Stale/s", "Temporary failures/s"]
+    heads = [
+        "Name",
+        "Kind",
+        "Lookups/s",
+        "From memory",
+        "Median",
+        "99 %",
+        "Stale/s",
+        "Temporary failures/s",
+    ]
     return _section("Lookups", heads, rows, words=2)
 
 
@@ -118,10 +130,27 @@ def _databases(activity: Activity) -> str:
     for one in activity.databases:
         for number, host in enumerate(one.hosts):
             state = Cell("up", "good") if host["up"] else Cell("down", "bad")
-            rates = [Cell(""), Cell("")] if number else [Cell(as_rate(one.rate)), _alarm(one.failure_rate)]
+            rates = (
+                [Cell(""), Cell("")]
+                if number
+                else [Cell(as_rate(one.rate)), _alarm(one.failure_rate)]
+            )
             counts = [Cell(str(host["idle"])), Cell(str(host["busy"]))]
-            rows.append([Cell("" if number else one.name, "name"), Cell(host["host"], "name"), state, *counts, *rates])
-    return _section("Databases", ["Name", "Host", "State", "Idle", "Busy", "Queries/s", "Failed/s"], rows, words=3)
+            rows.append(
+                [
+                    Cell("" if number else one.name, "name"),
+                    Cell(host["host"], "name"),
+                    state,
+                    *counts,
+                    *rates,
+                ]
+            )
+    return _section(
+        "Databases",
+        ["Name", "Host", "State", "Idle", "Busy", "Queries/s", "Failed/s"],
+        rows,
+        words=3,
+    )
 
 
 def _tables(activity: Activity) -> str:
@@ -136,7 +165,9 @@ def _tables(activity: Activity) -> str:
         ]
         for one in sorted(activity.tables, key=_by_name)
     ]
-    return _section("Caches", ["Table", "Asked/s", "From memory", "Rows", "Absent", "Evicted/s"], rows)
+    return _section(
+        "Caches", ["Table", "Asked/s", "From memory", "Rows", "Absent", "Evicted/s"], rows
+    )
 
 
 def _listeners(view: StatusView) -> str:
@@ -144,28 +175,52 @@ def _listeners(view: StatusView) -> str:
     for name, one in view.snapshot["listeners"].items():
         errors = sum(one["protocol_errors"].values())
         refused = Cell(as_count(one["refused"]), "bad" if one["refused"] else "")
-        rows.append([Cell(name, "name"), Cell(as_count(one["connections"])), refused, Cell(as_count(errors), "bad" if errors else "")])
+        rows.append(
+            [
+                Cell(name, "name"),
+                Cell(as_count(one["connections"])),
+                refused,
+                Cell(as_count(errors), "bad" if errors else ""),
+            ]
+        )
     return _section("Listeners", ["Name", "Clients", "Refused", "Protocol errors"], rows)
 
 
 def _errors(view: StatusView) -> str:
     if not view.errors:
         return "<section><h2>Recent errors</h2><p>None since the start.</p></section>"
-    rows = [[Cell(_moment(when), "word"), Cell(level, level), Cell(message, "text")] for when, level, message in view.errors]
+    rows = [
+        [Cell(_moment(when), "word"), Cell(level, level), Cell(message, "text")]
+        for when, level, message in view.errors
+    ]
     return _section("Recent errors", ["Time", "Level", "Message"], rows, words=3)
 
 
 def _settings(view: StatusView) -> str:
     parts = []
     for name, settings in view.settings:
-        lines = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in settings)
-        parts.append(f"<h3>[{escape(name)}]</h3><dl class=settings>{lines}</dl>" if name else f"<dl class=settings>{lines}</dl>")
+        lines = "".join(
+            f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in settings
+        )
+        parts.append(
+            f"<h3>[{escape(name)}]</h3><dl class=settings>{lines}</dl>"
+            if name
+            else f"<dl class=settings>{lines}</dl>"
+        )
     return f"<details><summary>Configuration in effect</summary>{''.join(parts)}</details>"
 
 
-def _section(title: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], words: int = 1) -> str:
-    head = "".join(f"<th{' class=word' if place < words else ''}>{name}</th>" for place, name in enumerate(heads))
-    body = "".join(f"<tr>{''.join(_cell(cell, place < words) for place, cell in enumerate(row))}</tr>" for row in rows)
+def _section(
+    title: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], words: int = 1
+) -> str:
+    head = "".join(
+        f"<th{' class=word' if place < words else ''}>{name}</th>"
+        for place, name in enumerate(heads)
+    )
+    body = "".join(
+        f"<tr>{''.join(_cell(cell, place < words) for place, cell in enumerate(row))}</tr>"
+        for row in rows
+    )
     return f"<section><h2>{title}</h2><div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
 
 

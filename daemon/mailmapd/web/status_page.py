@@ -1,4 +1,7 @@
-"""`/` and `/status.json` of `listen.http`: how the daemon is, for people and for programs. Read-only, and without secrets."""
+"""`/` and `/status.json` of `listen.http`: how the daemon is, for people and for programs.
+
+Read-only, and without secrets.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,12 @@ def status_routes(view: Callable[[], StatusView]) -> list[web.RouteDef]:
 
     async def figures(_: web.Request) -> web.Response:
         shown = view()
-        errors = [{"time": when, "level": level, "message": message} for when, level, message in shown.errors]
-        return web.json_response({"snapshot": shown.snapshot, "activity": asdict(shown.activity), "errors": errors})
+        errors = [
+            {"time": when, "level": level, "message": message}
+            for when, level, message in shown.errors
+        ]
+        return web.json_response(
+            {"snapshot": shown.snapshot, "activity": asdict(shown.activity), "errors": errors}
+        )
 
     return [web.get(path, handler) for path, handler in zip(PATHS, (page, figures), strict=True)]

@@ -40,7 +40,9 @@ DICTIONARY = 400
 """Names that the attack tries on each domain."""
 SETTINGS = {
     "default times to live (5 min, absent 1 min)": Cache(),
-    "times to live of 2 days, for hosts that flush what they change": Cache(ttl=Seconds(2 * DAY), negative_ttl=Seconds(2 * DAY)),
+    "times to live of 2 days, for hosts that flush what they change": Cache(
+        ttl=Seconds(2 * DAY), negative_ttl=Seconds(2 * DAY)
+    ),
 }
 
 
@@ -52,7 +54,9 @@ class MailDatabase:
         domains = [domain.encode() for domain in mailboxes.domains(MAILBOXES)]
         self._rows: dict[str, dict[Values, Rows]] = {
             "virtual_alias_maps": {(one,): [(one,)] for one in people},
-            "virtual_mailbox_maps": {(one,): [(mailboxes.maildir(one.decode()).encode(),)] for one in people},
+            "virtual_mailbox_maps": {
+                (one,): [(mailboxes.maildir(one.decode()).encode(),)] for one in people
+            },
             "virtual_domains_maps": {(one,): [(one,)] for one in domains},
             "transport_maps": {(one,): [(b":",)] for one in domains},
         }
@@ -88,7 +92,8 @@ class Selects(NamedTuple):
 class Mail:
     """PostfixAdmin's maps over the counting database.
 
-    `postfix` counts the SELECTs that Postfix would have sent, `least` those that no cache with the same times to live can avoid.
+    `postfix` counts the SELECTs that Postfix would have sent, `least` those that no cache with the
+    same times to live can avoid.
     """
 
     def __init__(self, settings: Cache) -> None:
@@ -102,22 +107,56 @@ class Mail:
         self._expires: dict[tuple[str, Values], float] = {}
 
     def _map(self, name: str) -> Map:
-        definitions = {table: PostfixDefinition(MysqlTable.compile(table, POSTFIXADMIN.queries[table][0].encode())) for table in MAPS[name]}
+        definitions = {
+            table: PostfixDefinition(
+                MysqlTable.compile(table, POSTFIXADMIN.queries[table][0].encode())
+            )
+            for table in MAPS[name]
+        }
         tables = [
-            MapTable(Table(table, definition, self._memory, TableCache(self.settings, random.Random(1)), self.clock), definition, fold=True)
+            MapTable(
+                Table(
+                    table,
+                    definition,
+                    self._memory,
+                    TableCache(self.settings, random.Random(1)),
+                    self.clock,
+                ),
+                definition,
+                fold=True,
+            )
             for table, definition in definitions.items()
         ]
-        strategy = {"virtual_mailbox_domains": "domain", "relay_domains": "domain", "transport_maps": "transport"}.get(name, "address")
+        strategy = {
+            "virtual_mailbox_domains": "domain",
+            "relay_domains": "domain",
+            "transport_maps": "transport",
+        }.get(name, "address")
         search = Search.compile(
-            strategy, recipient_delimiter=b"" if strategy == "domain" else b"+", parent_domain_matches_subdomains=name == "relay_domains"
+            strategy,
+            recipient_delimiter=b"" if strategy == "domain" else b"+",
+            parent_domain_matches_subdomains=name == "relay_domains",
         )
-        return Map(name, tables, search, self.clock, propagates=True if name == "virtual_alias_maps" else None)
+        return Map(
+            name,
+            tables,
+            search,
+            self.clock,
+            propagates=True if name == "virtual_alias_maps" else None,
+        )
 
     async def recipient(self, address: bytes, *, known: bool) -> None:
         """Look up what Postfix does for one recipient: trivial-rewrite, smtpd, and cleanup once smtpd has let a known one pass."""
         domain = address.rpartition(b"@")[2]
-        lookups = [("virtual_alias_maps", domain), ("virtual_mailbox_domains", domain), ("transport_maps", address)]
-        lookups += [("virtual_alias_maps", address), ("virtual_alias_maps" if known else "virtual_mailbox_maps", address)]
+        lookups = [
+            ("virtual_alias_maps", domain),
+            ("virtual_mailbox_domains", domain),
+            ("transport_maps", address),
+        ]
+        lookups += [
+            ("virtual_alias_maps", address),
+            ("virtual_alias_maps" if known else "virtual_mailbox_maps", address),
+        ]
         for name, key in lookups:
             if self._maps[name].answer_now(key, self.clock.now) is None:
                 await self._maps[name].answer(key)
@@ -132,7 +171,9 @@ class Mail:
         for select in selects:
             if self.clock.now >= self._expires.get(select.asked, 0.0):
                 self.least += 1
-                self._expires[select.asked] = self.clock.now + (self.settings.ttl if select.row else self.settings.negative_ttl)
+                self._expires[select.asked] = self.clock.now + (
+                    self.settings.ttl if select.row else self.settings.negative_ttl
+                )
 
     def _postfix_selects(self, one: Map, key: bytes) -> Iterator[Selects]:
         """Yield the SELECTs that Postfix sends for a lookup: key by key over the tables until one has a row."""
@@ -166,7 +207,9 @@ async def _day(mail: Mail, recipients: int) -> None:
     for number in range(recipients):
         mail.clock.now = number * DAY / recipients
         if chance.random() < ATTACK:
-            await mail.recipient(b"guess%d@%b" % (chance.randrange(DICTIONARY), chance.choice(domains)), known=False)
+            await mail.recipient(
+                b"guess%d@%b" % (chance.randrange(DICTIONARY), chance.choice(domains)), known=False
+            )
         else:
             await mail.recipient(chance.choices(people, cum_weights=shares)[0], known=True)
 
@@ -184,12 +227,17 @@ def _lines(name: str, mail: Mail, recipients: int) -> Iterator[Line]:
         avoided >= 0.99,
     )
     spread = 1 - settings.jitter
-    fresh = {True: settings.ttl * (1 - settings.refresh_ahead) * spread, False: settings.negative_ttl * spread}
+    fresh = {
+        True: settings.ttl * (1 - settings.refresh_ahead) * spread,
+        False: settings.negative_ttl * spread,
+    }
     shortest = mail.database.shortest
     yield Line(
         8,
         "the same: shortest time between two SELECTs for one key",
-        ", ".join(_seconds(shortest[kind], what) for kind, what in ((True, "row"), (False, "absent"))),
+        ", ".join(
+            _seconds(shortest[kind], what) for kind, what in ((True, "row"), (False, "absent"))
+        ),
         target=f"≥ {fresh[True]:.0f} s, {fresh[False]:.0f} s",
         met=all(shortest[kind] >= fresh[kind] for kind in fresh),
     )

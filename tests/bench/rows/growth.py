@@ -27,10 +27,18 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
         with bench.daemon(configuration(bench.near, LONG, entries), entries=entries) as daemon:
             each = (resident_bytes(daemon.process.pid) - unfilled) / entries
             if 9 in wanted and entries == min(ROW_9_ENTRIES, max(bench.scale.growth)):
-                yield Line(9, f"memory per entry, {count(entries)} mailboxes", f"{each:.0f} bytes", target="≤ 300 bytes", met=each <= 300)
+                yield Line(
+                    9,
+                    f"memory per entry, {count(entries)} mailboxes",
+                    f"{each:.0f} bytes",
+                    target="≤ 300 bytes",
+                    met=each <= 300,
+                )
             if 13 in wanted:
                 served = daemon.directory / "socketmap"
-                keys = mailboxes.write_keys(bench.directory() / "keys", mailboxes.addresses(entries))
+                keys = mailboxes.write_keys(
+                    bench.directory() / "keys", mailboxes.addresses(entries)
+                )
                 rates[entries] = _rate(bench, served, keys, 64)
                 yield _growth_line(entries, each, rates)
                 if entries == min(bench.scale.entries, max(bench.scale.growth)):
@@ -47,13 +55,35 @@ def _growth_line(entries: int, each: float, rates: dict[int, float]) -> Line:
 
 def _connections(bench: Workbench, served: Path, keys: Path) -> Iterator[Line]:
     for connections in bench.scale.connections:
-        ours, floor = _rate(bench, served, keys, connections), _rate(bench, bench.floor, keys, connections)
+        ours, floor = (
+            _rate(bench, served, keys, connections),
+            _rate(bench, bench.floor, keys, connections),
+        )
         what = f"{count(connections)} connection{'s' if connections > 1 else ''}, {count(bench.scale.entries)} entries"
-        yield Line(13, what, per_second(ours), f"echo_floor {per_second(floor)}", times(ours / floor), "reported")
+        yield Line(
+            13,
+            what,
+            per_second(ours),
+            f"echo_floor {per_second(floor)}",
+            times(ours / floor),
+            "reported",
+        )
 
 
 def _rate(bench: Workbench, socket: Path, keys: Path, connections: int) -> float:
-    options = ["-c", str(connections), "-t", str(bench.scale.seconds), "-w", str(2000 + 2 * connections), "-z", str(ZIPF)]
+    options = [
+        "-c",
+        str(connections),
+        "-t",
+        str(bench.scale.seconds),
+        "-w",
+        str(2000 + 2 * connections),
+        "-z",
+        str(ZIPF),
+    ]
     return statistics.median(
-        [bench.load(socket, keys, MAP, options=options)["lookups_per_s"] for _ in range(bench.scale.repetitions // 2 + 1)]
+        [
+            bench.load(socket, keys, MAP, options=options)["lookups_per_s"]
+            for _ in range(bench.scale.repetitions // 2 + 1)
+        ]
     )

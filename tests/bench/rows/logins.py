@@ -42,14 +42,18 @@ class Contender:
     """A running Dovecot."""
 
     def __init__(self, stack: ExitStack, settings: str) -> None:
-        self._dovecot = stack.enter_context(Dovecot(stack.enter_context(private_directory()), settings))
+        self._dovecot = stack.enter_context(
+            Dovecot(stack.enter_context(private_directory()), settings)
+        )
 
     def rate(self, kind: str, in_flight: int, users: list[str], requests: int) -> float:
         """Return completed lookups per second."""
         client = AuthClient(kind, self._dovecot.socket(KINDS[kind]), users, mailboxes.PASSWORD)
         rate = asyncio.run(client.measure(requests, in_flight))
         if rate.missing:
-            raise ServerFailed(f"{rate.missing} of {requests} {kind} lookups failed:\n{self._dovecot.text()[-2000:]}")
+            raise ServerFailed(
+                f"{rate.missing} of {requests} {kind} lookups failed:\n{self._dovecot.text()[-2000:]}"
+            )
         return rate.per_second
 
 
@@ -67,12 +71,19 @@ def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
         yield from _compare(bench, "", near, NEAR_TARGET, daemon)
     with ExitStack() as stack:
         sql, ours, daemon = _settings(bench, stack, bench.far)
-        far = {"mailmapd": Contender(stack, ours + NO_CACHE), "SQL driver": Contender(stack, sql + NO_CACHE)}
+        far = {
+            "mailmapd": Contender(stack, ours + NO_CACHE),
+            "SQL driver": Contender(stack, sql + NO_CACHE),
+        }
         yield from _compare(bench, ", 1 ms to the database", far, FAR_TARGET, daemon)
 
 
 def _settings(bench: Workbench, stack: ExitStack, database: Path) -> tuple[str, str, BenchDaemon]:
-    """Start a mailmapd; return Dovecot's settings for its own SQL driver, and for mailmapd as `mailmapd snippets` gives them."""
+    """Start a mailmapd.
+
+    Return Dovecot's settings for its own SQL driver, and for mailmapd as `mailmapd snippets` gives
+    them.
+    """
     folder = bench.directory()
     sql = folder / "dovecot-sql.conf.ext"
     connect = f"host={database} dbname={DATABASE} user={ACCOUNT} password={ACCOUNT_PASSWORD}"
@@ -81,11 +92,24 @@ def _settings(bench: Workbench, stack: ExitStack, database: Path) -> tuple[str, 
     config = f'[listen]\ndict = [{{address = "unix:{{directory}}/dict", mode = "0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n'
     daemon = stack.enter_context(bench.daemon(config, pinned=False))
     write_snippet(dovecot_23(load_config(daemon.config), str(daemon.directory)))
-    return f"passdb {section}userdb {section}", f"!include {daemon.directory}/conf.d/10-auth.conf\n", daemon
+    return (
+        f"passdb {section}userdb {section}",
+        f"!include {daemon.directory}/conf.d/10-auth.conf\n",
+        daemon,
+    )
 
 
-def _compare(bench: Workbench, where: str, contenders: Mapping[str, Contender], target: float, daemon: BenchDaemon) -> Iterator[Line]:
-    users = [mailboxes.address(number) for number in random.Random(1).sample(range(bench.scale.mailboxes), bench.scale.users)]
+def _compare(
+    bench: Workbench,
+    where: str,
+    contenders: Mapping[str, Contender],
+    target: float,
+    daemon: BenchDaemon,
+) -> Iterator[Line]:
+    users = [
+        mailboxes.address(number)
+        for number in random.Random(1).sample(range(bench.scale.mailboxes), bench.scale.users)
+    ]
     for kind in KINDS:
         for in_flight in IN_FLIGHT:
             requests = {}
@@ -95,17 +119,26 @@ def _compare(bench: Workbench, where: str, contenders: Mapping[str, Contender], 
                 probe = contender.rate(kind, in_flight, users, 100 * in_flight)
                 requests[name] = max(int(probe * bench.scale.login_seconds), 50)
             own = OwnTime(daemon.process.pid, in_flight)
-            measures = {name: partial(contender.rate, kind, in_flight, users, requests[name]) for name, contender in contenders.items()}
-            measures["mailmapd"] = partial(_metered, own, measures["mailmapd"], requests["mailmapd"])
+            measures = {
+                name: partial(contender.rate, kind, in_flight, users, requests[name])
+                for name, contender in contenders.items()
+            }
+            measures["mailmapd"] = partial(
+                _metered, own, measures["mailmapd"], requests["mailmapd"]
+            )
             rounds = interleave(bench.scale.repetitions, measures)
             what = f"{kind}, {in_flight} in flight{where}"
             yield _line(what, rounds, "mailmapd", "SQL driver", target)
             yield _ceiling(what, rounds, own)
             if OUR_CACHED in rounds:
-                yield _line(f"{what}; with an auth cache in front", rounds, OUR_CACHED, SQL_CACHED, None)
+                yield _line(
+                    f"{what}; with an auth cache in front", rounds, OUR_CACHED, SQL_CACHED, None
+                )
 
 
-def _line(what: str, rounds: Mapping[str, list[float]], ours: str, theirs: str, target: float | None) -> Line:
+def _line(
+    what: str, rounds: Mapping[str, list[float]], ours: str, theirs: str, target: float | None
+) -> Line:
     ratio = median_ratio(rounds[ours], rounds[theirs])
     return Line(
         11,
@@ -135,4 +168,11 @@ def _ceiling(what: str, rounds: Mapping[str, list[float]], own: OwnTime) -> Line
     bound = own.ceiling(statistics.median(rounds["mailmapd"]))
     ratio = times(bound / statistics.median(rounds["SQL driver"]))
     part = f"its part: {micros(own.per_unit * 1e6)} of processor time"
-    return Line(11, f"Dovecot {what}: had mailmapd's part taken no time", per_second(bound), part, ratio, "reported")
+    return Line(
+        11,
+        f"Dovecot {what}: had mailmapd's part taken no time",
+        per_second(bound),
+        part,
+        ratio,
+        "reported",
+    )

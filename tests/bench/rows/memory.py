@@ -19,7 +19,10 @@ MAP = "virtual_mailbox_maps"
 ZIPF = 1.0
 WARM_UP = 2_000
 ACTIVE_KEYS = 20_000
-"""The keys that row 3 asks for, so often that each is fetched anew before it expires; the other entries expire unnoticed."""
+"""The keys that row 3 asks for, so often that each is fetched anew before it expires.
+
+The other entries expire unnoticed.
+"""
 SHORT_TTL = 60
 LONGEST_PAUSE_US = 10_000
 
@@ -46,7 +49,9 @@ max_entries = {entries + 1000}
 
 def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
     """Yield the lines of rows 1, 2, 3 and 12."""
-    with bench.daemon(configuration(bench.near, 86_400, bench.scale.entries), entries=bench.scale.entries) as daemon:
+    with bench.daemon(
+        configuration(bench.near, 86_400, bench.scale.entries), entries=bench.scale.entries
+    ) as daemon:
         served = daemon.directory / "socketmap"
         _load(bench, served, "64", bench.scale.seconds)
         if wanted & {1, 12}:
@@ -60,7 +65,9 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
             yield _stretch(daemon.directory / STRETCH)
 
 
-def _load(bench: Workbench, socket: Path, connections: str, seconds: float, keys: Path | None = None) -> Figures:
+def _load(
+    bench: Workbench, socket: Path, connections: str, seconds: float, keys: Path | None = None
+) -> Figures:
     options = ["-c", connections, "-t", str(seconds), "-w", str(WARM_UP), "-z", str(ZIPF)]
     return bench.load(socket, keys or bench.keys, MAP, options=options)
 
@@ -78,7 +85,9 @@ def _throughput(bench: Workbench, served: Path, pid: int) -> Iterator[Line]:
         return _load(bench, bench.floor, "64", bench.scale.seconds)
 
     rounds = interleave(bench.scale.repetitions, {"floor": floor, "mailmapd": ours})
-    ours_rates, floor_rates = ([one["lookups_per_s"] for one in rounds[name]] for name in ("mailmapd", "floor"))
+    ours_rates, floor_rates = (
+        [one["lookups_per_s"] for one in rounds[name]] for name in ("mailmapd", "floor")
+    )
     ratio = median_ratio(ours_rates, floor_rates)
     yield Line(
         1,
@@ -90,14 +99,25 @@ def _throughput(bench: Workbench, served: Path, pid: int) -> Iterator[Line]:
         ratio >= 0.55,
     )
     lookups = sum(one["lookups"] + WARM_UP for one in rounds["mailmapd"])
-    user, system = sum(one.user for one in used) / lookups * 1e6, sum(one.system for one in used) / lookups * 1e6
-    yield Line(12, "processor time per cached lookup", f"{user + system:.1f} µs ({user:.1f} user + {system:.1f} system)", target="reported")
+    user, system = (
+        sum(one.user for one in used) / lookups * 1e6,
+        sum(one.system for one in used) / lookups * 1e6,
+    )
+    yield Line(
+        12,
+        "processor time per cached lookup",
+        f"{user + system:.1f} µs ({user:.1f} user + {system:.1f} system)",
+        target="reported",
+    )
 
 
 def _round_trip(bench: Workbench, served: Path) -> Line:
     rounds = interleave(
         bench.scale.repetitions,
-        {name: partial(_load, bench, socket, "1", bench.scale.seconds) for name, socket in _sockets(bench, served)},
+        {
+            name: partial(_load, bench, socket, "1", bench.scale.seconds)
+            for name, socket in _sockets(bench, served)
+        },
     )
     ours, floor = ([one["p50_us"] for one in rounds[name]] for name in ("mailmapd", "floor"))
     ratio = median_ratio(ours, floor)
@@ -115,10 +135,16 @@ def _round_trip(bench: Workbench, served: Path) -> Line:
 def _tail(bench: Workbench, served: Path) -> Iterator[Line]:
     active = bench.directory() / "active"
     with bench.keys.open(encoding="utf-8") as lines:
-        active.write_text("".join(line for line, _ in zip(lines, range(ACTIVE_KEYS), strict=False)), encoding="utf-8")
+        active.write_text(
+            "".join(line for line, _ in zip(lines, range(ACTIVE_KEYS), strict=False)),
+            encoding="utf-8",
+        )
     rounds = interleave(
         bench.scale.repetitions,
-        {name: partial(_load, bench, socket, "16", bench.scale.seconds, active) for name, socket in _sockets(bench, served)},
+        {
+            name: partial(_load, bench, socket, "16", bench.scale.seconds, active)
+            for name, socket in _sockets(bench, served)
+        },
     )
     ours, floor = ([one["p999_us"] for one in rounds[name]] for name in ("mailmapd", "floor"))
     ratio = median_ratio(ours, floor)
@@ -132,7 +158,9 @@ def _tail(bench: Workbench, served: Path) -> Iterator[Line]:
         ratio <= 3,
     )
     pauses = {}
-    for name, socket in reversed(_sockets(bench, served)):  # mailmapd first: while the floor is asked for a minute, its keys would expire
+    for name, socket in reversed(
+        _sockets(bench, served)
+    ):  # mailmapd first: while the floor is asked for a minute, its keys would expire
         bench.load(socket, active, MAP, options=["-c", "16", "-n", str(ACTIVE_KEYS), "-o"])
         pauses[name] = _load(bench, socket, "16", bench.scale.pause_seconds, active)["max_us"]
     yield Line(
@@ -147,7 +175,10 @@ def _tail(bench: Workbench, served: Path) -> Iterator[Line]:
 
 
 def _stretch(file: Path) -> Line:
-    """Return the longest time for which the daemon itself kept its clients waiting; the longest wait holds the machine's part, too."""
+    """Return the longest time for which the daemon itself kept its clients waiting.
+
+    The longest wait holds the machine's part, too.
+    """
     longest = float(file.read_text(encoding="utf-8")) * 1e6
     return Line(
         3,

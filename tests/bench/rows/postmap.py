@@ -1,4 +1,7 @@
-"""Postfix's own client: `postmap -q -` on mailmapd and on the tables it replaces, from memory (row 4) and cold (row 7)."""
+"""Postfix's own client.
+
+`postmap -q -` on mailmapd and on the tables it replaces, from memory (row 4) and cold (row 7).
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,14 @@ MEMCACHED_MIB = "128"
 
 
 def configuration(cf: Path, socket: Path) -> str:
-    """Return a configuration with one map that asks one table for the whole key, as `postmap -q` does; as many connections as clients."""
-    settings = dict(line.split(" = ", 1) for line in (cf / "virtual_mailbox_maps.cf").read_text(encoding="utf-8").splitlines())
+    """Return a configuration with one map that asks one table for the whole key, as `postmap -q` does.
+
+    As many connections as clients.
+    """
+    settings = dict(
+        line.split(" = ", 1)
+        for line in (cf / "virtual_mailbox_maps.cf").read_text(encoding="utf-8").splitlines()
+    )
     return f"""\
 {database_section(socket)}pool_size = {CLIENTS}
 [listen]
@@ -62,8 +71,13 @@ class PostmapClient:
         for process in running:
             process.wait()
         elapsed = time.perf_counter() - started
-        if any(process.returncode not in (0, NOT_FOUND) for process in running) or self._log.stat().st_size:
-            raise ServerFailed(f"postmap -q - {table} failed:\n{self._log.read_text(encoding='utf-8')}")
+        if (
+            any(process.returncode not in (0, NOT_FOUND) for process in running)
+            or self._log.stat().st_size
+        ):
+            raise ServerFailed(
+                f"postmap -q - {table} failed:\n{self._log.read_text(encoding='utf-8')}"
+            )
         return elapsed
 
     @property
@@ -73,7 +87,13 @@ class PostmapClient:
     def _start(self, table: str, file: Path) -> subprocess.Popen[bytes]:
         command = [program("postmap", "postfix"), "-c", str(self._postfix.config), "-q", "-", table]
         with file.open("rb") as asked, self._log.open("ab") as errors:
-            return subprocess.Popen(command, stdin=asked, stdout=subprocess.DEVNULL, stderr=errors, cwd=self._postfix.queue_directory)
+            return subprocess.Popen(
+                command,
+                stdin=asked,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=self._postfix.queue_directory,
+            )
 
 
 def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
@@ -90,12 +110,26 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
         ours = f"socketmap:unix:{daemon.directory}/socketmap:mailbox"
         keys = list(mailboxes.addresses(min(bench.scale.postmap_keys, bench.scale.mailboxes)))
         if 7 in wanted:
-            yield _cold(bench, client, keys, {"mailmapd": ours, PROXIED: proxied}, lambda: _flush(daemon.command))
+            yield _cold(
+                bench,
+                client,
+                keys,
+                {"mailmapd": ours, PROXIED: proxied},
+                lambda: _flush(daemon.command),
+            )
         if 4 in wanted:
             client.seconds(ours, [mailboxes.write_keys(client.directory / "keys", keys)])
             memcache = _memcache(bench, folder, proxied)
-            tables = {"mailmapd": ours, "mysql:": f"mysql:{cf}/virtual_mailbox_maps.cf", PROXIED: proxied}
-            tables |= {EMPTY_MEMCACHE: memcache, FULL_MEMCACHE: memcache, FLOOR: f"socketmap:unix:{bench.floor}:mailbox"}
+            tables = {
+                "mailmapd": ours,
+                "mysql:": f"mysql:{cf}/virtual_mailbox_maps.cf",
+                PROXIED: proxied,
+            }
+            tables |= {
+                EMPTY_MEMCACHE: memcache,
+                FULL_MEMCACHE: memcache,
+                FLOOR: f"socketmap:unix:{bench.floor}:mailbox",
+            }
             yield from _warm(bench, client, keys, tables | _indexed(folder, keys, postfix), TARGETS)
             del tables[EMPTY_MEMCACHE]
             with on_one_core():
@@ -103,14 +137,25 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
 
 
 def _warm(
-    bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str], targets: dict[str, float], *, where: str = ""
+    bench: Workbench,
+    client: PostmapClient,
+    keys: Sequence[str],
+    tables: dict[str, str],
+    targets: dict[str, float],
+    *,
+    where: str = "",
 ) -> Iterator[Line]:
     """Look up another part of the keys in each round: a table that does not keep what it has answered gains nothing from a round."""
     parts = bench.scale.repetitions
-    files = [mailboxes.write_keys(client.directory / f"part{part}", keys[part::parts]) for part in range(parts)]
+    files = [
+        mailboxes.write_keys(client.directory / f"part{part}", keys[part::parts])
+        for part in range(parts)
+    ]
     rounds: Rounds[float] = {name: [] for name in tables}
     for file in files:
-        for name, seconds in interleave(1, {name: partial(client.seconds, table, [file]) for name, table in tables.items()}).items():
+        for name, seconds in interleave(
+            1, {name: partial(client.seconds, table, [file]) for name, table in tables.items()}
+        ).items():
             rounds[name] += seconds
     each = len(keys) / parts
     for name in [name for name in tables if name != "mailmapd"]:
@@ -127,19 +172,40 @@ def _warm(
         )
 
 
-def _cold(bench: Workbench, client: PostmapClient, keys: Sequence[str], tables: dict[str, str], flush: Callable[[], None]) -> Line:
+def _cold(
+    bench: Workbench,
+    client: PostmapClient,
+    keys: Sequence[str],
+    tables: dict[str, str],
+    flush: Callable[[], None],
+) -> Line:
     """Look up a quarter of the keys in each round, dealt out to the clients."""
     keys = keys[: len(keys) // COLD_PART]
-    files = [mailboxes.write_keys(client.directory / f"keys{part}", keys[part::CLIENTS]) for part in range(CLIENTS)]
+    files = [
+        mailboxes.write_keys(client.directory / f"keys{part}", keys[part::CLIENTS])
+        for part in range(CLIENTS)
+    ]
 
     def cold(table: str) -> float:
         flush()
         return client.seconds(table, files)
 
-    rounds = interleave(bench.scale.repetitions, {name: partial(cold, table) for name, table in tables.items()})
+    rounds = interleave(
+        bench.scale.repetitions, {name: partial(cold, table) for name, table in tables.items()}
+    )
     ratio = median_ratio(rounds[PROXIED], rounds["mailmapd"])
-    ours, theirs = (per_second(len(keys) / statistics.median(rounds[name])) for name in ("mailmapd", PROXIED))
-    return Line(7, f"cold misses, {CLIENTS} `postmap -q -` at a time", ours, f"{PROXIED} {theirs}", times(ratio), "≥ 1.0", ratio >= 1.0)
+    ours, theirs = (
+        per_second(len(keys) / statistics.median(rounds[name])) for name in ("mailmapd", PROXIED)
+    )
+    return Line(
+        7,
+        f"cold misses, {CLIENTS} `postmap -q -` at a time",
+        ours,
+        f"{PROXIED} {theirs}",
+        times(ratio),
+        "≥ 1.0",
+        ratio >= 1.0,
+    )
 
 
 def _flush(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
@@ -151,10 +217,22 @@ def _flush(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
 def _memcache(bench: Workbench, folder: Path, backup: str) -> str:
     """Start a memcached and return the table that asks it first."""
     port = free_port()
-    command = [program("memcached", "memcached"), "-u", "nobody", "-l", "127.0.0.1", "-p", str(port), "-m", MEMCACHED_MIB]
+    command = [
+        program("memcached", "memcached"),
+        "-u",
+        "nobody",
+        "-l",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-m",
+        MEMCACHED_MIB,
+    ]
     process = ServerProcess(command, folder / "memcached.log")
     bench.end_with_run(process)
-    (folder / "memcache.cf").write_text(f"memcache = inet:127.0.0.1:{port}\nbackup = {backup}\n", encoding="utf-8")
+    (folder / "memcache.cf").write_text(
+        f"memcache = inet:127.0.0.1:{port}\nbackup = {backup}\n", encoding="utf-8"
+    )
     return f"memcache:{folder}/memcache.cf"
 
 
@@ -164,7 +242,9 @@ def _indexed(folder: Path, keys: Sequence[str], postfix: Postfix) -> dict[str, s
     supported = postfix.run("postconf", "-m").stdout.decode().split()
     for kind in [kind for kind in INDEXED if kind in supported]:
         file = folder / f"mailbox-{kind}"
-        file.write_text("".join(f"{key} {mailboxes.maildir(key)}\n" for key in keys), encoding="utf-8")
+        file.write_text(
+            "".join(f"{key} {mailboxes.maildir(key)}\n" for key in keys), encoding="utf-8"
+        )
         postfix.run("postmap", f"{kind}:{file}")
         tables[f"{kind}: files, no database"] = f"{kind}:{file}"
     return tables

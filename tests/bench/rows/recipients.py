@@ -28,7 +28,11 @@ FAR_TARGET = 20.0
 NOTHING = "inline:{none=none}"
 MAPS = {
     "virtual_mailbox_domains": ("virtual_domains_maps",),
-    "virtual_alias_maps": ("virtual_alias_maps", "virtual_alias_domain_maps", "virtual_alias_domain_catchall_maps"),
+    "virtual_alias_maps": (
+        "virtual_alias_maps",
+        "virtual_alias_domain_maps",
+        "virtual_alias_domain_catchall_maps",
+    ),
     "virtual_mailbox_maps": ("virtual_mailbox_maps", "virtual_alias_domain_mailbox_maps"),
     "relay_domains": ("relay_domains",),
     "transport_maps": ("transport_maps",),
@@ -44,8 +48,15 @@ SEARCHES = {
 
 def configuration(cf: Path) -> str:
     """Return the configuration that stands for PostfixAdmin's .cf files; answers stay fresh for longer than a run."""
-    tables = "".join(f'[table.{table}]\npostfix_cf = "{cf}/{table}.cf"\n' for names in MAPS.values() for table in names)
-    maps = "".join(f"[map.{name}]\ntables = {list(MAPS[name])}\n{search}\n" for name, search in SEARCHES.items())
+    tables = "".join(
+        f'[table.{table}]\npostfix_cf = "{cf}/{table}.cf"\n'
+        for names in MAPS.values()
+        for table in names
+    )
+    maps = "".join(
+        f"[map.{name}]\ntables = {list(MAPS[name])}\n{search}\n"
+        for name, search in SEARCHES.items()
+    )
     return f"""\
 [listen]
 socketmap = [{{address = "unix:{{directory}}/socketmap", mode = "0666"}}]
@@ -57,7 +68,10 @@ negative_ttl = "1d"
 
 def sql_settings(cf: Path) -> dict[str, str]:
     """Return the settings of a Postfix that asks the database, through proxymap."""
-    return {name: ", ".join(f"proxy:mysql:{cf}/{table}.cf" for table in tables) for name, tables in MAPS.items()}
+    return {
+        name: ", ".join(f"proxy:mysql:{cf}/{table}.cf" for table in tables)
+        for name, tables in MAPS.items()
+    }
 
 
 def our_settings(socket: Path) -> dict[str, str]:
@@ -93,9 +107,14 @@ def _key_files(bench: Workbench) -> dict[str, Path]:
     kinds = {
         "user@": users,
         "user+ext@": [one.replace("@", "+ext@") for one in users],
-        "unknown@": [f"nobody{number}@{one.rpartition('@')[2]}" for number, one in enumerate(users)],
+        "unknown@": [
+            f"nobody{number}@{one.rpartition('@')[2]}" for number, one in enumerate(users)
+        ],
     }
-    return {kind: mailboxes.write_keys(folder / kind.rstrip("@"), addresses) for kind, addresses in kinds.items()}
+    return {
+        kind: mailboxes.write_keys(folder / kind.rstrip("@"), addresses)
+        for kind, addresses in kinds.items()
+    }
 
 
 def _near(bench: Workbench, keys: Mapping[str, Path]) -> Iterator[Line]:
@@ -104,30 +123,56 @@ def _near(bench: Workbench, keys: Mapping[str, Path]) -> Iterator[Line]:
         daemon = stack.enter_context(bench.daemon(configuration(cf), pinned=False))
         sql, ours, known, unknown = (
             _postfix(stack, settings)
-            for settings in (sql_settings(cf), our_settings(daemon.directory / "socketmap"), static_settings(True), static_settings(False))
+            for settings in (
+                sql_settings(cf),
+                our_settings(daemon.directory / "socketmap"),
+                static_settings(True),
+                static_settings(False),
+            )
         )
         for kind, file in keys.items():
             static = unknown if kind == "unknown@" else known
             for clients in CLIENTS:
                 own = OwnTime(daemon.process.pid, clients)
-                rounds = _rounds(bench, {"mailmapd": ours, "proxy:mysql:": sql, "static:": static}, file, clients, own)
+                rounds = _rounds(
+                    bench,
+                    {"mailmapd": ours, "proxy:mysql:": sql, "static:": static},
+                    file,
+                    clients,
+                    own,
+                )
                 what = _what(kind, clients)
                 yield _line(5, what, rounds, "proxy:mysql:", NEAR_TARGETS[kind])
                 yield _line(5, what, rounds, "static:", STATIC_TARGET)
                 yield _ceiling(5, what, rounds, "static:", own)
         with on_one_core():
             for kind, file in keys.items():
-                servers = {"mailmapd": ours, "proxy:mysql:": sql, "static:": unknown if kind == "unknown@" else known}
-                rounds = _rounds(bench, servers, file, max(CLIENTS), OwnTime(daemon.process.pid, max(CLIENTS)))
+                servers = {
+                    "mailmapd": ours,
+                    "proxy:mysql:": sql,
+                    "static:": unknown if kind == "unknown@" else known,
+                }
+                rounds = _rounds(
+                    bench, servers, file, max(CLIENTS), OwnTime(daemon.process.pid, max(CLIENTS))
+                )
                 for peer in ("proxy:mysql:", "static:"):
-                    yield _line(5, _what(kind, max(CLIENTS)) + ", everything on one core", rounds, peer, None)
+                    yield _line(
+                        5,
+                        _what(kind, max(CLIENTS)) + ", everything on one core",
+                        rounds,
+                        peer,
+                        None,
+                    )
 
 
 def _far(bench: Workbench, keys: Mapping[str, Path]) -> Iterator[Line]:
     cf = bench.write_cf(bench.directory() / "sql", bench.far)
     with ExitStack() as stack:
         daemon = stack.enter_context(bench.daemon(configuration(cf), pinned=False))
-        sql, ours = (_postfix(stack, settings) for settings in (sql_settings(cf), our_settings(daemon.directory / "socketmap")))
+        sql, ours = (
+            _postfix(stack, settings)
+            for settings in (sql_settings(cf), our_settings(daemon.directory / "socketmap"))
+        )
         for kind, file in keys.items():
             for clients in CLIENTS:
                 own = OwnTime(daemon.process.pid, clients)
@@ -138,11 +183,17 @@ def _far(bench: Workbench, keys: Mapping[str, Path]) -> Iterator[Line]:
 
 
 def _postfix(stack: ExitStack, maps: dict[str, str]) -> Postfix:
-    settings = {"recipient_delimiter": "+", "proxy_read_maps": " ".join(maps.values()), "smtpd_reject_unlisted_sender": "no"}
+    settings = {
+        "recipient_delimiter": "+",
+        "proxy_read_maps": " ".join(maps.values()),
+        "smtpd_reject_unlisted_sender": "no",
+    }
     return stack.enter_context(Postfix(stack.enter_context(private_directory()), settings | maps))
 
 
-def _rounds(bench: Workbench, servers: Mapping[str, Postfix], keys: Path, clients: int, own: OwnTime) -> Rounds[float]:
+def _rounds(
+    bench: Workbench, servers: Mapping[str, Postfix], keys: Path, clients: int, own: OwnTime
+) -> Rounds[float]:
     """Measure recipients per second, after one pass over all keys that fills mailmapd's cache (and starts every smtpd).
 
     `own` is told mailmapd's processor time per recipient.
@@ -165,16 +216,27 @@ def _rounds(bench: Workbench, servers: Mapping[str, Postfix], keys: Path, client
 
     for server in servers.values():
         _load(bench, server, keys, ["-c", str(clients), "-t", "0.1"])
-    return interleave(bench.scale.repetitions, {name: partial(rate, server) for name, server in servers.items()})
+    return interleave(
+        bench.scale.repetitions, {name: partial(rate, server) for name, server in servers.items()}
+    )
 
 
 def _load(bench: Workbench, server: Postfix, keys: Path, options: list[str]) -> Figures:
-    command = [programs.build("rcpt_load", bench.programs), *options, f"127.0.0.1:{server.port}", str(keys)]
+    command = [
+        programs.build("rcpt_load", bench.programs),
+        *options,
+        f"127.0.0.1:{server.port}",
+        str(keys),
+    ]
     figures = programs.figures(command)
     if figures["deferred"]:
-        raise ServerFailed(f"{figures['deferred']:.0f} recipients were deferred:\n{server.text()[-2000:]}")
+        raise ServerFailed(
+            f"{figures['deferred']:.0f} recipients were deferred:\n{server.text()[-2000:]}"
+        )
     if bool(figures["accepted"]) == (keys.name == "unknown"):
-        raise ServerFailed(f"{keys.name} recipients: {figures['accepted']:.0f} accepted, {figures['refused']:.0f} refused")
+        raise ServerFailed(
+            f"{keys.name} recipients: {figures['accepted']:.0f} accepted, {figures['refused']:.0f} refused"
+        )
     return figures
 
 

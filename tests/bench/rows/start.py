@@ -31,11 +31,22 @@ STATE = '[state]\ndirectory = "."\n'
 def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     """Yield the lines of row 10."""
     cold, warm = (_installation(bench, entries) for entries in (0, bench.scale.entries))
-    rounds = interleave(bench.scale.starts, {"cold": lambda: first_answer(cold), "warm": lambda: first_answer(warm)})
-    for name, what in (("cold", "cold"), ("warm", f"with a cache file of {count(bench.scale.entries)} entries")):
+    rounds = interleave(
+        bench.scale.starts, {"cold": lambda: first_answer(cold), "warm": lambda: first_answer(warm)}
+    )
+    for name, what in (
+        ("cold", "cold"),
+        ("warm", f"with a cache file of {count(bench.scale.entries)} entries"),
+    ):
         median, worst = statistics.median(rounds[name]), max(rounds[name])
         ours = f"{median:.2f} s (worst {worst:.2f} s)"
-        yield Line(10, f"start, {what}: exec to first answer", ours, target=f"≤ {LIMIT:g} s", met=median <= LIMIT)
+        yield Line(
+            10,
+            f"start, {what}: exec to first answer",
+            ours,
+            target=f"≤ {LIMIT:g} s",
+            met=median <= LIMIT,
+        )
 
 
 def _installation(bench: Workbench, entries: int) -> Path:
@@ -50,7 +61,11 @@ def _installation(bench: Workbench, entries: int) -> Path:
 
 
 def first_answer(folder: Path) -> float:
-    """Start the daemon of a folder; return the seconds from exec to its first answer, and kill it, so that its files stay as they are."""
+    """Start the daemon of a folder.
+
+    Return the seconds from exec to its first answer, and kill it, so that its files stay as they
+    are.
+    """
     environment: Mapping[str, str] = os.environ | {"PYTHONPATH": str(SOURCE)}
     command = [sys.executable, "-m", "mailmapd", "serve", "--config", str(folder / "mailmapd.toml")]
     path = folder / "socketmap"
@@ -58,7 +73,9 @@ def first_answer(folder: Path) -> float:
     with ExitStack() as stack:
         log = stack.enter_context((folder / "start.log").open("ab"))
         started = time.perf_counter()
-        process = stack.enter_context(subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log))
+        process = stack.enter_context(
+            subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        )
         stack.callback(process.send_signal, signal.SIGKILL)
         _ask(path, f"{MAP} {mailboxes.address(0)}".encode())
         return time.perf_counter() - started

@@ -38,11 +38,39 @@ local_domains = ["a.b"]
     b"[map]\nm = 1\n",
 )
 TOKENS = (
-    *(b"[listen]\n", b"[cache]\n", b"[limits]\n", b"[database.d]\n", b"[table.t]\n", b"[map.m]\n", b"[dict.d]\n", b"[[map.m]]\n"),
-    *(b'search = "address"\n', b'"unix:/run/x"', b'"5m"', b"true", b"-1", b"1e400", b"nan", b"[]", b"{}", b'""', b"%s", b"%Z"),
+    *(
+        b"[listen]\n",
+        b"[cache]\n",
+        b"[limits]\n",
+        b"[database.d]\n",
+        b"[table.t]\n",
+        b"[map.m]\n",
+        b"[dict.d]\n",
+        b"[[map.m]]\n",
+    ),
+    *(
+        b'search = "address"\n',
+        b'"unix:/run/x"',
+        b'"5m"',
+        b"true",
+        b"-1",
+        b"1e400",
+        b"nan",
+        b"[]",
+        b"{}",
+        b'""',
+        b"%s",
+        b"%Z",
+    ),
 )
 SECRET = b"hunter2hunter2"
-FILES = (b"_file", b"postfix_cf", b"dovecot_sql", b"/dev", b"/proc")  # settings that read further files
+FILES = (
+    b"_file",
+    b"postfix_cf",
+    b"dovecot_sql",
+    b"/dev",
+    b"/proc",
+)  # settings that read further files
 
 _FILE = ScratchFile("mailmapd.toml")
 
@@ -62,4 +90,6 @@ def check(data: bytes) -> None:
     found = faults(data)
     assert all(fault.file == str(_FILE.path) for fault in found)
     if data.count(SECRET) == 1 and b'password = "%b"' % SECRET in data:
-        assert not any(SECRET.decode() in str(fault) for fault in found if fault.where.startswith("database."))
+        assert not any(
+            SECRET.decode() in str(fault) for fault in found if fault.where.startswith("database.")
+        )

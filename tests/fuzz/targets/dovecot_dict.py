@@ -1,4 +1,7 @@
-"""Any bytes to a dict listener: queries or one ProtocolError, the same for any cut; every query can be answered in whole lines."""
+"""Any bytes to a dict listener: queries or one ProtocolError, the same for any cut.
+
+Every query can be answered in whole lines.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,20 @@ SEEDS = (
     b"Lk\n",
     b"H3\t2\t0\t\tauth\nLshared/userdb/anna\tanna\n",
 )
-TOKENS = (b"H3\t2\t0\t\tauth\n", b"\t", b"\n", b"\x01", b"\x01t", b"\x010", b"B1\n", b"C1\n", b"D1\n", b"R1\n", b"4294967296", b"-1")
+TOKENS = (
+    b"H3\t2\t0\t\tauth\n",
+    b"\t",
+    b"\n",
+    b"\x01",
+    b"\x01t",
+    b"\x010",
+    b"B1\n",
+    b"C1\n",
+    b"D1\n",
+    b"R1\n",
+    b"4294967296",
+    b"-1",
+)
 
 
 def check(data: bytes) -> None:
@@ -36,7 +52,10 @@ def check(data: bytes) -> None:
         assert not isinstance(query, MapQuery)
         value = data
         if isinstance(query, DictIterate):
-            assert codec.encode_rows(query, [(query.prefix + query.mask, query.mask)]).count(b"\n") == 1
+            assert (
+                codec.encode_rows(query, [(query.prefix + query.mask, query.mask)]).count(b"\n")
+                == 1
+            )
         if isinstance(query, DictLookup):
             value = query.key
         assert unescape(escape(value)) == value

@@ -1,4 +1,7 @@
-"""Any bytes as a dovecot-sql.conf.ext: settings or faults; every query in it compiles or is refused; values are those of the login."""
+"""Any bytes as a dovecot-sql.conf.ext: settings or faults.
+
+Every query in it compiles or is refused; values are those of the login.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,27 @@ SEEDS = (
     b"!include_try \0 = x\n",
 )
 TOKENS = (
-    *(b"driver = mysql\n", b"connect = host=h\n", b"password_query = ", b"user_query = ", b"!include "),
+    *(
+        b"driver = mysql\n",
+        b"connect = host=h\n",
+        b"password_query = ",
+        b"user_query = ",
+        b"!include ",
+    ),
     *(b"%u", b"%{user}", b"%Ln", b"\\\n", b" #"),
 )
-VALUES = dict.fromkeys(("user", "username", "domain", "service", "lip", "rip", "local_name", "session"), b"Anna'+x@example.com")
+VALUES = dict.fromkeys(
+    ("user", "username", "domain", "service", "lip", "rip", "local_name", "session"),
+    b"Anna'+x@example.com",
+)
 
 _FILE = ScratchFile("dovecot-sql.conf.ext")
 
 
 def check(data: bytes) -> None:
-    if b"/" in data.partition(b"!include")[2]:  # nothing but the file's own folder: elsewhere are files that never end
+    if (
+        b"/" in data.partition(b"!include")[2]
+    ):  # nothing but the file's own folder: elsewhere are files that never end
         return
     try:
         conf = read_dovecot_sql_conf(_FILE.holding(data))

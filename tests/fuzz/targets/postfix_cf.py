@@ -1,4 +1,7 @@
-"""Any bytes as a .cf file: a table or faults; and whatever table it is, no key leaves the quotes that the template puts around it."""
+"""Any bytes as a .cf file: a table or faults.
+
+And whatever table it is, no key leaves the quotes that the template puts around it.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ def check(data: bytes) -> None:
         if sql_key is None:
             continue
         statement = table.statement(sql_key)
-        assert statement.render(_mark) == b"".join(_mark(piece.raw) if isinstance(piece, Value) else piece for piece in statement.pieces)
+        assert statement.render(_mark) == b"".join(
+            _mark(piece.raw) if isinstance(piece, Value) else piece for piece in statement.pieces
+        )
         for value in [piece for piece in statement.pieces if isinstance(piece, Value)]:
             assert value.raw in key
             quote = b'"' if value.double_quoted else b"'"

@@ -1,4 +1,7 @@
-"""Any bytes to a socketmap listener: queries or one ProtocolError, the same for any cut; any key as a value can be answered."""
+"""Any bytes to a socketmap listener: queries or one ProtocolError, the same for any cut.
+
+Any key as a value can be answered.
+"""
 
 from __future__ import annotations
 

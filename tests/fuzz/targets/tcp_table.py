@@ -1,4 +1,7 @@
-"""Any bytes to a tcp_table listener: queries or one ProtocolError, the same for any cut; any key as a value fits a reply."""
+"""Any bytes to a tcp_table listener: queries or one ProtocolError, the same for any cut.
+
+Any key as a value fits a reply.
+"""
 
 from __future__ import annotations
 

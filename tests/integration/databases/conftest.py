@@ -19,9 +19,13 @@ BOTH_LOOPS = ("test_mysql_login.py", "test_mysql_tls.py")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run on uvloop, as the daemon does."""
-    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "uvloop": uvloop.new_event_loop
+    }
     if item.path.name in BOTH_LOOPS:
         factories["asyncio"] = asyncio.new_event_loop
     return factories
@@ -38,7 +42,9 @@ async def connect(record: Record) -> AsyncIterator[Connect]:
     opened: list[MysqlDatabase] = []
 
     def make(settings: MysqlSettings, **options: Any) -> MysqlDatabase:
-        opened.append(MysqlDatabase("mail", settings, record, **{"probe_interval": 0.05, **options}))
+        opened.append(
+            MysqlDatabase("mail", settings, record, **{"probe_interval": 0.05, **options})
+        )
         return opened[-1]
 
     yield make

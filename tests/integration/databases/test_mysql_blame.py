@@ -10,10 +10,21 @@ import pytest
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError, SchemaError
 from support.daemon import Daemon
 from support.mariadb import MariaDB
-from support.mysql_lookups import DBNAME, PASSWORD, USER, Connect, Record, mailbox, settings_for, statement
+from support.mysql_lookups import (
+    DBNAME,
+    PASSWORD,
+    USER,
+    Connect,
+    Record,
+    mailbox,
+    settings_for,
+    statement,
+)
 
 
-async def test_collation_stays_with_key(lookup_server: MariaDB, connect: Connect, record: Record) -> None:
+async def test_collation_stays_with_key(
+    lookup_server: MariaDB, connect: Connect, record: Record
+) -> None:
     """A key that the server cannot compare fails alone: the next key is answered on the same connection, the host stays up."""
     database = connect(settings_for(lookup_server, pool_size=1))
     sql = "SELECT maildir FROM old WHERE username = '%s'"
@@ -45,7 +56,9 @@ async def test_collation_stays_with_key(lookup_server: MariaDB, connect: Connect
         ("KILL QUERY CONNECTION_ID()", DatabaseUnavailable),
     ],
 )
-async def test_kinds(lookup_server: MariaDB, connect: Connect, record: Record, sql: str, kind: type[DatabaseError]) -> None:
+async def test_kinds(
+    lookup_server: MariaDB, connect: Connect, record: Record, sql: str, kind: type[DatabaseError]
+) -> None:
     """The server's own refusals are blamed as documented, and none takes the host down."""
     database = connect(settings_for(lookup_server, read_only=False, pool_size=1))
     with pytest.raises(kind) as caught:
@@ -66,7 +79,9 @@ async def test_kinds(lookup_server: MariaDB, connect: Connect, record: Record, s
         ("SELECT nope FROM mailbox WHERE username = '%s'", b"nope", SchemaError),
     ],
 )
-async def test_value_outside_strings(lookup_server: MariaDB, connect: Connect, sql: str, value: bytes, kind: type[DatabaseError]) -> None:
+async def test_value_outside_strings(
+    lookup_server: MariaDB, connect: Connect, sql: str, value: bytes, kind: type[DatabaseError]
+) -> None:
     """Where a value stands outside strings and makes a column, table or mistake of itself, it fails alone and not its table."""
     with pytest.raises(kind) as caught:
         await connect(settings_for(lookup_server)).fetch(statement(sql, value))
@@ -96,7 +111,13 @@ search = "exact"
 
 def test_check_goes_on(lookup_server: MariaDB, tmp_path: Path) -> None:
     """`check` names a query that is refused for what a value makes of it, and goes on to the next."""
-    config = CHECKED.format(folder=tmp_path, server=lookup_server, user=USER, password=json.dumps(PASSWORD), dbname=DBNAME)
+    config = CHECKED.format(
+        folder=tmp_path,
+        server=lookup_server,
+        user=USER,
+        password=json.dumps(PASSWORD),
+        dbname=DBNAME,
+    )
     done = Daemon(tmp_path, config).command("check", "--format", "json")
     found = {(finding["code"], finding["where"]) for finding in json.loads(done.stdout)}
     assert {("query_refused", "table odd"), ("unknown_column", "table wrong")} <= found

@@ -15,7 +15,16 @@ from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
 from mailmapd.model import ResultSet
 from support.mariadb import MariaDB
-from support.mysql_lookups import DBNAME, PASSWORD, USER, Connect, Record, mailbox, settings_for, statement
+from support.mysql_lookups import (
+    DBNAME,
+    PASSWORD,
+    USER,
+    Connect,
+    Record,
+    mailbox,
+    settings_for,
+    statement,
+)
 from support.polling import until
 
 USER_ROW = ((b"example.com/user/",),)
@@ -42,7 +51,10 @@ async def in_thread(function: Callable[[], None]) -> None:
 
 
 class Load:
-    """Lookups without pause; every answer that comes must be the right one. `failures` are the errors, with their times."""
+    """Lookups without pause; every answer that comes must be the right one.
+
+    `failures` are the errors, with their times.
+    """
 
     def __init__(self, database: MysqlDatabase, workers: int = 20) -> None:
         self.answered = 0
@@ -74,7 +86,9 @@ class Load:
         await asyncio.gather(*self._tasks)
 
 
-async def test_restart_under_load(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:
+async def test_restart_under_load(
+    make_lookup_server: MakeServer, connect: Connect, record: Record
+) -> None:
     """A killed and restarted server costs unavailable lookups while it is away, and none after it is back."""
     server = make_lookup_server()
     database = connect(settings_for(server))
@@ -91,13 +105,17 @@ async def test_restart_under_load(make_lookup_server: MakeServer, connect: Conne
     assert record.states == [(label(server), False), (label(server), True)]
 
 
-async def test_restart_while_idle(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:
+async def test_restart_while_idle(
+    make_lookup_server: MakeServer, connect: Connect, record: Record
+) -> None:
     """A restart between two lookups is not noticed."""
     server = make_lookup_server()
     database = connect(settings_for(server))
     await asyncio.gather(*[database.fetch(mailbox(b"user@example.com")) for _ in range(50)])
     server.restart()
-    results = await asyncio.gather(*[database.fetch(mailbox(b"user@example.com")) for _ in range(50)])
+    results = await asyncio.gather(
+        *[database.fetch(mailbox(b"user@example.com")) for _ in range(50)]
+    )
     assert {result.rows for result in results} == {USER_ROW}
     assert {outcome for _, outcome in record.queries} == {"ok"}
 
@@ -111,12 +129,17 @@ async def test_fails_at_once_while_down(make_lookup_server: MakeServer, connect:
     await until(lambda: database.status()[0].idle == 0)
     with pytest.raises(DatabaseUnavailable, match="Connection refused"):
         await database.fetch(statement("SELECT 1"))
-    with pytest.raises(DatabaseUnavailable, match=f"no host answers: {label(server)}: cannot connect"):
+    with pytest.raises(
+        DatabaseUnavailable, match=f"no host answers: {label(server)}: cannot connect"
+    ):
         await at_once(database)
 
 
 async def test_failover(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:
-    """When the first host is killed under load, the second takes over without a failed lookup; when it is back, it is asked again."""
+    """When the first host is killed under load, the second takes over without a failed lookup.
+
+    When it is back, it is asked again.
+    """
     first, second = make_lookup_server(), make_lookup_server(tcp=True)
     database = connect(settings_for(first, hosts=(label(first), f"127.0.0.1:{second.port}")))
     load = Load(database)
@@ -133,7 +156,9 @@ async def test_failover(make_lookup_server: MakeServer, connect: Connect, record
     assert {host for host, _ in record.queries[-50:]} == {label(first)}
 
 
-async def test_order_of_hosts(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:
+async def test_order_of_hosts(
+    make_lookup_server: MakeServer, connect: Connect, record: Record
+) -> None:
     """UNIX sockets come first, the others at random, and hosts marked as replicas before all."""
     local, remote = make_lookup_server(tcp=True), make_lookup_server(tcp=True)
     hosts = (f"127.0.0.1:{local.port}", f"127.0.0.1:{remote.port}")
@@ -146,10 +171,14 @@ async def test_order_of_hosts(make_lookup_server: MakeServer, connect: Connect, 
 
     assert await asked(settings_for(local, hosts=(*hosts, label(local)))) == {label(local)}
     assert await asked(settings_for(local, hosts=hosts)) == set(hosts)
-    assert await asked(settings_for(local, hosts=(*hosts, label(local)), replicas=(hosts[1],))) == {hosts[1]}
+    assert await asked(settings_for(local, hosts=(*hosts, label(local)), replicas=(hosts[1],))) == {
+        hosts[1]
+    }
 
 
-async def test_host_that_refuses_queries(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:
+async def test_host_that_refuses_queries(
+    make_lookup_server: MakeServer, connect: Connect, record: Record
+) -> None:
     """A first host that lets us in and refuses every query (a Galera node out of its cluster) is left for the next without a failed lookup.
 
     It is asked again when it takes queries.
@@ -161,7 +190,9 @@ async def test_host_that_refuses_queries(make_lookup_server: MakeServer, connect
     hosts = (label(first), f"127.0.0.1:{second.port}")
     database = connect(settings_for(first, hosts=hosts), probe_interval=0.5)
     for _ in range(3):
-        results = await asyncio.gather(*[database.fetch(statement("CALL ready()")) for _ in range(40)])
+        results = await asyncio.gather(
+            *[database.fetch(statement("CALL ready()")) for _ in range(40)]
+        )
         assert {result.rows for result in results} == {((b"yes",),)}
         await until(lambda: (label(first), True) in record.states)
         record.states.clear()
@@ -171,14 +202,22 @@ async def test_host_that_refuses_queries(make_lookup_server: MakeServer, connect
     await database.close()
     alone = connect(settings_for(first))
     first.run_sql(f"DROP PROCEDURE ready; {desynced}", database=DBNAME)
-    with pytest.raises(DatabaseUnavailable, match=r"no host answers: .*the server does not take queries yet \(error 1047\)"):
+    with pytest.raises(
+        DatabaseUnavailable,
+        match=r"no host answers: .*the server does not take queries yet \(error 1047\)",
+    ):
         await alone.fetch(statement("CALL ready()"))
 
 
 async def test_frozen(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:
-    """A frozen server fails lookups at their deadline, then at once; thawed, it answers and finds no pile of old queries."""
+    """A frozen server fails lookups at their deadline, then at once.
+
+    Thawed, it answers and finds no pile of old queries.
+    """
     server = make_lookup_server()
-    database = connect(settings_for(server, query_timeout=0.3, queue_timeout=0.3, connect_timeout=0.3))
+    database = connect(
+        settings_for(server, query_timeout=0.3, queue_timeout=0.3, connect_timeout=0.3)
+    )
     load = Load(database)
     await load.more()
     server.pause()
@@ -198,7 +237,11 @@ async def test_frozen_first_host(make_lookup_server: MakeServer, connect: Connec
     """A first host that accepts and never answers is passed over by the very first lookup."""
     frozen, healthy = make_lookup_server(), make_lookup_server(tcp=True)
     frozen.pause()
-    database = connect(settings_for(frozen, hosts=(label(frozen), f"127.0.0.1:{healthy.port}"), connect_timeout=2.0))
+    database = connect(
+        settings_for(
+            frozen, hosts=(label(frozen), f"127.0.0.1:{healthy.port}"), connect_timeout=2.0
+        )
+    )
     assert (await database.fetch(mailbox(b"user@example.com"))).rows == USER_ROW
     await until(lambda: not database.status()[0].up)
 
@@ -282,7 +325,11 @@ async def test_cut_off(lookup_server: MariaDB, connect: Connect) -> None:
     """A link that swallows everything fails lookups within their deadline, and serves again when it is mended."""
     proxy = Proxy(lookup_server.port)
     host = f"127.0.0.1:{await proxy.start()}"
-    database = connect(settings_for(lookup_server, hosts=(host,), query_timeout=0.3, queue_timeout=0.3, connect_timeout=0.3))
+    database = connect(
+        settings_for(
+            lookup_server, hosts=(host,), query_timeout=0.3, queue_timeout=0.3, connect_timeout=0.3
+        )
+    )
     load = Load(database)
     await load.more()
     proxy.block(True)
@@ -315,7 +362,9 @@ async def test_login_refused_under_load(make_lookup_server: MakeServer, connect:
     assert len(load.failures) == failed
 
 
-async def test_kills_under_load(make_lookup_server: MakeServer, connect: Connect, record: Record) -> None:
+async def test_kills_under_load(
+    make_lookup_server: MakeServer, connect: Connect, record: Record
+) -> None:
     """Connections that are killed again and again under load cost next to nothing, and never a wrong answer."""
     server = make_lookup_server()
     database = connect(settings_for(server))

@@ -22,7 +22,12 @@ USER_ROW = ((b"example.com/user/",),)
 async def test_budget(lookup_server: MariaDB, connect: Connect) -> None:
     """However many lookups come at once, no more than pool_size connections are opened, and each lookup gets its own answer."""
     database = connect(settings_for(lookup_server, pool_size=3))
-    results = await asyncio.gather(*[database.fetch(statement("SELECT '%s', CONNECTION_ID()", b"%d" % number)) for number in range(500)])
+    results = await asyncio.gather(
+        *[
+            database.fetch(statement("SELECT '%s', CONNECTION_ID()", b"%d" % number))
+            for number in range(500)
+        ]
+    )
     assert [result.rows[0][0] for result in results] == [b"%d" % number for number in range(500)]
     assert len({result.rows[0][1] for result in results}) <= 3
     assert database.status()[0].idle == 3
@@ -73,7 +78,11 @@ async def test_queue_timeout(lookup_server: MariaDB, connect: Connect, record: R
 async def test_query_timeout(lookup_server: MariaDB, connect: Connect, record: Record) -> None:
     """A query beyond its deadline fails as a timeout, does not go on in the server, and leaves the host up for the others."""
     database = connect(settings_for(lookup_server, query_timeout=0.2, pool_size=2))
-    slow = asyncio.create_task(database.fetch(statement("SELECT COUNT(*) FROM seq_1_to_1000000 a, seq_1_to_1000000 b", table="slow")))
+    slow = asyncio.create_task(
+        database.fetch(
+            statement("SELECT COUNT(*) FROM seq_1_to_1000000 a, seq_1_to_1000000 b", table="slow")
+        )
+    )
     await until(lambda: database.status()[0].busy == 1)
     while not slow.done():
         assert (await database.fetch(mailbox(b"user@example.com"))).rows == USER_ROW
@@ -81,8 +90,12 @@ async def test_query_timeout(lookup_server: MariaDB, connect: Connect, record: R
         await slow
     assert "timeout" in [outcome for _, outcome in record.queries]
     assert record.states == []
-    query = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = %s AND info IS NOT NULL"
-    await until(lambda: lookup_server.run_sql(query, USER) == [(0,)], "the query still runs in the server")
+    query = (
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE user = %s AND info IS NOT NULL"
+    )
+    await until(
+        lambda: lookup_server.run_sql(query, USER) == [(0,)], "the query still runs in the server"
+    )
 
 
 async def test_loop_held_up(lookup_server: MariaDB, connect: Connect, record: Record) -> None:
@@ -96,7 +109,9 @@ async def test_loop_held_up(lookup_server: MariaDB, connect: Connect, record: Re
     assert {outcome for _, outcome in record.queries} == {"ok"}
 
 
-async def test_killed_idle_connection(lookup_server: MariaDB, connect: Connect, record: Record) -> None:
+async def test_killed_idle_connection(
+    lookup_server: MariaDB, connect: Connect, record: Record
+) -> None:
     """A pooled connection that the server has killed is replaced without a failed lookup."""
     database = connect(settings_for(lookup_server))
     for _ in range(5):
@@ -126,13 +141,17 @@ async def test_query_that_kills(lookup_server: MariaDB, connect: Connect) -> Non
     assert (await database.fetch(mailbox(b"user@example.com"))).rows == USER_ROW
 
 
-async def test_wait_timeout(make_lookup_server: Callable[..., MariaDB], connect: Connect, record: Record) -> None:
+async def test_wait_timeout(
+    make_lookup_server: Callable[..., MariaDB], connect: Connect, record: Record
+) -> None:
     """Connections that the server ends for idleness are replaced without a failed lookup."""
     server = make_lookup_server(settings=["--wait-timeout=1"])
     database = connect(settings_for(server))
     for _ in range(2):
         await asyncio.gather(*[database.fetch(mailbox(b"user@example.com")) for _ in range(50)])
-        await until(lambda: database.status()[0].idle == 0, "the server never ended its idle connections")
+        await until(
+            lambda: database.status()[0].idle == 0, "the server never ended its idle connections"
+        )
     assert (await database.fetch(mailbox(b"user@example.com"))).rows == USER_ROW
     assert {outcome for _, outcome in record.queries} == {"ok"}
     assert record.states == []
@@ -157,10 +176,18 @@ async def test_idle_interval(lookup_server: MariaDB, connect: Connect) -> None:
     await until(lambda: len(lookup_server.connections(USER)) == 1)
 
 
-async def test_name_is_followed(make_lookup_server: Callable[..., MariaDB], connect: Connect, record: Record) -> None:
-    """Connections to a host given by name are replaced from time to time, in turn and without a failed lookup; those to an address stay."""
+async def test_name_is_followed(
+    make_lookup_server: Callable[..., MariaDB], connect: Connect, record: Record
+) -> None:
+    """Connections to a host given by name are replaced from time to time, in turn and without a failed lookup.
+
+    Those to an address stay.
+    """
     server = make_lookup_server(tcp=True)
-    for host, stays in ((f"127.0.0.1:{server.port}", True), (f"127.1:{server.port}", False)):  # 127.1 is looked up as names are
+    for host, stays in (
+        (f"127.0.0.1:{server.port}", True),
+        (f"127.1:{server.port}", False),
+    ):  # 127.1 is looked up as names are
         clock = FakeClock()
         database = connect(settings_for(server, hosts=(host,), pool_size=3), clock=clock)
         await asyncio.gather(*[database.fetch(statement("SELECT SLEEP(0.05)")) for _ in range(30)])
@@ -176,7 +203,9 @@ async def test_name_is_followed(make_lookup_server: Callable[..., MariaDB], conn
 
 async def connection_ids(database: MysqlDatabase) -> set[bytes | None]:
     """Return the server's numbers of the connections in use."""
-    results = await asyncio.gather(*[database.fetch(statement("SELECT CONNECTION_ID(), SLEEP(0.05)")) for _ in range(30)])
+    results = await asyncio.gather(
+        *[database.fetch(statement("SELECT CONNECTION_ID(), SLEEP(0.05)")) for _ in range(30)]
+    )
     return {result.rows[0][0] for result in results}
 
 
@@ -216,7 +245,9 @@ async def test_locked_table(lookup_server: MariaDB, connect: Connect, record: Re
     holder.query("LOCK TABLES locked WRITE")
     try:
         database = connect(settings_for(lookup_server, query_timeout=0.2, pool_size=2))
-        stuck = asyncio.create_task(database.fetch(statement("SELECT one FROM locked", table="locked")))
+        stuck = asyncio.create_task(
+            database.fetch(statement("SELECT one FROM locked", table="locked"))
+        )
         await until(lambda: database.status()[0].busy == 1)
         while not stuck.done():
             assert (await database.fetch(mailbox(b"user@example.com"))).rows == USER_ROW

@@ -27,14 +27,22 @@ CREATE OR REPLACE PROCEDURE writes(k varchar(255)) BEGIN INSERT INTO mailbox VAL
 @pytest.fixture(scope="module")
 def server(lookup_server: MariaDB) -> MariaDB:
     for procedure in PROCEDURES.strip().split("CREATE OR REPLACE PROCEDURE ")[1:]:
-        lookup_server.run_sql(f"CREATE OR REPLACE PROCEDURE {procedure.strip().removesuffix(';')}", database=DBNAME)
+        lookup_server.run_sql(
+            f"CREATE OR REPLACE PROCEDURE {procedure.strip().removesuffix(';')}", database=DBNAME
+        )
     return lookup_server
 
 
 async def test_unix_and_tcp(server: MariaDB, connect: Connect, record: Record) -> None:
     """UNIX socket and TCP give the same rows, and the observer hears of each host."""
-    for host in (f"unix:{server.socket}", f"127.0.0.1:{server.port}", f"inet:127.0.0.1:{server.port}"):
-        result = await connect(settings_for(server, hosts=(host,))).fetch(mailbox(b"user@example.com"))
+    for host in (
+        f"unix:{server.socket}",
+        f"127.0.0.1:{server.port}",
+        f"inet:127.0.0.1:{server.port}",
+    ):
+        result = await connect(settings_for(server, hosts=(host,))).fetch(
+            mailbox(b"user@example.com")
+        )
         assert (result.columns, result.rows) == (("maildir",), ((b"example.com/user/",),))
         assert record.queries[-1] == (host, "ok")
 
@@ -50,14 +58,26 @@ async def test_text_of_values(server: MariaDB, connect: Connect) -> None:
     sql = "SELECT 1, -2.50, 1e20, NULL, '', X'00FF', DATE '2024-02-29', 0.1 + 0.2, 18446744073709551615, 'ü', b'1'"
     row = (await connect(settings_for(server)).fetch(statement(sql))).rows[0]
     assert row == (
-        *(b"1", b"-2.50", b"1e20", None, b"", b"\x00\xff", b"2024-02-29", b"0.3", b"18446744073709551615"),
+        *(
+            b"1",
+            b"-2.50",
+            b"1e20",
+            None,
+            b"",
+            b"\x00\xff",
+            b"2024-02-29",
+            b"0.3",
+            b"18446744073709551615",
+        ),
         *("ü".encode(), b"\x01"),
     )
 
 
 async def test_column_names(server: MariaDB, connect: Connect) -> None:
     """Columns carry the names that the query gives them."""
-    result = await connect(settings_for(server)).fetch(statement("SELECT maildir AS `home ü`, 1 FROM mailbox LIMIT 1"))
+    result = await connect(settings_for(server)).fetch(
+        statement("SELECT maildir AS `home ü`, 1 FROM mailbox LIMIT 1")
+    )
     assert result.columns == ("home ü", "1")
 
 
@@ -78,7 +98,9 @@ async def test_call(server: MariaDB, connect: Connect) -> None:
     """A procedure with one result set answers, again and again on the same connection."""
     database = connect(settings_for(server, pool_size=1))
     for _ in range(3):
-        assert (await database.fetch(statement("CALL one('%s')", b"user@example.com"))).rows == ((b"example.com/user/",),)
+        assert (await database.fetch(statement("CALL one('%s')", b"user@example.com"))).rows == (
+            (b"example.com/user/",),
+        )
     assert (await database.fetch(mailbox(b"user@example.com"))).rows == ((b"example.com/user/",),)
 
 
@@ -111,7 +133,9 @@ async def test_read_only(server: MariaDB, connect: Connect) -> None:
 async def test_writes_allowed(server: MariaDB, connect: Connect) -> None:
     """With read_only off a procedure may write."""
     database = connect(settings_for(server, read_only=False))
-    assert (await database.fetch(statement("CALL writes('written@example.com')"))).rows == ((b"1",),)
+    assert (await database.fetch(statement("CALL writes('written@example.com')"))).rows == (
+        (b"1",),
+    )
     assert (await database.fetch(statement("CALL temporary('k')"))).rows == ((b"7",),)
     assert (await database.fetch(mailbox(b"written@example.com"))).rows == ((b"x",),)
     server.run_sql("DELETE FROM mailbox WHERE username = 'written@example.com'", database=DBNAME)
@@ -144,7 +168,9 @@ async def test_changes_are_seen(server: MariaDB, connect: Connect) -> None:
 async def test_large_result(server: MariaDB, connect: Connect) -> None:
     """A result of several megabytes arrives whole; one beyond the limit fails its key, and only that."""
     database = connect(settings_for(server, pool_size=1))
-    assert (await database.fetch(statement("SELECT REPEAT('x', 3000000)"))).rows == ((b"x" * 3_000_000,),)
+    assert (await database.fetch(statement("SELECT REPEAT('x', 3000000)"))).rows == (
+        (b"x" * 3_000_000,),
+    )
     with pytest.raises(DataError, match="larger than"):
         await database.fetch(statement("SELECT REPEAT('x', 1000000) FROM seq_1_to_40"))
     assert (await database.fetch(statement("SELECT 1"))).rows == ((b"1",),)
@@ -170,7 +196,10 @@ async def test_describe(server: MariaDB, connect: Connect) -> None:
     """The description is the SQL with its values escaped, before and after the first connection."""
     database = connect(settings_for(server))
     for _ in range(2):
-        assert database.describe(mailbox(b"o'brien")) == r"SELECT maildir FROM mailbox WHERE username = 'o\'brien'"
+        assert (
+            database.describe(mailbox(b"o'brien"))
+            == r"SELECT maildir FROM mailbox WHERE username = 'o\'brien'"
+        )
         await database.fetch(mailbox(b"k"))
 
 
@@ -178,7 +207,9 @@ async def test_stream(server: MariaDB, connect: Connect) -> None:
     """200 000 rows come in batches, in order, with bounded memory in between, while lookups go on."""
     database = connect(settings_for(server, pool_size=1))
     seen = 0
-    async for columns, rows in database.stream(statement("SELECT seq, REPEAT('x', 100) AS pad FROM seq_1_to_200000"), batch=1000):
+    async for columns, rows in database.stream(
+        statement("SELECT seq, REPEAT('x', 100) AS pad FROM seq_1_to_200000"), batch=1000
+    ):
         assert columns == ("seq", "pad")
         assert len(rows) == 1000
         assert rows[0][0] == b"%d" % (seen + 1)
@@ -193,7 +224,9 @@ async def test_stream_slow_consumer(server: MariaDB, connect: Connect, rows: int
     """No row is lost when the last ones, and the end, come while the consumer is busy with a batch."""
     database = connect(settings_for(server))
     seen: list[bytes | None] = []
-    async for _, batch in database.stream(statement(f"SELECT seq, REPEAT('x', 100) FROM seq_1_to_{rows}"), batch=1000):
+    async for _, batch in database.stream(
+        statement(f"SELECT seq, REPEAT('x', 100) FROM seq_1_to_{rows}"), batch=1000
+    ):
         seen += [row[0] for row in batch]
         await asyncio.sleep(0.01)
     assert seen == [b"%d" % number for number in range(1, rows + 1)]
@@ -202,7 +235,9 @@ async def test_stream_slow_consumer(server: MariaDB, connect: Connect, rows: int
 async def test_stream_held_up(server: MariaDB, connect: Connect) -> None:
     """A slow consumer holds the server up instead of filling memory."""
     database = connect(settings_for(server))
-    async with aclosing(database.stream(statement("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_100000"), batch=100)) as stream:
+    async with aclosing(
+        database.stream(statement("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_100000"), batch=100)
+    ) as stream:
         await anext(stream)
         query = "SELECT state FROM information_schema.processlist WHERE user = %s AND info LIKE 'SELECT seq%%'"
         await until(lambda: server.run_sql(query, USER) == [("Writing to net",)])
@@ -212,7 +247,9 @@ async def test_stream_held_up(server: MariaDB, connect: Connect) -> None:
 async def test_stream_closed(server: MariaDB, connect: Connect) -> None:
     """A stream that is held up when the database closes raises; it never ends as if that were all."""
     database = connect(settings_for(server))
-    async with aclosing(database.stream(statement("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_100000"), batch=100)) as stream:
+    async with aclosing(
+        database.stream(statement("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_100000"), batch=100)
+    ) as stream:
         await anext(stream)
         await asyncio.sleep(0.1)
         await database.close()
@@ -240,7 +277,9 @@ async def test_stream_cut(server: MariaDB, connect: Connect) -> None:
     database = connect(settings_for(server))
     rows = 0
     with pytest.raises(DatabaseUnavailable):  # noqa: PT012  # the loop is what fails
-        async for _, batch in database.stream(statement("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_100000"), batch=100):
+        async for _, batch in database.stream(
+            statement("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_100000"), batch=100
+        ):
             if rows == 0:
                 server.kill_connections(USER)
             rows += len(batch)

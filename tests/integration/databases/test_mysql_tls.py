@@ -37,7 +37,9 @@ def server(tls_server: MariaDB) -> MariaDB:
     return tls_server
 
 
-def over_tls(connect: Connect, server: MariaDB, tls: TlsSettings, host: str = "127.0.0.1") -> MysqlDatabase:
+def over_tls(
+    connect: Connect, server: MariaDB, tls: TlsSettings, host: str = "127.0.0.1"
+) -> MysqlDatabase:
     return connect(settings_for(server, hosts=(f"{host}:{server.port}",), tls=tls, pool_size=2))
 
 
@@ -57,10 +59,22 @@ async def test_tls(server: MariaDB, connect: Connect, certificates: Certificates
     server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE SSL")
     database = over_tls(connect, server, TlsSettings(ca=str(certificates.ca)))
     assert await cipher(database) != b""
-    results = await asyncio.gather(*[database.fetch(mailbox(b"user@example.com")) for _ in range(100)])
+    results = await asyncio.gather(
+        *[database.fetch(mailbox(b"user@example.com")) for _ in range(100)]
+    )
     assert {result.rows for result in results} == {((b"example.com/user/",),)}
-    assert (await database.fetch(statement("SELECT REPEAT('x', 300000)"))).rows == ((b"x" * 300_000,),)
-    assert sum([len(rows) async for _, rows in database.stream(statement("SELECT * FROM seq_1_to_20000"))]) == 20_000
+    assert (await database.fetch(statement("SELECT REPEAT('x', 300000)"))).rows == (
+        (b"x" * 300_000,),
+    )
+    assert (
+        sum(
+            [
+                len(rows)
+                async for _, rows in database.stream(statement("SELECT * FROM seq_1_to_20000"))
+            ]
+        )
+        == 20_000
+    )
 
 
 async def test_refused_without_tls(server: MariaDB, connect: Connect) -> None:
@@ -78,14 +92,22 @@ async def test_unknown_authority(server: MariaDB, connect: Connect) -> None:
 
 async def test_wrong_name(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
     """A certificate for another name is refused."""
-    assert "certificate is refused" in await refusal(over_tls(connect, server, TlsSettings(ca=str(certificates.ca)), host="127.1"))
+    assert "certificate is refused" in await refusal(
+        over_tls(connect, server, TlsSettings(ca=str(certificates.ca)), host="127.1")
+    )
 
 
-async def test_client_certificate(server: MariaDB, connect: Connect, certificates: Certificates) -> None:
+async def test_client_certificate(
+    server: MariaDB, connect: Connect, certificates: Certificates
+) -> None:
     """An account may demand a certificate of ours."""
     server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE SUBJECT '/CN=client'")
-    assert "Access denied" in await refusal(over_tls(connect, server, TlsSettings(ca=str(certificates.ca))))
-    ours = TlsSettings(ca=str(certificates.ca), cert=str(certificates.client), key=str(certificates.client_key))
+    assert "Access denied" in await refusal(
+        over_tls(connect, server, TlsSettings(ca=str(certificates.ca)))
+    )
+    ours = TlsSettings(
+        ca=str(certificates.ca), cert=str(certificates.client), key=str(certificates.client_key)
+    )
     assert await cipher(over_tls(connect, server, ours)) != b""
 
 
@@ -97,7 +119,9 @@ async def test_ciphers(server: MariaDB, connect: Connect, certificates: Certific
 
 async def test_missing_file(server: MariaDB, connect: Connect) -> None:
     """A missing certificate file is named."""
-    assert "/nowhere/ca.pem" in await refusal(over_tls(connect, server, TlsSettings(ca="/nowhere/ca.pem")))
+    assert "/nowhere/ca.pem" in await refusal(
+        over_tls(connect, server, TlsSettings(ca="/nowhere/ca.pem"))
+    )
 
 
 async def test_server_without_tls(lookup_server: MariaDB, connect: Connect) -> None:
@@ -125,7 +149,9 @@ async def test_caching_sha2(connect: Connect, certificates: Certificates) -> Non
     context.load_cert_chain(certificates.server, certificates.server_key)
     with Sha2Server(b"secret", tls=context) as server:
         host = f"127.0.0.1:{server.port}"
-        settings = MysqlSettings(hosts=(host,), user="mail", password="secret", tls=TlsSettings(ca=str(certificates.ca)))
+        settings = MysqlSettings(
+            hosts=(host,), user="mail", password="secret", tls=TlsSettings(ca=str(certificates.ca))
+        )
         database = connect(settings)
         assert (await database.fetch(statement("SELECT 1"))).rows == ((b"mail",),)
         await database.close()

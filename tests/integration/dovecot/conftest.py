@@ -37,11 +37,19 @@ class Mail:
     dovecot: Dovecot
     name: str = "dovecot_mail"
 
-    def add(self, username: str, password: str | None, home: bytes = b"/srv/mail", extra: bytes | None = None) -> None:
+    def add(
+        self,
+        username: str,
+        password: str | None,
+        home: bytes = b"/srv/mail",
+        extra: bytes | None = None,
+    ) -> None:
         """Add a user."""
         connection = self.database.connect(self.name)
         with connection, connection.cursor() as cursor:
-            cursor.execute("INSERT INTO mailbox VALUES (%s, %s, %s, %s)", (username, password, home, extra))
+            cursor.execute(
+                "INSERT INTO mailbox VALUES (%s, %s, %s, %s)", (username, password, home, extra)
+            )
 
 
 def mail_stack(stack: ExitStack, mariadb: MariaDB, name: str, *, listen: str = "") -> Mail:
@@ -55,8 +63,12 @@ def mail_stack(stack: ExitStack, mariadb: MariaDB, name: str, *, listen: str = "
     )
     daemon = stack.enter_context(Daemon(directory, _config(directory, listen)))
     write_snippet(dovecot_23(load_config(daemon.config), str(directory)))
-    (directory / "conf.d/10-auth.conf").write_text(_without_cache(directory / "conf.d/10-auth.conf"))
-    dovecot = stack.enter_context(Dovecot(directory, f"{RELAXED}!include {directory}/conf.d/10-auth.conf\n"))
+    (directory / "conf.d/10-auth.conf").write_text(
+        _without_cache(directory / "conf.d/10-auth.conf")
+    )
+    dovecot = stack.enter_context(
+        Dovecot(directory, f"{RELAXED}!include {directory}/conf.d/10-auth.conf\n")
+    )
     return Mail(mariadb, daemon, dovecot, name)
 
 
@@ -68,7 +80,11 @@ def _config(directory: Path, listen: str) -> str:
 
 
 def _without_cache(path: Path) -> str:
-    return "".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("auth_cache"))
+    return "".join(
+        line
+        for line in path.read_text().splitlines(keepends=True)
+        if not line.startswith("auth_cache")
+    )
 
 
 @pytest.fixture(scope="package")

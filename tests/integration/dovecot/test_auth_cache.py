@@ -43,9 +43,13 @@ def dovecot(stack: ExitStack, mariadb: MariaDB) -> Dovecot:
     connect = f"connect = host={mariadb.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
     (directory / "sql.conf").write_text(f"driver = mysql\n{connect}{SETTINGS}")
     listen = f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666"}}]\n'
-    daemon = stack.enter_context(Daemon(directory, f'{listen}[dict.auth]\ndovecot_sql = "sql.conf"\n'))
+    daemon = stack.enter_context(
+        Daemon(directory, f'{listen}[dict.auth]\ndovecot_sql = "sql.conf"\n')
+    )
     snippet = dovecot_23(load_config(daemon.config), str(directory))
-    write_snippet(snippet.replace("ttl = 10 secs", "ttl = 1 hour").replace("ttl = 5 secs", "ttl = 1 hour"))
+    write_snippet(
+        snippet.replace("ttl = 10 secs", "ttl = 1 hour").replace("ttl = 5 secs", "ttl = 1 hour")
+    )
     return stack.enter_context(Dovecot(directory, f"!include {directory}/conf.d/10-auth.conf\n"))
 
 
@@ -54,8 +58,15 @@ def test_cached_logins_are_told_apart(dovecot: Dovecot) -> None:
     for _ in range(2):
         assert dovecot.auth_test("a@example.com", "pw", **RIGHT) is Verdict.ACCEPTED
         assert dovecot.auth_test("A@example.com", "wrong", **RIGHT) is Verdict.REFUSED
-        for name, value in {"service": "pop3", "lip": "192.0.2.2", "local_name": "x/192.0.2.1"}.items():
-            assert dovecot.auth_test("a@example.com", "pw", **{**RIGHT, name: value}) is Verdict.REFUSED
+        for name, value in {
+            "service": "pop3",
+            "lip": "192.0.2.2",
+            "local_name": "x/192.0.2.1",
+        }.items():
+            assert (
+                dovecot.auth_test("a@example.com", "pw", **{**RIGHT, name: value})
+                is Verdict.REFUSED
+            )
 
 
 def test_cached_users_are_told_apart(dovecot: Dovecot) -> None:

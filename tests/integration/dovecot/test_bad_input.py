@@ -35,7 +35,14 @@ def workers_live(mail: Mail) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "user",
-    ["o'hara@example.com", 'quo"te@example.com', "back\\slash@example.com", "per%cent%u@example.com", "a/b/c@example.com", "é" * 400],
+    [
+        "o'hara@example.com",
+        'quo"te@example.com',
+        "back\\slash@example.com",
+        "per%cent%u@example.com",
+        "a/b/c@example.com",
+        "é" * 400,
+    ],
 )
 def test_odd_user_names(mail: Mail, user: str) -> None:
     """A user name with quotes, slashes or percent signs is found when it exists and unknown when it does not."""
@@ -63,7 +70,15 @@ def test_user_name_that_is_sql(mail: Mail) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b'quote " back\\slash', b"control \x01\x02\x1f\x7f", b"l1\nl2\ttab\rcr", "é😀".encode(), b'{"a": [1]}', b"caf\xe9"]
+    "value",
+    [
+        b'quote " back\\slash',
+        b"control \x01\x02\x1f\x7f",
+        b"l1\nl2\ttab\rcr",
+        "é😀".encode(),
+        b'{"a": [1]}',
+        b"caf\xe9",
+    ],
 )
 def test_odd_values(mail: Mail, value: bytes) -> None:
     """A value of any bytes but NUL reaches Dovecot as it is."""
@@ -91,7 +106,9 @@ def test_two_rows(mail: Mail) -> None:
     assert "more than one row for one user" in mail.daemon.text()
 
 
-@pytest.mark.parametrize("hello", [b"H3\t2\t0\t\tnosuch\n", b"H9\t0\t0\t\tauth\n", b"Lshared/passdb/x\tx\n", b"H\n"])
+@pytest.mark.parametrize(
+    "hello", [b"H3\t2\t0\t\tnosuch\n", b"H9\t0\t0\t\tauth\n", b"Lshared/passdb/x\tx\n", b"H\n"]
+)
 def test_bad_hello_closes(mail: Mail, hello: bytes) -> None:
     """An unknown dict or protocol version, or no hello at all, closes the connection with a line in the log."""
     with client(mail, hello) as connection, suppress(ConnectionResetError):

@@ -20,7 +20,13 @@ pytestmark = [pytest.mark.servers, pytest.mark.root]
 def mailmapd(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of mailmapd."""
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    return subprocess.run([sys.executable, "-m", "mailmapd", *arguments], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "mailmapd", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_trace_hides_passwords(mail: Mail) -> None:
@@ -31,8 +37,13 @@ def test_trace_hides_passwords(mail: Mail) -> None:
     assert "password = (hidden)" in done.stdout
     assert "home = /srv/mail" in done.stdout
     assert "WHERE username = 'traced@example.com'" in done.stdout
-    story = json.loads(mail.daemon.command("trace", "auth", "traced@example.com", "--format", "json").stdout)
-    assert [(step["namespace"], step["answer"]) for step in story["steps"]] == [("passdb", "found"), ("userdb", "found")]
+    story = json.loads(
+        mail.daemon.command("trace", "auth", "traced@example.com", "--format", "json").stdout
+    )
+    assert [(step["namespace"], step["answer"]) for step in story["steps"]] == [
+        ("passdb", "found"),
+        ("userdb", "found"),
+    ]
     assert "very-hidden-word" not in done.stdout + json.dumps(story)
     refused = mail.daemon.command("trace", "auth", "traced@example.com", "--show-passwords")
     assert (refused.returncode, "very-hidden-word" in refused.stdout) == (2, False)
@@ -59,7 +70,10 @@ def test_flush_makes_a_new_password_count(mail: Mail) -> None:
     """After `flush --user`, the next login is checked against the new hash."""
     mail.add("changed@example.com", "{PLAIN}old")
     assert mail.dovecot.auth_test("changed@example.com", "old").name == "ACCEPTED"
-    mail.database.run_sql("UPDATE mailbox SET password = '{PLAIN}new' WHERE username = 'changed@example.com'", database=mail.name)
+    mail.database.run_sql(
+        "UPDATE mailbox SET password = '{PLAIN}new' WHERE username = 'changed@example.com'",
+        database=mail.name,
+    )
     assert mail.dovecot.auth_test("changed@example.com", "new").name == "REFUSED"
     assert mail.daemon.command("flush", "--user", "changed@example.com").returncode == 0
     assert mail.dovecot.auth_test("changed@example.com", "new").name == "ACCEPTED"
@@ -67,8 +81,13 @@ def test_flush_makes_a_new_password_count(mail: Mail) -> None:
 
 
 def _config(tmp_path: Path, query: str) -> Daemon:
-    (tmp_path / "sql.conf").write_text(f"driver = sqlite\nconnect = {tmp_path}/mail.sqlite\npassword_query = {query}\n")
-    return Daemon(tmp_path, f'[listen]\ndict = ["unix:{tmp_path}/dict"]\n[dict.auth]\ndovecot_sql = "sql.conf"\n')
+    (tmp_path / "sql.conf").write_text(
+        f"driver = sqlite\nconnect = {tmp_path}/mail.sqlite\npassword_query = {query}\n"
+    )
+    return Daemon(
+        tmp_path,
+        f'[listen]\ndict = ["unix:{tmp_path}/dict"]\n[dict.auth]\ndovecot_sql = "sql.conf"\n',
+    )
 
 
 @pytest.mark.parametrize("command", ["check", "serve", "snippets"])
@@ -77,13 +96,22 @@ def test_plain_password_is_refused(tmp_path: Path, command: str) -> None:
     daemon = _config(tmp_path, "SELECT password FROM m WHERE u = '%u' AND p = '%w'")
     done = daemon.command(command, *(["dovecot-2.3"] if command == "snippets" else []))
     assert done.returncode == 78
-    assert "sql.conf: line 3: password_query cannot be used: %w is the password in plain" in done.stdout + done.stderr
+    assert (
+        "sql.conf: line 3: password_query cannot be used: %w is the password in plain"
+        in done.stdout + done.stderr
+    )
 
 
 def test_check_names_the_traps(tmp_path: Path) -> None:
     """`check` names a variable that defeats the cache, one outside quotes, and a query without a password."""
-    done = _config(tmp_path, "SELECT 1 AS pw FROM m WHERE id = %n AND port = '%b'").command("check", "--format", "json")
-    for words in ("%{rport}, which differ at every login", "value of %{user} without quotes", "names no column password"):
+    done = _config(tmp_path, "SELECT 1 AS pw FROM m WHERE id = %n AND port = '%b'").command(
+        "check", "--format", "json"
+    )
+    for words in (
+        "%{rport}, which differ at every login",
+        "value of %{user} without quotes",
+        "names no column password",
+    ):
         assert words in done.stdout
 
 
@@ -104,7 +132,9 @@ def test_import(mail: Mail, tmp_path: Path) -> None:
     assert "geheim" not in output.read_text()
     mail.add("imported@example.com", "{PLAIN}pw")
     stories = [
-        mailmapd("trace", "auth", "imported@example.com", "--format", "json", "--config", str(config))
+        mailmapd(
+            "trace", "auth", "imported@example.com", "--format", "json", "--config", str(config)
+        )
         for config in (output, mail.daemon.config)
     ]
     fields = [[step["fields"] for step in json.loads(story.stdout)["steps"]] for story in stories]

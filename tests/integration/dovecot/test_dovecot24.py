@@ -1,4 +1,7 @@
-"""Dovecot 2.4 asks by its Lua script: what it makes of each answer, and of none. In the Debian 13 system, from generated settings."""
+"""Dovecot 2.4 asks by its Lua script: what it makes of each answer, and of none.
+
+In the Debian 13 system, from generated settings.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,11 @@ from support.mariadb import MariaDB, private_directory
 from support.process import wait_until
 from support.shipped import shipped
 
-pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(1800)]  # the first test may have to download a system
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.root,
+    pytest.mark.timeout(1800),
+]  # the first test may have to download a system
 
 DATABASE = "dovecot24"
 SCHEMA = """
@@ -74,7 +81,9 @@ class Dovecot24:
 
     def doveadm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a doveadm command."""
-        return self.system.run("doveadm", "-c", "/etc/dovecot-lua/dovecot.conf", *arguments, check=False)
+        return self.system.run(
+            "doveadm", "-c", "/etc/dovecot-lua/dovecot.conf", *arguments, check=False
+        )
 
     def login(self, user: str, password: str = "secret", service: str = "imap") -> int:
         """Return the exit status of `doveadm auth test`."""
@@ -85,29 +94,45 @@ class Dovecot24:
 def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
     """Dovecot 2.4 with the generated settings and without a cache of its own."""
     hashed = subprocess.run(
-        ["doveadm", "pw", "-s", "SHA512-CRYPT", "-p", "secret"], check=True, capture_output=True, text=True
+        ["doveadm", "pw", "-s", "SHA512-CRYPT", "-p", "secret"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.strip()
-    mariadb.run_sql(f"DROP DATABASE IF EXISTS {DATABASE}; CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
+    mariadb.run_sql(
+        f"DROP DATABASE IF EXISTS {DATABASE}; CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4"
+    )
     mariadb.run_sql(SCHEMA.replace("HASH", hashed.partition("}")[2]), database=DATABASE)
     mariadb.grant(DATABASE, "geheim", DATABASE)
     with ExitStack() as stack:
         system = stack.enter_context(Debian13())
         directory = stack.enter_context(private_directory())
         socket = system.path("run/mailmapd-lua")
-        connect = f"connect = host={mariadb.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
+        connect = (
+            f"connect = host={mariadb.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
+        )
         (directory / "sql.conf").write_text(f"driver = mysql\n{connect}{QUERIES}")
         config = f'[listen]\nlookup_http = {{address = "unix:{socket}", mode = "0666"}}\n[dict.auth]\ndovecot_sql = "sql.conf"\n'
         daemon = stack.enter_context(Daemon(directory, config))
-        snippet = dovecot_24(load_config(daemon.config), "/etc/dovecot-lua").replace(str(socket), "/run/mailmapd-lua")
+        snippet = dovecot_24(load_config(daemon.config), "/etc/dovecot-lua").replace(
+            str(socket), "/run/mailmapd-lua"
+        )
         system.write("etc/dovecot-lua/mailmapd.lua", shipped("dovecot/2.4/mailmapd.lua"))
-        system.write("etc/dovecot-lua/dovecot.conf", SETTINGS + snippet.replace("auth_cache_size = 10M", "auth_cache_size = 0"))
-        process = system.start(["dovecot", "-F", "-c", "/etc/dovecot-lua/dovecot.conf"], directory / "dovecot.out")
+        system.write(
+            "etc/dovecot-lua/dovecot.conf",
+            SETTINGS + snippet.replace("auth_cache_size = 10M", "auth_cache_size = 0"),
+        )
+        process = system.start(
+            ["dovecot", "-F", "-c", "/etc/dovecot-lua/dovecot.conf"], directory / "dovecot.out"
+        )
         stack.callback(process.stop)
         process.wait_ready(system.path("run/dovecot-lua/auth-userdb").is_socket, "Dovecot 2.4")
         yield Dovecot24(system, daemon, mariadb)
 
 
-@pytest.mark.parametrize("user", ["alice@example.com", "hash@example.com", "unprefixed@example.com", "zoë@example.com"])
+@pytest.mark.parametrize(
+    "user", ["alice@example.com", "hash@example.com", "unprefixed@example.com", "zoë@example.com"]
+)
 def test_login(dovecot: Dovecot24, user: str) -> None:
     """The right password is accepted, a wrong one refused, and a service that the query excludes as well."""
     assert dovecot.login(user) == 0
@@ -129,7 +154,11 @@ def test_no_password(dovecot: Dovecot24) -> None:
 
 def test_user_fields(dovecot: Dovecot24) -> None:
     """User fields arrive under their names in 2.4, with every character as it is in the database."""
-    fields = dict(line.split("\t", 1) for line in dovecot.doveadm("user", "zoë@example.com").stdout.splitlines() if "\t" in line)
+    fields = dict(
+        line.split("\t", 1)
+        for line in dovecot.doveadm("user", "zoë@example.com").stdout.splitlines()
+        if "\t" in line
+    )
     assert fields["mail_driver"] == "maildir"
     assert fields["mail_path"] == "/srv/mail/zoë/Maildir"
     assert fields["quota_storage_size"] == "1048576B"
@@ -163,14 +192,18 @@ def other_settings(dovecot: Dovecot24, old: str, new: str) -> Iterator[None]:
     finally:
         dovecot.system.write(path, text)
         dovecot.doveadm("reload")
-        wait_until(lambda: dovecot.login("alice@example.com") == 0, "a login with the right settings")
+        wait_until(
+            lambda: dovecot.login("alice@example.com") == 0, "a login with the right settings"
+        )
 
 
 @pytest.mark.parametrize("variables", ["user", "user local_ip"])
 def test_missing_variable(dovecot: Dovecot24, variables: str) -> None:
     """A script that does not send what the query uses makes nobody unknown."""
     with other_settings(dovecot, "variables = user protocol\n", f"variables = {variables}\n"):
-        wait_until(lambda: dovecot.login("alice@example.com") == EXIT_TEMPORARY, "a temporary failure")
+        wait_until(
+            lambda: dovecot.login("alice@example.com") == EXIT_TEMPORARY, "a temporary failure"
+        )
 
 
 @pytest.mark.parametrize("variables", ["user service", "user password"])
@@ -179,8 +212,12 @@ def test_unknown_variable(dovecot: Dovecot24, variables: str) -> None:
     with other_settings(dovecot, "variables = user protocol\n", f"variables = {variables}\n"):
         name = variables.split()[1]
         log = dovecot.system.path("var/log/dovecot-lua.log")
-        wait_until(lambda: dovecot.login("alice@example.com") == EXIT_TEMPORARY, "a temporary failure")
-        assert f"mailmapd.lua: no variable of Dovecot 2.4 that can be sent: {name}" in log.read_text()
+        wait_until(
+            lambda: dovecot.login("alice@example.com") == EXIT_TEMPORARY, "a temporary failure"
+        )
+        assert (
+            f"mailmapd.lua: no variable of Dovecot 2.4 that can be sent: {name}" in log.read_text()
+        )
 
 
 FOUND = b'{"result": "found", "fields": {"password": "{PLAIN}secret"'
@@ -242,7 +279,10 @@ def odd_server(dovecot: Dovecot24) -> Iterator[None]:
     """A server that the script asks in mailmapd's place."""
     path = dovecot.system.path("run/odd-lua")
     path.unlink(missing_ok=True)
-    with OddServer(str(path), OddAnswers) as server, other_settings(dovecot, "/run/mailmapd-lua", "/run/odd-lua"):
+    with (
+        OddServer(str(path), OddAnswers) as server,
+        other_settings(dovecot, "/run/mailmapd-lua", "/run/odd-lua"),
+    ):
         path.chmod(0o666)
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -259,9 +299,21 @@ def test_what_is_no_answer(dovecot: Dovecot24) -> None:
     """Nothing but mailmapd's own words makes a user unknown: every other answer is a temporary failure."""
     with ThreadPoolExecutor(len(NO_ANSWERS)) as pool:  # Dovecot lets those wait whom it refuses
         logins = dict(zip(NO_ANSWERS, pool.map(dovecot.login, NO_ANSWERS), strict=True))
-        users = dict(zip(NO_ANSWERS, pool.map(lambda name: dovecot.doveadm("user", name).returncode, NO_ANSWERS), strict=True))
-    assert logins == dict.fromkeys(NO_ANSWERS, EXIT_TEMPORARY) | {"right": 0, "unknown": EXIT_REFUSED}
-    assert users == dict.fromkeys(NO_ANSWERS, EXIT_TEMPORARY) | {"right": 0, "unknown": EXIT_NO_USER}
+        users = dict(
+            zip(
+                NO_ANSWERS,
+                pool.map(lambda name: dovecot.doveadm("user", name).returncode, NO_ANSWERS),
+                strict=True,
+            )
+        )
+    assert logins == dict.fromkeys(NO_ANSWERS, EXIT_TEMPORARY) | {
+        "right": 0,
+        "unknown": EXIT_REFUSED,
+    }
+    assert users == dict.fromkeys(NO_ANSWERS, EXIT_TEMPORARY) | {
+        "right": 0,
+        "unknown": EXIT_NO_USER,
+    }
 
 
 def test_two_rows_are_temporary(dovecot: Dovecot24) -> None:

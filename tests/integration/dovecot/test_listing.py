@@ -17,7 +17,10 @@ pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 MANY = 200_000
 MEMORY_LIMIT = 30 << 20
-"""Bytes by which the daemon may grow while it lists MANY users; held as a whole they would take more than twice that."""
+"""Bytes by which the daemon may grow while it lists MANY users.
+
+Held as a whole they would take more than twice that.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,9 @@ def test_many_users(many: Mail) -> None:
 
 def test_mask(many: Mail) -> None:
     """A mask limits what is sent."""
-    assert many.dovecot.users("u000001?@*") == [f"u000001{digit}@example.com" for digit in range(10)]
+    assert many.dovecot.users("u000001?@*") == [
+        f"u000001{digit}@example.com" for digit in range(10)
+    ]
 
 
 def test_slow_client_holds_up_nobody(many: Mail) -> None:
@@ -72,7 +77,9 @@ def test_database_away(many: Mail, mariadb: MariaDB) -> None:
         assert client.stream.readline().startswith(b"Oshared/userdb/")
         connection = mariadb.connect()
         with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE user = %s", [many.name])
+            cursor.execute(
+                "SELECT id FROM information_schema.processlist WHERE user = %s", [many.name]
+            )
             for (identity,) in cursor.fetchall():
                 cursor.execute(f"KILL {identity}")
         line = b"O"

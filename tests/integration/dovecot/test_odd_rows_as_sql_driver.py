@@ -103,7 +103,9 @@ class Pair:
 @pytest.fixture(scope="module")
 def people(mariadb: MariaDB) -> MariaDB:
     """The database with its rows."""
-    mariadb.run_sql(f"DROP DATABASE IF EXISTS {DATABASE}; CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")
+    mariadb.run_sql(
+        f"DROP DATABASE IF EXISTS {DATABASE}; CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4"
+    )
     mariadb.run_sql(SQL, database=DATABASE)
     mariadb.grant(DATABASE, "geheim", DATABASE)
     return mariadb
@@ -122,22 +124,32 @@ def pair(request: pytest.FixtureRequest, people: MariaDB) -> Iterator[Pair]:
         listen = f'[listen]\ndict = [{{address = "unix:{other}/dict", mode = "0666"}}]\n'
         daemon = stack.enter_context(Daemon(other, f'{listen}[dict.auth]\ndovecot_sql = "{sql}"\n'))
         section = f"{{\n  driver = sql\n  args = {sql}\n}}\n"
-        prefetch = "userdb {\n  driver = prefetch\n}\n" if "userdb_" in QUERIES[request.param] else ""
-        own = stack.enter_context(Dovecot(one, f"{RELAXED}passdb {section}{prefetch}userdb {section}"))
+        prefetch = (
+            "userdb {\n  driver = prefetch\n}\n" if "userdb_" in QUERIES[request.param] else ""
+        )
+        own = stack.enter_context(
+            Dovecot(one, f"{RELAXED}passdb {section}{prefetch}userdb {section}")
+        )
         snippet = dovecot_23(load_config(daemon.config), str(other))
         write_snippet(snippet.replace("auth_cache_size = 10 M", "auth_cache_size = 0"))
-        ours = stack.enter_context(Dovecot(other, f"{RELAXED}!include {other}/conf.d/10-auth.conf\n"))
+        ours = stack.enter_context(
+            Dovecot(other, f"{RELAXED}!include {other}/conf.d/10-auth.conf\n")
+        )
         yield Pair(own, ours)
 
 
-def _lines(dovecot: Dovecot, name: str, requests: list[bytes], ends: tuple[bytes, ...]) -> list[bytes]:
+def _lines(
+    dovecot: Dovecot, name: str, requests: list[bytes], ends: tuple[bytes, ...]
+) -> list[bytes]:
     """Return the answers to requests with the ids 1, 2 … of one of Dovecot's own sockets."""
     answers: dict[int, bytes] = {}
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(str(dovecot.socket(name)))
         stream = connection.makefile("rb")
-        connection.sendall(b"".join(requests))  # at once, because a refused login waits for half a second
+        connection.sendall(
+            b"".join(requests)
+        )  # at once, because a refused login waits for half a second
         while len(answers) < len(requests):
             line = stream.readline()
             assert line
@@ -151,7 +163,10 @@ def _logins(dovecot: Dovecot) -> dict[tuple[str, str], bytes]:
     questions = list(product(USERS, PASSWORDS))
     requests = [
         b"AUTH\t%d\tPLAIN\tservice=imap\tsecured\tlip=192.0.2.1\trip=192.0.2.9\tlport=143\tresp=%b\n"
-        % (number, b64encode(b"\0%b\0%b" % (user.encode(errors="surrogateescape"), password.encode())))
+        % (
+            number,
+            b64encode(b"\0%b\0%b" % (user.encode(errors="surrogateescape"), password.encode())),
+        )
         for number, (user, password) in enumerate(questions, 1)
     ]
     requests[0] = b"VERSION\t1\t2\nCPID\t%d\n" % os.getpid() + requests[0]
@@ -162,11 +177,14 @@ def _logins(dovecot: Dovecot) -> dict[tuple[str, str], bytes]:
 def _users(dovecot: Dovecot, command: bytes) -> dict[str, bytes]:
     users = [user for user in USERS if "\t" not in user]
     requests = [
-        b"%b\t%d\t%b\tservice=lmtp\tlip=192.0.2.1\trip=192.0.2.9\n" % (command, number, user.encode(errors="surrogateescape"))
+        b"%b\t%d\t%b\tservice=lmtp\tlip=192.0.2.1\trip=192.0.2.9\n"
+        % (command, number, user.encode(errors="surrogateescape"))
         for number, user in enumerate(users, 1)
     ]
     requests[0] = b"VERSION\t1\t1\n" + requests[0]
-    answers = _lines(dovecot, "auth-userdb", requests, (b"USER\t", b"PASS\t", b"FAIL\t", b"NOTFOUND\t"))
+    answers = _lines(
+        dovecot, "auth-userdb", requests, (b"USER\t", b"PASS\t", b"FAIL\t", b"NOTFOUND\t")
+    )
     return dict(zip(users, answers, strict=True))
 
 

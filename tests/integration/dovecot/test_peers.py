@@ -57,7 +57,16 @@ def daemon(short_path: Path) -> Iterator[Daemon]:
 
 def ask(user: str, script: str, socket: Path) -> str:
     """Return what a process of another user is told."""
-    command = ["setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups", "/usr/bin/python3", "-c", script, str(socket)]
+    command = [
+        "setpriv",
+        f"--reuid={user}",
+        "--regid=nogroup",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-c",
+        script,
+        str(socket),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 
@@ -89,7 +98,9 @@ def test_reload_replaces_dicts(daemon: Daemon) -> None:
     with Client(daemon.connect("dict")) as client:
         client.send(b"H3\t2\t0\t\tauth\nLshared/passdb/a@b\ta@b\n")
         assert client.stream.readline() == b'O{"password": "{PLAIN}geheim"}\n'
-        daemon.write_config(CONFIG.format(directory=daemon.directory, name="auth").replace("geheim", "changed"))
+        daemon.write_config(
+            CONFIG.format(directory=daemon.directory, name="auth").replace("geheim", "changed")
+        )
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "configuration reloaded" in daemon.text(), "the reload")
         client.send(b"Lshared/passdb/a@b\ta@b\n")

@@ -22,7 +22,9 @@ from support.mariadb import MariaDB, private_directory
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 STATIC = "userdb {\n  driver = static\n  args = uid=5000 gid=5000 home=/srv/static/%u allow_all_users=yes\n}\n"
-WAITING = 16  # doveadm commands at a time: a refused login waits for half a second in Dovecot, without using the processor
+# Doveadm commands at a time: a refused login waits for half a second in Dovecot, without using the
+# processor
+WAITING = 16
 RELAXED = "auth_username_chars =\nauth_username_format =\nauth_cache_size = 0\n"
 
 
@@ -39,7 +41,11 @@ class Pair:
 def hashed() -> str:
     """A SHA512-CRYPT hash of PASSWORD with few rounds."""
     command = ["doveadm", "pw", "-s", "SHA512-CRYPT", "-r", "1000", "-p", PASSWORD]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().removeprefix("{SHA512-CRYPT}")
+    return (
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        .stdout.strip()
+        .removeprefix("{SHA512-CRYPT}")
+    )
 
 
 @pytest.fixture(scope="module", params=SCHEMAS, ids=lambda schema: schema.name)
@@ -47,7 +53,9 @@ def pair(request: pytest.FixtureRequest, mariadb: MariaDB, hashed: str) -> Itera
     """Both Dovecots for one schema."""
     schema: MailSchema = request.param
     database = f"schema_{schema.name}"
-    mariadb.run_sql(f"DROP DATABASE IF EXISTS {database}; CREATE DATABASE {database} CHARACTER SET utf8mb4")
+    mariadb.run_sql(
+        f"DROP DATABASE IF EXISTS {database}; CREATE DATABASE {database} CHARACTER SET utf8mb4"
+    )
     mariadb.run_sql(schema.sql.replace("HASH", hashed), database=database)
     mariadb.grant(database, "geheim", database)
     with ExitStack() as stack:
@@ -61,7 +69,10 @@ def pair(request: pytest.FixtureRequest, mariadb: MariaDB, hashed: str) -> Itera
         snippet = dovecot_23(load_config(daemon.config), str(other))
         write_snippet(snippet.replace("auth_cache_size = 10 M", "auth_cache_size = 0"))
         ours = stack.enter_context(
-            Dovecot(other, f"{RELAXED}!include {other}/conf.d/10-auth.conf\n{STATIC if schema.static_userdb else ''}")
+            Dovecot(
+                other,
+                f"{RELAXED}!include {other}/conf.d/10-auth.conf\n{STATIC if schema.static_userdb else ''}",
+            )
         )
         yield Pair(schema, own, ours)
 
@@ -83,7 +94,13 @@ def _answers(dovecot: Dovecot, kind: str, user: str, about: dict[str, str]) -> o
             return dovecot.user(user, **about)
         except LookupFailed:
             return "failed"
-    done = dovecot.doveadm("auth", kind, *(word for name, value in about.items() for word in ("-x", f"{name}={value}")), user, PASSWORD)
+    done = dovecot.doveadm(
+        "auth",
+        kind,
+        *(word for name, value in about.items() for word in ("-x", f"{name}={value}")),
+        user,
+        PASSWORD,
+    )
     return done.returncode, sorted(done.stdout.splitlines())
 
 
@@ -93,8 +110,14 @@ def _differences(pair: Pair, kind: str, abouts: list[dict[str, str]]) -> list[st
         own = pool.map(lambda question: _answers(pair.own, kind, *question), questions)
         ours = pool.map(lambda question: _answers(pair.ours, kind, *question), questions)
         asked = list(zip(questions, own, ours, strict=True))
-    assert len({repr(answer) for _, answer, _ in asked}) > 1, "every answer is the same: the test asks nothing"
-    return [f"{question}: Dovecot's driver {one}, mailmapd {other}" for question, one, other in asked if one != other]
+    assert len({repr(answer) for _, answer, _ in asked}) > 1, (
+        "every answer is the same: the test asks nothing"
+    )
+    return [
+        f"{question}: Dovecot's driver {one}, mailmapd {other}"
+        for question, one, other in asked
+        if one != other
+    ]
 
 
 def test_logins(pair: Pair) -> None:

@@ -13,7 +13,13 @@ from .conftest import Mail
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 PASSWORD = "pässword with blanks {and} 'quotes'"
-ROUNDS = {"SHA512-CRYPT": "1000", "SHA256-CRYPT": "1000", "BLF-CRYPT": "4", "ARGON2ID": "3", "ARGON2I": "3"}
+ROUNDS = {
+    "SHA512-CRYPT": "1000",
+    "SHA256-CRYPT": "1000",
+    "BLF-CRYPT": "4",
+    "ARGON2ID": "3",
+    "ARGON2I": "3",
+}
 
 
 def hashed(scheme: str, password: str = PASSWORD) -> str:

@@ -18,7 +18,16 @@ TEMPLATES = (
     "%s|%Us|%{service}|%l|%r|%a|%b|%{lip}|%{rip}|%{lport}|%{rport}|%{local_ip}|%{remote_ip}|%c|%k|%m",
     "%UUu|%ULn|%LUn|%RRn|%MMn|%HRn|%RHn",
 )
-USERS = ("First.Last@Sub.Example.ORG", "plain", "a@b@c", "x@", "1234@7", "zoë@exämple.com", "a/b@c", "o'neill\\x@y")
+USERS = (
+    "First.Last@Sub.Example.ORG",
+    "plain",
+    "a@b@c",
+    "x@",
+    "1234@7",
+    "zoë@exämple.com",
+    "a/b@c",
+    "o'neill\\x@y",
+)
 ABOUT = {
     "service": "imap",
     "lip": "192.0.2.1",
@@ -29,7 +38,9 @@ ABOUT = {
 
 
 def _settings() -> str:
-    fields = " ".join(f"t{number}={template.replace(' ', '_')}" for number, template in enumerate(TEMPLATES))
+    fields = " ".join(
+        f"t{number}={template.replace(' ', '_')}" for number, template in enumerate(TEMPLATES)
+    )
     userdb = f"userdb {{\n  driver = static\n  args = uid=5000 gid=5000 home=/srv {fields}\n}}\n"
     return f"auth_username_chars =\nauth_username_format =\npassdb {{\n  driver = static\n  args = nopassword=y\n}}\n{userdb}"
 
@@ -43,5 +54,10 @@ def test_as_dovecot(short_path: Path) -> None:
         values = {name: value.encode() for name, value in {**ABOUT, "user": user}.items()}
         for number, template in enumerate(TEMPLATES):
             parts = parse_variables(template.replace(" ", "_"))
-            ours = b"".join(part.encode() if isinstance(part, str) else part.value(values) for part in parts)
-            assert (template, ours.decode(errors="backslashreplace")) == (template, fields[f"t{number}"])
+            ours = b"".join(
+                part.encode() if isinstance(part, str) else part.value(values) for part in parts
+            )
+            assert (template, ours.decode(errors="backslashreplace")) == (
+                template,
+                fields[f"t{number}"],
+            )

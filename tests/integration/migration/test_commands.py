@@ -35,7 +35,9 @@ def imported(mariadb: MariaDB) -> Iterator[Installation]:
         main_cf.write_text(main_cf.read_text() + "\n".join(lines))
         os.utime(main_cf, (time.time() - 60,) * 2)
         installation = Installation(tutorial.USER, mariadb, postfix, folder)
-        done = installation.mailmapd("import", "--postfix", str(postfix.config), "--output", str(folder / "mailmapd.toml"))
+        done = installation.mailmapd(
+            "import", "--postfix", str(postfix.config), "--output", str(folder / "mailmapd.toml")
+        )
         assert done.returncode == 0, done.stderr
         yield installation
 
@@ -44,9 +46,14 @@ def test_import_refuses_to_replace_a_configuration(imported: Installation) -> No
     """A second import is one clear line per file and exit status 78; nothing changes."""
     config = imported.folder / "mailmapd.toml"
     before = config.read_bytes()
-    done = imported.mailmapd("import", "--postfix", str(imported.postfix.config), "--output", str(config))
+    done = imported.mailmapd(
+        "import", "--postfix", str(imported.postfix.config), "--output", str(config)
+    )
     assert (done.returncode, config.read_bytes()) == (78, before)
-    assert f"mailmapd: {config}: exists already; choose another --output, or pass --force to replace it" in done.stderr
+    assert (
+        f"mailmapd: {config}: exists already; choose another --output, or pass --force to replace it"
+        in done.stderr
+    )
 
 
 def test_import_names_every_fault_and_writes_nothing(imported: Installation) -> None:
@@ -56,25 +63,48 @@ def test_import_names_every_fault_and_writes_nothing(imported: Installation) -> 
     (folder / "main.cf").write_text("a = $b\nb = $a\nvirtual_alias_maps = mysql:/x/$a\n")
     done = imported.mailmapd("import", "--postfix", str(folder), "--output", str(folder / "m.toml"))
     assert done.returncode == 78
-    cycle = "virtual_alias_maps: refers to itself: $a → $b → $a; correct it; Postfix refuses it as well"
+    cycle = (
+        "virtual_alias_maps: refers to itself: $a → $b → $a; correct it; Postfix refuses it as well"
+    )
     assert done.stderr == f"mailmapd: {folder}/main.cf: line 3: {cycle}\n"
-    (folder / "main.cf").write_text("virtual_alias_maps = mysql:/nowhere/one.cf mysql:/nowhere/two.cf\n")
+    (folder / "main.cf").write_text(
+        "virtual_alias_maps = mysql:/nowhere/one.cf mysql:/nowhere/two.cf\n"
+    )
     done = imported.mailmapd("import", "--postfix", str(folder), "--output", str(folder / "m.toml"))
-    assert [line.partition(": ")[2].partition(":")[0] for line in done.stderr.splitlines()] == ["/nowhere/one.cf", "/nowhere/two.cf"]
+    assert [line.partition(": ")[2].partition(":")[0] for line in done.stderr.splitlines()] == [
+        "/nowhere/one.cf",
+        "/nowhere/two.cf",
+    ]
     assert not (folder / "m.toml").exists()
 
 
 def test_trace_tells_and_exits_like_postmap(imported: Installation) -> None:
     """Trace exits 0 for found and 1 for not found, and its JSON has every step."""
     config = str(imported.folder / "mailmapd.toml")
-    told = imported.mailmapd("trace", "virtual_alias_maps", "team+x@example.com", "--config", config)
+    told = imported.mailmapd(
+        "trace", "virtual_alias_maps", "team+x@example.com", "--config", config
+    )
     assert told.returncode == 0
-    assert re.search(r"Answer: found  alice\+x@example.com, ?bob\+x@example.com, ?carol\+x@example.net", told.stdout)
+    assert re.search(
+        r"Answer: found  alice\+x@example.com, ?bob\+x@example.com, ?carol\+x@example.net",
+        told.stdout,
+    )
     assert "SELECT destination FROM email_aliase WHERE aliase = 'team@example.com'" in told.stdout
-    none = imported.mailmapd("trace", "virtual_mailbox_maps", "nobody@example.com", "--config", config, "--format", "json")
+    none = imported.mailmapd(
+        "trace",
+        "virtual_mailbox_maps",
+        "nobody@example.com",
+        "--config",
+        config,
+        "--format",
+        "json",
+    )
     assert none.returncode == 1
     story = json.loads(none.stdout)
-    assert (story["answer"], [step["event"] for step in story["steps"]]) == ("not_found", ["no_row", "no_row"])
+    assert (story["answer"], [step["event"] for step in story["steps"]]) == (
+        "not_found",
+        ["no_row", "no_row"],
+    )
     unknown = imported.mailmapd("trace", "virtual_mailbox_map", "x", "--config", config)
     assert unknown.returncode == 2
     assert "there are: virtual_mailbox_maps, virtual_alias_maps" in unknown.stderr
@@ -90,11 +120,19 @@ def test_trace_tells_what_a_running_daemon_remembers(imported: Installation) -> 
     )
     (folder / "commands-db-password").write_text(tutorial.PASSWORD)
     with Daemon(folder, text) as daemon:
-        arguments = ("trace", "virtual_mailbox_maps", "alice@example.com", "--config", str(daemon.config))
+        arguments = (
+            "trace",
+            "virtual_mailbox_maps",
+            "alice@example.com",
+            "--config",
+            str(daemon.config),
+        )
         assert "in the daemon's memory: nothing" in imported.mailmapd(*arguments).stdout
         with daemon.socketmap() as client:
             client.ask("virtual_mailbox_maps", b"alice@example.com")
-        assert re.search(r"in the daemon's memory: a row, fresh for \d+ s", imported.mailmapd(*arguments).stdout)
+        assert re.search(
+            r"in the daemon's memory: a row, fresh for \d+ s", imported.mailmapd(*arguments).stdout
+        )
     assert "in the daemon's memory" not in imported.mailmapd(*arguments).stdout
 
 
@@ -103,13 +141,29 @@ def test_verify_shows_a_difference_with_both_answers(imported: Installation) -> 
     text = (imported.folder / "mailmapd.toml").read_text()
     other = imported.folder / "other.toml"
     other.write_text(
-        text.replace("SELECT mail_dir FROM email_user WHERE mail_account = '%s'", "SELECT 'x' FROM email_user WHERE mail_account = '%s'")
+        text.replace(
+            "SELECT mail_dir FROM email_user WHERE mail_account = '%s'",
+            "SELECT 'x' FROM email_user WHERE mail_account = '%s'",
+        )
     )
     done = imported.mailmapd(
-        *("verify", "--config", str(other), "--postfix", str(imported.postfix.config), "--map", "virtual_mailbox_maps", "--limit", "100")
+        *(
+            "verify",
+            "--config",
+            str(other),
+            "--postfix",
+            str(imported.postfix.config),
+            "--map",
+            "virtual_mailbox_maps",
+            "--limit",
+            "100",
+        )
     )
     assert done.returncode == 1
-    assert re.search(r"  Postfix:  \S+/\w+/( \(.*\))?\n  mailmapd: x\n  mailmapd trace virtual_mailbox_maps .+ --config ", done.stdout)
+    assert re.search(
+        r"  Postfix:  \S+/\w+/( \(.*\))?\n  mailmapd: x\n  mailmapd trace virtual_mailbox_maps .+ --config ",
+        done.stdout,
+    )
 
 
 def test_verify_takes_keys_from_files_and_logs(imported: Installation) -> None:
@@ -128,7 +182,9 @@ def test_verify_without_a_common_map_is_a_clear_fault(imported: Installation) ->
     strange.write_text(
         '[database.d]\ndriver = "sqlite"\npath = "/x"\n[table.t]\ndatabase = "d"\nquery = "SELECT \'%s\'"\n[map.m]\ntables = ["t"]\n'
     )
-    done = imported.mailmapd("verify", "--config", str(strange), "--postfix", str(imported.postfix.config))
+    done = imported.mailmapd(
+        "verify", "--config", str(strange), "--postfix", str(imported.postfix.config)
+    )
     assert done.returncode == 78
     assert "has none of the maps" in done.stderr
     assert "its maps are m; main.cf needs virtual_mailbox_maps, virtual_alias_maps" in done.stderr

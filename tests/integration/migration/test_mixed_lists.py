@@ -49,7 +49,15 @@ smtpd_recipient_restrictions = check_sender_access {db}/access.cf
 virtual_transport = lmtp:unix:private/dovecot-lmtp
 """
 
-SENDERS = ("", "someone@outside.test", "denied@example.com", "x@bad.test", "x@sub.bad.test", "strict@outside.test", "strict+y@outside.test")
+SENDERS = (
+    "",
+    "someone@outside.test",
+    "denied@example.com",
+    "x@bad.test",
+    "x@sub.bad.test",
+    "strict@outside.test",
+    "strict+y@outside.test",
+)
 RECIPIENTS = (
     *(
         "alice@example.com",
@@ -59,10 +67,38 @@ RECIPIENTS = (
         "carol@example.com",
         "carol+x@example.com",
     ),
-    *("dave@example.com", "dave+x@example.com", "eve-x@example.com", "nobody@example.com", "nobody+x@example.net", "any@example.org"),
-    *("denied@example.com", "denied+x@example.com", "held@example.com", "team+x@example.com", "move+x@example.com", "file@example.com"),
-    *("file+x@example.com", "pattern7@example.com", "pattern7+x@example.com", "x@static.test", "x@other.test", "x@relay.test"),
-    *("x@sub.relay.test", "x@refused.test", "x@a.dotted.test", "root@local.test", "helpdesk+x@local.test", '"a b"@example.com'),
+    *(
+        "dave@example.com",
+        "dave+x@example.com",
+        "eve-x@example.com",
+        "nobody@example.com",
+        "nobody+x@example.net",
+        "any@example.org",
+    ),
+    *(
+        "denied@example.com",
+        "denied+x@example.com",
+        "held@example.com",
+        "team+x@example.com",
+        "move+x@example.com",
+        "file@example.com",
+    ),
+    *(
+        "file+x@example.com",
+        "pattern7@example.com",
+        "pattern7+x@example.com",
+        "x@static.test",
+        "x@other.test",
+        "x@relay.test",
+    ),
+    *(
+        "x@sub.relay.test",
+        "x@refused.test",
+        "x@a.dotted.test",
+        "root@local.test",
+        "helpdesk+x@local.test",
+        '"a b"@example.com',
+    ),
 )
 
 
@@ -84,13 +120,21 @@ def installation(mariadb: MariaDB) -> Iterator[Installation]:
         for name, path in tutorial.write_cf(mariadb, sql, "mixed", queries).items():
             path.rename(sql / f"{name}.cf")
         (sql / "pcre").write_text("/^pattern\\d/ x\n")
-        (sql / "alias-pcre").write_text("/^pattern(\\d)@/ pcre-$1@elsewhere.test\n/^carol\\+x@/ pcre-carol@elsewhere.test\n")
-        (sql / "aliases").write_text("file@example.com file@elsewhere.test\ndave@example.com file-dave@elsewhere.test\n")
-        (sql / "last").write_text("bob@example.org last-bob@elsewhere.test\n@example.com last-all@elsewhere.test\n")
+        (sql / "alias-pcre").write_text(
+            "/^pattern(\\d)@/ pcre-$1@elsewhere.test\n/^carol\\+x@/ pcre-carol@elsewhere.test\n"
+        )
+        (sql / "aliases").write_text(
+            "file@example.com file@elsewhere.test\ndave@example.com file-dave@elsewhere.test\n"
+        )
+        (sql / "last").write_text(
+            "bob@example.org last-bob@elsewhere.test\n@example.com last-all@elsewhere.test\n"
+        )
         postfix = Postfix(folder, {"smtpd_reject_unlisted_sender": "no"}, services="")
         main_cf, master_cf = postfix.config / "main.cf", postfix.config / "master.cf"
         main_cf.write_text(main_cf.read_text() + MAIN_CF.format(sql=sql, db="mysql:" + str(sql)))
-        options = f" smtpd\n  -o smtpd_data_restrictions=check_sender_access,mysql:{sql}/access.cf\n"
+        options = (
+            f" smtpd\n  -o smtpd_data_restrictions=check_sender_access,mysql:{sql}/access.cf\n"
+        )
         master_cf.write_text(master_cf.read_text().replace(" smtpd\n", options, 1))
         for path in (main_cf, master_cf):
             os.utime(path, (time.time() - 60,) * 2)
@@ -105,16 +149,23 @@ def test_mixed_lists_move_without_a_change(installation: Installation) -> None:
     before = installation.sessions(SENDERS, RECIPIENTS)
     assert "4.3.5" not in str(before)
     config = folder / "mailmapd" / "mailmapd.toml"
-    imported = installation.mailmapd("import", "--postfix", str(postfix.config), "--output", str(config))
+    imported = installation.mailmapd(
+        "import", "--postfix", str(postfix.config), "--output", str(config)
+    )
     assert imported.returncode == 0, imported.stderr
-    assert "unionmap:{texthash:/dev/null,socketmap:unix:mailmapd/socketmap:virtual_alias_maps}" in imported.stdout
+    assert (
+        "unionmap:{texthash:/dev/null,socketmap:unix:mailmapd/socketmap:virtual_alias_maps}"
+        in imported.stdout
+    )
     postfix.link_socket("mailmapd/socketmap")
     text = re.sub(r"(?m)^(http|control) = .*\n", "", config.read_text())
     with Daemon(config.parent, text):
         (postfix.queue_directory / "mailmapd/socketmap").chmod(0o666)
         installation.verify(config)
         paste(block(imported.stdout, "Switch over"))
-        assert b"mysql:" not in re.sub(rb"(?m)^db =.*$", b"", (postfix.config / "main.cf").read_bytes())
+        assert b"mysql:" not in re.sub(
+            rb"(?m)^db =.*$", b"", (postfix.config / "main.cf").read_bytes()
+        )
         assert b"mysql:" not in (postfix.config / "master.cf").read_bytes()
         installation.settle()
         installation.server.log_queries()

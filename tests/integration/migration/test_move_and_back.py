@@ -32,12 +32,16 @@ EXPECTED_FINDINGS = {
 
 
 @pytest.fixture(params=STACKS, ids=lambda stack: stack.name)
-def installed(request: pytest.FixtureRequest, mariadb: MariaDB) -> Iterator[tuple[Stack, Installation]]:
+def installed(
+    request: pytest.FixtureRequest, mariadb: MariaDB
+) -> Iterator[tuple[Stack, Installation]]:
     """Set a stack up on its original maps."""
     stack: Stack = request.param
     stack.create(mariadb)
     with private_directory() as folder:
-        postfix = Postfix(folder, {"recipient_delimiter": "+", "smtpd_reject_unlisted_sender": "no"})
+        postfix = Postfix(
+            folder, {"recipient_delimiter": "+", "smtpd_reject_unlisted_sender": "no"}
+        )
         stack.write_cf(mariadb, folder / "sql")
         main_cf = postfix.config / "main.cf"
         main_cf.write_text(main_cf.read_text() + stack.main_cf.format(cf=folder / "sql"))
@@ -46,31 +50,44 @@ def installed(request: pytest.FixtureRequest, mariadb: MariaDB) -> Iterator[tupl
             yield stack, Installation(USER, mariadb, postfix, folder)
 
 
-def test_moving_changes_no_answer_and_moving_back_no_byte(installed: tuple[Stack, Installation]) -> None:
+def test_moving_changes_no_answer_and_moving_back_no_byte(
+    installed: tuple[Stack, Installation],
+) -> None:
     """After the move the same sessions get the same replies and recipients, and the way back restores the very same files."""
     stack, installation = installed
     postfix, folder = installation.postfix, installation.folder
     originals = {name: (postfix.config / name).read_bytes() for name in ("main.cf", "master.cf")}
     before = installation.sessions(world.senders(), world.recipients())
-    costs = {recipient: installation.selects(recipient) for recipient in ("user00@d00.example", "user00+ext@d00.example")}
+    costs = {
+        recipient: installation.selects(recipient)
+        for recipient in ("user00@d00.example", "user00+ext@d00.example")
+    }
     postfix.purge()
 
     config = folder / "mailmapd" / "mailmapd.toml"
-    imported = installation.mailmapd("import", "--postfix", str(postfix.config), "--output", str(config))
+    imported = installation.mailmapd(
+        "import", "--postfix", str(postfix.config), "--output", str(config)
+    )
     assert imported.returncode == 0, imported.stderr
     assert "Not moved" not in imported.stdout
     postfix.link_socket("mailmapd/socketmap")
     text = re.sub(r"(?m)^(http|control) = .*\n", "", config.read_text())
     config.write_text(text)
 
-    checked = installation.mailmapd("check", "--config", str(config), "--postfix", str(postfix.config), "--format", "json")
-    assert {finding["code"] for finding in json.loads(checked.stdout)} == EXPECTED_FINDINGS[stack.name], checked.stdout
+    checked = installation.mailmapd(
+        "check", "--config", str(config), "--postfix", str(postfix.config), "--format", "json"
+    )
+    assert {finding["code"] for finding in json.loads(checked.stdout)} == EXPECTED_FINDINGS[
+        stack.name
+    ], checked.stdout
 
     with Daemon(config.parent, text):
         (postfix.queue_directory / "mailmapd/socketmap").chmod(0o666)
         maps = [name for name in tomllib.loads(text)["map"] if name != stack.slow_map]
         limit = str(max(800, 7000 // len(maps)))
-        verified = installation.verify(config, *[part for name in maps for part in ("--map", name)], "--limit", limit)
+        verified = installation.verify(
+            config, *[part for name in maps for part in ("--map", name)], "--limit", limit
+        )
         assert int(verified.split()[0]) >= 5000, verified
         if stack.slow_map:
             installation.verify(config, "--map", stack.slow_map, "--limit", "100")
@@ -82,7 +99,14 @@ def test_moving_changes_no_answer_and_moving_back_no_byte(installed: tuple[Stack
         after = {recipient: installation.selects(recipient) for recipient in costs}
         postfix.purge()
         socket = f"unix:{postfix.queue_directory}/mailmapd/socketmap"
-        installation.verify(config, *[part for name in maps for part in ("--map", name)], "--limit", "100", "--socket", socket)
+        installation.verify(
+            config,
+            *[part for name in maps for part in ("--map", name)],
+            "--limit",
+            "100",
+            "--socket",
+            socket,
+        )
 
         paste(block(imported.stdout, "Switch back"))
         installation.settle()

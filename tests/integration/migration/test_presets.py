@@ -38,7 +38,9 @@ pytestmark = [pytest.mark.servers]
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
-def test_a_preset_answers_as_the_stack_itself(stack: Stack, mariadb: MariaDB, short_path: Path) -> None:
+def test_a_preset_answers_as_the_stack_itself(
+    stack: Stack, mariadb: MariaDB, short_path: Path
+) -> None:
     """Every query of a preset fits the schema, and its maps answer as the stack's own .cf files do."""
     stack.create(mariadb)
     postfix = Postfix(short_path, {"recipient_delimiter": "+"})
@@ -56,15 +58,24 @@ def test_a_preset_answers_as_the_stack_itself(stack: Stack, mariadb: MariaDB, sh
     secret = short_path / "mail-db-password"
     secret.write_text(PASSWORD)
     secret.chmod(0o600)
-    checked = installation.mailmapd("check", "--config", str(config), "--no-postfix", "--format", "json")
+    checked = installation.mailmapd(
+        "check", "--config", str(config), "--no-postfix", "--format", "json"
+    )
     codes = {finding["code"] for finding in json.loads(checked.stdout)}
     assert codes - {"dict_unserved"} == EXPECTED_FINDINGS[stack.name], checked.stdout
     maps = [name for name in tomllib.loads(text)["map"] if (stack.name, name) != MENDED]
-    installation.verify(config, *[part for name in maps for part in ("--map", name)], "--limit", "150" if stack.slow_map else "400")
+    installation.verify(
+        config,
+        *[part for name in maps for part in ("--map", name)],
+        "--limit",
+        "150" if stack.slow_map else "400",
+    )
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
 def test_the_shipped_main_cf_lines_are_the_snippet(stack: Stack) -> None:
     """configs/postfix holds what `mailmapd snippets postfix` prints for each preset."""
-    config = parse_config((CONFIGS / "schemas" / f"{stack.name}.toml").read_text(), "/etc/mailmapd/mailmapd.toml")
+    config = parse_config(
+        (CONFIGS / "schemas" / f"{stack.name}.toml").read_text(), "/etc/mailmapd/mailmapd.toml"
+    )
     assert (CONFIGS / "postfix" / f"{stack.name}.sh").read_text() == postfix_snippet(config)

@@ -32,7 +32,9 @@ virtual_mailbox_maps = mysql:{sql}/mysql-mailboxdir.cf
 
 
 @pytest.fixture
-def findings(make_mariadb: Callable[..., MariaDB], short_path: Path) -> dict[tuple[str, str], dict[str, str]]:
+def findings(
+    make_mariadb: Callable[..., MariaDB], short_path: Path
+) -> dict[tuple[str, str], dict[str, str]]:
     """Follow the tutorial, import it, and return what `check` finds by code and place."""
     server = make_mariadb()
     server.run_sql("CREATE DATABASE virtual_email CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
@@ -53,26 +55,45 @@ def findings(make_mariadb: Callable[..., MariaDB], short_path: Path) -> dict[tup
     main_cf.write_text(main_cf.read_text() + MAIN_CF.format(base=base, sql=sql))
     installation = Installation("root", server, postfix, short_path)
     config = short_path / "m" / "mailmapd.toml"
-    imported = installation.mailmapd("import", "--keep-cf", "--postfix", str(postfix.config), "--output", str(config))
+    imported = installation.mailmapd(
+        "import", "--keep-cf", "--postfix", str(postfix.config), "--output", str(config)
+    )
     assert imported.returncode == 0, imported.stderr
-    checked = installation.mailmapd("check", "--config", str(config), "--postfix", str(postfix.config), "--format", "json")
+    checked = installation.mailmapd(
+        "check", "--config", str(config), "--postfix", str(postfix.config), "--format", "json"
+    )
     assert checked.returncode == 1, checked.stderr
     return {(finding["code"], finding["where"]): finding for finding in json.loads(checked.stdout)}
 
 
-def test_every_fault_of_the_tutorial_is_named(findings: dict[tuple[str, str], dict[str, str]]) -> None:
+def test_every_fault_of_the_tutorial_is_named(
+    findings: dict[tuple[str, str], dict[str, str]],
+) -> None:
     """Each of the tutorial's faults is a finding with its remedy."""
     by_code = {code: finding for (code, _), finding in findings.items()}
     assert by_code["unknown_column"]["problem"] == 'there is no column "user_mail" in email_user'
-    assert "did you mean mail_account, which holds addresses?" in by_code["unknown_column"]["remedy"]
-    assert "CREATE INDEX mail_account_lookup ON email_user (mail_account);" in by_code["unknown_column"]["remedy"]
-    scans = {finding["remedy"] for (code, _), finding in findings.items() if code == "missing_index"}
+    assert (
+        "did you mean mail_account, which holds addresses?" in by_code["unknown_column"]["remedy"]
+    )
+    assert (
+        "CREATE INDEX mail_account_lookup ON email_user (mail_account);"
+        in by_code["unknown_column"]["remedy"]
+    )
+    scans = {
+        finding["remedy"] for (code, _), finding in findings.items() if code == "missing_index"
+    }
     assert "CREATE INDEX mail_domain_lookup ON email_user (mail_domain);" in scans
     assert "virtual_mailbox_maps is set more than once" in by_code["set_twice"]["problem"]
-    assert "virtual_transport is not set, so virtual(8) delivers" in by_code["virtual_agent"]["problem"]
+    assert (
+        "virtual_transport is not set, so virtual(8) delivers"
+        in by_code["virtual_agent"]["problem"]
+    )
     assert "maps each address to itself" in by_code["identity_alias"]["problem"]
     assert "logs in as root" in by_code["root_account"]["problem"]
-    assert by_code["one_name_one_domain"]["remedy"] == "ALTER TABLE email_user DROP PRIMARY KEY, ADD UNIQUE KEY (mail_domain, user_no);"
+    assert (
+        by_code["one_name_one_domain"]["remedy"]
+        == "ALTER TABLE email_user DROP PRIMARY KEY, ADD UNIQUE KEY (mail_domain, user_no);"
+    )
     assert "mode 777" in by_code["open_folder"]["problem"]
     assert "passwords in plain text" in by_code["plain_passwords"]["problem"]
     assert "without a password" in by_code["empty_password"]["problem"]

@@ -25,7 +25,9 @@ from support.traffic import PROMPT, Traffic, percentile, statuses
 IDLE, SLOW, DEAF = 5000, 500, 500
 HOT = 500
 ROUNDS = 3  # without the crowd and beside it, in turns, because the machine has other things to do as well
-MEASURED = float(os.environ.get("MAILMAPD_CROWD_SECONDS", "2"))  # seconds of traffic in each of them
+MEASURED = float(
+    os.environ.get("MAILMAPD_CROWD_SECONDS", "2")
+)  # seconds of traffic in each of them
 PROMISED = 0.020  # seconds: what a quiet machine is held to; a crowded one may take PROMPT
 GRAIN = 0.001  # seconds below which a difference of latencies says something of the scheduler only
 LONG_VALUE = 60_000  # bytes
@@ -46,9 +48,17 @@ pytestmark = [pytest.mark.alone, pytest.mark.servers]
 @contextmanager
 def crowd(folder: Path) -> Iterator[None]:
     """Connect the crowd, and let it go again."""
-    command = [sys.executable, "-m", "support.crowd", f"{folder}/socketmap", *map(str, (IDLE, SLOW, DEAF))]
+    command = [
+        sys.executable,
+        "-m",
+        "support.crowd",
+        f"{folder}/socketmap",
+        *map(str, (IDLE, SLOW, DEAF)),
+    ]
     log = folder / "crowd.log"
-    process = ServerProcess(command, log, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+    process = ServerProcess(
+        command, log, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    )
     try:
         process.wait_ready(lambda: "connected" in process.text(), "the crowd")
         yield
@@ -84,11 +94,15 @@ def test_crowd(server: MariaDB, short_path: Path) -> None:
                     loud.append(measure())
                     files, more = open_files(pid), resident_bytes(pid) - memory
                 assert files > IDLE + SLOW + DEAF
-                wait_until(lambda: open_files(pid) < alone + 100, "the end of the crowd's connections")
+                wait_until(
+                    lambda: open_files(pid) < alone + 100, "the end of the crowd's connections"
+                )
         assert set(statuses(traffic.samples)) == {"OK"}
     print(
         f"\n  p99 alone {', '.join(f'{one * 1e3:.2f}' for one in quiet)} ms, "
         f"beside the crowd {', '.join(f'{one * 1e3:.2f}' for one in loud)} ms; {more / 2**20:.0f} MiB more memory, {files} files"
     )
-    assert median(loud) < max(2 * median(quiet), median(quiet) + GRAIN, PROMPT if PROMPT > PROMISED else 0.0)
+    assert median(loud) < max(
+        2 * median(quiet), median(quiet) + GRAIN, PROMPT if PROMPT > PROMISED else 0.0
+    )
     assert more < (IDLE + SLOW + DEAF) * PER_CONNECTION + DEAF * (WRITE_AHEAD + LONG_VALUE)

@@ -1,8 +1,9 @@
 """What clients see while the database is away in every way a database can be.
 
-2 000 lookups a second over 50 connections, half of them cached: some fresh throughout, some expired since, whose stale answers stand in.
-Whatever happens: no key that exists is "not found", no value is wrong, cached keys are answered at once, others fail in time, and soon
-after the database's return all is as before.
+2 000 lookups a second over 50 connections, half of them cached: some fresh throughout, some expired
+since, whose stale answers stand in. Whatever happens: no key that exists is "not found", no value
+is wrong, cached keys are answered at once, others fail in time, and soon after the database's
+return all is as before.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from support.traffic import PROMPT, Sample, Traffic, percentile, statuses
 
 HOT = 500
 BEFORE = 1.0  # seconds of traffic before the outage
-OUTAGE = float(os.environ.get("MAILMAPD_OUTAGE_SECONDS", "3"))  # the long form, scripts/soak, uses 20
+OUTAGE = float(
+    os.environ.get("MAILMAPD_OUTAGE_SECONDS", "3")
+)  # the long form, scripts/soak, uses 20
 RETURN = 3.0  # seconds after the database's return in which all must be normal again
 DEADLINE = 1.0 + 1.0 + 2.0 + 0.5  # connect, queue and query timeout, and what a loaded machine adds
 
@@ -65,13 +68,21 @@ def go_through(daemon: Daemon, begin: Callable[[], object], end: Callable[[], ob
         ended = time.monotonic()
         time.sleep(RETURN + 1.0)
     never_a_lie(traffic.samples)
-    before, during, after = traffic.since(0.0, began - 0.5), traffic.since(began, ended), traffic.since(ended + RETURN)
-    cached = {kind: [sample for sample in during if sample.kind == kind] for kind in ("fresh", "expiring")}
+    before, during, after = (
+        traffic.since(0.0, began - 0.5),
+        traffic.since(began, ended),
+        traffic.since(ended + RETURN),
+    )
+    cached = {
+        kind: [sample for sample in during if sample.kind == kind] for kind in ("fresh", "expiring")
+    }
     uncached = [sample for sample in during if not sample.cached]
     slowest = max(sample.seconds for sample in traffic.samples)
     print(
         f"\n  {len(traffic.samples)} lookups; outage of {ended - began:.1f} s: {dict(statuses(during))}; p99 of cached keys: "
-        + ", ".join(f"{kind} {percentile(samples, 0.99) * 1e3:.2f} ms" for kind, samples in cached.items())
+        + ", ".join(
+            f"{kind} {percentile(samples, 0.99) * 1e3:.2f} ms" for kind, samples in cached.items()
+        )
         + f"; slowest of all {slowest:.2f} s; TEMP after {percentile(uncached, 0.5):.3f} s (median)"
     )
     assert set(statuses(before)) == {"OK"}
@@ -110,7 +121,9 @@ def test_login_refused(server: MariaDB, short_path: Path) -> None:
         server.kill_connections("reader")
 
     with serve(short_path, f"unix:{server.socket}") as daemon:
-        go_through(daemon, lock, lambda: server.run_sql("ALTER USER 'reader'@'localhost' ACCOUNT UNLOCK"))
+        go_through(
+            daemon, lock, lambda: server.run_sql("ALTER USER 'reader'@'localhost' ACCOUNT UNLOCK")
+        )
 
 
 def test_table_renamed(server: MariaDB, short_path: Path) -> None:
@@ -125,7 +138,9 @@ def test_table_renamed(server: MariaDB, short_path: Path) -> None:
         assert daemon.text().count("table mailbox: the query works again") == 1
 
 
-def test_one_of_two_hosts_down(server: MariaDB, make_mariadb: Callable[..., MariaDB], short_path: Path) -> None:
+def test_one_of_two_hosts_down(
+    server: MariaDB, make_mariadb: Callable[..., MariaDB], short_path: Path
+) -> None:
     """One of two hosts is killed: hardly anybody notices, and it is used again when it is back."""
     other = make_mariadb(tcp=True)
     fill(other)
@@ -139,7 +154,12 @@ def test_one_of_two_hosts_down(server: MariaDB, make_mariadb: Callable[..., Mari
             start(other)
             time.sleep(RETURN)
         fresh = percentile([sample for sample in traffic.samples if sample.kind == "fresh"], 0.99)
-        print(f"\n  {len(traffic.samples)} lookups {dict(statuses(traffic.samples))}; p99 of fresh keys {fresh * 1e3:.2f} ms")
+        print(
+            f"\n  {len(traffic.samples)} lookups {dict(statuses(traffic.samples))}; p99 of fresh keys {fresh * 1e3:.2f} ms"
+        )
         assert set(statuses(traffic.samples)) == {"OK"}
         assert fresh < PROMPT  # expired ones ask the other host
-        wait_until(lambda: len(other.connections("reader")) > 0 or len(server.connections("reader")) > 0, "connections")
+        wait_until(
+            lambda: len(other.connections("reader")) > 0 or len(server.connections("reader")) > 0,
+            "connections",
+        )

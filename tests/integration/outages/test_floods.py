@@ -18,7 +18,9 @@ from support.process import ServerProcess, free_port
 from support.process_figures import resident_bytes
 from support.traffic import PROMPT, Traffic, percentile, statuses
 
-UNKNOWN = int(os.environ.get("MAILMAPD_UNKNOWN", "100000"))  # the long form, scripts/soak, asks a million
+UNKNOWN = int(
+    os.environ.get("MAILMAPD_UNKNOWN", "100000")
+)  # the long form, scripts/soak, asks a million
 PIPELINED = 100_000
 HOT = 500
 NEGATIVE_BUDGET = UNKNOWN // 10
@@ -61,14 +63,28 @@ def serve(folder: Path, server: MariaDB, more: str = "") -> Daemon:
 
 def flood(daemon: Daemon, name: str, first: int, last: int, connections: int = 50) -> ServerProcess:
     """Start asking for unknown users."""
-    command = [sys.executable, "-m", "support.flood", f"{daemon.directory}/socketmap", name, *map(str, (connections, first, last))]
-    return ServerProcess(command, daemon.directory / "flood.log", env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+    command = [
+        sys.executable,
+        "-m",
+        "support.flood",
+        f"{daemon.directory}/socketmap",
+        name,
+        *map(str, (connections, first, last)),
+    ]
+    return ServerProcess(
+        command,
+        daemon.directory / "flood.log",
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
 
 
 def finish(flooding: ServerProcess) -> dict[str, int]:
     """Wait for a flood's end and return how its questions were answered."""
     assert flooding.wait(1800) == 0, flooding.text()
-    answers = {status: int(count) for status, count in re.findall(r"^(\w+) (\d+)$", flooding.text(), re.MULTILINE)}
+    answers = {
+        status: int(count)
+        for status, count in re.findall(r"^(\w+) (\d+)$", flooding.text(), re.MULTILINE)
+    }
     flooding.log.unlink()
     return answers
 
@@ -80,7 +96,11 @@ def warm(daemon: Daemon) -> None:
 
 
 def queries(daemon: Daemon) -> float:
-    return sum(value for name, value in daemon.metrics().items() if name.startswith("mailmapd_database_queries_total"))
+    return sum(
+        value
+        for name, value in daemon.metrics().items()
+        if name.startswith("mailmapd_database_queries_total")
+    )
 
 
 @pytest.mark.timeout(3600)
@@ -95,7 +115,9 @@ def test_unknown_recipients(server: MariaDB, short_path: Path) -> None:
         plateau = resident_bytes(daemon.process.pid)
         began = time.monotonic()
         with Traffic(f"{short_path}/socketmap", kinds=("fresh",), hot=HOT, rate=500.0) as traffic:
-            assert finish(flood(daemon, "mailboxes", first, UNKNOWN)) == {"NOTFOUND": UNKNOWN - first}
+            assert finish(flood(daemon, "mailboxes", first, UNKNOWN)) == {
+                "NOTFOUND": UNKNOWN - first
+            }
         seconds = time.monotonic() - began
         memory = resident_bytes(daemon.process.pid)
         metrics = daemon.metrics()
@@ -109,7 +131,9 @@ def test_unknown_recipients(server: MariaDB, short_path: Path) -> None:
     assert set(statuses(traffic.samples)) == {"OK"}
     assert asked <= UNKNOWN
     assert metrics['mailmapd_cache_requests_total{outcome="miss",table="mailbox"}'] <= UNKNOWN + HOT
-    assert metrics['mailmapd_cache_requests_total{outcome="hit",table="mailbox"}'] == len(traffic.samples)
+    assert metrics['mailmapd_cache_requests_total{outcome="hit",table="mailbox"}'] == len(
+        traffic.samples
+    )
     assert metrics['mailmapd_cache_evictions_total{kind="positive",table="mailbox"}'] == 0
     assert memory < plateau * GROWTH
 
@@ -122,7 +146,9 @@ def test_endless_misses_of_one_client(server: MariaDB, short_path: Path) -> None
         flooding = flood(daemon, "mailboxes", 0, UNKNOWN // 5, connections=16)
         with Traffic(f"{short_path}/socketmap", kinds=("fresh",), hot=HOT) as traffic:
             assert finish(flooding) == {"NOTFOUND": UNKNOWN // 5}
-    print(f"\n  {len(traffic.samples)} hits beside {UNKNOWN // 5} misses: p99 {percentile(traffic.samples, 0.99) * 1e3:.2f} ms")
+    print(
+        f"\n  {len(traffic.samples)} hits beside {UNKNOWN // 5} misses: p99 {percentile(traffic.samples, 0.99) * 1e3:.2f} ms"
+    )
     assert set(statuses(traffic.samples)) == {"OK"}
     assert percentile(traffic.samples, 0.99) < PROMPT
 
@@ -134,10 +160,14 @@ def test_many_questions_at_once(server: MariaDB, short_path: Path) -> None:
         warm(daemon)
         with Traffic(f"{short_path}/socketmap", kinds=("fresh",), hot=HOT) as traffic:
             began = time.monotonic()
-            sender = ServerProcess([sys.executable, "-c", SENDER, f"{short_path}/socketmap"], short_path / "sender.log")
+            sender = ServerProcess(
+                [sys.executable, "-c", SENDER, f"{short_path}/socketmap"], short_path / "sender.log"
+            )
             assert sender.wait(120) == 0, sender.text()
             seconds = time.monotonic() - began
-    print(f"\n  {PIPELINED} at once in {seconds:.1f} s; others' p99 {percentile(traffic.samples, 0.99) * 1e3:.2f} ms")
+    print(
+        f"\n  {PIPELINED} at once in {seconds:.1f} s; others' p99 {percentile(traffic.samples, 0.99) * 1e3:.2f} ms"
+    )
     assert set(statuses(traffic.samples)) == {"OK"}
     assert percentile(traffic.samples, 0.99) < PROMPT
 
@@ -175,9 +205,16 @@ def test_domains_that_are_not_hosted(server: MariaDB, short_path: Path) -> None:
 
 
 def test_poison_among_normal_traffic(server: MariaDB, short_path: Path) -> None:
-    """A key that MariaDB cannot compare is a temporary failure, asked again only every few seconds; every other key is answered as ever."""
-    server.run_sql("CREATE OR REPLACE TABLE mail.western (address VARCHAR(64) CHARACTER SET latin1 COLLATE latin1_bin PRIMARY KEY)")
-    server.run_sql("INSERT INTO mail.western SELECT CONCAT('user', seq, '@example.com') FROM mysql.seq_0_to_100")
+    """A key that MariaDB cannot compare is a temporary failure, asked again only every few seconds.
+
+    Every other key is answered as ever.
+    """
+    server.run_sql(
+        "CREATE OR REPLACE TABLE mail.western (address VARCHAR(64) CHARACTER SET latin1 COLLATE latin1_bin PRIMARY KEY)"
+    )
+    server.run_sql(
+        "INSERT INTO mail.western SELECT CONCAT('user', seq, '@example.com') FROM mysql.seq_0_to_100"
+    )
     seconds = POISON_SECONDS
     with serve(short_path, server, WESTERN) as daemon:
         put_ahead(daemon.process.pid)
@@ -188,14 +225,23 @@ def test_poison_among_normal_traffic(server: MariaDB, short_path: Path) -> None:
             began = time.monotonic()
             while time.monotonic() < began + seconds:
                 assert client.ask("western", POISON).status == "TEMP"
-                assert client.ask("western", address(poisoned % 100)) == ("OK", address(poisoned % 100))
+                assert client.ask("western", address(poisoned % 100)) == (
+                    "OK",
+                    address(poisoned % 100),
+                )
                 poisoned += 1
                 time.sleep(0.002)
         sent = sum("zoë" in query for query in server.logged_queries(ACCOUNT))
         server.log_queries(on=False)
-        ups = [value for name, value in daemon.metrics().items() if name.startswith("mailmapd_database_up")]
+        ups = [
+            value
+            for name, value in daemon.metrics().items()
+            if name.startswith("mailmapd_database_up")
+        ]
         log = daemon.text()
-    print(f"\n  {poisoned} lookups of the poisonous key, {sent} of them reached the database; {len(traffic.samples)} others")
+    print(
+        f"\n  {poisoned} lookups of the poisonous key, {sent} of them reached the database; {len(traffic.samples)} others"
+    )
     assert set(statuses(traffic.samples)) == {"OK"}
     assert 1 <= sent <= seconds / 5 + 1
     assert ups == [1.0]

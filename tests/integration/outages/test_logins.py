@@ -37,10 +37,16 @@ class Site:
 
     def __init__(self, folder: Path, server: MariaDB) -> None:
         self.server = server
-        self.daemon = ActivatedDaemon(folder, configuration(folder, [f"unix:{server.socket}"], LISTEN) + LOGINS)
+        self.daemon = ActivatedDaemon(
+            folder, configuration(folder, [f"unix:{server.socket}"], LISTEN) + LOGINS
+        )
         write_snippet(dovecot_23(load_config(self.daemon.config), str(folder)))
         settings = folder / "conf.d" / "10-auth.conf"
-        lines = [line for line in settings.read_text().splitlines(keepends=True) if not line.startswith("auth_cache")]
+        lines = [
+            line
+            for line in settings.read_text().splitlines(keepends=True)
+            if not line.startswith("auth_cache")
+        ]
         settings.write_text("".join(lines))
         self.dovecot = Dovecot(folder, f"auth_cache_size = 0\n!include {settings}\n")
 
@@ -57,7 +63,10 @@ def site(short_path: Path, server: MariaDB) -> Iterator[Site]:
 
 
 def test_logins_while_the_database_is_away(site: Site) -> None:
-    """Whom the daemon remembers logs in or is refused as ever; for all others it is a temporary failure, never "unknown user"."""
+    """Whom the daemon remembers logs in or is refused as ever.
+
+    For all others it is a temporary failure, never "unknown user".
+    """
     assert site.login("user1") is Verdict.ACCEPTED
     assert site.login("user-9") is Verdict.REFUSED
     site.server.kill()

@@ -39,8 +39,12 @@ class Site:
     def __init__(self, folder: Path, server: MariaDB, protocol: str) -> None:
         self.server = server
         ports = {"mailboxes": free_port(), "aliases": free_port()}
-        listen = LISTENERS.replace("{tcp}", str(ports["mailboxes"])).replace("{tcp_aliases}", str(ports["aliases"]))
-        self.daemon = Daemon(folder, configuration(folder, [f"unix:{server.socket}"], listen) + ALIASES)
+        listen = LISTENERS.replace("{tcp}", str(ports["mailboxes"])).replace(
+            "{tcp_aliases}", str(ports["aliases"])
+        )
+        self.daemon = Daemon(
+            folder, configuration(folder, [f"unix:{server.socket}"], listen) + ALIASES
+        )
         names = {name: f"tcp:127.0.0.1:{port}" for name, port in ports.items()}
         if protocol == "socketmap":
             names = {name: f"socketmap:unix:{folder}/socketmap:{name}" for name in ports}
@@ -69,13 +73,19 @@ def verdict(site: Site, recipient: str) -> str:
 
 
 def test_mail_while_the_database_is_away(site: Site) -> None:
-    """Known recipients are accepted from memory, all others deferred, whether they exist or not; nobody is refused for good."""
+    """Known recipients are accepted from memory, all others deferred, whether they exist or not.
+
+    Nobody is refused for good.
+    """
     assert verdict(site, "user1@example.com").startswith("250")
     assert verdict(site, "user-9@example.com").startswith("550")
     site.server.kill()
     try:
         wait_until(lambda: verdict(site, "user77@example.com").startswith("451"), "the outage", 30)
-        away = {name: verdict(site, f"{name}@example.com") for name in ("user1", "user-9", "user5", "user-5")}
+        away = {
+            name: verdict(site, f"{name}@example.com")
+            for name in ("user1", "user-9", "user5", "user-5")
+        }
     finally:
         site.server.start()
     print(f"\n  {away}")

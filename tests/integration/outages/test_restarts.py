@@ -1,7 +1,8 @@
 """What clients see while the daemon reloads its configuration, restarts, and is upgraded under load: nothing.
 
-Beside 2 000 lookups a second over 50 connections, real `postmap -q -` loops and a real smtpd ask; none of them may see a lookup fail. The
-sockets are those of socket activation: they stay open while the daemon is away.
+Beside 2 000 lookups a second over 50 connections, real `postmap -q -` loops and a real smtpd ask;
+none of them may see a lookup fail. The sockets are those of socket activation: they stay open while
+the daemon is away.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ class Load:
         self.traffic = Traffic(f"{daemon.directory}/socketmap", hot=HOT)
         self._postfix = postfix
         self._numbers = itertools.cycle(range(0, USERS - POSTMAP_KEYS, POSTMAP_KEYS))
-        tables = (f"socketmap:unix:{daemon.directory}/socketmap:mailboxes", f"tcp:{daemon.listeners['tcp_table']['mailboxes']}")
+        tables = (
+            f"socketmap:unix:{daemon.directory}/socketmap:mailboxes",
+            f"tcp:{daemon.listeners['tcp_table']['mailboxes']}",
+        )
         self.asking = [*(Asking(self._postmap_of(table)) for table in tables), Asking(self._smtp)]
 
     def _postmap_of(self, table: str) -> Callable[[], tuple[int, list[str]]]:
@@ -91,7 +95,9 @@ class Load:
             run = self._postfix.postmap(table, [address(number) for number in numbers])
             right = b"".join(b"%b\t%b\n" % (address(number), mailbox(number)) for number in numbers)
             wrong = (
-                [] if run.found == right and not run.failed else [f"{table}: {len(run.found)} of {len(right)} bytes; {run.errors[:500]}"]
+                []
+                if run.found == right and not run.failed
+                else [f"{table}: {len(run.found)} of {len(right)} bytes; {run.errors[:500]}"]
             )
             return POSTMAP_KEYS, wrong
 
@@ -127,7 +133,9 @@ class Load:
         """Fail if any lookup has failed."""
         seen = statuses(self.traffic.samples)
         slowest = max(sample.seconds for sample in self.traffic.samples)
-        print(f"\n  traffic {dict(seen)}, slowest {slowest:.2f} s; postmap, tcp, smtpd: {[one.lookups for one in self.asking]} lookups")
+        print(
+            f"\n  traffic {dict(seen)}, slowest {slowest:.2f} s; postmap, tcp, smtpd: {[one.lookups for one in self.asking]} lookups"
+        )
         assert [one.failures[:3] for one in self.asking] == [[], [], []]
         assert set(seen) == {"OK"}, reasons(self.traffic.samples)
         assert all(one.lookups for one in self.asking)
@@ -162,12 +170,17 @@ class Site:
 def site(short_path: Path, server: MariaDB) -> Iterator[Site]:
     site = Site(short_path, server)
     with site.daemon, site.postfix:
-        wait_until(lambda: "ready:" in site.daemon.text(), "the daemon")  # its sockets take clients before it does, and signals, too
+        wait_until(
+            lambda: "ready:" in site.daemon.text(), "the daemon"
+        )  # its sockets take clients before it does, and signals, too
         yield site
 
 
 def last_reload(site: Site) -> float:
-    """Ask the daemon when it last read its configuration; its log would count alike lines instead of writing all of them."""
+    """Ask the daemon when it last read its configuration.
+
+    Its log would count alike lines instead of writing all of them.
+    """
     return site.daemon.metrics()["mailmapd_config_last_reload_success_timestamp_seconds"]
 
 
@@ -207,7 +220,10 @@ def test_restarts(site: Site) -> None:
     with site.load.running():
         for _ in range(RESTARTS):
             assert site.daemon.restart() == 0
-            wait_until(lambda: site.daemon.text().count("stopped\n") < site.daemon.text().count("ready: "), "the new daemon")
+            wait_until(
+                lambda: site.daemon.text().count("stopped\n") < site.daemon.text().count("ready: "),
+                "the new daemon",
+            )
             time.sleep(PAUSE)
     site.load.judge()
 

@@ -19,7 +19,9 @@ from support.process import free_port
 from support.process_figures import open_files, resident_bytes
 from support.traffic import Traffic, reasons, statuses
 
-SECONDS = float(os.environ.get("MAILMAPD_SOAK_SECONDS", "30"))  # the long form, scripts/soak, takes ten minutes
+SECONDS = float(
+    os.environ.get("MAILMAPD_SOAK_SECONDS", "30")
+)  # the long form, scripts/soak, takes ten minutes
 WARM_UP = 0.4  # the part of the time after which memory must stay as it is
 SLOPE = 0.05  # how much more may be used at the end, by the straight line through all samples since then
 SMALL = """
@@ -37,7 +39,10 @@ pytestmark = [pytest.mark.alone, pytest.mark.servers]
 def slope(samples: list[tuple[float, float]]) -> float:
     """Return the growth per second of the straight line through the samples (least squares)."""
     count = len(samples)
-    middle, average = sum(moment for moment, _ in samples) / count, sum(value for _, value in samples) / count
+    middle, average = (
+        sum(moment for moment, _ in samples) / count,
+        sum(value for _, value in samples) / count,
+    )
     spread = sum((moment - middle) ** 2 for moment, _ in samples)
     return sum((moment - middle) * (value - average) for moment, value in samples) / spread
 
@@ -50,7 +55,15 @@ class Disturbances:
         self._server = server
         self._unknown = itertools.count(1)
         self._next = itertools.cycle(
-            [self.unknown_users, self.new_connections, self.garbage, self.reload, self.lost_connections, self.scrape, self.flush]
+            [
+                self.unknown_users,
+                self.new_connections,
+                self.garbage,
+                self.reload,
+                self.lost_connections,
+                self.scrape,
+                self.flush,
+            ]
         )
 
     def one(self) -> None:
@@ -62,7 +75,9 @@ class Disturbances:
         """Ask for users that do not exist."""
         with self._daemon.socketmap() as client:
             for number in itertools.islice(self._unknown, 200):
-                assert client.ask("mailboxes", b"user-9%d@example.com" % number).status == "NOTFOUND"
+                assert (
+                    client.ask("mailboxes", b"user-9%d@example.com" % number).status == "NOTFOUND"
+                )
 
     def new_connections(self) -> None:
         """Connect, ask and leave."""
@@ -99,7 +114,9 @@ class Disturbances:
 def test_soak(server: MariaDB, short_path: Path) -> None:
     """Traffic, unknown users, new connections, garbage, reloads, lost connections, flushes: memory stays flat, no descriptor is left."""
     listen = LISTENERS.replace("{http}", str(free_port()))
-    with Daemon(short_path, configuration(short_path, [f"unix:{server.socket}"], listen) + SMALL) as daemon:
+    with Daemon(
+        short_path, configuration(short_path, [f"unix:{server.socket}"], listen) + SMALL
+    ) as daemon:
         pid = daemon.process.pid
         disturbances = Disturbances(daemon, server)
         disturbances.scrape()

@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, DictQuery, Found, NotFound, PermFail, Query, TempFail
+from mailmapd.model import (
+    NOT_FOUND,
+    Answer,
+    DictCommit,
+    DictIterate,
+    DictLookup,
+    DictQuery,
+    Found,
+    NotFound,
+    PermFail,
+    Query,
+    TempFail,
+)
 from mailmapd.protocols import DictCodec
 from mailmapd.protocols.dovecot_dict import REASONS
 from mailmapd.protocols.tab_escape import escape, split, unescape
@@ -16,23 +28,48 @@ TEXT = st.binary(max_size=30) | st.sampled_from([b"shared/passdb/anna", b"\x01",
 CUTS = st.lists(st.integers(0, 1500), max_size=12)
 LETTERS = [letter.encode() for letter in "HLIBSUATVCDRX"]
 SHAPED_GARBAGE = st.lists(
-    st.sampled_from([*LETTERS, b"\t", b"\n", b"\x01", b"1", b"2", b"-1", b"k", b"B1\n", b"C1\n", b"Lk\tu\n"]), max_size=30
+    st.sampled_from(
+        [*LETTERS, b"\t", b"\n", b"\x01", b"1", b"2", b"-1", b"k", b"B1\n", b"C1\n", b"Lk\tu\n"]
+    ),
+    max_size=30,
 )
 GARBAGE = st.binary(max_size=200) | SHAPED_GARBAGE.map(b"".join)
 REASON = st.text(max_size=300)
-ANSWERS = st.binary(max_size=300).map(Found) | st.just(NOT_FOUND) | REASON.map(TempFail) | REASON.map(PermFail)
+ANSWERS = (
+    st.binary(max_size=300).map(Found)
+    | st.just(NOT_FOUND)
+    | REASON.map(TempFail)
+    | REASON.map(PermFail)
+)
 LOOKUPS = st.builds(DictLookup, st.just("auth"), TEXT, TEXT)
-ITERATES = st.builds(DictIterate, st.just("auth"), TEXT, TEXT, st.integers(0, 2**64 - 1), st.booleans())
-CHANGES = st.tuples(st.sampled_from("SU"), TEXT, TEXT).map(lambda change: change if change[0] == "S" else (*change[:2], b"")) | st.tuples(
+ITERATES = st.builds(
+    DictIterate, st.just("auth"), TEXT, TEXT, st.integers(0, 2**64 - 1), st.booleans()
+)
+CHANGES = st.tuples(st.sampled_from("SU"), TEXT, TEXT).map(
+    lambda change: change if change[0] == "S" else (*change[:2], b"")
+) | st.tuples(
     st.just("A"), TEXT, st.integers(-(2**63), 2**63 - 1).map(lambda number: str(number).encode())
 )
-COMMITS = st.builds(DictCommit, st.just("auth"), st.integers(0, 2**32 - 1), TEXT, st.lists(CHANGES, max_size=5).map(tuple), st.booleans())
+COMMITS = st.builds(
+    DictCommit,
+    st.just("auth"),
+    st.integers(0, 2**32 - 1),
+    TEXT,
+    st.lists(CHANGES, max_size=5).map(tuple),
+    st.booleans(),
+)
 QUERIES = st.lists(LOOKUPS | ITERATES | COMMITS, max_size=6)
 ROWS = st.lists(st.tuples(TEXT, TEXT), max_size=6)
 
 
 def client_escape(value: bytes) -> bytes:
-    for raw, letter in ((b"\x01", b"1"), (b"\0", b"0"), (b"\t", b"t"), (b"\n", b"n"), (b"\r", b"r")):
+    for raw, letter in (
+        (b"\x01", b"1"),
+        (b"\0", b"0"),
+        (b"\t", b"t"),
+        (b"\n", b"n"),
+        (b"\r", b"r"),
+    ):
         value = value.replace(raw, b"\x01" + letter)
     return value
 
@@ -43,7 +80,13 @@ def client_unescape(argument: bytes) -> bytes:
     while position < len(argument):
         if argument[position] == 1:
             position += 1
-            value += {ord("0"): b"\0", ord("1"): b"\x01", ord("t"): b"\t", ord("n"): b"\n", ord("r"): b"\r"}[argument[position]]
+            value += {
+                ord("0"): b"\0",
+                ord("1"): b"\x01",
+                ord("t"): b"\t",
+                ord("n"): b"\n",
+                ord("r"): b"\r",
+            }[argument[position]]
         else:
             value.append(argument[position])
         position += 1
@@ -63,8 +106,15 @@ def commands_of(query: DictQuery) -> bytes:
             return command("I", flags, str(query.limit).encode(), query.prefix, query.mask)
         case DictCommit():
             number = str(query.transaction).encode()
-            changes = [command(letter, number, key, *([value] if letter != "U" else [])) for letter, key, value in query.changes]
-            return command("B", number, query.user) + b"".join(changes) + command("C" if query.wants_reply else "D", number)
+            changes = [
+                command(letter, number, key, *([value] if letter != "U" else []))
+                for letter, key, value in query.changes
+            ]
+            return (
+                command("B", number, query.user)
+                + b"".join(changes)
+                + command("C" if query.wants_reply else "D", number)
+            )
 
 
 @dataclass
@@ -78,7 +128,10 @@ class Reply:
 def read_lines(data: bytes) -> list[Reply]:
     assert data.endswith(b"\n")
     return [
-        Reply(line[:1].decode("ascii"), [client_unescape(argument) for argument in line[1:].split(b"\t")])
+        Reply(
+            line[:1].decode("ascii"),
+            [client_unescape(argument) for argument in line[1:].split(b"\t")],
+        )
         for line in data[:-1].split(b"\n")
     ]
 
@@ -86,12 +139,16 @@ def read_lines(data: bytes) -> list[Reply]:
 @given(QUERIES, CUTS)
 def test_cutting_never_matters(queries: list[Query], cuts: list[int]) -> None:
     """Any sequence of commands, cut anywhere, means the same queries in the same order."""
-    data = HELLO + b"".join([commands_of(query) for query in queries if not isinstance(query, tuple)])
+    data = HELLO + b"".join(
+        [commands_of(query) for query in queries if not isinstance(query, tuple)]
+    )
     assert feed(DictCodec(), cut(data, cuts)) == Outcome(queries, None)
 
 
 @given(st.lists(LOOKUPS, max_size=3), GARBAGE, CUTS, st.booleans())
-def test_garbage_is_only_refused(lookups: list[DictLookup], garbage: bytes, cuts: list[int], hello: bool) -> None:
+def test_garbage_is_only_refused(
+    lookups: list[DictLookup], garbage: bytes, cuts: list[int], hello: bool
+) -> None:
     """Garbage gives a ProtocolError with a listed reason or nothing, the same for any cut, after the good commands before it."""
     good = HELLO + b"".join(map(commands_of, lookups)) if hello else b""
     data = good + garbage
@@ -105,7 +162,10 @@ def test_garbage_is_only_refused(lookups: list[DictLookup], garbage: bytes, cuts
 
 @given(LOOKUPS | ITERATES | COMMITS, GARBAGE)
 def test_a_whole_query_is_what_the_reader_reads(query: DictQuery, garbage: bytes) -> None:
-    """The shortcut for a whole lookup gives what the reader gives, or nothing; it takes every lookup that names its user."""
+    """The shortcut for a whole lookup gives what the reader gives, or nothing.
+
+    It takes every lookup that names its user.
+    """
     for data in (commands_of(query), b"L" + garbage, b"L" + garbage + b"\n", garbage):
         whole = greeted().whole_query(data)
         assert whole is None or feed(greeted(), [data]) == Outcome([whole], None)
@@ -164,7 +224,10 @@ def test_rows_arrive(query: DictIterate, rows: list[tuple[bytes, bytes]], answer
 
 @given(st.binary(), st.lists(st.binary(), min_size=1))
 def test_escaping_comes_back(value: bytes, arguments: list[bytes]) -> None:
-    """Any bytes survive escaping, alone and side by side; an escaped value has nothing that ends an argument or a line."""
+    """Any bytes survive escaping, alone and side by side.
+
+    An escaped value has nothing that ends an argument or a line.
+    """
     assert unescape(escape(value)) == value
     assert not set(escape(value)) & set(b"\0\t\n\r")
     assert split(b"\t".join(map(escape, arguments))) == arguments

@@ -8,12 +8,22 @@ from mailmapd.protocols import SocketmapCodec
 from mailmapd.protocols.socketmap import REASONS
 from support.codecs import Outcome, byte_by_byte, cut, feed
 
-MAP_NAMES = st.text(st.characters(exclude_characters=" ", exclude_categories=["Cs"]), min_size=1, max_size=20).map(str.encode)
-QUERIES = st.lists(st.builds(MapQuery, MAP_NAMES, st.binary(max_size=40) | st.integers(900, 1100).map(b"k".__mul__)), max_size=8)
+MAP_NAMES = st.text(
+    st.characters(exclude_characters=" ", exclude_categories=["Cs"]), min_size=1, max_size=20
+).map(str.encode)
+QUERIES = st.lists(
+    st.builds(
+        MapQuery, MAP_NAMES, st.binary(max_size=40) | st.integers(900, 1100).map(b"k".__mul__)
+    ),
+    max_size=8,
+)
 SIZED_QUERIES = st.builds(MapQuery, MAP_NAMES, st.integers(0, 1100).map(b"k".__mul__))
 CUTS = st.lists(st.integers(0, 2000), max_size=12)
 SHAPED_GARBAGE = st.lists(
-    st.sampled_from([b"0", b"1", b"5", b"12", b":", b",", b" ", b"m k", b"m", b"5:m kkk,", b"3:m k,", b"\n"]), max_size=20
+    st.sampled_from(
+        [b"0", b"1", b"5", b"12", b":", b",", b" ", b"m k", b"m", b"5:m kkk,", b"3:m k,", b"\n"]
+    ),
+    max_size=20,
 )
 GARBAGE = st.binary(max_size=200) | SHAPED_GARBAGE.map(b"".join)
 REASON = st.text(max_size=300)
@@ -31,7 +41,9 @@ def request_of(query: MapQuery) -> bytes:
     return str(len(payload)).encode() + b":" + payload + b","
 
 
-SHAPED_REQUESTS = SIZED_QUERIES.map(request_of) | QUERIES.map(lambda queries: b"".join(map(request_of, queries)))
+SHAPED_REQUESTS = SIZED_QUERIES.map(request_of) | QUERIES.map(
+    lambda queries: b"".join(map(request_of, queries))
+)
 
 
 def read_reply(reply: bytes) -> tuple[str, bytes]:
@@ -53,7 +65,10 @@ def test_cutting_never_matters(queries: list[MapQuery], cuts: list[int]) -> None
 
 @given(SHAPED_REQUESTS | GARBAGE)
 def test_a_whole_query_is_what_the_reader_reads(data: bytes) -> None:
-    """The shortcut for a whole request gives what the reader gives, or nothing; it takes every request of up to a kilobyte."""
+    """The shortcut for a whole request gives what the reader gives, or nothing.
+
+    It takes every request of up to a kilobyte.
+    """
     query = SocketmapCodec().whole_query(data)
     read = feed(SocketmapCodec(), [data])
     if query is not None:
@@ -77,7 +92,10 @@ def test_garbage_is_only_refused(queries: list[MapQuery], garbage: bytes, cuts: 
 
 @given(ANSWERS)
 def test_answers_arrive(answer: Answer) -> None:
-    """A client reads the answer that was given; a value is whole or TEMP, a failure is never NOTFOUND, and reasons are one line."""
+    """A client reads the answer that was given.
+
+    A value is whole or TEMP, a failure is never NOTFOUND, and reasons are one line.
+    """
     status, value = read_reply(SocketmapCodec().encode(answer))
     match answer:
         case Found() if 0 < len(answer.value) <= 99_997:

@@ -12,7 +12,12 @@ from support.codecs import Outcome, byte_by_byte, cut, feed
 
 KEYS = st.binary(max_size=60) | st.just(b" " * 10_000)
 CUTS = st.lists(st.integers(0, 2000), max_size=12)
-SHAPED_GARBAGE = st.lists(st.sampled_from([b"get ", b"put ", b"k", b"%", b"%4", b"%20", b"%zz", b"\n", b" ", b"\r", b"\xff"]), max_size=20)
+SHAPED_GARBAGE = st.lists(
+    st.sampled_from(
+        [b"get ", b"put ", b"k", b"%", b"%4", b"%20", b"%zz", b"\n", b" ", b"\r", b"\xff"]
+    ),
+    max_size=20,
+)
 GARBAGE = st.binary(max_size=200) | SHAPED_GARBAGE.map(b"".join)
 REASON = st.text(max_size=300)
 ANSWERS = (
@@ -44,10 +49,16 @@ def read_reply(reply: bytes) -> tuple[int, bytes]:
 def test_cutting_never_matters(keys: list[bytes], cuts: list[int]) -> None:
     """Any sequence of requests, cut anywhere, means the same keys in the same order."""
     data = b"".join(map(request_of, keys))
-    assert feed(TcpTableCodec(), cut(data, cuts)) == Outcome([MapQuery(b"", key) for key in keys], None)
+    assert feed(TcpTableCodec(), cut(data, cuts)) == Outcome(
+        [MapQuery(b"", key) for key in keys], None
+    )
 
 
-@given(KEYS.map(request_of) | st.binary(min_size=1, max_size=30).map(lambda key: b"get " + key + b"\n") | GARBAGE)
+@given(
+    KEYS.map(request_of)
+    | st.binary(min_size=1, max_size=30).map(lambda key: b"get " + key + b"\n")
+    | GARBAGE
+)
 def test_a_whole_query_is_what_the_reader_reads(data: bytes) -> None:
     """The shortcut for a whole request gives what the reader gives, or nothing."""
     query = TcpTableCodec().whole_query(data)
@@ -71,7 +82,9 @@ def test_answers_arrive(answer: Answer) -> None:
     code, text = read_reply(TcpTableCodec().encode(answer))
     match answer:
         case Found():
-            assert (code, text) == (200, answer.value) or (code == 400 and not 0 < len(answer.value) <= 1363)
+            assert (code, text) == (200, answer.value) or (
+                code == 400 and not 0 < len(answer.value) <= 1363
+            )
         case NotFound():
             assert code == 500
         case TempFail() | PermFail():

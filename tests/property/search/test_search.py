@@ -27,7 +27,9 @@ def test_quoting_loses_nothing(local: bytes, domain: bytes) -> None:
 
 
 @given(TEXT, DELIMITERS, st.booleans())
-def test_address_and_extension_make_the_whole(address: bytes, delimiters: bytes, special: bool) -> None:
+def test_address_and_extension_make_the_whole(
+    address: bytes, delimiters: bytes, special: bool
+) -> None:
     """What is taken off begins with a delimiter, and put back it gives the address again; the rest has a local part."""
     stripped = strip_extension(address, delimiters, special)
     if stripped is None:
@@ -41,9 +43,16 @@ def test_address_and_extension_make_the_whole(address: bytes, delimiters: bytes,
 
 
 @given(TEXT, st.sampled_from(PRESETS), DELIMITERS, st.booleans(), st.booleans())
-def test_the_first_key_is_the_clients(key: bytes, preset: str, delimiters: bytes, parents: bool, external_only: bool) -> None:
+def test_the_first_key_is_the_clients(
+    key: bytes, preset: str, delimiters: bytes, parents: bool, external_only: bool
+) -> None:
     """Whatever is asked, there are no empty and no equal keys, and the key itself is among them, first if it is an external form."""
-    search = Search.compile(preset, recipient_delimiter=delimiters, parent_domain_matches_subdomains=parents, external_only=external_only)
+    search = Search.compile(
+        preset,
+        recipient_delimiter=delimiters,
+        parent_domain_matches_subdomains=parents,
+        external_only=external_only,
+    )
     keys = [one.key for one in search.keys(key)]
     assert len(set(keys)) == len(keys)
     assert b"" not in keys
@@ -59,7 +68,9 @@ def test_both_requests_find_the_same(local: bytes, domain: bytes, delimiters: by
     internal = local + b"@" + domain
     if read(internal)[1] or internal.startswith(b"@"):
         return
-    search = Search.compile(["full", "noext", "at_domain", "domain", "localpart_at"], recipient_delimiter=delimiters)
+    search = Search.compile(
+        ["full", "noext", "at_domain", "domain", "localpart_at"], recipient_delimiter=delimiters
+    )
     assert search.keys(quote(internal)) == search.keys(internal)
 
 
@@ -70,11 +81,19 @@ def test_without_extension_nothing_changes(value: bytes, key: bytes) -> None:
     assert propagate(value, key, b"", enabled=False) is value
 
 
-@given(st.lists(st.tuples(PLAIN, DOMAIN), min_size=1, max_size=4), st.sampled_from([b", ", b",", b" ", b",\n\t"]), PLAIN)
-def test_every_recipient_gets_the_extension(recipients: list[tuple[bytes, bytes]], separator: bytes, extension: bytes) -> None:
+@given(
+    st.lists(st.tuples(PLAIN, DOMAIN), min_size=1, max_size=4),
+    st.sampled_from([b", ", b",", b" ", b",\n\t"]),
+    PLAIN,
+)
+def test_every_recipient_gets_the_extension(
+    recipients: list[tuple[bytes, bytes]], separator: bytes, extension: bytes
+) -> None:
     """Each address of a list gets the extension, in order, however the list is separated."""
     value = separator.join([local + b"@" + domain for local, domain in recipients])
-    result = propagate(value, b"user+" + extension + b"@example.com", b"+" + extension, enabled=True)
+    result = propagate(
+        value, b"user+" + extension + b"@example.com", b"+" + extension, enabled=True
+    )
     expected = [b"%b+%b@%b" % (local, extension, domain) for local, domain in recipients]
     assert [internal_form(tokens) for tokens in addresses(result)] == expected
 
@@ -89,4 +108,6 @@ def test_any_text_can_be_parsed(text: bytes) -> None:
 def test_any_result_can_be_propagated(value: bytes, extension: bytes, enabled: bool) -> None:
     """No result of a database, however broken, makes propagation fail."""
     extension = b"+" + extension.replace(b"\0", b"")
-    assert isinstance(propagate(value, quote(b"user" + extension + b"@example.com"), extension, enabled), bytes)
+    assert isinstance(
+        propagate(value, quote(b"user" + extension + b"@example.com"), extension, enabled), bytes
+    )

@@ -23,7 +23,26 @@ from support.process import program
 TABLES = 60
 KEYS = 120
 
-PARTS = ["%s", "%u", "%d", "%S", "%U", "%D", "%1", "%2", "%3", "%%", "a", "x@y.example", "-", "@", " ", "é", "u@", "@d"]
+PARTS = [
+    "%s",
+    "%u",
+    "%d",
+    "%S",
+    "%U",
+    "%D",
+    "%1",
+    "%2",
+    "%3",
+    "%%",
+    "a",
+    "x@y.example",
+    "-",
+    "@",
+    " ",
+    "é",
+    "u@",
+    "@d",
+]
 ATOMS = [
     "user",
     "a.b",
@@ -44,7 +63,16 @@ ATOMS = [
     "ß",
     "@x..y.",
 ]
-DOMAINS = ["", "", "example.com", "!sub.example.com, example.com", "bücher.de EXAMPLE.com", "!example.com", "{file}", "!{file} example.com"]
+DOMAINS = [
+    "",
+    "",
+    "example.com",
+    "!sub.example.com, example.com",
+    "bücher.de EXAMPLE.com",
+    "!example.com",
+    "{file}",
+    "!{file} example.com",
+]
 
 
 class Postmap:
@@ -61,7 +89,12 @@ class Postmap:
         """Return what is found; every key is a line without white space at its ends."""
         # Postfix waits until a file is two seconds old, lest it reads half of it.
         os.utime(file, (0, 0))
-        done = subprocess.run([*self._command, f"sqlite:{file}"], input=b"\n".join(keys) + b"\n", capture_output=True, check=False)
+        done = subprocess.run(
+            [*self._command, f"sqlite:{file}"],
+            input=b"\n".join(keys) + b"\n",
+            capture_output=True,
+            check=False,
+        )
         assert b"fatal" not in done.stderr, done.stderr
         lines = done.stdout.split(b"\n")
         return dict(line.split(b"\t", 1) for line in lines if line)
@@ -72,7 +105,9 @@ class Answers:
 
     def __init__(self, file: Path) -> None:
         cf = read_postfix_cf(file)
-        self._table = MysqlTable.compile(file.name, cf.query, cf.result_format, cf.domain, first_column_only=cf.sqlite)
+        self._table = MysqlTable.compile(
+            file.name, cf.query, cf.result_format, cf.domain, first_column_only=cf.sqlite
+        )
         self._database = sqlite3.connect(cf.dbpath)
         self._database.text_factory = bytes
 
@@ -82,7 +117,9 @@ class Answers:
         sql_key = None if folded is None else self._table.sql_key(folded)
         if folded is None or sql_key is None:
             return None
-        rows = self._database.execute(self._table.statement(sql_key).render(sqlite_quote).decode()).fetchall()
+        rows = self._database.execute(
+            self._table.statement(sql_key).render(sqlite_quote).decode()
+        ).fetchall()
         return self._table.expand(folded, self._table.values(ResultSet(("a",), tuple(rows))))
 
     def close(self) -> None:
@@ -96,12 +133,20 @@ def random_file(source: random.Random, directory: Path) -> str:
     def text(longest: int) -> str:
         return "".join(source.choices(PARTS, k=source.randint(1, longest)))
 
-    selects = [source.choice(["NULL", "''", *[f"'{text(4)}'"] * 6]) for _ in range(source.randint(1, 3))]
+    selects = [
+        source.choice(["NULL", "''", *[f"'{text(4)}'"] * 6]) for _ in range(source.randint(1, 3))
+    ]
     query = "\n  UNION ALL ".join(f"SELECT {value}" for value in selects)
     result_format = source.choice(["%s", "%s", text(3), text(2) + "%s"]).strip() or "%s"
     domain = source.choice(DOMAINS).replace("{file}", str(directory / "domains"))
     ending = source.choice(["\n", "\r\n"])
-    lines = [f"dbpath={directory}/mail.db", f"query = {query}", "# a comment", f"result_format = {result_format}", f"domain = {domain}"]
+    lines = [
+        f"dbpath={directory}/mail.db",
+        f"query = {query}",
+        "# a comment",
+        f"result_format = {result_format}",
+        f"domain = {domain}",
+    ]
     return ending.join("\n".join(lines).split("\n")) + source.choice(["", ending])
 
 
@@ -115,8 +160,12 @@ def test_answers_are_those_of_postmap(tmp_path: Path) -> None:
     file = tmp_path / "table.cf"
     for number in range(TABLES):
         file.write_bytes(random_file(source, tmp_path).encode())
-        keys = sorted({"".join(source.choices(ATOMS, k=source.randint(1, 4))).encode() for _ in range(KEYS)})
+        keys = sorted(
+            {"".join(source.choices(ATOMS, k=source.randint(1, 4))).encode() for _ in range(KEYS)}
+        )
         expected = postmap.query(file, keys)
         answers = Answers(file)
-        assert {key: answer for key in keys if (answer := answers.query(key)) is not None} == expected, (number, file.read_text())
+        assert {
+            key: answer for key in keys if (answer := answers.query(key)) is not None
+        } == expected, (number, file.read_text())
         answers.close()

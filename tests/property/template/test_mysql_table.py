@@ -8,11 +8,16 @@ from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Value
 
-EXPANSIONS = st.sampled_from([b"%s", b"%u", b"%d", b"%S", b"%U", b"%D", b"%1", b"%2", b"%3", b"%%", b"'", b"x", b" "])
-TEMPLATE = st.lists(EXPANSIONS, min_size=1, max_size=6).map(b"".join)
-KEY = st.lists(st.sampled_from([b"a", b"B", b".", b"@", b"example.com", b"'", b"%s", "ü".encode(), b"\xff", b"\0"]), max_size=7).map(
-    b"".join
+EXPANSIONS = st.sampled_from(
+    [b"%s", b"%u", b"%d", b"%S", b"%U", b"%D", b"%1", b"%2", b"%3", b"%%", b"'", b"x", b" "]
 )
+TEMPLATE = st.lists(EXPANSIONS, min_size=1, max_size=6).map(b"".join)
+KEY = st.lists(
+    st.sampled_from(
+        [b"a", b"B", b".", b"@", b"example.com", b"'", b"%s", "ü".encode(), b"\xff", b"\0"]
+    ),
+    max_size=7,
+).map(b"".join)
 VALUES = st.lists(st.one_of(st.none(), KEY), max_size=4)
 
 
@@ -40,7 +45,9 @@ def raw(pieces: tuple[bytes | Value, ...]) -> bytes:
 
 
 @given(TEMPLATE, TEMPLATE, KEY)
-def test_the_sql_key_holds_all_that_the_query_needs(query: bytes, result_format: bytes, key: bytes) -> None:
+def test_the_sql_key_holds_all_that_the_query_needs(
+    query: bytes, result_format: bytes, key: bytes
+) -> None:
     """The statement made from the SQL key alone is the template with the whole key's parts."""
     table = MysqlTable.compile("t", query, result_format)
     sql_key = table.sql_key(key)
@@ -66,7 +73,9 @@ def test_an_identity_is_one(query: bytes, key: bytes) -> None:
 
 
 @given(TEMPLATE, TEMPLATE, KEY, VALUES)
-def test_any_rows_can_be_expanded(query: bytes, result_format: bytes, key: bytes, values: list[bytes | None]) -> None:
+def test_any_rows_can_be_expanded(
+    query: bytes, result_format: bytes, key: bytes, values: list[bytes | None]
+) -> None:
     """Whatever a database returns, the result is text or nothing, never empty; %s alone joins all values."""
     table = MysqlTable.compile("t", query, result_format)
     if table.sql_key(key) is None:

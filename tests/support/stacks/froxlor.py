@@ -8,13 +8,28 @@ from support.stacks.stack import Insert, Stack
 
 def _fill(insert: Insert) -> None:
     insert("panel_customers (customerid)", [(1,)])
-    insert("panel_domains (domain, customerid, isemaildomain)", [(domain, 1, 1) for domain in (*world.DOMAINS, world.CATCH_ALL_DOMAIN)])
-    insert("panel_domains (domain, customerid, isemaildomain, deactivated)", [(world.INACTIVE_DOMAIN, 1, 1, 1)])
-    users = [(f"{user}@{domain}", f"{user}@{domain}", "$6$x$y", "/var/mail/", f"{domain}/{user}/") for user, domain in world.mailboxes()]
+    insert(
+        "panel_domains (domain, customerid, isemaildomain)",
+        [(domain, 1, 1) for domain in (*world.DOMAINS, world.CATCH_ALL_DOMAIN)],
+    )
+    insert(
+        "panel_domains (domain, customerid, isemaildomain, deactivated)",
+        [(world.INACTIVE_DOMAIN, 1, 1, 1)],
+    )
+    users = [
+        (f"{user}@{domain}", f"{user}@{domain}", "$6$x$y", "/var/mail/", f"{domain}/{user}/")
+        for user, domain in world.mailboxes()
+    ]
     insert("mail_users (email, username, password_enc, homedir, maildir)", users)
-    rows = [(address, address, address) for user, domain in world.mailboxes() for address in [f"{user}@{domain}"]]
+    rows = [
+        (address, address, address)
+        for user, domain in world.mailboxes()
+        for address in [f"{user}@{domain}"]
+    ]
     rows += [(alias, alias, " ".join(targets)) for alias, targets in world.aliases()]
-    rows += [(f"@{world.CATCH_ALL_DOMAIN}", f"all@{world.CATCH_ALL_DOMAIN}", world.CATCH_ALL_TARGET)]
+    rows += [
+        (f"@{world.CATCH_ALL_DOMAIN}", f"all@{world.CATCH_ALL_DOMAIN}", world.CATCH_ALL_TARGET)
+    ]
     insert("mail_virtual (email, email_full, destination, customerid)", [(*row, 1) for row in rows])
 
 
@@ -40,7 +55,10 @@ CREATE TABLE panel_customers (customerid int unsigned PRIMARY KEY, deactivated t
 """,
     fill=_fill,
     queries={
-        "virtual_mailbox_maps": ("SELECT CONCAT(homedir, maildir) FROM mail_users WHERE email = '%s'", "expansion_limit = 1\n"),
+        "virtual_mailbox_maps": (
+            "SELECT CONCAT(homedir, maildir) FROM mail_users WHERE email = '%s'",
+            "expansion_limit = 1\n",
+        ),
         "virtual_mailbox_domains": (
             "SELECT domain FROM panel_domains WHERE domain = '%s' AND isemaildomain = '1' AND deactivated = 0",
             "",

@@ -10,19 +10,45 @@ def _fill(insert: Insert) -> None:
     insert("domain (domain)", [(domain,) for domain in (*world.DOMAINS, world.CATCH_ALL_DOMAIN)])
     insert("domain (domain, backupmx)", [(world.RELAY_DOMAIN, 1)])
     insert("domain (domain, active)", [(world.INACTIVE_DOMAIN, 0)])
-    insert("alias_domain (alias_domain, target_domain)", [(world.ALIAS_DOMAIN, world.ALIAS_DOMAIN_TARGET)])
-    mailboxes = [(f"{user}@{domain}", "{SSHA512}x", "vmail1", f"{domain}/{user}/", domain) for user, domain in world.mailboxes()]
+    insert(
+        "alias_domain (alias_domain, target_domain)",
+        [(world.ALIAS_DOMAIN, world.ALIAS_DOMAIN_TARGET)],
+    )
+    mailboxes = [
+        (f"{user}@{domain}", "{SSHA512}x", "vmail1", f"{domain}/{user}/", domain)
+        for user, domain in world.mailboxes()
+    ]
     insert("mailbox (username, password, storagenode, maildir, domain)", mailboxes)
-    rows = [(address, address, domain) for user, domain in world.mailboxes() for address in [f"{user}@{domain}"]]
-    rows += [(alias, target, alias.partition("@")[2]) for alias, targets in world.aliases() for target in targets]
+    rows = [
+        (address, address, domain)
+        for user, domain in world.mailboxes()
+        for address in [f"{user}@{domain}"]
+    ]
+    rows += [
+        (alias, target, alias.partition("@")[2])
+        for alias, targets in world.aliases()
+        for target in targets
+    ]
     rows += [(world.CATCH_ALL_DOMAIN, world.CATCH_ALL_TARGET, world.CATCH_ALL_DOMAIN)]
     insert("forwardings (address, forwarding, domain)", rows)
-    insert("maillists (address, domain, transport)", [("list@d10.example", "d10.example", "mlmmj:d10.example/list")])
-    insert("sender_bcc_user (username, bcc_address, domain)", [("user03@d00.example", "archive@d00.example", "d00.example")])
+    insert(
+        "maillists (address, domain, transport)",
+        [("list@d10.example", "d10.example", "mlmmj:d10.example/list")],
+    )
+    insert(
+        "sender_bcc_user (username, bcc_address, domain)",
+        [("user03@d00.example", "archive@d00.example", "d00.example")],
+    )
     insert("sender_bcc_domain (domain, bcc_address)", [("d11.example", "archive@d11.example")])
-    insert("recipient_bcc_user (username, bcc_address, domain)", [("user00@d00.example", "copy@d00.example", "d00.example")])
+    insert(
+        "recipient_bcc_user (username, bcc_address, domain)",
+        [("user00@d00.example", "copy@d00.example", "d00.example")],
+    )
     insert("recipient_bcc_domain (domain, bcc_address)", [("d01.example", "copy@d01.example")])
-    insert("sender_relayhost (account, relayhost)", [("@d12.example", "[192.0.2.9]:587"), ("user01@d12.example", "[192.0.2.8]:587")])
+    insert(
+        "sender_relayhost (account, relayhost)",
+        [("@d12.example", "[192.0.2.9]:587"), ("user01@d12.example", "[192.0.2.8]:587")],
+    )
 
 
 def _of_domain(text: str) -> str:
@@ -39,9 +65,8 @@ def _bcc_user(side: str) -> str:
 
 def _bcc_domain(side: str) -> str:
     name = f"{side}_bcc_domain"
-    return (
-        f"SELECT {name}.bcc_address FROM {name}, domain WHERE {name}.domain = '%d' AND {name}.domain = domain.domain AND domain.active = 1"
-    )
+    joined = f"{name}, domain WHERE {name}.domain = '%d' AND {name}.domain = domain.domain"
+    return f"SELECT {name}.bcc_address FROM {joined} AND domain.active = 1"
 
 
 IREDMAIL = Stack(
@@ -98,8 +123,14 @@ CREATE TABLE sender_relayhost (
             ),
             "",
         ),
-        "transport_maps_domain": ("SELECT transport FROM domain WHERE domain = '%s' AND active = 1 LIMIT 1", ""),
-        "sender_dependent_relayhost_maps": ("SELECT relayhost FROM sender_relayhost WHERE account = '%s' LIMIT 1", ""),
+        "transport_maps_domain": (
+            "SELECT transport FROM domain WHERE domain = '%s' AND active = 1 LIMIT 1",
+            "",
+        ),
+        "sender_dependent_relayhost_maps": (
+            "SELECT relayhost FROM sender_relayhost WHERE account = '%s' LIMIT 1",
+            "",
+        ),
         "sender_login_maps": (
             _of_domain(
                 "SELECT mailbox.username FROM mailbox, domain WHERE mailbox.username = '%s' AND mailbox.domain = '%d'"
@@ -116,7 +147,10 @@ CREATE TABLE sender_relayhost (
             ),
             "",
         ),
-        "relay_domains": ("SELECT domain FROM domain WHERE domain = '%s' AND backupmx = 1 AND active = 1 LIMIT 1", ""),
+        "relay_domains": (
+            "SELECT domain FROM domain WHERE domain = '%s' AND backupmx = 1 AND active = 1 LIMIT 1",
+            "",
+        ),
         "virtual_mailbox_maps": (
             (
                 "SELECT CONCAT(mailbox.storagenode, '/', mailbox.maildir, '/Maildir/') FROM mailbox, domain WHERE mailbox.username = '%s'"

@@ -10,11 +10,22 @@ def _fill(insert: Insert) -> None:
     domains = [*world.DOMAINS, world.CATCH_ALL_DOMAIN]
     number = {domain: index for index, domain in enumerate(domains, start=1)}
     insert("virtual_domains (id, name)", [(number[domain], domain) for domain in domains])
-    users = [(number[domain], "{BLF-CRYPT}$2y$05$x", f"{user}@{domain}") for user, domain in world.mailboxes()]
+    users = [
+        (number[domain], "{BLF-CRYPT}$2y$05$x", f"{user}@{domain}")
+        for user, domain in world.mailboxes()
+    ]
     insert("virtual_users (domain_id, password, email)", users)
-    targets = [(number[alias.partition("@")[2]], alias, target) for alias, targets in world.aliases() for target in targets]
+    targets = [
+        (number[alias.partition("@")[2]], alias, target)
+        for alias, targets in world.aliases()
+        for target in targets
+    ]
     insert("virtual_aliases (domain_id, source, destination)", targets)
-    catch_all = (number[world.CATCH_ALL_DOMAIN], f"@{world.CATCH_ALL_DOMAIN}", world.CATCH_ALL_TARGET)
+    catch_all = (
+        number[world.CATCH_ALL_DOMAIN],
+        f"@{world.CATCH_ALL_DOMAIN}",
+        world.CATCH_ALL_TARGET,
+    )
     catch_all_2 = (number["d09.example"], "@d09.example", "user05@d09.example")
     insert("virtual_aliases (domain_id, source, destination)", [catch_all, catch_all_2])
 

@@ -7,16 +7,37 @@ from support.stacks.stack import Insert, Stack
 
 
 def _fill(insert: Insert) -> None:
-    insert("domain (domain)", [(domain,) for domain in (*world.DOMAINS, world.CATCH_ALL_DOMAIN, world.ALIAS_DOMAIN)])
+    insert(
+        "domain (domain)",
+        [(domain,) for domain in (*world.DOMAINS, world.CATCH_ALL_DOMAIN, world.ALIAS_DOMAIN)],
+    )
     insert("domain (domain, transport)", [(world.RELAY_DOMAIN, world.RELAY_TRANSPORT)])
     insert("domain (domain, active)", [(world.INACTIVE_DOMAIN, 0)])
-    insert("alias_domain (alias_domain, target_domain)", [(world.ALIAS_DOMAIN, world.ALIAS_DOMAIN_TARGET)])
-    mailboxes = [(f"{user}@{domain}", "{BLF-CRYPT}$2y$05$x", f"{domain}/{user}/", user, domain) for user, domain in world.mailboxes()]
+    insert(
+        "alias_domain (alias_domain, target_domain)",
+        [(world.ALIAS_DOMAIN, world.ALIAS_DOMAIN_TARGET)],
+    )
+    mailboxes = [
+        (f"{user}@{domain}", "{BLF-CRYPT}$2y$05$x", f"{domain}/{user}/", user, domain)
+        for user, domain in world.mailboxes()
+    ]
     insert("mailbox (username, password, maildir, local_part, domain)", mailboxes)
-    insert("alias (address, goto, domain)", [(f"{user}@{domain}", f"{user}@{domain}", domain) for user, domain in world.mailboxes()])
-    insert("alias (address, goto, domain)", [(alias, ",".join(targets), alias.partition("@")[2]) for alias, targets in world.aliases()])
-    insert("alias (address, goto, domain)", [(f"@{world.CATCH_ALL_DOMAIN}", world.CATCH_ALL_TARGET, world.CATCH_ALL_DOMAIN)])
-    insert("alias (address, goto, domain, active)", [("old@d00.example", "user00@d00.example", "d00.example", 0)])
+    insert(
+        "alias (address, goto, domain)",
+        [(f"{user}@{domain}", f"{user}@{domain}", domain) for user, domain in world.mailboxes()],
+    )
+    insert(
+        "alias (address, goto, domain)",
+        [(alias, ",".join(targets), alias.partition("@")[2]) for alias, targets in world.aliases()],
+    )
+    insert(
+        "alias (address, goto, domain)",
+        [(f"@{world.CATCH_ALL_DOMAIN}", world.CATCH_ALL_TARGET, world.CATCH_ALL_DOMAIN)],
+    )
+    insert(
+        "alias (address, goto, domain, active)",
+        [("old@d00.example", "user00@d00.example", "d00.example", 0)],
+    )
 
 
 POSTFIXADMIN = Stack(
@@ -57,8 +78,14 @@ CREATE TABLE mailbox (
             ),
             "# the target domain's catch-all\n",
         ),
-        "virtual_domains_maps": ("SELECT domain FROM domain WHERE domain = '%s' AND active = '1'", "#expansion_limit = 100\n"),
-        "virtual_mailbox_maps": ("SELECT maildir FROM mailbox WHERE username = '%s' AND active = '1'", ""),
+        "virtual_domains_maps": (
+            "SELECT domain FROM domain WHERE domain = '%s' AND active = '1'",
+            "#expansion_limit = 100\n",
+        ),
+        "virtual_mailbox_maps": (
+            "SELECT maildir FROM mailbox WHERE username = '%s' AND active = '1'",
+            "",
+        ),
         "virtual_alias_domain_mailbox_maps": (
             (
                 "SELECT maildir FROM mailbox, alias_domain WHERE alias_domain.alias_domain = '%d'"
@@ -71,7 +98,10 @@ CREATE TABLE mailbox (
             "SELECT domain FROM domain WHERE domain = '%s' AND active = '1' AND (transport LIKE 'smtp%%' OR transport LIKE 'relay%%')",
             "",
         ),
-        "transport_maps": ("SELECT REPLACE(transport, 'virtual', ':') FROM domain WHERE domain = '%s' AND active = '1'", ""),
+        "transport_maps": (
+            "SELECT REPLACE(transport, 'virtual', ':') FROM domain WHERE domain = '%s' AND active = '1'",
+            "",
+        ),
         "login_maps": ("SELECT username FROM mailbox WHERE username = '%s' AND active = '1'", ""),
     },
     main_cf="""

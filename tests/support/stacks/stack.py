@@ -33,7 +33,9 @@ class Stack:
     def create(self, server: MariaDB) -> str:
         """Create the stack's database with its rows and an account that may read it; return the database's name."""
         database = f"s_{self.name}"
-        server.run_sql(f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}` CHARACTER SET utf8mb4")
+        server.run_sql(
+            f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}` CHARACTER SET utf8mb4"
+        )
         server.run_sql(self.schema, database=database)
         connection = server.connect(database)
         with connection, connection.cursor() as cursor:

@@ -7,10 +7,24 @@ from support.stacks.stack import Insert, Stack
 
 
 def _fill(insert: Insert) -> None:
-    users = [(f"{user}.{domain}", f"{user}@{domain}", "{PLAIN}secret", domain, f"{domain}/{user}/") for user, domain in world.mailboxes()]
+    users = [
+        (f"{user}.{domain}", f"{user}@{domain}", "{PLAIN}secret", domain, f"{domain}/{user}/")
+        for user, domain in world.mailboxes()
+    ]
     insert("email_user", users)
     insert("email_aliase", [(alias, ",".join(targets)) for alias, targets in world.aliases()])
-    insert("email_user", [("all", f"all@{world.CATCH_ALL_DOMAIN}", "{PLAIN}secret", world.CATCH_ALL_DOMAIN, "catchall/all/")])
+    insert(
+        "email_user",
+        [
+            (
+                "all",
+                f"all@{world.CATCH_ALL_DOMAIN}",
+                "{PLAIN}secret",
+                world.CATCH_ALL_DOMAIN,
+                "catchall/all/",
+            )
+        ],
+    )
     insert("email_aliase", [(f"@{world.CATCH_ALL_DOMAIN}", world.CATCH_ALL_TARGET)])
 
 

@@ -10,11 +10,16 @@ def _fill(insert: Insert) -> None:
     insert("domain (domain)", [(domain,) for domain in (*world.DOMAINS, world.CATCH_ALL_DOMAIN)])
     insert("domain (domain, active)", [(world.INACTIVE_DOMAIN, 0)])
     insert("domain (domain, backupmx)", [(world.RELAY_DOMAIN, 1)])
-    mailboxes = [(f"{user}@{domain}", "$2y$05$x", user, f"maildir:/srv/{domain}/{user}") for user, domain in world.mailboxes()]
+    mailboxes = [
+        (f"{user}@{domain}", "$2y$05$x", user, f"maildir:/srv/{domain}/{user}")
+        for user, domain in world.mailboxes()
+    ]
     insert("mailbox (username, password, local_part, maildir)", mailboxes)
     identity = [(f"{user}@{domain}", f"{user}@{domain}") for user, domain in world.mailboxes()]
     insert("alias (address, goto)", identity)
-    insert("alias (address, goto)", [(alias, ",".join(targets)) for alias, targets in world.aliases()])
+    insert(
+        "alias (address, goto)", [(alias, ",".join(targets)) for alias, targets in world.aliases()]
+    )
     insert("alias (address, goto)", [(f"@{world.CATCH_ALL_DOMAIN}", world.CATCH_ALL_TARGET)])
     insert("alias (address, goto, active)", [("old@d00.example", "user00@d00.example", 0)])
 
@@ -38,7 +43,10 @@ CREATE TABLE alias (
     fill=_fill,
     queries={
         "aliases": ("SELECT goto FROM alias WHERE address = '%s' AND active = '1'", ""),
-        "domains": ("SELECT domain FROM domain WHERE domain = '%s' AND backupmx = '0' AND active = '1'", ""),
+        "domains": (
+            "SELECT domain FROM domain WHERE domain = '%s' AND backupmx = '0' AND active = '1'",
+            "",
+        ),
         "mailboxes": ("SELECT maildir FROM mailbox WHERE username = '%s' AND active = '1'", ""),
     },
     main_cf="""

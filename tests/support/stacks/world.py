@@ -9,7 +9,13 @@ ALIAS_DOMAIN, ALIAS_DOMAIN_TARGET = "alias.example", "d00.example"
 RELAY_DOMAIN, RELAY_TRANSPORT = "relay.example", "relay:[192.0.2.25]"
 INACTIVE_DOMAIN = "closed.example"
 
-USERS = (*(f"user{number:02}" for number in range(56)), "with.dot", "o'neil", "under_score", "owner-list")
+USERS = (
+    *(f"user{number:02}" for number in range(56)),
+    "with.dot",
+    "o'neil",
+    "under_score",
+    "owner-list",
+)
 
 
 def mailboxes() -> list[tuple[str, str]]:
@@ -26,7 +32,9 @@ def aliases() -> list[tuple[str, list[str]]]:
         found.append((f"chain@{domain}", [f"sales@{domain}"]))
         found.append((f"fixed@{domain}", [f"user02+news@{domain}"]))
         found.append((f"special+ext@{domain}", [f"user03@{domain}"]))
-        found.extend((f"alias{number:02}@{domain}", [f"user{number:02}@{domain}"]) for number in range(20))
+        found.extend(
+            (f"alias{number:02}@{domain}", [f"user{number:02}@{domain}"]) for number in range(20)
+        )
     return found
 
 
@@ -65,4 +73,11 @@ def recipients() -> list[str]:
 
 def senders() -> list[str]:
     """Return the senders of the SMTP sessions."""
-    return ["", "someone@outside.example", "user00@d00.example", "user00+ext@d00.example", "sales@d01.example", "x@catchall.example"]
+    return [
+        "",
+        "someone@outside.example",
+        "user00@d00.example",
+        "user00+ext@d00.example",
+        "sales@d01.example",
+        "x@catchall.example",
+    ]

@@ -74,7 +74,11 @@ class Running:
 
     def write(self, listen: str, old: str = "", new: str = "") -> None:
         """Configure it so, with a text of the rest replaced."""
-        text = CONFIG.format(folder=self.folder).replace("[limits]", f"{listen}\n[limits]").replace(old, new)
+        text = (
+            CONFIG.format(folder=self.folder)
+            .replace("[limits]", f"{listen}\n[limits]")
+            .replace(old, new)
+        )
         self.file.write_text(text + f'[state]\ndirectory = "{self.folder}"\n')
 
     async def loaded(self) -> None:
@@ -90,7 +94,10 @@ class Running:
 @pytest.mark.parametrize("turns", range(8))
 async def test_reload_while_starting(short_path: Path, turns: int) -> None:
     """A reload that is asked for while the daemon starts waits for that, and does not stumble over its sockets."""
-    running = Running(short_path, f'lookup_http = "unix:{short_path}/lookup"\ncontrol = "unix:{short_path}/control"')
+    running = Running(
+        short_path,
+        f'lookup_http = "unix:{short_path}/lookup"\ncontrol = "unix:{short_path}/control"',
+    )
     for _ in range(turns):
         await asyncio.sleep(0)
     await running.daemon.reload()
@@ -171,13 +178,20 @@ async def test_nothing_to_serve_is_refused(short_path: Path) -> None:
     _, writer = await asyncio.open_unix_connection(str(short_path / "socketmap"))
     writer.close()
     await running.stop()
-    with pytest.raises(ConfigError, match=r"mailmapd\.toml: listen: names no address, so nobody could ask; write socketmap = "):
+    with pytest.raises(
+        ConfigError,
+        match=r"mailmapd\.toml: listen: names no address, so nobody could ask; write socketmap = ",
+    ):
         await Daemon(load_config(str(running.file)), SocketSet({}), ServiceManager()).run()
 
 
 def counters(daemon: Daemon) -> dict[str, float]:
     """Return everything that must only grow, as Prometheus sees it."""
-    lines = [line.rpartition(" ") for line in Exposition(daemon).render().decode().splitlines() if line.startswith("mailmapd_")]
+    lines = [
+        line.rpartition(" ")
+        for line in Exposition(daemon).render().decode().splitlines()
+        if line.startswith("mailmapd_")
+    ]
     ends = ("_total", "_count", "_sum", "_bucket")
     return {name: float(value) for name, _, value in lines if name.partition("{")[0].endswith(ends)}
 
@@ -196,7 +210,9 @@ async def test_counters_outlive_their_listeners(short_path: Path) -> None:
             meter.count(NOT_FOUND, Source.DATABASE, 0.1)
     seen = counters(daemon)
     assert seen['mailmapd_lookup_duration_seconds_count{map="aliases",source="database"}'] == 2
-    assert seen['mailmapd_protocol_errors_total{listener="tcp_table.aliases",reason="too_long"}'] == 1
+    assert (
+        seen['mailmapd_protocol_errors_total{listener="tcp_table.aliases",reason="too_long"}'] == 1
+    )
     for listen in ("", extra):
         running.write(listen)
         await running.daemon.reload()
@@ -207,7 +223,10 @@ async def test_counters_outlive_their_listeners(short_path: Path) -> None:
     for meter in daemon.meters:
         if meter.name == "aliases":
             meter.count(NOT_FOUND, Source.DATABASE, 0.1)
-    assert counters(daemon)['mailmapd_lookup_duration_seconds_count{map="aliases",source="database"}'] == 4
+    assert (
+        counters(daemon)['mailmapd_lookup_duration_seconds_count{map="aliases",source="database"}']
+        == 4
+    )
     await running.stop()
 
 

@@ -27,7 +27,9 @@ def test_relative_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "etc" / "mailmapd.toml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
     config = load_config("etc/mailmapd.toml")
-    assert section_settings(config, "file") == SqliteSettings(path=f"{tmp_path}/etc/mail.sqlite", readers=4)
+    assert section_settings(config, "file") == SqliteSettings(
+        path=f"{tmp_path}/etc/mail.sqlite", readers=4
+    )
     server = section_settings(config, "server")
     assert isinstance(server, MysqlSettings)
     assert server.option_file == f"{tmp_path}/etc/my.cnf"

@@ -55,7 +55,9 @@ class Bench:
 
     def start(self) -> None:
         """Begin anew with empty caches."""
-        self.assembled: Assembled = assemble(plan(parse_config(self.config, "/x.toml")), clock=self.clock)
+        self.assembled: Assembled = assemble(
+            plan(parse_config(self.config, "/x.toml")), clock=self.clock
+        )
         self.preloader = Preloader(lambda: self.assembled, self.clock)
 
     def cache(self, name: str) -> TableCache:
@@ -75,17 +77,26 @@ def bench(tmp_path: Path) -> Bench:
 
 
 async def test_rows(bench: Bench) -> None:
-    """Every key is known with all of its rows, as if it had been asked for; a key without a value, or in upper case too, is not."""
+    """Every key is known with all of its rows, as if it had been asked for.
+
+    A key without a value, or in upper case too, is not.
+    """
     await bench.preload()
     cache = bench.cache("alias")
     keys = cache.keys()
     found = {key: cache.read(key) for key in keys}
-    assert {key: entry[0] for key, entry in found.items() if entry} == {b"a@example.com": b"1,3", b"b@example.com": b"2"}
+    assert {key: entry[0] for key, entry in found.items() if entry} == {
+        b"a@example.com": b"1,3",
+        b"b@example.com": b"2",
+    }
     assert bench.cache("domain").keys() == [b"example.com"]
 
 
 async def test_passwords(bench: Bench) -> None:
-    """A dict's table is preloaded under its users' names; a user with two rows is left to the lookup, which tells the fault."""
+    """A dict's table is preloaded under its users' names.
+
+    A user with two rows is left to the lookup, which tells the fault.
+    """
     await bench.preload()
     cache = bench.cache("auth.passdb")
     assert cache.keys() == [b"a@example.com"]
@@ -111,7 +122,9 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
         ("SELEC address", "preload failed"),
     ],
 )
-async def test_wrong_statement(bench: Bench, preload: str, words: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_wrong_statement(
+    bench: Bench, preload: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A statement that cannot be used is named once, and the table is served without."""
     bench.config = bench.config.replace("SELECT address, destination FROM alias", preload)
     bench.start()
@@ -123,7 +136,9 @@ async def test_wrong_statement(bench: Bench, preload: str, words: str, caplog: p
 
 async def test_more_variables(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """A dict's query that depends on more than the user cannot be preloaded, and is told so."""
-    bench.config = bench.config.replace("WHERE address = '%u'", "WHERE address = '%u' AND service = '%s'")
+    bench.config = bench.config.replace(
+        "WHERE address = '%u'", "WHERE address = '%u' AND service = '%s'"
+    )
     bench.start()
     await bench.preload()
     assert "depend on the user alone" in caplog.text

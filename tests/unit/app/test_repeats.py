@@ -77,14 +77,19 @@ def test_recent() -> None:
     """The last warnings and errors are kept, the newest first, and nothing below."""
     recent = RecentErrors()
     for number in range(KEPT + 10):
-        recent.handle(logging.LogRecord("mailmapd", logging.ERROR, __file__, 1, "error %d", (number,), None))
+        recent.handle(
+            logging.LogRecord("mailmapd", logging.ERROR, __file__, 1, "error %d", (number,), None)
+        )
     assert len(recent.lines) == KEPT
     assert recent.lines[0].message == f"error {KEPT + 9}"
     assert recent.lines[0].level == "error"
 
 
 def test_formats(capfd: pytest.CaptureFixture[str]) -> None:
-    """Each format writes one line for an event, a count included; what is kept for the status page is the plain text."""
+    """Each format writes one line for an event, a count included.
+
+    What is kept for the status page is the plain text.
+    """
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     first: dict[str, str] = {}

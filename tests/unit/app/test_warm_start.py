@@ -70,7 +70,9 @@ class Bench:
     def start(self) -> None:
         """Begin anew, with empty caches, at another time of the monotonic clock."""
         self.clock.now += 5000.0
-        self.assembled: Assembled = assemble(plan(parse_config(self.config, str(self.folder / "mailmapd.toml"))), clock=self.clock)
+        self.assembled: Assembled = assemble(
+            plan(parse_config(self.config, str(self.folder / "mailmapd.toml"))), clock=self.clock
+        )
         self.warm_start = WarmStart(lambda: self.assembled, self.clock, self.wall_clock)
 
     def cache(self, name: str = "alias") -> TableCache:
@@ -82,7 +84,9 @@ class Bench:
         self.cache().store(b"user@example.com", b"other@example.com", self.clock.now)
         self.cache().store(b"none@example.com", NO_ROW, self.clock.now)
         self.cache("mailbox").store(b"user@example.com", (b"one", b"two"), self.clock.now)
-        self.cache("auth.passdb").store(b"user@example.com", b'{"password": "{PLAIN}secret"}', self.clock.now)
+        self.cache("auth.passdb").store(
+            b"user@example.com", b'{"password": "{PLAIN}secret"}', self.clock.now
+        )
 
     async def load(self) -> None:
         """Begin, and end as soon as everything is loaded."""
@@ -91,7 +95,9 @@ class Bench:
 
     async def loaded(self) -> None:
         """Wait until everything is loaded."""
-        await until(lambda: all(table.flushed is None for table in self.assembled.engine.tables.values()))
+        await until(
+            lambda: all(table.flushed is None for table in self.assembled.engine.tables.values())
+        )
 
     async def end(self) -> None:
         """Stop what goes on in the background."""
@@ -112,9 +118,18 @@ async def test_kept(bench: Bench) -> None:
     bench.start()
     bench.wall_clock.now += 30.0
     await bench.load()
-    assert bench.cache().peek(b"user@example.com", bench.clock.now) == (b"other@example.com", bench.clock.now + 70.0)
-    assert bench.cache().peek(b"none@example.com", bench.clock.now) == (NO_ROW, bench.clock.now + 20.0)
-    assert bench.cache("mailbox").peek(b"user@example.com", bench.clock.now) == ((b"one", b"two"), bench.clock.now + 70.0)
+    assert bench.cache().peek(b"user@example.com", bench.clock.now) == (
+        b"other@example.com",
+        bench.clock.now + 70.0,
+    )
+    assert bench.cache().peek(b"none@example.com", bench.clock.now) == (
+        NO_ROW,
+        bench.clock.now + 20.0,
+    )
+    assert bench.cache("mailbox").peek(b"user@example.com", bench.clock.now) == (
+        (b"one", b"two"),
+        bench.clock.now + 70.0,
+    )
     await bench.end()
 
 
@@ -205,7 +220,14 @@ def test_digests(bench: Bench) -> None:
     for seed, ttl in (("1", "ttl = 100"), ("2", "ttl = 5")):
         config = bench.config.replace("[table.alias]", domains).replace("ttl = 100", ttl)
         environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(SOURCE)}
-        shown.add(subprocess.run([sys.executable, "-c", script, config], env=environment, capture_output=True, check=True).stdout)
+        shown.add(
+            subprocess.run(
+                [sys.executable, "-c", script, config],
+                env=environment,
+                capture_output=True,
+                check=True,
+            ).stdout
+        )
     assert len(shown) == 1
 
 
@@ -222,14 +244,26 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
     await bench.loaded()
     assert bench.cache().read(b"user1@example.com") is None
     assert [bench.cache().read(b"user%d@example.com" % number) for number in (2, 3)] != [None, None]
-    assert bench.cache().peek(b"user2@example.com", bench.clock.now) == (b"new", bench.clock.now + 100.0)
-    assert bench.cache().peek(b"user3@example.com", bench.clock.now) == (NO_ROW, bench.clock.now + 50.0)
-    assert bench.cache().peek(b"user4@example.com", bench.clock.now) == (b"old", bench.clock.now + 100.0)
+    assert bench.cache().peek(b"user2@example.com", bench.clock.now) == (
+        b"new",
+        bench.clock.now + 100.0,
+    )
+    assert bench.cache().peek(b"user3@example.com", bench.clock.now) == (
+        NO_ROW,
+        bench.clock.now + 50.0,
+    )
+    assert bench.cache().peek(b"user4@example.com", bench.clock.now) == (
+        b"old",
+        bench.clock.now + 100.0,
+    )
     await bench.end()
 
 
 async def test_flush_removes_the_file(bench: Bench) -> None:
-    """After a flush the file is gone, so that not even a crash brings back what was flushed; a save that was under way is given up."""
+    """After a flush the file is gone, so that not even a crash brings back what was flushed.
+
+    A save that was under way is given up.
+    """
     bench.fill()
     await bench.warm_start.save()
     await bench.warm_start.forgotten()
@@ -290,14 +324,19 @@ async def test_no_directory(bench: Bench, caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_full_disk(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """A disk that fills up while the file is written costs one line in the log; the old file stays, and nothing is left behind."""
+    """A disk that fills up while the file is written costs one line in the log.
+
+    The old file stays, and nothing is left behind.
+    """
     bench.fill()
     await bench.warm_start.save()
     before = bench.file.read_bytes()
     bench.file.with_name("cache.new").symlink_to("/dev/full")  # is replaced, never followed
     await bench.warm_start.save()
     assert not bench.file.with_name("cache.new").exists()
-    bench.assembled.engine.tables["alias"].cache.store(b"long@example.com", b"x" * 900_000, bench.clock.now)
+    bench.assembled.engine.tables["alias"].cache.store(
+        b"long@example.com", b"x" * 900_000, bench.clock.now
+    )
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))

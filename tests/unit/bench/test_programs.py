@@ -38,15 +38,28 @@ def floor(short_path: Path, built: Path) -> Iterator[Path]:
         yield path
 
 
-def load(built: Path, endpoint: Path, keys: list[str], *options: str, protocol: str = "socketmap") -> programs.Figures:
+def load(
+    built: Path, endpoint: Path, keys: list[str], *options: str, protocol: str = "socketmap"
+) -> programs.Figures:
     file = endpoint.with_suffix(".keys")
     file.write_text("".join(f"{key}\n" for key in keys))
-    return programs.figures([programs.build("lookup_load", built), *options, protocol, str(endpoint), str(file), "map"])
+    return programs.figures(
+        [programs.build("lookup_load", built), *options, protocol, str(endpoint), str(file), "map"]
+    )
 
 
 def test_every_key_in_order(floor: Path, built: Path) -> None:
     """Asked for all keys in order, the load generator counts one reply for each."""
-    figures = load(built, floor, [f"user{number}@d.example" for number in range(500)], "-o", "-n", "500", "-c", "7")
+    figures = load(
+        built,
+        floor,
+        [f"user{number}@d.example" for number in range(500)],
+        "-o",
+        "-n",
+        "500",
+        "-c",
+        "7",
+    )
     assert (figures["lookups"], figures["notfound"], figures["found"]) == (500, 500, 0)
 
 

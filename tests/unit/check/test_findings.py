@@ -26,42 +26,68 @@ USER = "GRANT USAGE ON *.* TO `mail`@`localhost` IDENTIFIED BY PASSWORD '*X'"
         ([USER, "GRANT SELECT, EXECUTE, SHOW VIEW ON `mail`.* TO `mail`@`localhost`"], None),
         ([USER, "GRANT SELECT (a, b) ON `mail`.`t` TO `mail`@`localhost`"], None),
         (["GRANT ALL PRIVILEGES ON *.* TO `mail`@`%` WITH GRANT OPTION"], "ALL PRIVILEGES"),
-        ([USER, "GRANT SELECT, INSERT, UPDATE (a, b) ON `mail`.* TO `mail`@`localhost`"], "INSERT, UPDATE"),
+        (
+            [USER, "GRANT SELECT, INSERT, UPDATE (a, b) ON `mail`.* TO `mail`@`localhost`"],
+            "INSERT, UPDATE",
+        ),
     ],
 )
 def test_more_than_select_is_named(grants: list[str], excess: str | None) -> None:
     """Privileges beyond reading are listed; reading, procedures and views are not."""
-    found = list(account_findings("mail", MysqlSettings(user="mail", password="x", dbname="mail"), grants))
-    assert [finding.problem.partition(": ")[2] for finding in found] == ([] if excess is None else [excess])
+    found = list(
+        account_findings("mail", MysqlSettings(user="mail", password="x", dbname="mail"), grants)
+    )
+    assert [finding.problem.partition(": ")[2] for finding in found] == (
+        [] if excess is None else [excess]
+    )
 
 
 def test_root_and_empty_passwords() -> None:
     """The database's root and a login without a password are findings of their own."""
-    found = account_findings("mail", MysqlSettings(user="root", dbname="mail"), ["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost`"])
+    found = account_findings(
+        "mail",
+        MysqlSettings(user="root", dbname="mail"),
+        ["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost`"],
+    )
     assert [finding.code for finding in found] == ["root_account", "empty_password"]
 
 
 def shape(name: str, *indexed: str, **columns: str) -> TableShape:
     """Return a table with text columns and single-column indexes."""
-    return TableShape(name, columns, {column: Index(column, (column,), unique=False) for column in indexed})
+    return TableShape(
+        name, columns, {column: Index(column, (column,), unique=False) for column in indexed}
+    )
 
 
 SCHEMA = {
-    "users": shape("users", "id", id="int", email="varchar", domain="varchar", active="tinyint", notes="text"),
+    "users": shape(
+        "users", "id", id="int", email="varchar", domain="varchar", active="tinyint", notes="text"
+    ),
     "aliases": shape("aliases", "source", source="varchar", target="varchar"),
 }
 
 
 def scan(query: str, table: str, *, rows: int = 1000, possible: str = "") -> list[str]:
     """Return the remedies for a table that is read as a whole."""
-    return [finding.remedy for finding in scan_findings("t", query, [PlanRow(table, "ALL", possible, "", rows, "")], SCHEMA)]
+    return [
+        finding.remedy
+        for finding in scan_findings(
+            "t", query, [PlanRow(table, "ALL", possible, "", rows, "")], SCHEMA
+        )
+    ]
 
 
 def test_the_index_is_on_the_column_that_is_compared() -> None:
     """CREATE INDEX names the compared column, also through an alias, and never one that is indexed already."""
-    assert scan("SELECT 1 FROM users WHERE active = 1 AND email = '%s'", "users") == ["CREATE INDEX email_lookup ON users (email);"]
-    assert scan("SELECT 1 FROM users AS u WHERE u.domain = '%d'", "u") == ["CREATE INDEX domain_lookup ON users (domain);"]
-    assert scan("SELECT 1 FROM users WHERE notes = '%s'", "users") == ["CREATE INDEX notes_lookup ON users (notes(64));"]
+    assert scan("SELECT 1 FROM users WHERE active = 1 AND email = '%s'", "users") == [
+        "CREATE INDEX email_lookup ON users (email);"
+    ]
+    assert scan("SELECT 1 FROM users AS u WHERE u.domain = '%d'", "u") == [
+        "CREATE INDEX domain_lookup ON users (domain);"
+    ]
+    assert scan("SELECT 1 FROM users WHERE notes = '%s'", "users") == [
+        "CREATE INDEX notes_lookup ON users (notes(64));"
+    ]
     joined = "SELECT u.id FROM aliases a JOIN users u ON u.email = a.target WHERE a.source = '%s'"
     assert scan(joined, "u") == ["CREATE INDEX email_lookup ON users (email);"]
     assert scan("SELECT 1 FROM aliases WHERE source IN (SELECT 2)", "aliases") == [
@@ -71,20 +97,34 @@ def test_the_index_is_on_the_column_that_is_compared() -> None:
 
 def test_small_tables_with_an_index_are_fine() -> None:
     """A server that reads a small table because that is quickest is no finding."""
-    assert scan("SELECT 1 FROM aliases WHERE source = '%s'", "aliases", rows=3, possible="source") == []
+    assert (
+        scan("SELECT 1 FROM aliases WHERE source = '%s'", "aliases", rows=3, possible="source")
+        == []
+    )
 
 
 def test_unknown_names_come_with_the_nearest() -> None:
-    """An unknown column is told with the columns that resemble it, or hold addresses; an unknown table with the existing ones."""
+    """An unknown column is told with the columns that resemble it, or hold addresses.
+
+    An unknown table with the existing ones.
+    """
 
     def remedy(text: str, query: str, addresses: tuple[str, ...] = ()) -> str:
         return schema_finding("t", query, SchemaError(text), SCHEMA, addresses).remedy
 
-    assert remedy("Unknown column 'emial' in 'WHERE'", "SELECT 1 FROM users WHERE emial = '%s'") == "did you mean email?"
-    assert "email, which holds addresses?" in remedy(
-        "Unknown column 'u.login' in 'WHERE'", "SELECT 1 FROM users u WHERE u.login = '%s'", ("email",)
+    assert (
+        remedy("Unknown column 'emial' in 'WHERE'", "SELECT 1 FROM users WHERE emial = '%s'")
+        == "did you mean email?"
     )
-    assert remedy("Table 'mail.alias' doesn't exist", "SELECT 1 FROM alias WHERE a = '%s'") == "did you mean aliases?"
+    assert "email, which holds addresses?" in remedy(
+        "Unknown column 'u.login' in 'WHERE'",
+        "SELECT 1 FROM users u WHERE u.login = '%s'",
+        ("email",),
+    )
+    assert (
+        remedy("Table 'mail.alias' doesn't exist", "SELECT 1 FROM alias WHERE a = '%s'")
+        == "did you mean aliases?"
+    )
 
 
 CONFIG = """
@@ -130,7 +170,9 @@ def test_secrets_and_sockets(config: Config, tmp_path: Path) -> None:
     assert [finding.code for finding in secret_findings(config)] == ["readable_secret"]
     (tmp_path / "secret").chmod(0o600)
     assert list(secret_findings(config)) == []
-    assert [finding.problem for finding in socket_findings(config)] == ["/nowhere/at/all does not exist"]
+    assert [finding.problem for finding in socket_findings(config)] == [
+        "/nowhere/at/all does not exist"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +186,9 @@ def test_secrets_and_sockets(config: Config, tmp_path: Path) -> None:
 )
 def test_something_to_serve(text: str, codes: list[str]) -> None:
     """A configuration without a socket, or with one that has nothing to answer, is a finding."""
-    assert [finding.code for finding in socket_findings(parse_config(text, "mailmapd.toml"))] == codes
+    assert [
+        finding.code for finding in socket_findings(parse_config(text, "mailmapd.toml"))
+    ] == codes
 
 
 def test_open_folders(tmp_path: Path) -> None:
@@ -160,18 +204,32 @@ UNSPECIAL = "recipient_delimiter = -\nowner_request_special = no\nparent_domain_
 
 def traps(config: Config, folder: Path, main_cf: str) -> list[str]:
     """Return what is wrong between a main.cf and the configuration."""
-    (folder / "main.cf").write_text(f"myhostname = mx.example.net\nmydestination =\nvirtual_transport = lmtp:unix:x\n{main_cf}")
+    (folder / "main.cf").write_text(
+        f"myhostname = mx.example.net\nmydestination =\nvirtual_transport = lmtp:unix:x\n{main_cf}"
+    )
     (folder / "master.cf").write_text("virtual unix - n n - - virtual\n")
     return [finding.code for finding in postfix_findings(config, folder)]
 
 
 def test_main_cf_and_the_configuration_agree(config: Config, tmp_path: Path) -> None:
     """A main.cf that asks the maps as they search is fine."""
-    assert traps(config, tmp_path, "virtual_alias_maps = socketmap:unix:mailmapd/socketmap:virtual_alias_maps\n") == []
+    assert (
+        traps(
+            config,
+            tmp_path,
+            "virtual_alias_maps = socketmap:unix:mailmapd/socketmap:virtual_alias_maps\n",
+        )
+        == []
+    )
     union = "virtual_mailbox_maps = unionmap:{texthash:/dev/null,socketmap:unix:x:virtual_mailbox_maps}\n"
     assert traps(config, tmp_path, union) == []
     table = "socketmap:unix:x:check_client_access"
-    assert traps(config, tmp_path, f"smtpd_client_restrictions = check_client_access {table}, {table}\n") == []
+    assert (
+        traps(
+            config, tmp_path, f"smtpd_client_restrictions = check_client_access {table}, {table}\n"
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,19 +237,33 @@ def test_main_cf_and_the_configuration_agree(config: Config, tmp_path: Path) -> 
     [
         ("virtual_alias_maps = socketmap:unix:x:virtual_alias_map\n", ["unknown_map"]),
         ("virtual_mailbox_maps = socketmap:unix:x:virtual_mailbox_maps\n", ["search"]),
-        ("recipient_delimiter = +\nvirtual_alias_maps = socketmap:unix:x:virtual_alias_maps\n", ["recipient_delimiter"]),
-        ("propagate_unmatched_extensions =\nvirtual_alias_maps = socketmap:unix:x:virtual_alias_maps\n", ["propagation"]),
-        ("mydestination = local.test\nvirtual_alias_maps = socketmap:unix:x:virtual_alias_maps\n", ["set_twice", "local_domains"]),
+        (
+            "recipient_delimiter = +\nvirtual_alias_maps = socketmap:unix:x:virtual_alias_maps\n",
+            ["recipient_delimiter"],
+        ),
+        (
+            "propagate_unmatched_extensions =\nvirtual_alias_maps = socketmap:unix:x:virtual_alias_maps\n",
+            ["propagation"],
+        ),
+        (
+            "mydestination = local.test\nvirtual_alias_maps = socketmap:unix:x:virtual_alias_maps\n",
+            ["set_twice", "local_domains"],
+        ),
         ("virtual_alias_maps = hash:/a\nvirtual_alias_maps = hash:/b\n", ["set_twice"]),
         ("smtpd_helo_restrictions = socketmap:unix:x:check_client_access\n", ["search"]),
         ("relay_domains = socketmap:unix:x:relay_domains\n", ["parent_domains"]),
-        (f"{UNSPECIAL}transport_maps = socketmap:unix:x:transport_maps\n", ["owner_request_special", "parent_domains"]),
+        (
+            f"{UNSPECIAL}transport_maps = socketmap:unix:x:transport_maps\n",
+            ["owner_request_special", "parent_domains"],
+        ),
         (
             "virtual_transport = virtual\nvirtual_mailbox_maps = unionmap:{texthash:/x,socketmap:unix:x:virtual_mailbox_maps}\n",
             ["virtual_agent"],
         ),
     ],
 )
-def test_every_disagreement_is_named(config: Config, tmp_path: Path, main_cf: str, expected: list[str]) -> None:
+def test_every_disagreement_is_named(
+    config: Config, tmp_path: Path, main_cf: str, expected: list[str]
+) -> None:
     """Unknown maps, other searches, other delimiters and what virtual(8) refuses are found."""
     assert traps(config, tmp_path, main_cf) == expected

@@ -10,7 +10,10 @@ from mailmapd.config.schema import Cache, Seconds
 
 def codes(query: str, ttl: float = 300.0, *, dovecot: bool = False) -> list[str]:
     """Return the codes of the findings."""
-    return [finding.code for finding in query_findings("t", query, Cache(ttl=Seconds(ttl)), dovecot=dovecot)]
+    return [
+        finding.code
+        for finding in query_findings("t", query, Cache(ttl=Seconds(ttl)), dovecot=dovecot)
+    ]
 
 
 @pytest.mark.parametrize(

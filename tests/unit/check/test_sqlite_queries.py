@@ -48,12 +48,21 @@ async def test_a_good_query(path: Path) -> None:
 
 async def test_no_index(path: Path) -> None:
     """A query that reads every row is named, with the index that it lacks."""
-    scan = ("missing_index", "each query reads all of alias", "CREATE INDEX target_lookup ON alias (target);")
+    scan = (
+        "missing_index",
+        "each query reads all of alias",
+        "CREATE INDEX target_lookup ON alias (target);",
+    )
     assert await findings(path, "SELECT source FROM alias WHERE target = '%s'") == [scan]
 
 
 @pytest.mark.parametrize(
-    "query", ["SELECT nothere FROM alias WHERE source = '%s'", "SELECT 1 FROM nothere WHERE a = '%s'", "SELEC b FROM alias WHERE a = '%s'"]
+    "query",
+    [
+        "SELECT nothere FROM alias WHERE source = '%s'",
+        "SELECT 1 FROM nothere WHERE a = '%s'",
+        "SELEC b FROM alias WHERE a = '%s'",
+    ],
 )
 async def test_a_wrong_query(path: Path, query: str) -> None:
     """A query that does not fit the file is a fault, and told what SQLite says."""
@@ -64,6 +73,8 @@ async def test_a_wrong_query(path: Path, query: str) -> None:
 
 async def test_no_file(tmp_path: Path) -> None:
     """A file that is not there is a fault, and no second one comes of it."""
-    ((code, problem, remedy),) = await findings(tmp_path / "mail.sqlite", "SELECT a FROM b WHERE c = '%s'")
+    ((code, problem, remedy),) = await findings(
+        tmp_path / "mail.sqlite", "SELECT a FROM b WHERE c = '%s'"
+    )
     assert (code, problem) == ("database", f"{tmp_path}/mail.sqlite: No such file or directory")
     assert "check path" in remedy

@@ -34,7 +34,9 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "mail.sqlite"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE domain (name TEXT PRIMARY KEY)")
-        connection.executemany("INSERT INTO domain VALUES (?)", [("example.com",), ("example.net",)])
+        connection.executemany(
+            "INSERT INTO domain VALUES (?)", [("example.com",), ("example.net",)]
+        )
     return path
 
 
@@ -46,20 +48,30 @@ def path(tmp_path: Path) -> Path:
             "mydestination = localhost, Example.com, hash:/etc/x, /etc/y, !example.net\n",
             ["example.com is in mydestination and in the map v"],
         ),
-        ("mydomain = example.net\nmydestination = $mydomain\n", ["example.net is in mydestination and in the map v"]),
+        (
+            "mydomain = example.net\nmydestination = $mydomain\n",
+            ["example.net is in mydestination and in the map v"],
+        ),
         (
             "mydestination = example.com\nvirtual_mailbox_domains = socketmap:unix:x:hosted\n",
             ["example.com is in mydestination and in the map h"],
         ),
-        ("mydestination = example.com\nrelay_domains = socketmap:unix:x:other\nvirtual_mailbox_domains = socketmap:unix:x:gone\n", []),
+        (
+            "mydestination = example.com\nrelay_domains = socketmap:unix:x:other\nvirtual_mailbox_domains = socketmap:unix:x:gone\n",
+            [],
+        ),
     ],
 )
-async def test_domains_that_are_local_and_hosted(path: Path, main_cf: str, expected: list[str]) -> None:
+async def test_domains_that_are_local_and_hosted(
+    path: Path, main_cf: str, expected: list[str]
+) -> None:
     """A domain that mydestination names is a fault where the map of hosted domains has it, before and after the switch."""
     (path.parent / "main.cf").write_text(f"myhostname = mx.example.org\n{main_cf}")
     config = parse_config(CONFIG.format(path=path), str(path.parent / "mailmapd.toml"))
     found = [finding async for finding in twice_hosted_findings(plan(config), path.parent)]
-    assert [finding.problem[: len(text)] for finding, text in zip(found, expected, strict=True)] == expected
+    assert [
+        finding.problem[: len(text)] for finding, text in zip(found, expected, strict=True)
+    ] == expected
 
 
 async def test_a_database_that_is_away(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ def test_units(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("wrong", ["", "m", "5 minutes", "-1s", "1h30m", -1, True, None, float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "wrong", ["", "m", "5 minutes", "-1s", "1h30m", -1, True, None, float("inf"), float("nan")]
+)
 def test_refused(wrong: object) -> None:
     """Anything else is refused."""
     with pytest.raises(ValueError, match="duration"):

@@ -55,19 +55,31 @@ def faults(text: str) -> list[str]:
 def test_good() -> None:
     """A configuration as documented is read into values, with durations in seconds and parsed addresses."""
     config = parse_config(GOOD, "test.toml")
-    assert [entry.address for entry in config.listen.socketmap] == [UnixAddress("/run/mailmapd/socketmap"), TcpAddress("127.0.0.1", 2552)]
+    assert [entry.address for entry in config.listen.socketmap] == [
+        UnixAddress("/run/mailmapd/socketmap"),
+        TcpAddress("127.0.0.1", 2552),
+    ]
     assert config.listen.dicts[0].mode == 0o660
     assert config.listen.dicts[0].peers == ("dovecot",)
     assert config.listen.tcp_table["virtual_alias_maps"].address == TcpAddress("::1", 2553)
-    assert config.databases["mail"].hosts == ("unix:/run/mysqld/mysqld.sock", "db2.example.net:3306")
-    assert (config.cache.ttl, config.cache.negative_ttl, config.cache.stale_ttl) == (300.0, 30.0, 86400.0)
+    assert config.databases["mail"].hosts == (
+        "unix:/run/mysqld/mysqld.sock",
+        "db2.example.net:3306",
+    )
+    assert (config.cache.ttl, config.cache.negative_ttl, config.cache.stale_ttl) == (
+        300.0,
+        30.0,
+        86400.0,
+    )
     assert config.tables["alias"].cache.over(config.cache).ttl == 60.0
     assert config.tables["alias"].cache.over(config.cache).stale_ttl == 86400.0
 
 
 def test_password_not_shown() -> None:
     """A password in the configuration does not show when the configuration is printed."""
-    config = parse_config(GOOD.replace('password_file = "mail-db-password"', 'password = "s3cr3t"'), "test.toml")
+    config = parse_config(
+        GOOD.replace('password_file = "mail-db-password"', 'password = "s3cr3t"'), "test.toml"
+    )
     assert config.databases["mail"].password == "s3cr3t"
     assert "s3cr3t" not in repr(config)
 
@@ -109,14 +121,26 @@ tables = []
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ('tables = ["alias"]', 'tables = ["alais"]', 'map.virtual_alias_maps.tables[0]: there is no table "alais"; did you mean "alias"?'),
+        (
+            'tables = ["alias"]',
+            'tables = ["alais"]',
+            'map.virtual_alias_maps.tables[0]: there is no table "alais"; did you mean "alias"?',
+        ),
         (
             'tables = ["alias"]',
             'tables = ["alias", "alias"]',
             'map.virtual_alias_maps.tables[1]: table "alias" is listed twice; the second can never answer; remove it',
         ),
-        ('database = "mail"', 'database = "post"', 'table.alias.database: there is no database "post"; add a [database.post] section'),
-        ('database = "mail"\n', "", "table.alias.database: is missing; name one of the [database.…] sections"),
+        (
+            'database = "mail"',
+            'database = "post"',
+            'table.alias.database: there is no database "post"; add a [database.post] section',
+        ),
+        (
+            'database = "mail"\n',
+            "",
+            "table.alias.database: is missing; name one of the [database.…] sections",
+        ),
         (
             "127.0.0.1:2552",
             "0.0.0.0:2552",
@@ -130,27 +154,51 @@ tables = []
             "127.0.0.1:9780",
             "listen.http: 127.0.0.1:9780 is already used by listen.socketmap[1]; give each listener an address of its own",
         ),
-        ("[::1]:2553", "::1", 'listen.tcp_table.virtual_alias_maps: "::1" needs a numeric address, such as "127.0.0.1:1"'),
+        (
+            "[::1]:2553",
+            "::1",
+            'listen.tcp_table.virtual_alias_maps: "::1" needs a numeric address, such as "127.0.0.1:1"',
+        ),
         (
             "unix:/run/mailmapd/socketmap",
             "unix:socketmap",
             'listen.socketmap[0]: "unix:socketmap" needs an absolute path, such as "unix:/run/mailmapd/socketmap"',
         ),
-        ('mode = "0660"', "mode = 432", 'listen.dict[0].mode: must be an octal file mode in quotes, such as "0660"'),
+        (
+            'mode = "0660"',
+            "mode = 432",
+            'listen.dict[0].mode: must be an octal file mode in quotes, such as "0660"',
+        ),
         (
             'password_file = "mail-db-password"',
             'password_file = "a"\npassword = "b"',
             "database.mail.password: password and password_file are both set; keep one of them",
         ),
-        ('driver = "mysql"', 'driver = "mysql"\npath = "/x"', "database.mail.path: means nothing with the mysql driver; remove it"),
+        (
+            'driver = "mysql"',
+            'driver = "mysql"\npath = "/x"',
+            "database.mail.path: means nothing with the mysql driver; remove it",
+        ),
         (
             "[cache]",
             '[map.a]\ntables = ["alias"]\nhosted_domains = "a"\n[cache]',
             "map.a.hosted_domains: is a cycle: a → a; name a map of domains that has no hosted_domains itself",
         ),
-        ("[cache]", "[dict.auth]\n[cache]", "dict.auth: asks nothing; set passdb, userdb, iterate or dovecot_sql"),
-        ("[cache]", '[dict.auth]\npassdb = "alis"\n[cache]', 'dict.auth.passdb: there is no table "alis"; did you mean "alias"?'),
-        ("[cache]", "[table.alias]\n[cache]", "line 30, column 13: is not TOML: Cannot declare ('table', 'alias') twice"),
+        (
+            "[cache]",
+            "[dict.auth]\n[cache]",
+            "dict.auth: asks nothing; set passdb, userdb, iterate or dovecot_sql",
+        ),
+        (
+            "[cache]",
+            '[dict.auth]\npassdb = "alis"\n[cache]',
+            'dict.auth.passdb: there is no table "alis"; did you mean "alias"?',
+        ),
+        (
+            "[cache]",
+            "[table.alias]\n[cache]",
+            "line 30, column 13: is not TOML: Cannot declare ('table', 'alias') twice",
+        ),
     ],
 )
 def test_references(old: str, new: str, fault: str) -> None:
@@ -161,12 +209,17 @@ def test_references(old: str, new: str, fault: str) -> None:
 
 def test_not_toml() -> None:
     """A syntax error names its line and column."""
-    assert faults("[listen\n") == ["line 1, column 8: is not TOML: Expected ']' at the end of a table declaration"]
+    assert faults("[listen\n") == [
+        "line 1, column 8: is not TOML: Expected ']' at the end of a table declaration"
+    ]
 
 
 def test_unreadable(tmp_path: Path) -> None:
     """A file that is not there is named, with what to check."""
-    with pytest.raises(ConfigError, match=r"nothere\.toml: cannot be read: No such file or directory; check the path and the permissions"):
+    with pytest.raises(
+        ConfigError,
+        match=r"nothere\.toml: cannot be read: No such file or directory; check the path and the permissions",
+    ):
         load_config(tmp_path / "nothere.toml")
 
 
@@ -174,7 +227,9 @@ def test_not_utf8(tmp_path: Path) -> None:
     """A file in another encoding is named, with the line of the first wrong byte."""
     path = tmp_path / "latin.toml"
     path.write_bytes(b"# a\n# \xe9\n")
-    with pytest.raises(ConfigError, match=r"latin\.toml: line 2: is not UTF-8; save the file as UTF-8"):
+    with pytest.raises(
+        ConfigError, match=r"latin\.toml: line 2: is not UTF-8; save the file as UTF-8"
+    ):
         load_config(path)
 
 

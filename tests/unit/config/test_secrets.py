@@ -35,19 +35,30 @@ def test_credential(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("file")
     (tmp_path / "credentials").mkdir()
     (tmp_path / "credentials" / "secret").write_text("credential")
-    assert password(tmp_path, 'password_file = "secret"', CREDENTIALS_DIRECTORY=str(tmp_path / "credentials")) == "credential"
+    assert (
+        password(
+            tmp_path,
+            'password_file = "secret"',
+            CREDENTIALS_DIRECTORY=str(tmp_path / "credentials"),
+        )
+        == "credential"
+    )
 
 
 def test_unreadable(tmp_path: Path) -> None:
     """A password file that cannot be read is named by key and path."""
     with pytest.raises(
-        ConfigError, match=r"database\.mail\.password_file: .*/nothere cannot be read: No such file or directory; check the path"
+        ConfigError,
+        match=r"database\.mail\.password_file: .*/nothere cannot be read: No such file or directory; check the path",
     ):
         password(tmp_path, 'password_file = "nothere"')
 
 
 def test_credential_outside_systemd(tmp_path: Path) -> None:
-    """A command that systemd did not start is told how to reach systemd's secrets; one that has them, or names an absolute path, is not."""
+    """A command that systemd did not start is told how to reach systemd's secrets.
+
+    One that has them, or names an absolute path, is not.
+    """
     with pytest.raises(ConfigError, match="CREDENTIALS_DIRECTORY=/etc/credstore"):
         password(tmp_path, 'password_file = "nothere"')
     with pytest.raises(ConfigError, match=r"user$"):

@@ -23,7 +23,10 @@ tables = ["alias"]
 
 
 def shown(query: str = "SELECT 1") -> dict[str, dict[str, str]]:
-    return {name: dict(settings) for name, settings in shown_sections(parse_config(CONFIG.format(query=query), "x.toml"))}
+    return {
+        name: dict(settings)
+        for name, settings in shown_sections(parse_config(CONFIG.format(query=query), "x.toml"))
+    }
 
 
 def test_what_is_set() -> None:
@@ -47,7 +50,10 @@ def test_passwords() -> None:
     [
         ("SELECT a FROM t WHERE k = '%s'", "SELECT a FROM t WHERE k = '%s'"),
         ("SELECT a FROM t WHERE k = '%u@%d'", "SELECT a FROM t WHERE k = '%u@%d'"),
-        ("SELECT AES_DECRYPT(p, 'k3y') FROM t WHERE k = '%s'", "SELECT AES_DECRYPT(p, '…') FROM t WHERE k = '%s'"),
+        (
+            "SELECT AES_DECRYPT(p, 'k3y') FROM t WHERE k = '%s'",
+            "SELECT AES_DECRYPT(p, '…') FROM t WHERE k = '%s'",
+        ),
         ("SELECT 'it''s %s'", "SELECT '…'"),
         ("SELECT 'a\\\\'k3y'", "SELECT '…'"),
     ],

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailmapd.control.protocol import ERROR_WORDS, RequestError, decode_request, encode_error, encode_reply, encode_request
+from mailmapd.control.protocol import (
+    ERROR_WORDS,
+    RequestError,
+    decode_request,
+    encode_error,
+    encode_reply,
+    encode_request,
+)
 from mailmapd.engine.flush import FlushRequest
 
 
@@ -18,7 +25,10 @@ from mailmapd.engine.flush import FlushRequest
         ({"do": "flush", "all": True}, FlushRequest(everything=True)),
         ({"do": "flush", "key": "k", "table": "t"}, FlushRequest(key=b"k", table="t")),
         ({"do": "flush", "key": "k", "map": "m"}, FlushRequest(key=b"k", map="m")),
-        ({"do": "flush", "user": "jörg@example.com"}, FlushRequest(user="jörg@example.com".encode())),
+        (
+            {"do": "flush", "user": "jörg@example.com"},
+            FlushRequest(user="jörg@example.com".encode()),
+        ),
         ({"do": "flush", "domain": "example.com"}, FlushRequest(domain=b"example.com")),
     ],
 )
@@ -69,7 +79,12 @@ def test_refused(line: bytes, word: str) -> None:
     assert reply["message"]
 
 
-@given(st.binary() | st.recursive(st.none() | st.booleans() | st.text(), lambda inner: st.dictionaries(st.text(), inner)).map(json.dumps))
+@given(
+    st.binary()
+    | st.recursive(
+        st.none() | st.booleans() | st.text(), lambda inner: st.dictionaries(st.text(), inner)
+    ).map(json.dumps)
+)
 def test_garbage(line: bytes | str) -> None:
     """Any line is a request or a refusal, and nothing else comes of it."""
     with contextlib.suppress(RequestError):

@@ -8,12 +8,18 @@ from mailmapd.databases.host_list import HostAddress, parse_host, parse_hosts
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("unix:/run/mysqld/mysqld.sock", HostAddress("unix:/run/mysqld/mysqld.sock", path="/run/mysqld/mysqld.sock")),
+        (
+            "unix:/run/mysqld/mysqld.sock",
+            HostAddress("unix:/run/mysqld/mysqld.sock", path="/run/mysqld/mysqld.sock"),
+        ),
         ("localhost", HostAddress("localhost")),
         ("LOCALHOST:3307", HostAddress("LOCALHOST:3307")),
         ("inet:localhost", HostAddress("inet:localhost")),
         ("db.example.net", HostAddress("db.example.net", name="db.example.net", port=3306)),
-        ("inet:db.example.net:3307", HostAddress("inet:db.example.net:3307", name="db.example.net", port=3307)),
+        (
+            "inet:db.example.net:3307",
+            HostAddress("inet:db.example.net:3307", name="db.example.net", port=3307),
+        ),
         ("127.0.0.1:mysql", HostAddress("127.0.0.1:mysql", name="127.0.0.1", port=3306)),
         ("[::1]:3307", HostAddress("[::1]:3307", name="::1", port=3307)),
         ("[2001:db8::7]", HostAddress("[2001:db8::7]", name="2001:db8::7", port=3306)),
@@ -67,4 +73,8 @@ def test_list() -> None:
 
 def test_local() -> None:
     """UNIX sockets are local, everything else is not."""
-    assert [parse_host(text).is_local for text in ("unix:/s", "localhost", "127.0.0.1")] == [True, True, False]
+    assert [parse_host(text).is_local for text in ("unix:/s", "localhost", "127.0.0.1")] == [
+        True,
+        True,
+        False,
+    ]

@@ -10,7 +10,9 @@ from mailmapd.template.statement import Statement, Value
 
 
 def select(*values: bytes) -> Statement:
-    return Statement("mailbox", tuple([piece for value in values for piece in (b"'", Value(value), b"'")]))
+    return Statement(
+        "mailbox", tuple([piece for value in values for piece in (b"'", Value(value), b"'")])
+    )
 
 
 async def test_mapping() -> None:
@@ -23,7 +25,9 @@ async def test_mapping() -> None:
 
 async def test_function() -> None:
     """A function answers from the statement and its values."""
-    database = MemoryDatabase("mail", lambda statement, values: [(statement.table.encode() + b":" + values[0],)])
+    database = MemoryDatabase(
+        "mail", lambda statement, values: [(statement.table.encode() + b":" + values[0],)]
+    )
     assert (await database.fetch(select(b"k"))).rows == ((b"mailbox:k",),)
 
 
@@ -66,7 +70,9 @@ async def test_hold() -> None:
 
 async def test_stream() -> None:
     """A stream yields batches, and one empty batch for no rows."""
-    database = MemoryDatabase("mail", lambda _, values: [(b"%d" % number,) for number in range(int(values[0]))])
+    database = MemoryDatabase(
+        "mail", lambda _, values: [(b"%d" % number,) for number in range(int(values[0]))]
+    )
     assert [len(rows) async for _, rows in database.stream(select(b"5"), batch=2)] == [2, 2, 1]
     assert [len(rows) async for _, rows in database.stream(select(b"0"), batch=2)] == [0]
 

@@ -8,17 +8,44 @@ from mailmapd.databases.mysql_wire import ServerError
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.statement import Statement, Value
 
-STATEMENT = Statement("mailbox", (b"SELECT maildir FROM mailbox WHERE username = '", Value(b"secret@example.com"), b"'"))
+STATEMENT = Statement(
+    "mailbox",
+    (b"SELECT maildir FROM mailbox WHERE username = '", Value(b"secret@example.com"), b"'"),
+)
 
 
 @pytest.mark.parametrize(
     ("code", "blame", "kind"),
     [
-        *[(code, Blame.CONNECTION, DatabaseUnavailable) for code in (1040, 1045, 1049, 1053, 1129, 1130, 1203, 1927, 3169, 4031)],
+        *[
+            (code, Blame.CONNECTION, DatabaseUnavailable)
+            for code in (1040, 1045, 1049, 1053, 1129, 1130, 1203, 1927, 3169, 4031)
+        ],
         *[(code, Blame.HOST, DatabaseUnavailable) for code in (1047, 1226, 3032, 3168)],
         *[(code, Blame.TIMEOUT, DatabaseUnavailable) for code in (1205, 1213, 1317, 1969, 3024)],
-        *[(code, Blame.DATA, DataError) for code in (1242, 1267, 1270, 1271, 1292, 1300, 1366, 1406, 1690, 3636, 3684, 3691, 3700, 3854)],
-        *[(code, Blame.SCHEMA, SchemaError) for code in (1054, 1064, 1142, 1143, 1146, 1305, 1356, 1370, 1792, 3065, 3554, 3995)],
+        *[
+            (code, Blame.DATA, DataError)
+            for code in (
+                1242,
+                1267,
+                1270,
+                1271,
+                1292,
+                1300,
+                1366,
+                1406,
+                1690,
+                3636,
+                3684,
+                3691,
+                3700,
+                3854,
+            )
+        ],
+        *[
+            (code, Blame.SCHEMA, SchemaError)
+            for code in (1054, 1064, 1142, 1143, 1146, 1305, 1356, 1370, 1792, 3065, 3554, 3995)
+        ],
         (9999, Blame.UNKNOWN, DatabaseError),
     ],
 )
@@ -61,11 +88,14 @@ def test_names_shown(code: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "blame", "kind"), [("archive", Blame.SCHEMA, SchemaError), ("mail", Blame.CONNECTION, DatabaseUnavailable)]
+    ("name", "blame", "kind"),
+    [("archive", Blame.SCHEMA, SchemaError), ("mail", Blame.CONNECTION, DatabaseUnavailable)],
 )
 def test_unknown_database(name: str, blame: Blame, kind: type[DatabaseError]) -> None:
     """An unknown database is the table's fault when its query names it, else the connection's, whose own has gone."""
-    query = Statement("mailbox", (b"SELECT maildir FROM archive.mailbox WHERE username = '", Value(b"mail"), b"'"))
+    query = Statement(
+        "mailbox", (b"SELECT maildir FROM archive.mailbox WHERE username = '", Value(b"mail"), b"'")
+    )
     verdict = judge(ServerError(1049, f"Unknown database '{name}'"), query, "db1")
     assert verdict.blame is blame
     assert type(verdict.error) is kind
@@ -75,4 +105,9 @@ def test_unknown_database(name: str, blame: Blame, kind: type[DatabaseError]) ->
 def test_outcomes() -> None:
     """Every kind of failure has its word for the observer."""
     kinds = (DataError, SchemaError, DatabaseUnavailable, DatabaseError)
-    assert [outcome_of(kind("x")) for kind in kinds] == ["data_error", "schema_error", "unavailable", "error"]
+    assert [outcome_of(kind("x")) for kind in kinds] == [
+        "data_error",
+        "schema_error",
+        "unavailable",
+        "error",
+    ]

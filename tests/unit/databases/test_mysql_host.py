@@ -68,7 +68,9 @@ def test_reasons() -> None:
     groups.hosts[0].last_error = "db1: refused"
     groups.hosts[1].last_error = "db2: timed out"
     assert groups.why_down() == "db1: refused; db2: timed out"
-    assert [(status.host, status.up, status.last_error) for status in map(Host.status, groups.hosts)] == [
+    assert [
+        (status.host, status.up, status.last_error) for status in map(Host.status, groups.hosts)
+    ] == [
         ("db1", True, "db1: refused"),
         ("db2", True, "db2: timed out"),
     ]

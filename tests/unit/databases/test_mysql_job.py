@@ -71,7 +71,10 @@ def test_results() -> None:
     statement = Statement("mailbox", (b"CALL p()",))
     with pytest.raises(DataError, match="db1: table mailbox: the query returned no result set"):
         read_result(reader, statement, "db1")
-    assert read_result(reader, Statement("mailbox", (b"CALL p()",), require_result_set=False), "db1") == EMPTY
+    assert (
+        read_result(reader, Statement("mailbox", (b"CALL p()",), require_result_set=False), "db1")
+        == EMPTY
+    )
     reader.columns, reader.result_sets = ("a",), 2
     with pytest.raises(DataError, match="more than one"):
         read_result(reader, statement, "db1")

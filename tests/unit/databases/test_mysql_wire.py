@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailmapd.databases.mysql_wire import MAX_PACKET, MAX_RESULT, STATUS_MORE_RESULTS, ReplyReader, ServerError, WireError, encode_query
+from mailmapd.databases.mysql_wire import (
+    MAX_PACKET,
+    MAX_RESULT,
+    STATUS_MORE_RESULTS,
+    ReplyReader,
+    ServerError,
+    WireError,
+    encode_query,
+)
 from mailmapd.model import Row
 
 
@@ -21,7 +29,9 @@ def packets(*payloads: bytes, first: int = 1) -> bytes:
     """Number and frame payloads, splitting those that are too long for one packet."""
     out = []
     for payload in payloads:
-        pieces = [payload[start : start + MAX_PACKET] for start in range(0, len(payload) + 1, MAX_PACKET)]
+        pieces = [
+            payload[start : start + MAX_PACKET] for start in range(0, len(payload) + 1, MAX_PACKET)
+        ]
         for piece in pieces:
             out.append(len(piece).to_bytes(3, "little") + bytes([first & 0xFF]) + piece)
             first += 1
@@ -38,7 +48,11 @@ def eof(status: int = 2) -> bytes:
 
 def column(name: str) -> bytes:
     strings = [b"def", b"mail", b"t", b"t", name.encode(), name.encode()]
-    return b"".join([lenenc(len(text)) + text for text in strings]) + b"\x0c" + b"\x2d\0\0\1\0\0\xfd\0\0\0\0\0"
+    return (
+        b"".join([lenenc(len(text)) + text for text in strings])
+        + b"\x0c"
+        + b"\x2d\0\0\1\0\0\xfd\0\0\0\0\0"
+    )
 
 
 def row(*values: bytes | None) -> bytes:
@@ -46,7 +60,13 @@ def row(*values: bytes | None) -> bytes:
 
 
 def result_set(names: list[str], rows: list[Row], status: int = 2) -> list[bytes]:
-    return [lenenc(len(names)), *[column(name) for name in names], eof(), *[row(*values) for values in rows], eof(status)]
+    return [
+        lenenc(len(names)),
+        *[column(name) for name in names],
+        eof(),
+        *[row(*values) for values in rows],
+        eof(status),
+    ]
 
 
 def read(data: bytes, max_result: int = MAX_RESULT) -> ReplyReader:
@@ -104,7 +124,10 @@ def test_no_result_set() -> None:
 
 
 def test_call() -> None:
-    """CALL's result set is complete only with the OK that follows; of several sets the first is kept and all are counted."""
+    """CALL's result set is complete only with the OK that follows.
+
+    Of several sets the first is kept and all are counted.
+    """
     one = result_set(["a"], [(b"1",)], STATUS_MORE_RESULTS)
     reader = ReplyReader()
     assert not reader.receive_data(packets(*one))

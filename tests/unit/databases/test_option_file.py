@@ -35,7 +35,11 @@ def my_cnf(tmp_path: Path) -> str:
 
 def test_client_group(my_cnf: str) -> None:
     """The client group is read with quotes, comments and escapes as the client library reads them."""
-    assert read_option_file(my_cnf, "client") == {"user": "mail", "password": 'se#cret "quoted"', "port": "3307"}
+    assert read_option_file(my_cnf, "client") == {
+        "user": "mail",
+        "password": 'se#cret "quoted"',
+        "port": "3307",
+    }
 
 
 def test_own_group(my_cnf: str) -> None:
@@ -51,7 +55,9 @@ def test_own_group(my_cnf: str) -> None:
 
 def test_account(my_cnf: str) -> None:
     """Settings win over the option file, which fills in what they leave open."""
-    settings = MysqlSettings(user="other", dbname="mail", option_file=my_cnf, option_group="postfix")
+    settings = MysqlSettings(
+        user="other", dbname="mail", option_file=my_cnf, option_group="postfix"
+    )
     _, account = account_for(parse_host("db1"), settings)
     assert (account.user, account.password, account.dbname) == ("other", "tab\there", "mail")
     assert account.tls == TlsSettings(ca="/etc/ssl/db.pem", verify=True)
@@ -62,9 +68,13 @@ def test_localhost(tmp_path: Path) -> None:
     path = tmp_path / "my.cnf"
     settings = MysqlSettings(option_file=str(path))
     path.write_text("[client]\nsocket=/tmp/my.sock\n")
-    assert account_for(parse_host("localhost"), settings)[0] == HostAddress("localhost", path="/tmp/my.sock")
+    assert account_for(parse_host("localhost"), settings)[0] == HostAddress(
+        "localhost", path="/tmp/my.sock"
+    )
     path.write_text("[client]\nhost=db9\nport=3308\n")
-    assert account_for(parse_host("localhost"), settings)[0] == HostAddress("localhost", name="db9", port=3308)
+    assert account_for(parse_host("localhost"), settings)[0] == HostAddress(
+        "localhost", name="db9", port=3308
+    )
     assert account_for(parse_host("db1"), settings)[0].name == "db1"
     path.write_text("")
     assert account_for(parse_host("localhost"), settings)[0].path == "/run/mysqld/mysqld.sock"
@@ -83,11 +93,21 @@ def test_secret() -> None:
     assert "s3cret" not in repr(account_for(parse_host("db1"), settings))
 
 
-@pytest.mark.parametrize("line", ["ssl_verify_server_cert=0", "ssl-verify-server-cert = FALSE", "ssl_verify_server_cert=no", "ssl=0"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ssl_verify_server_cert=0",
+        "ssl-verify-server-cert = FALSE",
+        "ssl_verify_server_cert=no",
+        "ssl=0",
+    ],
+)
 def test_encryption_that_is_switched_off(tmp_path: Path, line: str) -> None:
     """An option that says no to encryption, or to checking certificates, asks for no encryption."""
     path = tmp_path / "my.cnf"
     path.write_text(f"[client]\n{line}\n")
     assert account_for(parse_host("db1"), MysqlSettings(option_file=str(path)))[1].tls is None
     path.write_text(f"[client]\nssl_ca=/ca\n{line}\n")
-    assert account_for(parse_host("db1"), MysqlSettings(option_file=str(path)))[1].tls == TlsSettings(ca="/ca", verify=False)
+    assert account_for(parse_host("db1"), MysqlSettings(option_file=str(path)))[
+        1
+    ].tls == TlsSettings(ca="/ca", verify=False)

@@ -16,7 +16,10 @@ from mailmapd.template.statement import Statement, Value
 from support.clock import FakeClock
 from support.polling import until
 
-ENDLESS = Statement("endless", (b"WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n",))
+ENDLESS = Statement(
+    "endless",
+    (b"WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n",),
+)
 
 
 def select(sql: str, *values: bytes) -> Statement:
@@ -56,7 +59,9 @@ def settings(path: Path) -> SqliteSettings:
 async def database(settings: SqliteSettings) -> AsyncIterator[Open]:
     opened: list[SqliteDatabase] = []
 
-    def make(changed: SqliteSettings = settings, clock: Callable[[], float] = time.monotonic) -> SqliteDatabase:
+    def make(
+        changed: SqliteSettings = settings, clock: Callable[[], float] = time.monotonic
+    ) -> SqliteDatabase:
         opened.append(SqliteDatabase("mail", changed, clock=clock))
         return opened[-1]
 
@@ -74,12 +79,29 @@ async def failure(work: Awaitable[object]) -> str:
 async def test_found(database: Open) -> None:
     """A row comes with its column names, and no row is a definite empty result."""
     mail = database()
-    result = await mail.fetch(select("SELECT maildir FROM mailbox WHERE username = '%s'", b"user@example.com"))
+    result = await mail.fetch(
+        select("SELECT maildir FROM mailbox WHERE username = '%s'", b"user@example.com")
+    )
     assert (result.columns, result.rows) == (("maildir",), ((b"example.com/user/",),))
-    assert (await mail.fetch(select("SELECT maildir FROM mailbox WHERE username = '%s'", b"nobody"))).rows == ()
+    assert (
+        await mail.fetch(select("SELECT maildir FROM mailbox WHERE username = '%s'", b"nobody"))
+    ).rows == ()
 
 
-@pytest.mark.parametrize("key", [b"'; DROP TABLE mailbox; --", b"\\'", b'"', b"%", b"?", b":a", b"\\", b"o''brien", "ü€😀".encode()])
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"'; DROP TABLE mailbox; --",
+        b"\\'",
+        b'"',
+        b"%",
+        b"?",
+        b":a",
+        b"\\",
+        b"o''brien",
+        "ü€😀".encode(),
+    ],
+)
 async def test_quoting(database: Open, key: bytes) -> None:
     """Whatever the key holds, SQLite sees exactly that key."""
     assert (await database().fetch(select("SELECT '%s'", key))).rows == ((key,),)
@@ -114,7 +136,9 @@ async def test_text_of_values(database: Open, path: Path, expression: str) -> No
 
 async def test_read_only(database: Open) -> None:
     """A query that writes is refused and blamed on the table."""
-    assert "reading only" in await failure(database().fetch(select("INSERT INTO mailbox VALUES (1, 2)")))
+    assert "reading only" in await failure(
+        database().fetch(select("INSERT INTO mailbox VALUES (1, 2)"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +243,10 @@ async def test_queue_timeout(database: Open, settings: SqliteSettings) -> None:
 async def test_queue_limit(database: Open, settings: SqliteSettings) -> None:
     """No more than max_queued lookups wait."""
     mail = database(replace(settings, readers=1, max_queued=1, query_timeout=30, queue_timeout=30))
-    busy = [asyncio.create_task(mail.fetch(ENDLESS)), asyncio.create_task(mail.fetch(select("SELECT 1")))]
+    busy = [
+        asyncio.create_task(mail.fetch(ENDLESS)),
+        asyncio.create_task(mail.fetch(select("SELECT 1"))),
+    ]
     await until(lambda: mail.status()[0].busy > 0)
     with pytest.raises(DatabaseOverloaded, match="max_queued"):
         await mail.fetch(select("SELECT 1"))
@@ -245,7 +272,9 @@ async def test_file_goes_away(database: Open, settings: SqliteSettings, path: Pa
 async def test_parallel(database: Open, settings: SqliteSettings) -> None:
     """Many lookups at once share the readers and all get their own answer."""
     mail = database(replace(settings, readers=3))
-    results = await asyncio.gather(*[mail.fetch(select("SELECT '%s'", b"%d" % number)) for number in range(200)])
+    results = await asyncio.gather(
+        *[mail.fetch(select("SELECT '%s'", b"%d" % number)) for number in range(200)]
+    )
     assert [result.rows for result in results] == [((b"%d" % number,),) for number in range(200)]
     assert mail.status()[0].idle == 3
 
@@ -279,7 +308,9 @@ async def test_stream(database: Open) -> None:
     assert [len(rows) for _, rows in batches] == [1000, 1000, 500]
     assert batches[0][0] == ("x", "half")
     assert batches[2][1][-1] == (b"2500", b"1250.0")
-    assert [item async for item in mail.stream(select("SELECT maildir FROM mailbox WHERE 0"))] == [(("maildir",), [])]
+    assert [item async for item in mail.stream(select("SELECT maildir FROM mailbox WHERE 0"))] == [
+        (("maildir",), [])
+    ]
 
 
 async def test_describe(database: Open) -> None:

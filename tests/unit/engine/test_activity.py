@@ -13,7 +13,9 @@ from mailmapd.model import NOT_FOUND, Found, TempFail
 
 def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Snapshot:
     """A daemon with one map, one table and one database, at its start unless told otherwise."""
-    idle = lookups_by_name([LookupMeter("socketmap", "aliases"), LookupMeter("socketmap", "")], {"aliases": 0})
+    idle = lookups_by_name(
+        [LookupMeter("socketmap", "aliases"), LookupMeter("socketmap", "")], {"aliases": 0}
+    )
     table: CacheState = {
         "hits": 0,
         "negative_hits": 0,
@@ -54,7 +56,13 @@ def test_rates() -> None:
         meter.count(TempFail("away"), Source.DATABASE, 0.002)
     after = snapshot(maps=lookups_by_name([meter], {"aliases": 250}), time=1010.0)
     [one] = between(before, after).lookups
-    assert (one.name, one.rate, one.from_memory, one.tempfail_rate, one.avoided_rate) == ("aliases", 10.0, 0.9, 1.0, 20.0)
+    assert (one.name, one.rate, one.from_memory, one.tempfail_rate, one.avoided_rate) == (
+        "aliases",
+        10.0,
+        0.9,
+        1.0,
+        20.0,
+    )
     assert one.median is not None
     assert 0 < one.median <= 0.000005
     assert one.p99 is not None
@@ -75,20 +83,36 @@ def test_since_the_start() -> None:
 
 
 def test_idle() -> None:
-    """Nothing asked is no share and no latency, not zero; a map that does not exist shows up only when somebody asks for one."""
+    """Nothing asked is no share and no latency, not zero.
+
+    A map that does not exist shows up only when somebody asks for one.
+    """
     [one] = between(snapshot(), snapshot(time=1001.0)).lookups
-    assert (one.name, one.rate, one.from_memory, one.median, one.p99) == ("aliases", 0.0, None, None, None)
+    assert (one.name, one.rate, one.from_memory, one.median, one.p99) == (
+        "aliases",
+        0.0,
+        None,
+        None,
+        None,
+    )
     assert between(None, snapshot()).from_memory is None
 
 
 def test_tables_and_databases() -> None:
     """Tables and databases have rates, too, and their state is the later one."""
     before, after = snapshot(), snapshot(time=1002.0)
-    after["tables"]["alias"].update({"hits": 6, "negative_hits": 2, "misses": 1, "coalesced": 1, "evictions": 4, "entries": 7})
+    after["tables"]["alias"].update(
+        {"hits": 6, "negative_hits": 2, "misses": 1, "coalesced": 1, "evictions": 4, "entries": 7}
+    )
     after["databases"]["mail"]["queries"] = {"ok": 8, "timeout": 2}
     activity = between(before, after)
     [table], [database] = activity.tables, activity.databases
-    assert (table.rate, table.from_memory, table.eviction_rate, table.state["entries"]) == (5.0, 0.8, 2.0, 7)
+    assert (table.rate, table.from_memory, table.eviction_rate, table.state["entries"]) == (
+        5.0,
+        0.8,
+        2.0,
+        7,
+    )
     assert (database.rate, database.failure_rate) == (5.0, 1.0)
 
 

@@ -13,7 +13,9 @@ def userdb(columns: tuple[str, ...], *rows: tuple[bytes | None, ...]) -> bytes |
     return UserdbFields("auth.userdb").read(ResultSet(columns, rows))
 
 
-def passdb(columns: tuple[str, ...], *rows: tuple[bytes | None, ...], scheme: str = "CRYPT") -> bytes | None:
+def passdb(
+    columns: tuple[str, ...], *rows: tuple[bytes | None, ...], scheme: str = "CRYPT"
+) -> bytes | None:
     return PassdbFields("auth.passdb", scheme).read(ResultSet(columns, rows))
 
 
@@ -71,13 +73,18 @@ def test_scheme_prefix(value: bytes, field: bytes) -> None:
 
 def test_password_noscheme_is_always_prefixed() -> None:
     """A password_noscheme column is a password whose braces are part of it."""
-    assert passdb(("password_noscheme",), (b"{odd}pw",), scheme="PLAIN") == b'{"password": "{PLAIN}{odd}pw"}'
+    assert (
+        passdb(("password_noscheme",), (b"{odd}pw",), scheme="PLAIN")
+        == b'{"password": "{PLAIN}{odd}pw"}'
+    )
 
 
 def test_first_password_counts() -> None:
     """Of several password columns Dovecot takes the first that is not NULL."""
     columns = ("password", "user", "password", "password_noscheme")
-    assert passdb(columns, (None, b"a", b"{PLAIN}1", b"2")) == b'{"user": "a", "password": "{PLAIN}1"}'
+    assert (
+        passdb(columns, (None, b"a", b"{PLAIN}1", b"2")) == b'{"user": "a", "password": "{PLAIN}1"}'
+    )
 
 
 def test_password_column_is_required() -> None:
@@ -119,6 +126,13 @@ def test_row_too_long_for_a_reply() -> None:
 
 def test_mask_secrets() -> None:
     """Passwords are hidden when people look, other fields are not."""
-    shown = mask_secrets(b'{"user": "a", "password": "{PLAIN}geheim", "userdb_crypt_private_key": "k", "home": "/srv/\xe9"}')
+    shown = mask_secrets(
+        b'{"user": "a", "password": "{PLAIN}geheim", "userdb_crypt_private_key": "k", "home": "/srv/\xe9"}'
+    )
     assert b"geheim" not in shown
-    assert json.loads(shown) == {"user": "a", "password": "(hidden)", "userdb_crypt_private_key": "(hidden)", "home": "/srv/�"}
+    assert json.loads(shown) == {
+        "user": "a",
+        "password": "(hidden)",
+        "userdb_crypt_private_key": "(hidden)",
+        "home": "/srv/�",
+    }

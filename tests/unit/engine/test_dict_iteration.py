@@ -18,7 +18,9 @@ class Counting(MemoryDatabase):
 
     open = 0
 
-    async def stream(self, statement: Statement, batch: int = 1000) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
+    async def stream(
+        self, statement: Statement, batch: int = 1000
+    ) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Count while the rows are taken."""
         self.open += 1
         try:
@@ -31,9 +33,13 @@ class Counting(MemoryDatabase):
 
 async def test_stream_is_closed() -> None:
     """A listing that ends early, by its limit or because nobody wants the rest, leaves no stream open behind it."""
-    database = Counting("mail", lambda *_: [(b"user%d@example.com" % number,) for number in range(3000)])
+    database = Counting(
+        "mail", lambda *_: [(b"user%d@example.com" % number,) for number in range(3000)]
+    )
     iteration = Iteration("users", QUERY, database)
-    assert [names async for names in iteration.users(b"", 2)] == [[b"user0@example.com", b"user1@example.com"]]
+    assert [names async for names in iteration.users(b"", 2)] == [
+        [b"user0@example.com", b"user1@example.com"]
+    ]
     assert database.open == 0
     async with aclosing(iteration.users(b"", 0)) as listing:
         assert len(await anext(listing)) == 1000

@@ -40,14 +40,20 @@ def test_dovecot_sql_file(tmp_path: Path) -> None:
     assert one.default_scheme == "SHA512-CRYPT"
     assert one.own_database is not None
     assert one.own_database.hosts == ("unix:/run/mysqld/mysqld.sock", "db2")
-    assert (one.own_database.user, one.own_database.password, one.own_database.dbname) == ("me", "geheim", "mail")
+    assert (one.own_database.user, one.own_database.password, one.own_database.dbname) == (
+        "me",
+        "geheim",
+        "mail",
+    )
     assert one.own_database.tls == Tls(ca="/ca.pem", ciphers=None)
     assert one.own_database.query_timeout == Seconds(2.0)
 
 
 def test_dovecot_sql_over_a_configured_database(tmp_path: Path) -> None:
     """`database` replaces what the file connects to."""
-    one = plan(tmp_path, f'{MAIL}[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\ndatabase = "mail"\n')
+    one = plan(
+        tmp_path, f'{MAIL}[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\ndatabase = "mail"\n'
+    )
     assert one.own_database is None
     assert {table.database for table in one.tables} == {"mail"}
 
@@ -80,13 +86,25 @@ def test_equal_plans(tmp_path: Path) -> None:
 def test_plain_password_is_refused(tmp_path: Path) -> None:
     """A query that needs the plain password is a fault at its line, with the reason and without the file's secrets."""
     with pytest.raises(ConfigError) as caught:
-        plan(tmp_path, '[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\n', SQL.replace("enable%Ls%Lc=1", "pw=MD5('%w')"))
+        plan(
+            tmp_path,
+            '[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\n',
+            SQL.replace("enable%Ls%Lc=1", "pw=MD5('%w')"),
+        )
     text = str(caught.value)
-    assert "dovecot-sql.conf.ext: line 4: password_query cannot be used: %w is the password in plain" in text
+    assert (
+        "dovecot-sql.conf.ext: line 4: password_query cannot be used: %w is the password in plain"
+        in text
+    )
     assert "geheim" not in text
 
 
 def test_faults_of_tables_are_named(tmp_path: Path) -> None:
     """A query of a table that cannot be expanded is a fault at its key."""
-    with pytest.raises(ConfigError, match=r"table\.p\.dovecot_query: %\{nosuch\} is not a variable"):
-        plan(tmp_path, f"{MAIL}[table.p]\ndatabase = 'mail'\ndovecot_query = \"SELECT '%{{nosuch}}'\"\n[dict.auth]\npassdb = 'p'\n")
+    with pytest.raises(
+        ConfigError, match=r"table\.p\.dovecot_query: %\{nosuch\} is not a variable"
+    ):
+        plan(
+            tmp_path,
+            f"{MAIL}[table.p]\ndatabase = 'mail'\ndovecot_query = \"SELECT '%{{nosuch}}'\"\n[dict.auth]\npassdb = 'p'\n",
+        )

@@ -7,14 +7,29 @@ import pytest
 
 from mailmapd.engine.dict_service import READ_ONLY, UNKNOWN_DICT, DictService
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
-from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, Found, PermFail, TempFail
+from mailmapd.model import (
+    NOT_FOUND,
+    Answer,
+    DictCommit,
+    DictIterate,
+    DictLookup,
+    Found,
+    PermFail,
+    TempFail,
+)
 from mailmapd.protocols.dovecot_dict import encode_lookup
 from support.dict_samples import SampleDatabase, sample_service
 
 ALICE = b"alice@example.com"
 
 
-async def ask(service: DictService, key: bytes, user: bytes = b"", name: str = "auth", request: bytes | None = None) -> Answer:
+async def ask(
+    service: DictService,
+    key: bytes,
+    user: bytes = b"",
+    name: str = "auth",
+    request: bytes | None = None,
+) -> Answer:
     later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     answers: dict[bytes, Answer] = {}
 
@@ -32,7 +47,11 @@ def too_late(reply: bytes) -> None:
 
 
 async def listing(
-    service: DictService, mask: bytes = b"", limit: int = 0, prefix: bytes = b"shared/userdb/", name: str = "auth"
+    service: DictService,
+    mask: bytes = b"",
+    limit: int = 0,
+    prefix: bytes = b"shared/userdb/",
+    name: str = "auth",
 ) -> list[bytes]:
     query = DictIterate(name, prefix, mask, limit, no_value=False)
     return [key for batch in [rows async for rows in service.rows(query)] for key, _ in batch]
@@ -44,7 +63,9 @@ async def test_lookups() -> None:
     assert await ask(service, b"shared/passdb/alice@example.com/imap") == Found(
         b'{"user": "alice@example.com", "password": "{PLAIN}secret"}'
     )
-    assert await ask(service, b"shared/userdb/alice@example.com") == Found(b'{"uid": "5000", "home": "/srv/alice@example.com"}')
+    assert await ask(service, b"shared/userdb/alice@example.com") == Found(
+        b'{"uid": "5000", "home": "/srv/alice@example.com"}'
+    )
     assert await ask(service, b"shared/userdb/nobody@example.com") == NOT_FOUND
 
 
@@ -93,7 +114,9 @@ async def test_database_failure_is_temporary() -> None:
     """A database that is away is a temporary failure, never an unknown user."""
     database = SampleDatabase()
     database.failure = DatabaseUnavailable("database mail: gone")
-    assert await ask(sample_service(database), b"shared/userdb/alice@example.com") == TempFail("database mail: gone")
+    assert await ask(sample_service(database), b"shared/userdb/alice@example.com") == TempFail(
+        "database mail: gone"
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +158,9 @@ async def test_unknown_dict_and_missing_namespace() -> None:
     """A dict that is not there, or has no such table, says so."""
     service = sample_service(SampleDatabase())
     assert await ask(service, b"shared/userdb/x", name="none") == UNKNOWN_DICT
-    assert await ask(service, b"shared/userdb/x", name="bare") == PermFail("dict bare has no userdb")
+    assert await ask(service, b"shared/userdb/x", name="bare") == PermFail(
+        "dict bare has no userdb"
+    )
     assert (service.knows("bare"), service.knows("none")) == (True, False)
 
 
@@ -147,7 +172,9 @@ async def test_asking_with_variables() -> None:
     assert await service.ask("auth", "passdb", {"user": ALICE, "service": b"IMAP"}) == by_key
     assert len(database.asked) == 1
     assert isinstance(await service.ask("auth", "passdb", {"user": b""}), TempFail)
-    assert await service.ask("auth", "groups", {"user": b"x"}) == PermFail("dict auth has no groups")
+    assert await service.ask("auth", "groups", {"user": b"x"}) == PermFail(
+        "dict auth has no groups"
+    )
 
 
 async def test_transactions_are_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -181,7 +208,9 @@ async def test_refusals_are_logged_without_the_key(caplog: pytest.LogCaptureFixt
 )
 async def test_listing_honours_the_mask(mask: bytes, names: list[bytes]) -> None:
     """Only user names that fit the mask are listed, each below the prefix that was asked."""
-    assert await listing(sample_service(SampleDatabase()), mask) == [b"shared/userdb/" + name for name in names]
+    assert await listing(sample_service(SampleDatabase()), mask) == [
+        b"shared/userdb/" + name for name in names
+    ]
 
 
 async def test_listing_in_batches() -> None:

@@ -29,7 +29,8 @@ def clock() -> float:
 class Bench:
     """Three maps and a dict over one memory database.
 
-    `aliases` asks with extensions and local parts, for hosted domains only; `domains` holds those; `catch_all` asks with %d alone.
+    `aliases` asks with extensions and local parts, for hosted domains only; `domains` holds those;
+    `catch_all` asks with %d alone.
     """
 
     def __init__(self) -> None:
@@ -39,21 +40,36 @@ class Bench:
         self.catch_all = self.map_table("catch_all", b"SELECT d FROM c WHERE d = '%d'")
         self.local = self.map_table("local", b"SELECT d FROM l WHERE u = '%u'")
         domains = Map("domains", [self.domain], Search.compile("exact"), clock)
-        search = Search.compile("address", recipient_delimiter=b"+", local_domains=[b"local.example"])
+        search = Search.compile(
+            "address", recipient_delimiter=b"+", local_domains=[b"local.example"]
+        )
         aliases = Map("aliases", [self.alias], search, clock, hosted=domains)
         others = Map("others", [self.catch_all, self.local], Search.compile("exact"), clock)
-        query = DovecotQuery.compile("auth.passdb", "SELECT password FROM u WHERE user = '%u' AND service = '%s'")
+        query = DovecotQuery.compile(
+            "auth.passdb", "SELECT password FROM u WHERE user = '%u' AND service = '%s'"
+        )
         definition = DictDefinition(query, PassdbFields("auth.passdb", "CRYPT"))
-        self.passdb = Table("auth.passdb", definition, self.database, TableCache(Cache()), clock, secret=True)
+        self.passdb = Table(
+            "auth.passdb", definition, self.database, TableCache(Cache()), clock, secret=True
+        )
         auth = Dict("auth", passdb=DictTable(self.passdb, definition, DictKey.of("passdb", query)))
-        tables = {part.table.name: part.table for part in (self.alias, self.domain, self.catch_all, self.local)}
+        tables = {
+            part.table.name: part.table
+            for part in (self.alias, self.domain, self.catch_all, self.local)
+        }
         maps = {one.name: one for one in (aliases, domains, others)}
-        self.engine = Engine({"mail": self.database}, {**tables, "auth.passdb": self.passdb}, maps, {"auth": auth})
+        self.engine = Engine(
+            {"mail": self.database}, {**tables, "auth.passdb": self.passdb}, maps, {"auth": auth}
+        )
 
     def map_table(self, name: str, query: bytes) -> MapTable:
         """Return a table over the memory database."""
         definition = PostfixDefinition(MysqlTable.compile(name, query))
-        return MapTable(Table(name, definition, self.database, TableCache(Cache()), clock), definition, fold=True)
+        return MapTable(
+            Table(name, definition, self.database, TableCache(Cache()), clock),
+            definition,
+            fold=True,
+        )
 
     def fill(self, name: str, keys: Sequence[bytes]) -> None:
         """Keep a row under each SQL key of a table."""
@@ -67,7 +83,11 @@ class Bench:
     async def flush(self, request: FlushRequest) -> dict[str, int]:
         """Flush, and return what was dropped of the tables that lost something."""
         assert request.fault() == ""
-        return {name: count for name, count in (await flush(self.engine, request, b"+-")).items() if count}
+        return {
+            name: count
+            for name, count in (await flush(self.engine, request, b"+-")).items()
+            if count
+        }
 
 
 @pytest.fixture
@@ -92,21 +112,36 @@ async def test_key_of_a_table(bench: Bench) -> None:
 
 async def test_key_of_a_map(bench: Bench) -> None:
     """A key limited to a map takes every key along that the map's search tries for it, and its hosted domain."""
-    bench.fill("alias", [b"user+x@example.com", b"user@example.com", b"@example.com", b"other@example.com"])
+    bench.fill(
+        "alias", [b"user+x@example.com", b"user@example.com", b"@example.com", b"other@example.com"]
+    )
     bench.fill("domain", [b"example.com", b"example.net"])
-    assert await bench.flush(FlushRequest(key=b"user+x@example.com", map="aliases")) == {"alias": 3, "domain": 1}
+    assert await bench.flush(FlushRequest(key=b"user+x@example.com", map="aliases")) == {
+        "alias": 3,
+        "domain": 1,
+    }
 
 
 async def test_user(bench: Bench) -> None:
     """A user is forgotten everywhere: address, any extension, what its lookups share with others, passwords by any service."""
     bench.fill(
         "alias",
-        [b"user@example.com", b"user+x@example.com", b"user-y@example.com", b"@example.com", b"user2@example.com", b"user@example.net"],
+        [
+            b"user@example.com",
+            b"user+x@example.com",
+            b"user-y@example.com",
+            b"@example.com",
+            b"user2@example.com",
+            b"user@example.net",
+        ],
     )
     bench.fill("domain", [b"example.com", b"example.net"])
     bench.fill("catch_all", [b"example.com", b"example.net"])
     bench.fill("local", [b"user", b"user+x", b"other"])
-    bench.fill("auth.passdb", [b"user@example.com\0imap", b"User@example.com\0pop3", b"other@example.com\0imap"])
+    bench.fill(
+        "auth.passdb",
+        [b"user@example.com\0imap", b"User@example.com\0pop3", b"other@example.com\0imap"],
+    )
     dropped = await bench.flush(FlushRequest(user=b"User@example.com"))
     assert dropped == {"alias": 4, "domain": 1, "catch_all": 1, "local": 2, "auth.passdb": 2}
     assert bench.left("alias") == {b"user2@example.com", b"user@example.net"}
@@ -123,12 +158,23 @@ async def test_local_user(bench: Bench) -> None:
 
 async def test_domain(bench: Bench) -> None:
     """A domain is forgotten with its catch-all, addresses and users; parents, subdomains and other domains stay."""
-    stay = [b"user@example.net", b"@sub.example.com", b"user@sub.example.com", b"user@badexample.com", b"com"]
+    stay = [
+        b"user@example.net",
+        b"@sub.example.com",
+        b"user@sub.example.com",
+        b"user@badexample.com",
+        b"com",
+    ]
     bench.fill("alias", [b"a@example.com", b"b+x@example.com", b"@example.com", *stay])
     bench.fill("domain", [b"example.com", b"sub.example.com"])
     bench.fill("catch_all", [b"example.com", b"sub.example.com"])
     bench.fill("auth.passdb", [b"a@example.com\0imap", b"a@example.net\0imap"])
-    assert await bench.flush(FlushRequest(domain=b"Example.COM")) == {"alias": 3, "domain": 1, "catch_all": 1, "auth.passdb": 1}
+    assert await bench.flush(FlushRequest(domain=b"Example.COM")) == {
+        "alias": 3,
+        "domain": 1,
+        "catch_all": 1,
+        "auth.passdb": 1,
+    }
     assert bench.left("alias") == set(stay)
 
 
@@ -151,7 +197,13 @@ async def test_table_map_and_everything(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", [FlushRequest(table="alais"), FlushRequest(map="alias"), FlushRequest(key=b"k", table="x"), FlushRequest(key=b"k", map="x")]
+    "what",
+    [
+        FlushRequest(table="alais"),
+        FlushRequest(map="alias"),
+        FlushRequest(key=b"k", table="x"),
+        FlushRequest(key=b"k", map="x"),
+    ],
 )
 async def test_unknown_name(bench: Bench, what: FlushRequest) -> None:
     """A table or map that is not there is an error that lists those that are."""

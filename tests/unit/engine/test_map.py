@@ -26,12 +26,24 @@ def table(
     expansion_limit: int = 0,
 ) -> tuple[MapTable, MemoryDatabase]:
     """A table over a memory database; a key's values are one row each."""
-    database = MemoryDatabase("mail", {(key.encode(),): [(value.encode(),) for value in values] for key, values in rows.items()})
-    definition = PostfixDefinition(MysqlTable.compile("t", query.encode(), result_format, expansion_limit=expansion_limit))
-    return MapTable(Table("t", definition, database, TableCache(Cache()), clock), definition, fold=True), database
+    database = MemoryDatabase(
+        "mail",
+        {(key.encode(),): [(value.encode(),) for value in values] for key, values in rows.items()},
+    )
+    definition = PostfixDefinition(
+        MysqlTable.compile("t", query.encode(), result_format, expansion_limit=expansion_limit)
+    )
+    return MapTable(
+        Table("t", definition, database, TableCache(Cache()), clock), definition, fold=True
+    ), database
 
 
-def make(*tables: MapTable, search: str = "address", propagates: bool | None = True, hosted: Map | None = None) -> Map:
+def make(
+    *tables: MapTable,
+    search: str = "address",
+    propagates: bool | None = True,
+    hosted: Map | None = None,
+) -> Map:
     found = Search.compile(search, recipient_delimiter=b"+", external_only=propagates is not None)
     return Map("m", tables, found, clock, propagates=propagates, hosted=hosted)
 
@@ -67,13 +79,17 @@ async def test_folded() -> None:
 async def test_extension_propagated() -> None:
     """The unmatched extension goes on to every address of the result, in the case in which it was written."""
     one, _ = table({"user@example.com": ["a@example.net", "b@example.net"]})
-    assert await ask(make(one), b"user+Ext@example.com") == Found(b"a+Ext@example.net,b+Ext@example.net")
+    assert await ask(make(one), b"user+Ext@example.com") == Found(
+        b"a+Ext@example.net,b+Ext@example.net"
+    )
 
 
 async def test_extension_not_propagated() -> None:
     """Neither a map that does not propagate nor one that rewrites no addresses adds the extension."""
     one, _ = table({"user@example.com": ["a@example.net"]})
-    assert await ask(make(one, propagates=False), b"user+ext@example.com") == Found(b"a@example.net")
+    assert await ask(make(one, propagates=False), b"user+ext@example.com") == Found(
+        b"a@example.net"
+    )
     assert await ask(make(one, propagates=None), b"user+ext@example.com") == Found(b"a@example.net")
 
 
@@ -131,7 +147,9 @@ async def test_expansion_limit() -> None:
 
 async def test_result_format_of_the_key() -> None:
     """One entry serves all keys of a domain query whose result_format uses the key."""
-    one, database = table({"example.com": ["x"]}, query="SELECT v FROM t WHERE d = '%d'", result_format=b"%s/%U")
+    one, database = table(
+        {"example.com": ["x"]}, query="SELECT v FROM t WHERE d = '%d'", result_format=b"%s/%U"
+    )
     made = make(one)
     assert await ask(made, b"user@example.com") == Found(b"x/user")
     assert made.answer_now(b"other@example.com", 0.0) == Found(b"x/other")
@@ -153,4 +171,6 @@ async def test_hosted_domains_cannot_tell() -> None:
     domains, database = table({})
     database.failure = DatabaseUnavailable("gone")
     mailboxes, _ = table({"user@example.com": ["u"]})
-    assert await ask(make(mailboxes, hosted=make(domains, search="exact", propagates=None)), b"user@example.com") == Found(b"u")
+    assert await ask(
+        make(mailboxes, hosted=make(domains, search="exact", propagates=None)), b"user@example.com"
+    ) == Found(b"u")

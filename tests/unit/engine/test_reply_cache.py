@@ -20,7 +20,12 @@ def use() -> Use:
     """Two parts: the first table had no row, the second had one."""
     tables: list[Any] = [Counted() for _ in range(2)]
     one: Any = Counted()
-    return Use(one, LookupMeter("socketmap", "m"), 0, (Part(tables[0], absent=True), Part(tables[1], absent=False)))
+    return Use(
+        one,
+        LookupMeter("socketmap", "m"),
+        0,
+        (Part(tables[0], absent=True), Part(tables[1], absent=False)),
+    )
 
 
 def test_counted() -> None:
@@ -34,7 +39,10 @@ def test_counted() -> None:
     assert counts.meter.results == [1, 0, 0, 0]
     assert (counts.meter.from_cache.counts[1], counts.meter.from_cache.total) == (1, 0.000007)
     assert counts.asked.avoided == 2
-    assert [(part.table.hits, part.table.negative_hits) for part in counts.parts] == [(0, 1), (1, 0)]
+    assert [(part.table.hits, part.table.negative_hits) for part in counts.parts] == [
+        (0, 1),
+        (1, 0),
+    ]
 
 
 def test_never_outlives_its_parts() -> None:

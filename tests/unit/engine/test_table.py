@@ -9,7 +9,14 @@ from mailmapd.config.schema import Cache, Seconds
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.engine.table import DEFECT, POISON_MEMORY, REFRESHES, SCHEMA_RETRY, STALE_PATIENCE, Table
+from mailmapd.engine.table import (
+    DEFECT,
+    POISON_MEMORY,
+    REFRESHES,
+    SCHEMA_RETRY,
+    STALE_PATIENCE,
+    Table,
+)
 from mailmapd.errors import DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
@@ -31,7 +38,9 @@ class Bench:
             refresh_ahead=0.2,
             jitter=0.0,
         )
-        definition = PostfixDefinition(MysqlTable.compile("mailbox", b"SELECT maildir FROM mailbox WHERE username = '%s'"))
+        definition = PostfixDefinition(
+            MysqlTable.compile("mailbox", b"SELECT maildir FROM mailbox WHERE username = '%s'")
+        )
         self.table = Table("mailbox", definition, self.database, TableCache(settings), self.clock)
 
 
@@ -111,7 +120,10 @@ async def test_slow_database_does_not_hold_up_stale(bench: Bench) -> None:
 
 
 async def test_silent_database_is_waited_for_once(bench: Bench) -> None:
-    """While a database keeps a table waiting, further stale answers do not wait at all; once it answers, it is asked first again."""
+    """While a database keeps a table waiting, further stale answers do not wait at all.
+
+    Once it answers, it is asked first again.
+    """
     others = [b"user%d@example.com" % number for number in range(20)]
     for key in (KEY, *others):
         await bench.table.get(key)
@@ -194,7 +206,9 @@ async def test_defect_fails_one_lookup(bench: Bench, caplog: pytest.LogCaptureFi
             self.statement = self.template.statement
             raise KeyError(len(sql_key))
 
-    bench.table.definition = Faulty(MysqlTable.compile("mailbox", b"SELECT maildir FROM mailbox WHERE username = '%s'"))
+    bench.table.definition = Faulty(
+        MysqlTable.compile("mailbox", b"SELECT maildir FROM mailbox WHERE username = '%s'")
+    )
     assert (await bench.table.get(KEY)).known == Failure(DEFECT)
     assert "a defect of mailmapd" in caplog.text
     assert (await bench.table.get(KEY)).known == ROW

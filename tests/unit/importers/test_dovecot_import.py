@@ -70,7 +70,10 @@ def test_import_gives_a_configuration(sql: Path) -> None:
     plan = plan_dicts(config)["auth"]
     assert plan.default_scheme == "SHA512-CRYPT"
     assert plan.passdb is not None
-    assert plan.passdb.text == "SELECT \"a\" AS x, password FROM mailbox WHERE username='%u' AND enable%Ls%Lc=1"
+    assert (
+        plan.passdb.text
+        == "SELECT \"a\" AS x, password FROM mailbox WHERE username='%u' AND enable%Ls%Lc=1"
+    )
     assert [table.database for table in plan.tables] == ["mail"] * 3
     assert config.databases["mail"].hosts == ("127.0.0.1:3306",)
     assert config.databases["mail"].tls is not None
@@ -100,8 +103,13 @@ def test_two_files(sql: Path) -> None:
 def test_sections_decide_about_queries(sql: Path) -> None:
     """A file that only a passdb names gives a passdb only, and what stays in Dovecot is noted."""
     draft = Draft()
-    result = import_auth_sections(draft, list(parse_auth_sections(DOVECONF.replace("SQLFILE", str(sql)))))
-    assert draft.dicts[0].settings == {"passdb": "dovecot_passdb", "default_pass_scheme": "SHA512-CRYPT"}
+    result = import_auth_sections(
+        draft, list(parse_auth_sections(DOVECONF.replace("SQLFILE", str(sql))))
+    )
+    assert draft.dicts[0].settings == {
+        "passdb": "dovecot_passdb",
+        "default_pass_scheme": "SHA512-CRYPT",
+    }
     assert result.notes == [
         "passdb with driver pam stays as it is in Dovecot's configuration.",
         "userdb with driver static (uid=vmail gid=vmail home=/home/vmail/%d/%n) stays as it is in Dovecot's configuration.",
@@ -114,11 +122,17 @@ def test_sections_of_other_purposes_stay(sql: Path, purpose: str) -> None:
     """A passdb that keeps users out, or lets masters in, does not become one that lets its users in."""
     other = sql.with_name("other.conf.ext")
     other.write_text(SQL)
-    doveconf = DOVECONF.replace("SQLFILE", str(sql)) + f"passdb {{\n  args = {other}\n  {purpose} = yes\n  driver = sql\n}}\n"
+    doveconf = (
+        DOVECONF.replace("SQLFILE", str(sql))
+        + f"passdb {{\n  args = {other}\n  {purpose} = yes\n  driver = sql\n}}\n"
+    )
     draft = Draft()
     result = import_auth_sections(draft, list(parse_auth_sections(doveconf)))
     assert result.dicts == ["auth"]
-    assert f"passdb with driver sql ({other}) and {purpose} = yes stays as it is in Dovecot's configuration." in result.notes
+    assert (
+        f"passdb with driver sql ({other}) and {purpose} = yes stays as it is in Dovecot's configuration."
+        in result.notes
+    )
 
 
 def test_further_settings_are_noted(sql: Path) -> None:
@@ -136,13 +150,20 @@ def test_nothing_to_move(sql: Path) -> None:
         import_auth_sections(Draft(), list(parse_auth_sections("passdb {\n  driver = pam\n}\n")))
     sql.write_text(SQL[: SQL.index("user_query")])
     with pytest.raises(ConfigError, match="sets none of user_query, iterate_query"):
-        import_auth_sections(Draft(), list(parse_auth_sections(f"userdb {{\n  args = {sql}\n  driver = sql\n}}\n")))
+        import_auth_sections(
+            Draft(), list(parse_auth_sections(f"userdb {{\n  args = {sql}\n  driver = sql\n}}\n"))
+        )
 
 
 def test_faults_of_queries(sql: Path) -> None:
     """A query that cannot move is named with its line; one that cannot be cached is noted."""
     sql.write_text(SQL.replace("enable%Ls%Lc=1", "p='%w'"))
-    with pytest.raises(ConfigError, match=r"line 5: password_query cannot be used: %w is the password"):
+    with pytest.raises(
+        ConfigError, match=r"line 5: password_query cannot be used: %w is the password"
+    ):
         import_dovecot_sql(Draft(), [sql])
     sql.write_text(SQL.replace("enable%Ls%Lc=1", "port='%b'"))
-    assert "password_query uses %{rport}, which differ at every login" in import_dovecot_sql(Draft(), [sql]).notes[0]
+    assert (
+        "password_query uses %{rport}, which differ at every login"
+        in import_dovecot_sql(Draft(), [sql]).notes[0]
+    )

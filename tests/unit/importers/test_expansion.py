@@ -49,7 +49,9 @@ def test_the_same_as_postconf(tmp_path: Path) -> None:
     (tmp_path / "main.cf").write_text("\n".join(lines))
     (tmp_path / "master.cf").touch()
     names = [f"v{index}" for index in range(len(EXPRESSIONS))]
-    done = subprocess.run(["postconf", "-c", str(tmp_path), "-xh", *names], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["postconf", "-c", str(tmp_path), "-xh", *names], capture_output=True, text=True, check=True
+    )
     ours = read_main_cf(tmp_path)
     assert [ours.value(name) for name in names] == done.stdout.splitlines()
 
@@ -76,13 +78,19 @@ def test_a_cycle_in_main_cf_names_file_and_line(tmp_path: Path) -> None:
     """A cycle is one clear line: file, line, parameter and the way round."""
     (tmp_path / "main.cf").write_text("a = $b\n\nb = $a\ntransport_maps = $a\n")
     main_cf = read_main_cf(tmp_path, use_postconf=False)
-    with pytest.raises(ConfigError, match=rf"{tmp_path}/main.cf: line 4: transport_maps: refers to itself: \$a → \$b → \$a"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"{tmp_path}/main.cf: line 4: transport_maps: refers to itself: \$a → \$b → \$a",
+    ):
         main_cf.value("transport_maps")
 
 
 def test_main_cf_lines() -> None:
     """Continuation lines, comments between them, CRLF, a missing final newline and repeated parameters read as Postfix reads them."""
-    entries = parse_main_cf("# first\r\na = one,\r\n   two\r\n# between\r\n\r\n\tthree\r\nb=\r\na2 =x = y\nb = last", "main.cf")
+    entries = parse_main_cf(
+        "# first\r\na = one,\r\n   two\r\n# between\r\n\r\n\tthree\r\nb=\r\na2 =x = y\nb = last",
+        "main.cf",
+    )
     assert {name: (entry.value.split(), entry.line) for name, entry in entries.items()} == {
         "a": (["one,", "two", "three"], 2),
         "b": (["last"], 9),
@@ -99,7 +107,9 @@ def test_every_broken_line_is_named() -> None:
 
 def test_an_unreadable_main_cf_is_one_line(tmp_path: Path) -> None:
     """A directory without main.cf is one fault that names the file."""
-    with pytest.raises(ConfigError, match=rf"{tmp_path}/main.cf: cannot be read: No such file or directory"):
+    with pytest.raises(
+        ConfigError, match=rf"{tmp_path}/main.cf: cannot be read: No such file or directory"
+    ):
         read_main_cf(tmp_path)
 
 

@@ -43,7 +43,10 @@ def test_arguments_of_a_command_are_no_options() -> None:
 
 @pytest.mark.parametrize(
     ("line", "problem"),
-    [("smtp inet n - y -", "line 1: a service has 8 columns"), ("smtp inet n - y - - smtpd -o x", '"-o x" has no "="')],
+    [
+        ("smtp inet n - y -", "line 1: a service has 8 columns"),
+        ("smtp inet n - y - - smtpd -o x", '"-o x" has no "="'),
+    ],
 )
 def test_broken_services_are_named(line: str, problem: str) -> None:
     """A line that Postfix would refuse is one fault with its number."""

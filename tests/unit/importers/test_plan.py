@@ -18,7 +18,9 @@ CF = 'hosts = db1.example.net, unix:/run/mysqld/mysqld.sock\nuser = mail\npasswo
 @pytest.fixture
 def postfix(tmp_path: Path) -> Path:
     """A Postfix configuration directory with a few .cf files."""
-    (tmp_path / "master.cf").write_text("virtual unix - n n - - virtual\nsmtp inet n - y - - smtpd\n")
+    (tmp_path / "master.cf").write_text(
+        "virtual unix - n n - - virtual\nsmtp inet n - y - - smtpd\n"
+    )
     for name, query in (
         ("mysql-domains", "SELECT 1 FROM d WHERE d = '%s'"),
         ("aliases", "SELECT a FROM a WHERE b = '%s'"),
@@ -30,7 +32,9 @@ def postfix(tmp_path: Path) -> Path:
 
 def plan(postfix: Path, main_cf: str, *, keep_cf: bool = False) -> Plan:
     """Plan the import of a main.cf, without the postconf of this machine."""
-    (postfix / "main.cf").write_text(f"myhostname = mx.example.net\n{main_cf.format(cf=f'mysql:{postfix}')}")
+    (postfix / "main.cf").write_text(
+        f"myhostname = mx.example.net\n{main_cf.format(cf=f'mysql:{postfix}')}"
+    )
     return plan_import(postfix, use_postconf=False, keep_cf=keep_cf)
 
 
@@ -79,7 +83,9 @@ def test_parent_domains_and_propagation_follow_main_cf(postfix: Path) -> None:
 def test_cf_files_can_be_kept(postfix: Path) -> None:
     """With --keep-cf the tables refer to their files, and no database or password is copied."""
     made = plan(postfix, "virtual_mailbox_domains = {cf}/mysql-domains.cf\n", keep_cf=True)
-    assert [table.settings for table in made.draft.tables] == [{"postfix_cf": f"{postfix}/mysql-domains.cf"}]
+    assert [table.settings for table in made.draft.tables] == [
+        {"postfix_cf": f"{postfix}/mysql-domains.cf"}
+    ]
     assert made.draft.databases == []
 
 
@@ -87,7 +93,9 @@ def test_virtual_keeps_its_table_where_it_delivers(postfix: Path) -> None:
     """When virtual(8) delivers, its own line in master.cf keeps the old table; with LMTP nothing is kept."""
     line = "virtual_mailbox_maps = {cf}/aliases.cf\n"
     assert "postconf -c " in switch_over(plan(postfix, line))
-    assert f"virtual/unix/virtual_mailbox_maps=mysql:{postfix}/aliases.cf" in switch_over(plan(postfix, line))
+    assert f"virtual/unix/virtual_mailbox_maps=mysql:{postfix}/aliases.cf" in switch_over(
+        plan(postfix, line)
+    )
     assert "master.cf.before-mailmapd" in switch_back(plan(postfix, line))
     lmtp = switch_over(plan(postfix, f"{line}virtual_transport = lmtp:unix:private/dovecot-lmtp\n"))
     assert "virtual/unix" not in lmtp
@@ -97,17 +105,26 @@ def test_virtual_keeps_its_table_where_it_delivers(postfix: Path) -> None:
 def test_virtual_keeps_its_table_where_a_transport_may_name_it(postfix: Path) -> None:
     """A result of transport_maps may be virtual:, so that virtual(8) keeps its table with LMTP, too."""
     text = switch_over(
-        plan(postfix, "virtual_mailbox_maps = {cf}/aliases.cf\nvirtual_transport = lmtp:unix:x\ntransport_maps = {cf}/mysql-domains.cf\n")
+        plan(
+            postfix,
+            "virtual_mailbox_maps = {cf}/aliases.cf\nvirtual_transport = lmtp:unix:x\ntransport_maps = {cf}/mysql-domains.cf\n",
+        )
     )
     assert f"virtual/unix/virtual_mailbox_maps=mysql:{postfix}/aliases.cf" in text
 
 
 def test_an_option_of_virtual_itself_stays(postfix: Path) -> None:
     """A table that master.cf gives to virtual(8) itself is not moved to a socket, which it would refuse."""
-    (postfix / "master.cf").write_text(f"virtual unix - n n - - virtual -o virtual_mailbox_maps=mysql:{postfix}/all.cf\n")
+    (postfix / "master.cf").write_text(
+        f"virtual unix - n n - - virtual -o virtual_mailbox_maps=mysql:{postfix}/all.cf\n"
+    )
     made = plan(postfix, "virtual_mailbox_maps = {cf}/aliases.cf\n")
-    assert [(change.parameter, change.service) for change in made.changes] == [("virtual_mailbox_maps", None)]
-    assert [refusal.where for refusal in made.refusals] == ["master.cf line 1: virtual/unix -o virtual_mailbox_maps"]
+    assert [(change.parameter, change.service) for change in made.changes] == [
+        ("virtual_mailbox_maps", None)
+    ]
+    assert [refusal.where for refusal in made.refusals] == [
+        "master.cf line 1: virtual/unix -o virtual_mailbox_maps"
+    ]
 
 
 def test_white_space_does_not_go_into_an_option(postfix: Path) -> None:
@@ -116,8 +133,13 @@ def test_white_space_does_not_go_into_an_option(postfix: Path) -> None:
         "virtual unix - n n - - virtual\nsmtp inet n - y - - smtpd\n"
         f" -o {{ virtual_alias_maps = inline:{{ a@b.test = c@d.test }}, mysql:{postfix}/all.cf }}\n"
     )
-    made = plan(postfix, "virtual_alias_maps = {cf}/aliases.cf\nvirtual_mailbox_maps = inline:{{ a@b.test = x }}, {cf}/aliases.cf\n")
-    assert [(change.parameter, change.service) for change in made.changes] == [("virtual_alias_maps", None)]
+    made = plan(
+        postfix,
+        "virtual_alias_maps = {cf}/aliases.cf\nvirtual_mailbox_maps = inline:{{ a@b.test = x }}, {cf}/aliases.cf\n",
+    )
+    assert [(change.parameter, change.service) for change in made.changes] == [
+        ("virtual_alias_maps", None)
+    ]
     assert [section.name for section in made.draft.maps] == ["virtual_alias_maps"]
     assert [refusal.where for refusal in made.refusals] == [
         "main.cf line 3: virtual_mailbox_maps",
@@ -126,7 +148,10 @@ def test_white_space_does_not_go_into_an_option(postfix: Path) -> None:
 
 
 def test_a_service_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) -> None:
-    """A service whose options change what is searched, and not the list of tables, has its own map; another option makes none."""
+    """A service whose options change what is searched, and not the list of tables, has its own map.
+
+    Another option makes none.
+    """
     (postfix / "master.cf").write_text(
         "smtp inet n - y - - smtpd -o recipient_delimiter=- -o parent_domain_matches_subdomains=\n"
         "26 inet n - y - - smtpd -o myhostname=other.example.net -o recipient_delimiter=+\n"
@@ -136,11 +161,16 @@ def test_a_service_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) 
         "recipient_delimiter = +\nvirtual_alias_maps = {cf}/aliases.cf\nvirtual_mailbox_domains = {cf}/mysql-domains.cf\n"
         "smtpd_sender_restrictions = check_sender_access {cf}/all.cf\n",
     )
-    found = {section.name: section.settings.get("recipient_delimiter") for section in made.draft.maps}
+    found = {
+        section.name: section.settings.get("recipient_delimiter") for section in made.draft.maps
+    }
     assert found["virtual_alias_maps"] == "+"
     assert found["virtual_alias_maps_smtp"] == "-"
     access = [s.settings for s in made.draft.maps if s.name.startswith("check_sender_access")]
-    assert [(s["recipient_delimiter"], s["parent_domain_matches_subdomains"]) for s in access] == [("+", True), ("-", False)]
+    assert [(s["recipient_delimiter"], s["parent_domain_matches_subdomains"]) for s in access] == [
+        ("+", True),
+        ("-", False),
+    ]
     assert {(c.parameter, c.service.name) for c in made.changes if c.service} == {
         ("virtual_alias_maps", "smtp"),
         ("smtpd_sender_restrictions", "smtp"),
@@ -150,7 +180,8 @@ def test_a_service_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) 
 def test_what_postfix_refuses_is_named_with_its_remedy(postfix: Path) -> None:
     """Tables of local(8) and virtual(8)'s own ones stay, and the report says why and what to do."""
     made = plan(
-        postfix, "alias_maps = {cf}/aliases.cf\nvirtual_uid_maps = {cf}/aliases.cf\nrelay_domains = {cf}/all.cf\nmystery = {cf}/all.cf\n"
+        postfix,
+        "alias_maps = {cf}/aliases.cf\nvirtual_uid_maps = {cf}/aliases.cf\nrelay_domains = {cf}/all.cf\nmystery = {cf}/all.cf\n",
     )
     text = report(made, [Path("/etc/mailmapd/mailmapd.toml")])
     assert "local(8) takes no socketmap: tables; let LMTP deliver" in text
@@ -170,9 +201,15 @@ def test_every_broken_cf_file_is_named_at_once(postfix: Path) -> None:
     (postfix / "empty.cf").write_text("hosts = localhost\r\nuser = a\r\ndbname = b")
     (postfix / "broken.cf").write_text(f"{CF}query = SELECT '%q'\n")
     with pytest.raises(ConfigError) as caught:
-        plan(postfix, "virtual_alias_maps = {cf}/missing.cf {cf}/empty.cf {cf}/broken.cf {cf}/aliases.cf\n")
+        plan(
+            postfix,
+            "virtual_alias_maps = {cf}/missing.cf {cf}/empty.cf {cf}/broken.cf {cf}/aliases.cf\n",
+        )
     found = [str(fault) for fault in caught.value.faults]
-    assert f"{postfix}/missing.cf: cannot be read: No such file or directory (named in main.cf line 2: virtual_alias_maps)" in found[0]
+    assert (
+        f"{postfix}/missing.cf: cannot be read: No such file or directory (named in main.cf line 2: virtual_alias_maps)"
+        in found[0]
+    )
     assert f"{postfix}/empty.cf: query: is missing" in found[1]
     assert f"{postfix}/broken.cf: line 5: query:" in found[2]
     assert len(found) == 3
@@ -184,20 +221,39 @@ def test_crlf_unknown_keys_and_a_missing_newline_are_fine(postfix: Path) -> None
         b"hosts = localhost\r\nfavourite_colour = blue\r\nuser=a\r\ndbname = b\r\nquery = SELECT 1\r\n  FROM x WHERE y = '%s'"
     )
     made = plan(postfix, "virtual_mailbox_domains = {cf}/odd.cf\n")
-    assert made.draft.tables[0].settings["query"].split() == ["SELECT", "1", "FROM", "x", "WHERE", "y", "=", "'%s'"]
+    assert made.draft.tables[0].settings["query"].split() == [
+        "SELECT",
+        "1",
+        "FROM",
+        "x",
+        "WHERE",
+        "y",
+        "=",
+        "'%s'",
+    ]
 
 
 def test_a_query_that_is_not_utf8_is_named(postfix: Path) -> None:
-    """A query in another encoding cannot be written into a configuration, which is said; with --keep-cf its file goes on as it is."""
-    (postfix / "old.cf").write_bytes(f"{CF}query = SELECT 'caf".encode() + b"\xe9' FROM x WHERE y = '%s'\n")
+    """A query in another encoding cannot be written into a configuration, which is said.
+
+    With --keep-cf its file goes on as it is.
+    """
+    (postfix / "old.cf").write_bytes(
+        f"{CF}query = SELECT 'caf".encode() + b"\xe9' FROM x WHERE y = '%s'\n"
+    )
     with pytest.raises(ConfigError, match=r"old.cf: line 5: query: is not UTF-8"):
         plan(postfix, "virtual_mailbox_domains = {cf}/old.cf\n")
-    assert len(plan(postfix, "virtual_mailbox_domains = {cf}/old.cf\n", keep_cf=True).draft.tables) == 1
+    assert (
+        len(plan(postfix, "virtual_mailbox_domains = {cf}/old.cf\n", keep_cf=True).draft.tables)
+        == 1
+    )
 
 
 def test_odd_limits_and_lists_keep_their_meaning(postfix: Path) -> None:
     """A negative expansion_limit limits nothing, and a domain list of commas matches nothing."""
-    (postfix / "odd.cf").write_text(f"{CF}query = SELECT a FROM b WHERE c = '%s'\nexpansion_limit = -1\ndomain = ,\n")
+    (postfix / "odd.cf").write_text(
+        f"{CF}query = SELECT a FROM b WHERE c = '%s'\nexpansion_limit = -1\ndomain = ,\n"
+    )
     (table,) = plan(postfix, "virtual_mailbox_domains = {cf}/odd.cf\n").draft.tables
     assert "expansion_limit" not in table.settings
     assert table.settings["domain"] == [","]

@@ -38,8 +38,18 @@ def members(text: str, **options: bool) -> list[str]:
 
 def test_lists_split_as_in_postfix() -> None:
     """White space and commas separate, braces protect them."""
-    assert split_list("a, b\t{ c, d = e } unionmap:{f:1, g:2},,h") == ["a", "b", "{ c, d = e }", "unionmap:{f:1, g:2}", "h"]
-    assert [(member.text, member.negated) for member in parse_members("!a !!b c")] == [("a", True), ("b", False), ("c", False)]
+    assert split_list("a, b\t{ c, d = e } unionmap:{f:1, g:2},,h") == [
+        "a",
+        "b",
+        "{ c, d = e }",
+        "unionmap:{f:1, g:2}",
+        "h",
+    ]
+    assert [(member.text, member.negated) for member in parse_members("!a !!b c")] == [
+        ("a", True),
+        ("b", False),
+        ("c", False),
+    ]
 
 
 def test_a_list_of_mysql_tables_becomes_one_map() -> None:
@@ -53,9 +63,18 @@ def test_a_list_of_mysql_tables_becomes_one_map() -> None:
     ("value", "expected"),
     [
         ("pcre:/p/x mysql:/p/a.cf", ["pcre:/p/x", "socketmap:s:a:address"]),
-        ("mysql:/p/a.cf pcre:/p/x", ["unionmap:{texthash:/dev/null,socketmap:s:a:exact}", "pcre:/p/x"]),
-        ("hash:/p/x mysql:/p/a.cf", ["hash:/p/x", "unionmap:{texthash:/dev/null,socketmap:s:a:exact}"]),
-        ("mysql:/p/a.cf mysql:/p/b.cf static:x", ["unionmap:{texthash:/dev/null,socketmap:s:a+b:exact}", "static:x"]),
+        (
+            "mysql:/p/a.cf pcre:/p/x",
+            ["unionmap:{texthash:/dev/null,socketmap:s:a:exact}", "pcre:/p/x"],
+        ),
+        (
+            "hash:/p/x mysql:/p/a.cf",
+            ["hash:/p/x", "unionmap:{texthash:/dev/null,socketmap:s:a:exact}"],
+        ),
+        (
+            "mysql:/p/a.cf mysql:/p/b.cf static:x",
+            ["unionmap:{texthash:/dev/null,socketmap:s:a+b:exact}", "static:x"],
+        ),
         (
             "mysql:/p/a.cf inline:{x=y} mysql:/p/b.cf",
             [
@@ -64,12 +83,18 @@ def test_a_list_of_mysql_tables_becomes_one_map() -> None:
                 "unionmap:{texthash:/dev/null,socketmap:s:b:exact}",
             ],
         ),
-        ("unionmap:{mysql:/p/a.cf, mysql:/p/b.cf}", ["unionmap:{unionmap:{texthash:/dev/null,socketmap:s:a:exact},socketmap:s:b:exact}"]),
+        (
+            "unionmap:{mysql:/p/a.cf, mysql:/p/b.cf}",
+            ["unionmap:{unionmap:{texthash:/dev/null,socketmap:s:a:exact},socketmap:s:b:exact}"],
+        ),
         ("pipemap:{pcre:/p/x, proxy:mysql:/p/b.cf}", ["pipemap:{pcre:/p/x,socketmap:s:b:exact}"]),
     ],
 )
 def test_other_tables_in_a_list_keep_their_rank(value: str, expected: list[str]) -> None:
-    """Beside a table whose keys take turns with ours, Postfix goes on asking key by key; patterns in front change nothing."""
+    """Beside a table whose keys take turns with ours, Postfix goes on asking key by key.
+
+    Patterns in front change nothing.
+    """
     assert members(f"virtual_alias_maps = {value}") == expected
 
 
@@ -81,9 +106,16 @@ def test_the_reason_for_asking_key_by_key_is_told() -> None:
 
 
 def test_unknown_local_domains_leave_the_search_to_postfix() -> None:
-    """When only Postfix can tell which domains are local, it goes on searching address maps itself; transports need no local domains."""
-    assert members("canonical_maps = mysql:/p/a.cf", local_domains_known=False) == ["unionmap:{texthash:/dev/null,socketmap:s:a:exact}"]
-    assert members("transport_maps = mysql:/p/a.cf", local_domains_known=False) == ["socketmap:s:a:transport"]
+    """When only Postfix can tell which domains are local, it goes on searching address maps itself.
+
+    Transports need no local domains.
+    """
+    assert members("canonical_maps = mysql:/p/a.cf", local_domains_known=False) == [
+        "unionmap:{texthash:/dev/null,socketmap:s:a:exact}"
+    ]
+    assert members("transport_maps = mysql:/p/a.cf", local_domains_known=False) == [
+        "socketmap:s:a:transport"
+    ]
 
 
 def test_exact_parameters_split_anywhere() -> None:
@@ -97,28 +129,49 @@ def test_exact_parameters_split_anywhere() -> None:
 
 def test_domain_lists_are_replaced_member_by_member() -> None:
     """Domain lists keep names, files, references and negations, and their order."""
-    assert members("relay_domains = $mydestination, !mysql:/p/a.cf /p/file mysql:/p/b.cf proxy:mysql:/p/c.cf .example.org") == [
+    assert members(
+        "relay_domains = $mydestination, !mysql:/p/a.cf /p/file mysql:/p/b.cf proxy:mysql:/p/c.cf .example.org"
+    ) == [
         "$mydestination",
         "!socketmap:s:a:domain",
         "/p/file",
         "socketmap:s:b+c:domain",
         ".example.org",
     ]
-    assert members("virtual_mailbox_domains = mysql:/p/a.cf hash:/p/x") == ["socketmap:s:a:exact", "hash:/p/x"]
-    assert members("mynetworks = 127.0.0.0/8 mysql:/p/a.cf") == ["127.0.0.0/8", "unionmap:{texthash:/dev/null,socketmap:s:a:exact}"]
+    assert members("virtual_mailbox_domains = mysql:/p/a.cf hash:/p/x") == [
+        "socketmap:s:a:exact",
+        "hash:/p/x",
+    ]
+    assert members("mynetworks = 127.0.0.0/8 mysql:/p/a.cf") == [
+        "127.0.0.0/8",
+        "unionmap:{texthash:/dev/null,socketmap:s:a:exact}",
+    ]
 
 
 def test_restrictions_keep_everything_but_their_tables() -> None:
-    """Behind check_*_access a table becomes a map that searches as that restriction does; the rest of the list stays."""
+    """Behind check_*_access a table becomes a map that searches as that restriction does.
+
+    The rest of the list stays.
+    """
     value = (
         "smtpd_recipient_restrictions = permit_mynetworks, check_recipient_access proxy:mysql:/p/a.cf, CHECK_CLIENT_ACCESS mysql:/p/b.cf"
         " check_helo_access hash:/p/x check_sasl_access mysql:/p/c.cf"
         " check_ccert_access { mysql:/p/d.cf, search_order = pubkey_fingerprint } reject"
     )
     assert members(value) == [
-        *("permit_mynetworks", "check_recipient_access", "socketmap:s:a:access", "CHECK_CLIENT_ACCESS", "socketmap:s:b:access"),
+        *(
+            "permit_mynetworks",
+            "check_recipient_access",
+            "socketmap:s:a:access",
+            "CHECK_CLIENT_ACCESS",
+            "socketmap:s:b:access",
+        ),
         *("check_helo_access", "hash:/p/x", "check_sasl_access", "socketmap:s:c:exact"),
-        *("check_ccert_access", "{ socketmap:s:d:exact, search_order = pubkey_fingerprint }", "reject"),
+        *(
+            "check_ccert_access",
+            "{ socketmap:s:d:exact, search_order = pubkey_fingerprint }",
+            "reject",
+        ),
     ]
 
 
@@ -128,7 +181,9 @@ def test_a_restriction_class_and_a_bare_table() -> None:
         "smtpd_restriction_classes = strict\nstrict = check_sender_access mysql:/p/a.cf, reject\nsmtpd_helo_restrictions = mysql:/p/b.cf"
     )
     found = {
-        setting.parameter.name: split_setting(setting, lambda need: f"{need.owner}:{need.keys.value}", local_domains_known=True).members
+        setting.parameter.name: split_setting(
+            setting, lambda need: f"{need.owner}:{need.keys.value}", local_domains_known=True
+        ).members
         for setting in settings
     }
     assert found == {
@@ -159,7 +214,10 @@ def test_options_of_a_service_are_found() -> None:
     """An option that sets a map, and one that changes a name inside main.cf's value, are both uses of their service."""
     main = "login = mysql:/p/a.cf\nsmtpd_sender_login_maps = $login"
     master = "submission inet n - y - - smtpd -o login=mysql:/p/b.cf -o smtpd_client_restrictions=check_client_access,mysql:/p/c.cf"
-    found = [(setting.name, [token.text for token in setting.tokens]) for setting in settings_of(main, master)]
+    found = [
+        (setting.name, [token.text for token in setting.tokens])
+        for setting in settings_of(main, master)
+    ]
     assert found == [
         ("smtpd_sender_login_maps", ["mysql:/p/a.cf"]),
         ("smtpd_sender_login_maps_submission", ["mysql:/p/b.cf"]),

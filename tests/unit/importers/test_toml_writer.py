@@ -22,9 +22,19 @@ def draft(password: str = "secret") -> Draft:
     """Return a small draft."""
     made = Draft(comment="First line.\nSecond line.")
     made.listen["socketmap"] = ["unix:/run/x/socketmap"]
-    name = made.database({"driver": "mysql", "hosts": ["localhost"], "dbname": "mail"}, password, "from a.cf")
+    name = made.database(
+        {"driver": "mysql", "hosts": ["localhost"], "dbname": "mail"}, password, "from a.cf"
+    )
     made.tables.append(
-        DraftSection("a", {"database": name, "query": "SELECT 1 WHERE a = '%s' AND b <> \"x\\y\"", "cache": {"ttl": "30s"}}, "a.cf")
+        DraftSection(
+            "a",
+            {
+                "database": name,
+                "query": "SELECT 1 WHERE a = '%s' AND b <> \"x\\y\"",
+                "cache": {"ttl": "30s"},
+            },
+            "a.cf",
+        )
     )
     made.maps.append(DraftSection("with.dot", {"tables": ["a"], "search": "exact"}))
     return made
@@ -54,7 +64,10 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     target.write_text("mine")
     with pytest.raises(ConfigError, match="exists already"):
         toml_writer.write(draft(), target)
-    assert (target.read_text(), sorted(path.name for path in tmp_path.iterdir())) == ("mine", ["mailmapd.toml"])
+    assert (target.read_text(), sorted(path.name for path in tmp_path.iterdir())) == (
+        "mine",
+        ["mailmapd.toml"],
+    )
     toml_writer.write(draft(), target, overwrite=True)
     assert "First line." in target.read_text()
 
@@ -83,7 +96,11 @@ def test_any_text_survives(text: str) -> None:
     assert tomllib.loads(f"a = {toml_writer.toml_value(text)}")["a"] == text.replace("\r\n", "\r\n")
 
 
-@given(st.recursive(st.booleans() | st.integers(-(2**60), 2**60), lambda inner: st.lists(inner, max_size=40)))
+@given(
+    st.recursive(
+        st.booleans() | st.integers(-(2**60), 2**60), lambda inner: st.lists(inner, max_size=40)
+    )
+)
 def test_any_list_survives(value: object) -> None:
     """Numbers, truths and lists of any length read back."""
     assert tomllib.loads(f"a = {toml_writer.toml_value([value])}")["a"] == [value]

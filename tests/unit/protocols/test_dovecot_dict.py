@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from mailmapd.errors import ProtocolError
-from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, Found, PermFail, Query, TempFail
+from mailmapd.model import (
+    NOT_FOUND,
+    Answer,
+    DictCommit,
+    DictIterate,
+    DictLookup,
+    Found,
+    PermFail,
+    Query,
+    TempFail,
+)
 from mailmapd.protocols import Codec, DictCodec, lines
 from mailmapd.protocols.dovecot_dict import (
     BAD_HELLO,
@@ -47,19 +57,33 @@ def test_dict_name_is_any_bytes() -> None:
     assert codec.dict_name == "a\udcff\t"
 
 
-@pytest.mark.parametrize("data", [b"H1\t0\t0\t\tauth\n", b"H5\t0\t0\t\tauth\n", b"H4294967295\t0\t0\t\tauth\n"])
+@pytest.mark.parametrize(
+    "data", [b"H1\t0\t0\t\tauth\n", b"H5\t0\t0\t\tauth\n", b"H4294967295\t0\t0\t\tauth\n"]
+)
 def test_refuses_other_versions(data: bytes) -> None:
     """Another major version is refused."""
     assert refusal(data) == UNSUPPORTED_VERSION
 
 
-@pytest.mark.parametrize("data", [b"H\n", b"H3\t2\t0\tauth\n", b"Hx\t2\t0\t\tauth\n", b"H3\tx\t0\t\tauth\n", b"H-3\t2\t0\t\tauth\n"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"H\n",
+        b"H3\t2\t0\tauth\n",
+        b"Hx\t2\t0\t\tauth\n",
+        b"H3\tx\t0\t\tauth\n",
+        b"H-3\t2\t0\t\tauth\n",
+    ],
+)
 def test_refuses_a_broken_hello(data: bytes) -> None:
     """A hello needs numbers for its version and five arguments."""
     assert refusal(data) == BAD_HELLO
 
 
-@pytest.mark.parametrize("data", [b"Lshared/passdb/anna\tanna\n", b"\n", b"VERSION\tdict\n", b"24:mailbox user@example.com,\n"])
+@pytest.mark.parametrize(
+    "data",
+    [b"Lshared/passdb/anna\tanna\n", b"\n", b"VERSION\tdict\n", b"24:mailbox user@example.com,\n"],
+)
 def test_hello_comes_first(data: bytes) -> None:
     """A command before the hello is refused."""
     assert refusal(data) == NO_HELLO
@@ -71,7 +95,16 @@ def test_refuses_unknown_commands(line: bytes) -> None:
     assert refusal(HELLO + line + b"\n") == UNKNOWN_COMMAND
 
 
-@pytest.mark.parametrize("line", [b"I0\t0", b"Ix\t0\tshared/", b"I0\tx\tshared/", b"I0\t-1\tshared/", b"I0\t99999999999999999999\tshared/"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"I0\t0",
+        b"Ix\t0\tshared/",
+        b"I0\tx\tshared/",
+        b"I0\t-1\tshared/",
+        b"I0\t99999999999999999999\tshared/",
+    ],
+)
 def test_refuses_a_broken_iterate(line: bytes) -> None:
     """ITERATE needs flags, a row limit and a prefix."""
     assert refusal(HELLO + line + b"\n") == BAD_ARGUMENTS
@@ -82,7 +115,9 @@ def test_refuses_several_prefixes() -> None:
     assert refusal(b"H2\t2\t0\t\tauth\nI0\t0\ta/\tb/\n") == BAD_ARGUMENTS
 
 
-@pytest.mark.parametrize("line", [b"C1", b"D1", b"R1", b"S1\tk\tv", b"U1\tk", b"A1\tk\t1", b"T1\t1\t1", b"V1\tyes", b"C"])
+@pytest.mark.parametrize(
+    "line", [b"C1", b"D1", b"R1", b"S1\tk\tv", b"U1\tk", b"A1\tk\t1", b"T1\t1\t1", b"V1\tyes", b"C"]
+)
 def test_refuses_unknown_transactions(line: bytes) -> None:
     """A command for a transaction that was not begun is refused."""
     assert refusal(HELLO + line + b"\n") == BAD_TRANSACTION
@@ -92,14 +127,18 @@ def test_refuses_unknown_transactions(line: bytes) -> None:
 def test_longest_line(end: bytes) -> None:
     """A line has at most 64 KiB with its LF, finished or not."""
     longest = b"L" + b"k" * (LINE_LIMIT - 2)
-    assert feed(DictCodec(), [HELLO, longest + b"\n"]).queries == [DictLookup("auth", longest[1:], b"")]
+    assert feed(DictCodec(), [HELLO, longest + b"\n"]).queries == [
+        DictLookup("auth", longest[1:], b"")
+    ]
     assert feed(DictCodec(), [HELLO, longest + b"k" + end]) == Outcome([], lines.TOO_LONG)
 
 
 def test_extra_arguments_of_a_lookup_are_ignored() -> None:
     """A later minor version may add arguments to LOOKUP and ITERATE."""
     outcome = feed(DictCodec(), [HELLO, b"Lk\tu\tmore\nI0\t0\tp\tm\tmore\n"])
-    assert outcome == Outcome([DictLookup("auth", b"k", b"u"), DictIterate("auth", b"p", b"m", 0, False)], None)
+    assert outcome == Outcome(
+        [DictLookup("auth", b"k", b"u"), DictIterate("auth", b"p", b"m", 0, False)], None
+    )
 
 
 def test_odd_names_pass() -> None:
@@ -139,7 +178,9 @@ def test_stays_refused() -> None:
         (COMMIT, PermFail("read only"), b"F7\tread only\n"),
     ],
 )
-def test_replies(query: DictLookup | DictIterate | DictCommit, answer: Answer, reply: bytes) -> None:
+def test_replies(
+    query: DictLookup | DictIterate | DictCommit, answer: Answer, reply: bytes
+) -> None:
     """Each answer becomes the reply that Dovecot reads; a failure is never N."""
     assert DictCodec().encode(query, answer) == reply
 

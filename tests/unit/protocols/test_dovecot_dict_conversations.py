@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from mailmapd.model import NOT_FOUND, Answer, DictCommit, DictIterate, DictLookup, DictQuery, Found, TempFail
+from mailmapd.model import (
+    NOT_FOUND,
+    Answer,
+    DictCommit,
+    DictIterate,
+    DictLookup,
+    DictQuery,
+    Found,
+    TempFail,
+)
 from mailmapd.protocols import DictCodec
 from support.codecs import Outcome, byte_by_byte, feed
 
@@ -41,7 +50,9 @@ def query_of(step: Step) -> DictQuery:
             return DictIterate(name, prefix.encode(), mask.encode(), limit, no_value)
         case "commit":
             transaction, user, wants_reply, changes = rest
-            encoded = tuple((letter, key.encode(), value.encode()) for letter, key, value in changes)
+            encoded = tuple(
+                (letter, key.encode(), value.encode()) for letter, key, value in changes
+            )
             return DictCommit(name, transaction, user.encode(), encoded, wants_reply)
         case _:
             pytest.fail(f"no such query: {kind}")
@@ -76,5 +87,7 @@ def test_replies(steps: list[Step]) -> None:
             continue
         rows = b""
         if isinstance(query, DictIterate):
-            rows = codec.encode_rows(query, [(key.encode(), value.encode()) for key, value in step["rows"]])
+            rows = codec.encode_rows(
+                query, [(key.encode(), value.encode()) for key, value in step["rows"]]
+            )
         assert rows + codec.encode(query, answer_of(step)) == step["server"].encode()

@@ -32,7 +32,11 @@ def test_changes_keep_their_order() -> None:
     transactions.increment([b"1", b"count", b"-3"])
     transaction_id, transaction = transactions.end([b"1"])
     assert (transaction_id, transaction.user) == (1, b"anna")
-    assert transaction.changes == [("S", b"key", b"value"), ("U", b"key", b""), ("A", b"count", b"-3")]
+    assert transaction.changes == [
+        ("S", b"key", b"value"),
+        ("U", b"key", b""),
+        ("A", b"count", b"-3"),
+    ]
     with pytest.raises(ProtocolError):
         transactions.end([b"1"])
 

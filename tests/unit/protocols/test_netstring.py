@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from mailmapd.errors import ProtocolError
-from mailmapd.protocols.netstring import BAD_LENGTH, BAD_TERMINATOR, REASONS, TOO_LONG, NetstringReader, encode_netstring
+from mailmapd.protocols.netstring import (
+    BAD_LENGTH,
+    BAD_TERMINATOR,
+    REASONS,
+    TOO_LONG,
+    NetstringReader,
+    encode_netstring,
+)
 
 
 def read_all(data: bytes, limit: int = 1200) -> list[bytes]:
@@ -21,7 +28,9 @@ def refusal(data: bytes, limit: int = 1200) -> str:
     return caught.value.reason
 
 
-@pytest.mark.parametrize("payload", [b"", b"a", b"five5", b"a,b:c", b"\0\n\xff", b"x" * 999, b"x" * 1000, b"x" * 1200])
+@pytest.mark.parametrize(
+    "payload", [b"", b"a", b"five5", b"a,b:c", b"\0\n\xff", b"x" * 999, b"x" * 1000, b"x" * 1200]
+)
 def test_reads_what_it_writes(payload: bytes) -> None:
     """A payload of any bytes and any length up to the limit comes back."""
     assert read_all(encode_netstring(payload)) == [payload]
@@ -37,7 +46,9 @@ def test_several_in_one_piece() -> None:
     assert read_all(b"1:a,0:,2:bc,") == [b"a", b"", b"bc"]
 
 
-@pytest.mark.parametrize("data", [b"", b"1", b"12", b"1200", b"1:", b"5:abcde", b"1200:" + b"x" * 1200])
+@pytest.mark.parametrize(
+    "data", [b"", b"1", b"12", b"1200", b"1:", b"5:abcde", b"1200:" + b"x" * 1200]
+)
 def test_waits_for_the_rest(data: bytes) -> None:
     """An unfinished netstring gives nothing and is kept."""
     reader = NetstringReader(1200)
@@ -47,7 +58,22 @@ def test_waits_for_the_rest(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b":", b":a,", b"x", b"GET / HTTP/1.1\r\n", b"1x", b"-1:", b"+1:a,", b" 1:a,", b"1_0:", b"01", b"01:a,", b"00:,", b"1\n"]
+    "data",
+    [
+        b":",
+        b":a,",
+        b"x",
+        b"GET / HTTP/1.1\r\n",
+        b"1x",
+        b"-1:",
+        b"+1:a,",
+        b" 1:a,",
+        b"1_0:",
+        b"01",
+        b"01:a,",
+        b"00:,",
+        b"1\n",
+    ],
 )
 def test_refuses_what_is_no_length(data: bytes) -> None:
     """A length is decimal digits without a leading zero, and anything else is refused as soon as it shows."""

@@ -8,7 +8,13 @@ from mailmapd.protocols import MapCodec, SocketmapCodec, netstring
 from mailmapd.protocols.codec import KEY_LIMIT
 from mailmapd.protocols.netstring import encode_netstring
 from mailmapd.protocols.reason import REASON_LIMIT
-from mailmapd.protocols.socketmap import BAD_REQUEST, KEY_TOO_LONG, MAP_NAME_LIMIT, REASONS, REPLY_LIMIT
+from mailmapd.protocols.socketmap import (
+    BAD_REQUEST,
+    KEY_TOO_LONG,
+    MAP_NAME_LIMIT,
+    REASONS,
+    REPLY_LIMIT,
+)
 from support.codecs import Outcome, byte_by_byte, feed
 
 # As Postfix 3.7 sends them: map, key, request.
@@ -36,10 +42,14 @@ def test_pipelined_requests_keep_their_order() -> None:
     assert feed(SocketmapCodec(), byte_by_byte(data)) == Outcome([*queries], None)
 
 
-@pytest.mark.parametrize("key", [b"", b" ", b"a b c", b" leading", b"\0", b"a\0b\n,:", b"\xff\xfe", b"k" * KEY_LIMIT])
+@pytest.mark.parametrize(
+    "key", [b"", b" ", b"a b c", b" leading", b"\0", b"a\0b\n,:", b"\xff\xfe", b"k" * KEY_LIMIT]
+)
 def test_a_key_is_any_bytes(key: bytes) -> None:
     """The map ends at the first space; the key is all the rest, whatever it holds."""
-    assert feed(SocketmapCodec(), [encode_netstring(b"m " + key)]) == Outcome([MapQuery(b"m", key)], None)
+    assert feed(SocketmapCodec(), [encode_netstring(b"m " + key)]) == Outcome(
+        [MapQuery(b"m", key)], None
+    )
 
 
 def test_longest_request_fits() -> None:
@@ -70,7 +80,9 @@ def test_map_name_that_is_not_utf8() -> None:
 def test_refuses_what_is_no_request(data: bytes, reason: str) -> None:
     """Bytes that no socketmap client sends are refused with a word from REASONS, after the requests before them."""
     assert feed(SocketmapCodec(), [data]) == Outcome([], reason)
-    assert feed(SocketmapCodec(), byte_by_byte(b"3:m k," + data)) == Outcome([MapQuery(b"m", b"k")], reason)
+    assert feed(SocketmapCodec(), byte_by_byte(b"3:m k," + data)) == Outcome(
+        [MapQuery(b"m", b"k")], reason
+    )
     assert reason in REASONS
 
 

@@ -23,7 +23,9 @@ def test_both_ways(value: bytes, argument: bytes) -> None:
     assert unescape(argument) == value
 
 
-@pytest.mark.parametrize(("argument", "value"), [(b"a\x01", b"a"), (b"\x01x\x01\x01", b"x\x01"), (b"\x01\n", b"\n")])
+@pytest.mark.parametrize(
+    ("argument", "value"), [(b"a\x01", b"a"), (b"\x01x\x01\x01", b"x\x01"), (b"\x01\n", b"\n")]
+)
 def test_odd_escapes_mean_what_dovecot_means(argument: bytes, value: bytes) -> None:
     """An escape of another byte is that byte, and a lone escape at the end is nothing."""
     assert unescape(argument) == value

@@ -6,7 +6,14 @@ from mailmapd.errors import ProtocolError
 from mailmapd.model import NOT_FOUND, Answer, Found, MapQuery, PermFail, TempFail
 from mailmapd.protocols import MapCodec, TcpTableCodec, lines
 from mailmapd.protocols.codec import KEY_LIMIT
-from mailmapd.protocols.tcp_table import BAD_ENCODING, KEY_TOO_LONG, REASONS, REPLY_LIMIT, REQUEST_LIMIT, UNKNOWN_COMMAND
+from mailmapd.protocols.tcp_table import (
+    BAD_ENCODING,
+    KEY_TOO_LONG,
+    REASONS,
+    REPLY_LIMIT,
+    REQUEST_LIMIT,
+    UNKNOWN_COMMAND,
+)
 from support.codecs import Outcome, byte_by_byte, feed
 
 EVERY_BYTE = bytes(range(256))
@@ -58,7 +65,9 @@ def test_update_is_a_query_for_nothing() -> None:
 def test_refuses_what_is_no_request(data: bytes, reason: str) -> None:
     """Lines that no tcp_table client sends are refused with a word from REASONS, after the requests before them."""
     assert feed(TcpTableCodec(), [data]) == Outcome([], reason)
-    assert feed(TcpTableCodec(), byte_by_byte(b"get k\n" + data)) == Outcome([MapQuery(b"", b"k")], reason)
+    assert feed(TcpTableCodec(), byte_by_byte(b"get k\n" + data)) == Outcome(
+        [MapQuery(b"", b"k")], reason
+    )
     assert reason in REASONS
 
 

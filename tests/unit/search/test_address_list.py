@@ -15,7 +15,10 @@ from mailmapd.search.address_list import addresses, internal_form
         (b'"john smith"@example.com', [b"john smith@example.com"]),
         (b"John Smith <john@example.com> (at home)", [b"john@example.com"]),
         (b"a (one (nested \\) comment)) @ example.com", [b"a@example.com"]),
-        (b"friends: a@example.com, B <b@example.com>; c@example.com", [b"a@example.com", b"b@example.com", b"c@example.com"]),
+        (
+            b"friends: a@example.com, B <b@example.com>; c@example.com",
+            [b"a@example.com", b"b@example.com", b"c@example.com"],
+        ),
         (b"user@[192.0.2.1]", [b"user@[192.0.2.1]"]),
         (b"<>", []),
         (b"(nobody)", []),

@@ -19,7 +19,9 @@ from mailmapd.search.extension import strip_extension
         (b"user+a@b@example.com", b"+", (b"user@example.com", b"+a@b")),
     ],
 )
-def test_the_first_delimiter_splits(address: bytes, delimiters: bytes, expected: tuple[bytes, bytes] | None) -> None:
+def test_the_first_delimiter_splits(
+    address: bytes, delimiters: bytes, expected: tuple[bytes, bytes] | None
+) -> None:
     """The first delimiter of any kind splits the local part, unless nothing would be left of it."""
     assert strip_extension(address, delimiters, owner_request_special=True) == expected
 
@@ -39,4 +41,7 @@ def test_owner_and_request_are_special_with_a_dash(local: bytes) -> None:
 
 def test_owner_is_not_special_without_a_dash() -> None:
     """Where '-' is no delimiter, owner-list+ext is split like any address."""
-    assert strip_extension(b"owner-list+ext", b"+", owner_request_special=True) == (b"owner-list", b"+ext")
+    assert strip_extension(b"owner-list+ext", b"+", owner_request_special=True) == (
+        b"owner-list",
+        b"+ext",
+    )

@@ -30,19 +30,34 @@ def test_the_extension_goes_onto_every_address(value: bytes, expected: bytes) ->
 
 
 def test_another_domain_keeps_the_local_part() -> None:
-    """Postfix puts the full local part before @other.example; that is the result with propagation, and wrong without."""
-    assert propagate(b"@other.example", b"user+ext@example.com", b"+ext", enabled=True) == b"@other.example"
-    assert propagate(b"@other.example", b"user+ext@example.com", b"+ext", enabled=False) == b"user@other.example"
+    """Postfix puts the full local part before @other.example.
+
+    That is the result with propagation, and wrong without.
+    """
+    assert (
+        propagate(b"@other.example", b"user+ext@example.com", b"+ext", enabled=True)
+        == b"@other.example"
+    )
+    assert (
+        propagate(b"@other.example", b"user+ext@example.com", b"+ext", enabled=False)
+        == b"user@other.example"
+    )
 
 
 def test_a_quoted_key_gives_a_quoted_result() -> None:
     """Without propagation, the local part of a quoted key goes before @other.example in quotes."""
-    assert propagate(b"@other.example", b'"a b+ext"@example.com', b"+ext", enabled=False) == b'"a b"@other.example'
+    assert (
+        propagate(b"@other.example", b'"a b+ext"@example.com', b"+ext", enabled=False)
+        == b'"a b"@other.example'
+    )
 
 
 def test_a_disabled_propagation_keeps_the_result() -> None:
     """Without propagation an ordinary result is returned as it is."""
-    assert propagate(b"a@example.net, b", b"user+ext@example.com", b"+ext", enabled=False) == b"a@example.net, b"
+    assert (
+        propagate(b"a@example.net, b", b"user+ext@example.com", b"+ext", enabled=False)
+        == b"a@example.net, b"
+    )
 
 
 def test_a_percent_sign_in_the_extension_stays_there() -> None:

@@ -1,11 +1,13 @@
 """What the functions of Postfix 3.7.11 (libpostfix-global) did with these addresses, recorded.
 
-recorded_keys.json: [strategy, recipient_delimiter, external form only, external address, [[key asked, extension when it was found], …]],
-from mail_addr_find_opt() over a table that prints its keys, with mydestination = local.example, parent domains matching subdomains and
+recorded_keys.json: [strategy, recipient_delimiter, external form only, external address, [[key
+asked, extension when it was found], …]], from mail_addr_find_opt() over a table that prints its
+keys, with mydestination = local.example, parent domains matching subdomains and
 owner_request_special = yes.
 
-recorded_results.json: [result, external address, extension, propagate, what we return, recipients], where mail_addr_map_internal() gave the
-same recipients for the result found without the extension and for what we return found with the full address; myorigin = origin.example.
+recorded_results.json: [result, external address, extension, propagate, what we return, recipients],
+where mail_addr_map_internal() gave the same recipients for the result found without the extension
+and for what we return found with the full address; myorigin = origin.example.
 """
 
 from __future__ import annotations
@@ -31,10 +33,19 @@ def test_keys_and_extensions_are_those_of_postfix(strategy: str) -> None:
     assert rows
     for _, delimiter, external_only, address, keys in rows:
         search = Search.compile(
-            strategy, recipient_delimiter=delimiter.encode(), local_domains=[b"local.example"], external_only=external_only
+            strategy,
+            recipient_delimiter=delimiter.encode(),
+            local_domains=[b"local.example"],
+            external_only=external_only,
         )
-        expected = [SearchKey(key.encode("latin-1"), extension.encode("latin-1")) for key, extension in keys]
-        assert list(search.keys(address.encode("latin-1"))) == expected, (delimiter, external_only, address)
+        expected = [
+            SearchKey(key.encode("latin-1"), extension.encode("latin-1")) for key, extension in keys
+        ]
+        assert list(search.keys(address.encode("latin-1"))) == expected, (
+            delimiter,
+            external_only,
+            address,
+        )
 
 
 def test_results_lead_to_the_recipients_of_postfix() -> None:
@@ -43,4 +54,8 @@ def test_results_lead_to_the_recipients_of_postfix() -> None:
     assert rows
     for result, address, extension, enabled, returned, _ in rows:
         given = [part.encode("latin-1") for part in (result, address, extension)]
-        assert propagate(given[0], given[1], given[2], enabled) == returned.encode("latin-1"), (result, address, enabled)
+        assert propagate(given[0], given[1], given[2], enabled) == returned.encode("latin-1"), (
+            result,
+            address,
+            enabled,
+        )

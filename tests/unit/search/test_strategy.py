@@ -25,7 +25,10 @@ def test_exact_asks_for_the_key_alone() -> None:
 )
 def test_domain_walks_to_the_last_label(parents: bool, expected: list[bytes]) -> None:
     """Parents are asked with a leading dot exactly if subdomains do not match them by themselves."""
-    assert keys(Search.compile("domain", parent_domain_matches_subdomains=parents), b"a.example.com") == expected
+    assert (
+        keys(Search.compile("domain", parent_domain_matches_subdomains=parents), b"a.example.com")
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,9 @@ def test_domain_walks_to_the_last_label(parents: bool, expected: list[bytes]) ->
 )
 def test_odd_names_are_walked_as_strings(name: bytes, parents: bool, expected: list[bytes]) -> None:
     """Dots at either end and address literals get no special care, as in match_hostname."""
-    assert keys(Search.compile("domain", parent_domain_matches_subdomains=parents), name) == expected
+    assert (
+        keys(Search.compile("domain", parent_domain_matches_subdomains=parents), name) == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +65,10 @@ def test_odd_names_are_walked_as_strings(name: bytes, parents: bool, expected: l
     ],
 )
 def test_access_serves_names_and_networks(key: bytes, expected: list[bytes]) -> None:
-    """check_client_access asks for a name and its parents, or an address and its networks; the null sender is a name."""
+    """check_client_access asks for a name and its parents, or an address and its networks.
+
+    The null sender is a name.
+    """
     assert keys(Search.compile("access"), key) == expected
 
 
@@ -87,8 +95,16 @@ def test_helo_never_asks_for_networks() -> None:
 
 def test_transport_asks_for_domains_and_for_the_star() -> None:
     """transport_maps is asked without a local part, and for '*' as it is."""
-    search = Search.compile("transport", recipient_delimiter=b"+", parent_domain_matches_subdomains=False)
-    expected = [b"user+x@a.example.com", b"user@a.example.com", b"a.example.com", b".example.com", b".com"]
+    search = Search.compile(
+        "transport", recipient_delimiter=b"+", parent_domain_matches_subdomains=False
+    )
+    expected = [
+        b"user+x@a.example.com",
+        b"user@a.example.com",
+        b"a.example.com",
+        b".example.com",
+        b".com",
+    ]
     assert keys(search, b"user+x@a.example.com") == expected
     assert keys(search, b"*") == [b"*"]
 
@@ -109,14 +125,28 @@ def test_local_domains_are_asked_for_the_local_part() -> None:
 def test_quoted_local_parts_are_asked_in_both_forms() -> None:
     """Each step of a quoted address asks for the external form first, then for the internal one."""
     found = keys(Search.compile("address", recipient_delimiter=b"+"), b'"a b+c d"@example.com')
-    assert found == [b'"a b+c d"@example.com', b"a b+c d@example.com", b'"a b"@example.com', b"a b@example.com", b"@example.com"]
+    assert found == [
+        b'"a b+c d"@example.com',
+        b"a b+c d@example.com",
+        b'"a b"@example.com',
+        b"a b@example.com",
+        b"@example.com",
+    ]
 
 
 def test_mappings_are_asked_in_the_form_of_the_request() -> None:
     """With external_only, Postfix's first request finds external forms alone, and its second one internal forms."""
     search = Search.compile("address", recipient_delimiter=b"+", external_only=True)
-    assert keys(search, b'"a b+c"@example.com') == [b'"a b+c"@example.com', b'"a b"@example.com', b"@example.com"]
-    assert keys(search, b"a b+c@example.com") == [b"a b+c@example.com", b"a b@example.com", b"@example.com"]
+    assert keys(search, b'"a b+c"@example.com') == [
+        b'"a b+c"@example.com',
+        b'"a b"@example.com',
+        b"@example.com",
+    ]
+    assert keys(search, b"a b+c@example.com") == [
+        b"a b+c@example.com",
+        b"a b@example.com",
+        b"@example.com",
+    ]
 
 
 def test_a_bare_domain_is_never_split() -> None:
@@ -133,7 +163,11 @@ def test_the_null_address_is_asked_as_two_quotes() -> None:
 
 def test_a_list_takes_its_steps_alone() -> None:
     """A list of names asks what it names, in Postfix's order, not in the list's."""
-    search = Search.compile(["pddms", "domain", "localpart_at_if_local", "noext", "full"], recipient_delimiter=b"+", local_domains=[b"a.b"])
+    search = Search.compile(
+        ["pddms", "domain", "localpart_at_if_local", "noext", "full"],
+        recipient_delimiter=b"+",
+        local_domains=[b"a.b"],
+    )
     assert keys(search, b"u+e@a.b") == [b"u+e@a.b", b"u@a.b", b"u+e@", b"u@", b"a.b", b".b"]
 
 

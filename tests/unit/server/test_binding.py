@@ -12,7 +12,9 @@ from mailmapd.config.schema import ListenAddress, Mode
 from mailmapd.server.binding import bind_socket
 
 
-def unix(path: Path, *, owner: str | None = None, group: str | None = None, mode: Mode | None = None) -> ListenAddress:
+def unix(
+    path: Path, *, owner: str | None = None, group: str | None = None, mode: Mode | None = None
+) -> ListenAddress:
     return ListenAddress(address=UnixAddress(str(path)), owner=owner, group=group, mode=mode)
 
 
@@ -76,5 +78,7 @@ def test_port_in_use() -> None:
     """A TCP port that is taken is an error that names the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = TcpAddress("127.0.0.1", taken.getsockname()[1])
-        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{address.port}: Address already in use"):
+        with pytest.raises(
+            OSError, match=f"cannot listen on 127.0.0.1:{address.port}: Address already in use"
+        ):
             bind_socket(ListenAddress(address=address))

@@ -34,17 +34,39 @@ async def talk(data: bytes, database: SampleDatabase | None = None) -> bytes:
 
 async def test_lookups_and_listing_in_order() -> None:
     """Lookups, a listing and a commit on one connection are answered in order."""
-    asked = HELLO + ALICE + b"Lshared/userdb/none\tnone\n" + b"I0\t0\tshared/userdb/\tb*\n" + b"B1\n" + b"S1\tpriv/x\ty\n" + b"C1\n" + ALICE
-    told = FOUND + b"N\n" + b"Oshared/userdb/bob@example.com\t1\n\n" + b"F1\tthis dict is read only: mailmapd does not write\n" + FOUND
+    asked = (
+        HELLO
+        + ALICE
+        + b"Lshared/userdb/none\tnone\n"
+        + b"I0\t0\tshared/userdb/\tb*\n"
+        + b"B1\n"
+        + b"S1\tpriv/x\ty\n"
+        + b"C1\n"
+        + ALICE
+    )
+    told = (
+        FOUND
+        + b"N\n"
+        + b"Oshared/userdb/bob@example.com\t1\n\n"
+        + b"F1\tthis dict is read only: mailmapd does not write\n"
+        + FOUND
+    )
     assert await talk(asked) == told
 
 
 async def test_whole_lookups_are_remembered_by_dict() -> None:
-    """A lookup that comes whole, after the hello, is answered and remembered for its dict; one that leaves its user to the hello is not."""
+    """A lookup that comes whole, after the hello, is answered and remembered for its dict.
+
+    One that leaves its user to the hello is not.
+    """
     service = sample_service(SampleDatabase())
     auth, other, bare = (DictConversation(DictCodec(), service) for _ in range(3))
     assert auth.reply_to(ALICE, too_late) is None, "answered before the hello"
-    for conversation, hello in ((auth, HELLO), (other, HELLO), (bare, HELLO.replace(b"auth", b"bare"))):
+    for conversation, hello in (
+        (auth, HELLO),
+        (other, HELLO),
+        (bare, HELLO.replace(b"auth", b"bare")),
+    ):
         assert not conversation.between_queries
         conversation.receive_data(hello)
         assert conversation.next_reply(too_late) is None
@@ -68,7 +90,10 @@ async def test_whole_lookups_are_remembered_by_dict() -> None:
 
 async def test_listing_without_values_and_empty_listing() -> None:
     """The no-value flag leaves values out, and no user is just the empty line."""
-    assert await talk(HELLO + b"I8\t1\tshared/userdb/\t\n") == b"Oshared/userdb/alice@example.com\t\n\n"
+    assert (
+        await talk(HELLO + b"I8\t1\tshared/userdb/\t\n")
+        == b"Oshared/userdb/alice@example.com\t\n\n"
+    )
     assert await talk(HELLO + b"I0\t0\tshared/userdb/\tx*\n") == b"\n"
 
 
@@ -76,13 +101,24 @@ async def test_failures() -> None:
     """A database that is away is an F for lookups and listings, and so is a key or prefix outside the namespaces."""
     database = SampleDatabase()
     database.failure = DatabaseUnavailable("database mail: gone")
-    assert await talk(HELLO + ALICE + b"I0\t0\tshared/userdb/\t\n", database) == b"Fdatabase mail: gone\n" * 2
+    assert (
+        await talk(HELLO + ALICE + b"I0\t0\tshared/userdb/\t\n", database)
+        == b"Fdatabase mail: gone\n" * 2
+    )
     assert (await talk(HELLO + b"Lpriv/x\t\n")).startswith(b"Fdict auth has the keys")
-    assert (await talk(HELLO + b"I0\t0\tpriv/\t\n")).startswith(b"Fdict auth lists shared/userdb/ only")
+    assert (await talk(HELLO + b"I0\t0\tpriv/\t\n")).startswith(
+        b"Fdict auth lists shared/userdb/ only"
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [(b"nosuch", "nosuch"), (b"", ""), (b"bad\x1b[2J", "of another name"), (b"x" * 100, "of another name")]
+    ("name", "shown"),
+    [
+        (b"nosuch", "nosuch"),
+        (b"", ""),
+        (b"bad\x1b[2J", "of another name"),
+        (b"x" * 100, "of another name"),
+    ],
 )
 async def test_unknown_dict(name: bytes, shown: str) -> None:
     """A hello for a dict that is not configured ends the connection, and the log gets the name if it can be printed."""

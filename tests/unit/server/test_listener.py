@@ -38,11 +38,23 @@ class Served:
     def __init__(self, folder: Path, *, peers: tuple[str, ...], limits: Limits) -> None:
         self.path = str(folder / "s")
         self.clock = FakeClock()
-        self.database = MemoryDatabase("mail", {(b"user",): [(b"value",)], (b"fast",): [(b"quick",)], (b"big",): [(b"x" * 90_000,)]})
+        self.database = MemoryDatabase(
+            "mail",
+            {(b"user",): [(b"value",)], (b"fast",): [(b"quick",)], (b"big",): [(b"x" * 90_000,)]},
+        )
         definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
         table = Table("t", definition, self.database, TableCache(Cache()), self.clock)
         self.service = MapService("socketmap", self.clock)
-        self.service.serve({"m": Map("m", [MapTable(table, definition, fold=True)], Search.compile("exact"), self.clock)})
+        self.service.serve(
+            {
+                "m": Map(
+                    "m",
+                    [MapTable(table, definition, fold=True)],
+                    Search.compile("exact"),
+                    self.clock,
+                )
+            }
+        )
         entry = ListenAddress(address=UnixAddress(self.path), peers=peers)
         self.listener = Listener(
             "socketmap",
@@ -171,7 +183,9 @@ async def test_unknown_map(serve: Callable[..., Served]) -> None:
     assert served.service.meters[""].results == [0, 0, 0, 1]
 
 
-async def test_connection_limit(serve: Callable[..., Served], caplog: pytest.LogCaptureFixture) -> None:
+async def test_connection_limit(
+    serve: Callable[..., Served], caplog: pytest.LogCaptureFixture
+) -> None:
     """Above the limit clients are turned away with one log line, and let in again when there is room."""
     served = serve(limits=Limits(max_connections=2))
     await served.listener.start()
@@ -204,7 +218,9 @@ client.sendall({ask(b"user")!r})
 print(client.recv(99))
 """
     Path(served.path).chmod(0o666)  # noqa: ASYNC240
-    process = await asyncio.create_subprocess_exec("python3", "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        "python3", "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
     out, _ = await process.communicate()
     assert b"OK" not in out
     assert served.listener.meter.refused == 1
@@ -248,7 +264,10 @@ async def test_client_that_only_writes(serve: Callable[..., Served]) -> None:
 
 
 async def test_client_that_never_finishes(serve: Callable[..., Served]) -> None:
-    """A client that sends a query byte by byte is closed when it takes too long, even if it is never silent; one that finishes stays."""
+    """A client that sends a query byte by byte is closed when it takes too long, even if it is never silent.
+
+    One that finishes stays.
+    """
     served = serve(limits=Limits(stall_timeout=Seconds(10.0)))
     await served.listener.start()
     reader, writer = await served.connect()
@@ -322,7 +341,10 @@ async def test_drain(serve: Callable[..., Served]) -> None:
 
 
 async def test_hanging_up_answers_what_was_sent(serve: Callable[..., Served]) -> None:
-    """A query on its way when we hang up is answered; one sent afterwards fails at once, so that the client asks elsewhere."""
+    """A query on its way when we hang up is answered.
+
+    One sent afterwards fails at once, so that the client asks elsewhere.
+    """
     served = serve()
     await served.listener.start()
     with socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:

@@ -6,7 +6,10 @@ from mailmapd.single_flight import SingleFlight
 
 
 def test_shared() -> None:
-    """A flight in the air is found by everybody who asks for its key; when it lands, all who joined are told, in their order, and once."""
+    """A flight in the air is found by everybody who asks for its key.
+
+    When it lands, all who joined are told, in their order, and once.
+    """
     flights: SingleFlight[int] = SingleFlight()
     flight = flights.start(b"k")
     assert flights.find(b"k") is flight

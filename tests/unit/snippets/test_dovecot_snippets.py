@@ -19,17 +19,28 @@ dovecot_query = "SELECT home FROM m WHERE u='%u'"
 database = "mail"
 dovecot_query = "SELECT u AS user FROM m"
 """
-WHOLE = LISTEN + DATABASE + TABLES + '[dict.auth]\npassdb = "p"\nuserdb = "u"\niterate = "i"\ndefault_pass_scheme = "BLF-CRYPT"\n'
+WHOLE = (
+    LISTEN
+    + DATABASE
+    + TABLES
+    + '[dict.auth]\npassdb = "p"\nuserdb = "u"\niterate = "i"\ndefault_pass_scheme = "BLF-CRYPT"\n'
+)
 
 
 def test_dovecot_23() -> None:
     """The settings for 2.3 keep the connection, carry every variable in the key, and prefetch what the password query returns."""
     text = dovecot_23(parse_config(WHOLE, "mailmapd.toml"))
     assert "uri = proxy:idle_msecs=20000:/run/mailmapd/dict:auth\n" in text
-    assert "key passdb {\n  key = passdb/%u/%Ls/%r/%Lc\n  format = json\n}\npassdb_objects = passdb\n" in text
+    assert (
+        "key passdb {\n  key = passdb/%u/%Ls/%r/%Lc\n  format = json\n}\npassdb_objects = passdb\n"
+        in text
+    )
     assert "key userdb {\n  key = userdb/%u\n  format = json\n}\nuserdb_objects = userdb\n" in text
     assert "default_pass_scheme = BLF-CRYPT\niterate_prefix = userdb/\n" in text
-    assert "userdb {\n  driver = prefetch\n}\nuserdb {\n  driver = dict\n  args = /etc/dovecot/mailmapd-auth.conf.ext\n}" in text
+    assert (
+        "userdb {\n  driver = prefetch\n}\nuserdb {\n  driver = dict\n  args = /etc/dovecot/mailmapd-auth.conf.ext\n}"
+        in text
+    )
     assert "auth_cache_ttl = 10 secs\n" in text
 
 

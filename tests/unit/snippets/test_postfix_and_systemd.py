@@ -52,7 +52,10 @@ def test_tables_name_the_socket_as_postfix_finds_it(address: str, table: str) ->
     """A socket below the queue directory is named relative to it; maps that leave the search to Postfix are wrapped."""
     text = postfix(config(f'socketmap = ["{address}"]'))
     assert f"postconf -e 'virtual_mailbox_maps = {table}:virtual_mailbox_maps'" in text
-    assert f"postconf -e 'virtual_alias_maps = unionmap:{{texthash:/dev/null,{table}:virtual_alias_maps}}'" in text
+    assert (
+        f"postconf -e 'virtual_alias_maps = unionmap:{{texthash:/dev/null,{table}:virtual_alias_maps}}'"
+        in text
+    )
     assert f"#   check_recipient_access {table}:check_recipient_access" in text
     assert f"#   {table}:mine" in text
     assert "virtual_transport = lmtp:" in text
@@ -71,7 +74,10 @@ def test_systemd_follows_the_configuration() -> None:
     """Only configured sockets get units; other addresses, files, secrets and folders get drop-ins."""
     listen = 'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]\nhttp = "127.0.0.1:9999"\ncontrol = "unix:/srv/x/control"'
     text = systemd(config(listen, "/srv/x/mailmapd.toml"))
-    assert "systemctl enable --now mailmapd.socket mailmapd-http.socket mailmapd-control.socket" in text
+    assert (
+        "systemctl enable --now mailmapd.socket mailmapd-http.socket mailmapd-control.socket"
+        in text
+    )
     assert "[Socket]\nListenStream=\nListenStream=127.0.0.1:9999" in text
     assert "ExecStart=\nExecStart=/usr/bin/mailmapd serve --config /srv/x/mailmapd.toml" in text
     assert "LoadCredential=other-secret" in text
@@ -89,5 +95,7 @@ def test_what_is_not_served_is_a_clear_fault(tmp_path: Path) -> None:
     bare = parse_config(TABLES, str(tmp_path / "m.toml"))
     with pytest.raises(ConfigError, match=r"listen.socketmap: is empty.*write socketmap = "):
         postfix(bare)
-    with pytest.raises(ConfigError, match=r'listen.http: is no TCP address; write http = "127.0.0.1:9780"'):
+    with pytest.raises(
+        ConfigError, match=r'listen.http: is no TCP address; write http = "127.0.0.1:9780"'
+    ):
         prometheus(bare)

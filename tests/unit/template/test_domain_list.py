@@ -11,7 +11,10 @@ from mailmapd.template.domain_list import matching_domains
 @pytest.mark.parametrize(
     ("patterns", "matching"),
     [
-        (["example.com, Example.NET\texample.org"], {b"example.com", b"example.net", b"example.org"}),
+        (
+            ["example.com, Example.NET\texample.org"],
+            {b"example.com", b"example.net", b"example.org"},
+        ),
         (["example.com", "example.net"], {b"example.com", b"example.net"}),
         (["!example.com example.com example.net"], {b"example.net"}),
         (["example.com !example.com"], {b"example.com"}),
@@ -40,7 +43,9 @@ def test_files_stand_for_their_patterns(tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     outer.write_text(f"# none.example\na.example, !b.example\n\n {inner}\n")
     assert matching_domains([str(outer)]) == frozenset({b"a.example", b"c.example"})
-    assert matching_domains([f"!{outer} a.example b.example x.example"]) == frozenset({b"b.example", b"x.example"})
+    assert matching_domains([f"!{outer} a.example b.example x.example"]) == frozenset(
+        {b"b.example", b"x.example"}
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ def test_template(query: str, template: str) -> None:
 
 def test_two_free_variables_are_refused() -> None:
     """Two variables of arbitrary content cannot be told apart in a key."""
-    with pytest.raises(TemplateError, match=r"%\{login_user\} and %\{local_name\} may both hold any character"):
+    with pytest.raises(
+        TemplateError, match=r"%\{login_user\} and %\{local_name\} may both hold any character"
+    ):
         key_of("'%{login_user}' '%{local_name}'")
 
 
@@ -41,7 +43,11 @@ def test_two_free_variables_are_refused() -> None:
 def test_values(user: bytes) -> None:
     """A user name with slashes is told from the bounded values behind it."""
     key = key_of("'%u' enable%Ls%Lc")
-    assert key.values(user + b"/imap/tls", b"") == {"user": user, "service": b"imap", "secured": b"tls"}
+    assert key.values(user + b"/imap/tls", b"") == {
+        "user": user,
+        "service": b"imap",
+        "secured": b"tls",
+    }
     assert key.values(user + b"/imap/", b"") == {"user": user, "service": b"imap", "secured": b""}
 
 

@@ -27,14 +27,21 @@ def test_key_of_one_user_is_the_user() -> None:
 def test_key_holds_every_use() -> None:
     """Every different use of a variable is part of the key, after its modifiers; an unused variable is not."""
     query = DovecotQuery.compile("t", "SELECT '%n' '%d' enable%Ls%Lc '%u'")
-    assert query.sql_key({"user": b"A@b", "service": b"IMAP", "secured": b"TLS", "lip": b"::1"}) == b"A\0b\0imap\0tls\0A@b"
+    assert (
+        query.sql_key({"user": b"A@b", "service": b"IMAP", "secured": b"TLS", "lip": b"::1"})
+        == b"A\0b\0imap\0tls\0A@b"
+    )
     assert query.sources == {"user", "service", "secured"}
 
 
 def test_domain_query_is_one_entry_per_domain() -> None:
     """A query that only uses the domain has one key for all its users."""
     query = DovecotQuery.compile("t", "SELECT x WHERE d = '%Ld'")
-    assert query.sql_key({"user": b"a@EXAMPLE.com"}) == query.sql_key({"user": b"b@example.com"}) == b"example.com"
+    assert (
+        query.sql_key({"user": b"a@EXAMPLE.com"})
+        == query.sql_key({"user": b"b@example.com"})
+        == b"example.com"
+    )
 
 
 def test_no_variable() -> None:
@@ -47,7 +54,10 @@ def test_no_variable() -> None:
 @pytest.mark.parametrize("value", ["imap", "TLS", "", "a_1"])
 def test_word_outside_quotes(value: str) -> None:
     """A plain word may stand outside quotes, for example as part of a column name."""
-    assert sql("SELECT x FROM t WHERE enable%Ls%Lc = 1", service=value) == f"SELECT x FROM t WHERE enable{value.lower()} = 1".encode()
+    assert (
+        sql("SELECT x FROM t WHERE enable%Ls%Lc = 1", service=value)
+        == f"SELECT x FROM t WHERE enable{value.lower()} = 1".encode()
+    )
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ def test_no_final_newline(tmp_path: Path) -> None:
 
 
 def test_continuation(tmp_path: Path) -> None:
-    """A line that ends in a backslash is joined to the next by one blank; comments and empty lines between are skipped."""
+    """A line that ends in a backslash is joined to the next by one blank.
+
+    Comments and empty lines between are skipped.
+    """
     text = "query = SELECT a, \\\n   b \\  \n# a comment\n\n  FROM t \\ # said here\n  WHERE x = 1\nother = 1\n"
     assert values(tmp_path, text) == {"query": "SELECT a, b FROM t WHERE x = 1", "other": "1"}
 
@@ -76,7 +79,9 @@ def test_include(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/one.conf").write_text("a = included\n!include two.conf\n")
     (tmp_path / "sub/two.conf").write_text("b = deeper\n")
-    assert values(tmp_path, "a = first\n!include sub/one.conf\nc = 3\n!include_try missing.conf\n") == {
+    assert values(
+        tmp_path, "a = first\n!include sub/one.conf\nc = 3\n!include_try missing.conf\n"
+    ) == {
         "a": "included",
         "b": "deeper",
         "c": "3",

@@ -20,7 +20,8 @@ VALUES = {
 
 def expand(template: str, values: dict[str, bytes] | None = None) -> bytes:
     parts = [
-        part.encode() if isinstance(part, str) else part.value(VALUES if values is None else values) for part in parse_variables(template)
+        part.encode() if isinstance(part, str) else part.value(VALUES if values is None else values)
+        for part in parse_variables(template)
     ]
     return b"".join(parts)
 
@@ -34,8 +35,14 @@ def expand(template: str, values: dict[str, bytes] | None = None) -> bytes:
         ("%n at %d", b"First.Last at Sub.Example.ORG"),
         ("%{username}@%{domain}", b"First.Last@Sub.Example.ORG"),
         ("%s%c%l%a", b"imapTLS192.0.2.1143"),
-        ("%{service} %{secured} %{lip} %{local_ip} %{lport} %{local_port}", b"imap TLS 192.0.2.1 192.0.2.1 143 143"),
-        ("%{login_user} %{login_username} %{login_domain}", b"master@example.com master example.com"),
+        (
+            "%{service} %{secured} %{lip} %{local_ip} %{lport} %{local_port}",
+            b"imap TLS 192.0.2.1 192.0.2.1 143 143",
+        ),
+        (
+            "%{login_user} %{login_username} %{login_domain}",
+            b"master@example.com master example.com",
+        ),
         ("%{hostname}", b"mx1"),
         ("[%r%m%k%h%{local_name}]", b"[]"),
         ("LIKE '%%x%%'", b"LIKE '%x%'"),
@@ -81,7 +88,13 @@ def test_user_parts(user: bytes, template: str, text: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("template", "text"),
-    [("%Hu", b"cabce62"), ("%2.256Hu", b"62"), ("%Nu", b"c50ed3d0"), ("%2.16Nu", b"00"), ("%8.256Nu", b"000000d0")],
+    [
+        ("%Hu", b"cabce62"),
+        ("%2.256Hu", b"62"),
+        ("%Nu", b"c50ed3d0"),
+        ("%2.16Nu", b"00"),
+        ("%8.256Nu", b"000000d0"),
+    ],
 )
 def test_hashes(template: str, text: bytes) -> None:
     """%H and %N hash into width buckets and pad to offset digits."""
@@ -111,7 +124,9 @@ def test_refused(template: str, message: str) -> None:
         expand(template)
 
 
-@pytest.mark.parametrize("written", ["%09999999u", "%99999999.7Nu", "%9999999999u", "%.9999999999u"])
+@pytest.mark.parametrize(
+    "written", ["%09999999u", "%99999999.7Nu", "%9999999999u", "%.9999999999u"]
+)
 def test_widths_without_measure(written: str) -> None:
     """A width that would fill memory is refused."""
     with pytest.raises(TemplateError, match="more than"):

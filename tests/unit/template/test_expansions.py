@@ -8,7 +8,13 @@ from mailmapd.template.expansions import parse
 
 def test_text_and_expansions_are_told_apart() -> None:
     """Two percent signs are one, also next to an expansion; everything else is literal text."""
-    assert parse(b"LIKE '%%%s%%' \\ $x '$.json' %1%9", "query") == (b"LIKE '%", "s", b"%' \\ $x '$.json' ", "1", "9")
+    assert parse(b"LIKE '%%%s%%' \\ $x '$.json' %1%9", "query") == (
+        b"LIKE '%",
+        "s",
+        b"%' \\ $x '$.json' ",
+        "1",
+        "9",
+    )
     assert parse(b"%%%%s", "query") == (b"%%s",)
     assert parse(b"", "query") == ()
 

@@ -18,11 +18,16 @@ from mailmapd.template.fold import fold, unfolded
     ],
 )
 def test_keys_are_folded_as_unicode_says(key: bytes, folded: bytes) -> None:
-    """Full case folding, which can make a key longer: Postfix does it with ICU, equal for every code point of Unicode 14."""
+    """Full case folding, which can make a key longer.
+
+    Postfix does it with ICU, equal for every code point of Unicode 14.
+    """
     assert fold(key) == folded
 
 
-@pytest.mark.parametrize("key", [b"\xff", b"caf\xe9@example.com", b"\xc0\xaf", b"\xed\xa0\x80", b"a\0b", "ü\0".encode()])
+@pytest.mark.parametrize(
+    "key", [b"\xff", b"caf\xe9@example.com", b"\xc0\xaf", b"\xed\xa0\x80", b"a\0b", "ü\0".encode()]
+)
 def test_no_table_holds_what_postfix_cannot_ask(key: bytes) -> None:
     """A key that is not UTF-8, or holds a NUL, is in no table, folded or not."""
     assert fold(key) is None

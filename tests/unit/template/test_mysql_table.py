@@ -10,7 +10,11 @@ from mailmapd.template.sql_quoting import make_quote
 
 def sql(table: MysqlTable, key: bytes) -> bytes | None:
     sql_key = table.sql_key(key)
-    return None if sql_key is None else table.statement(sql_key).render(make_quote("utf8mb4", no_backslash_escapes=False))
+    return (
+        None
+        if sql_key is None
+        else table.statement(sql_key).render(make_quote("utf8mb4", no_backslash_escapes=False))
+    )
 
 
 def rows(*values: tuple[bytes | None, ...]) -> ResultSet:
@@ -73,7 +77,9 @@ def test_the_sql_key_is_what_the_query_depends_on(query: bytes, sql_key: bytes) 
         (b"1", b"%1", b"user"),
     ],
 )
-def test_keys_that_lack_a_part_are_not_asked(query: bytes, result_format: bytes, key: bytes) -> None:
+def test_keys_that_lack_a_part_are_not_asked(
+    query: bytes, result_format: bytes, key: bytes
+) -> None:
     """No query is sent for a key without a part that the query, or an expansion of the key in result_format, needs."""
     assert MysqlTable.compile("t", query, result_format).sql_key(key) is None
 
@@ -92,26 +98,42 @@ def test_keys_that_lack_a_part_are_not_asked(query: bytes, result_format: bytes,
         (b"'%1'", b"%s", b"user@example.com.", b"'com'"),
     ],
 )
-def test_keys_that_have_every_part_are_asked(query: bytes, result_format: bytes, key: bytes, expected: bytes) -> None:
-    """Parts that are not used may be missing; the last @ divides; repeated dots divide once, and dots at the end not at all."""
+def test_keys_that_have_every_part_are_asked(
+    query: bytes, result_format: bytes, key: bytes, expected: bytes
+) -> None:
+    """Parts that are not used may be missing.
+
+    The last @ divides; repeated dots divide once, and dots at the end not at all.
+    """
     assert sql(MysqlTable.compile("t", query, result_format), key) == expected
 
 
 def test_values_are_escaped() -> None:
     """What a client sent is escaped wherever it goes, and the template's own text is not."""
     table = MysqlTable.compile("t", b"SELECT '\\' WHERE u='%u' AND d='%d'")
-    assert sql(table, b"o'neil\\@ex\"ample") == b"SELECT '\\' WHERE u='o\\'neil\\\\' AND d='ex\\\"ample'"
+    assert (
+        sql(table, b"o'neil\\@ex\"ample")
+        == b"SELECT '\\' WHERE u='o\\'neil\\\\' AND d='ex\\\"ample'"
+    )
 
 
 def test_a_statement_knows_its_table() -> None:
     """A statement carries the table's name and require_result_set."""
-    statement = MysqlTable.compile("mailbox", b"CALL find('%s')", require_result_set=False).statement(b"x")
+    statement = MysqlTable.compile(
+        "mailbox", b"CALL find('%s')", require_result_set=False
+    ).statement(b"x")
     assert (statement.table, statement.require_result_set) == ("mailbox", False)
 
 
 @pytest.mark.parametrize(
     ("key", "asked"),
-    [(b"user@example.com", True), (b"user@example.net", False), (b"user", False), (b"user@", False), (b"@example.com", False)],
+    [
+        (b"user@example.com", True),
+        (b"user@example.net", False),
+        (b"user", False),
+        (b"user@", False),
+        (b"@example.com", False),
+    ],
 )
 def test_the_domain_list_saves_queries(key: bytes, asked: bool) -> None:
     """Only whole addresses in a listed domain are asked for."""
@@ -122,7 +144,12 @@ def test_the_domain_list_saves_queries(key: bytes, asked: bool) -> None:
 def test_a_table_may_be_told_to_skip_the_sql_key() -> None:
     """A table is an identity exactly if every key is its own SQL key."""
     assert MysqlTable.compile("t", b"'%s' '%S'", b"<%s> %d %S").identity
-    for query, result_format, domain in ((b"'%s'%u", b"%s", ()), (b"'%s'", b"%D", ()), (b"1", b"%s", ()), (b"'%s'", b"%s", ("a.example",))):
+    for query, result_format, domain in (
+        (b"'%s'%u", b"%s", ()),
+        (b"'%s'", b"%D", ()),
+        (b"1", b"%s", ()),
+        (b"'%s'", b"%s", ("a.example",)),
+    ):
         assert not MysqlTable.compile("t", query, result_format, domain).identity
 
 
@@ -136,7 +163,9 @@ def test_all_columns_of_all_rows_count() -> None:
 
 def test_sqlite_tables_have_one_column() -> None:
     """sqlite_table(5) reads the first column only."""
-    assert MysqlTable.compile("t", b"1", first_column_only=True).values(rows((b"a", b"b"), (None, b"c"))) == (b"a",)
+    assert MysqlTable.compile("t", b"1", first_column_only=True).values(
+        rows((b"a", b"b"), (None, b"c"))
+    ) == (b"a",)
 
 
 @pytest.mark.parametrize(
@@ -155,19 +184,30 @@ def test_sqlite_tables_have_one_column() -> None:
         (b"OK", (b"x",), b"OK"),
     ],
 )
-def test_result_format_is_applied_to_each_value(result_format: bytes, values: tuple[bytes, ...], expected: bytes | None) -> None:
+def test_result_format_is_applied_to_each_value(
+    result_format: bytes, values: tuple[bytes, ...], expected: bytes | None
+) -> None:
     """Lower-case expansions speak of the value, the others of the key; a value that lacks a part is left out."""
-    assert MysqlTable.compile("t", b"'%s'", result_format).expand(b"user@sub.example.com", values) == expected
+    assert (
+        MysqlTable.compile("t", b"'%s'", result_format).expand(b"user@sub.example.com", values)
+        == expected
+    )
 
 
-@pytest.mark.parametrize(("result_format", "depends"), [(b"%s%u%d%%", False), (b"%S", True), (b"%D", True), (b"%9", True)])
+@pytest.mark.parametrize(
+    ("result_format", "depends"),
+    [(b"%s%u%d%%", False), (b"%S", True), (b"%D", True), (b"%9", True)],
+)
 def test_a_result_depends_on_the_key_by_its_format(result_format: bytes, depends: bool) -> None:
     """Only %S %U %D and labels bring the key into the result."""
     assert MysqlTable.compile("t", b"1", result_format).result_depends_on_key is depends
 
 
 def test_expansion_limit_counts_what_is_left() -> None:
-    """More results than expansion_limit are an error, not a shorter answer; values that the format leaves out do not count."""
+    """More results than expansion_limit are an error, not a shorter answer.
+
+    Values that the format leaves out do not count.
+    """
     table = MysqlTable.compile("t", b"1", b"%d", expansion_limit=2)
     assert table.expand(b"k", (b"a@b", b"none", b"c@d")) == b"b,d"
     with pytest.raises(DataError, match="table t: one key has more than 2 values"):
@@ -177,11 +217,14 @@ def test_expansion_limit_counts_what_is_left() -> None:
 @pytest.mark.parametrize("limit", [0, -1])
 def test_no_limit_is_no_limit(limit: int) -> None:
     """An expansion_limit of zero or less means none."""
-    assert MysqlTable.compile("t", b"1", expansion_limit=limit).expand(b"k", (b"a",) * 3) == b"a,a,a"
+    assert (
+        MysqlTable.compile("t", b"1", expansion_limit=limit).expand(b"k", (b"a",) * 3) == b"a,a,a"
+    )
 
 
 @pytest.mark.parametrize(
-    ("query", "result_format", "parameter"), [(b"", b"%s", "query"), (b"1", b"", "result_format"), (b"1", b"%", "result_format")]
+    ("query", "result_format", "parameter"),
+    [(b"", b"%s", "query"), (b"1", b"", "result_format"), (b"1", b"%", "result_format")],
 )
 def test_a_template_must_be_one(query: bytes, result_format: bytes, parameter: str) -> None:
     """An empty or wrong template is an error that names the parameter."""

@@ -29,8 +29,19 @@ def faults(file: Path, text: str | bytes) -> list[str]:
 def test_defaults_are_those_of_the_manual(file: Path) -> None:
     """What a file does not say has mysql_table(5)'s default."""
     cf = read(file, MYSQL)
-    assert (cf.result_format, cf.domain, cf.expansion_limit, cf.require_result_set) == (b"%s", (), 0, True)
-    assert (cf.hosts, cf.option_group, cf.option_file, cf.tls_verify_cert, cf.charset) == (("localhost",), "client", None, None, "utf8mb4")
+    assert (cf.result_format, cf.domain, cf.expansion_limit, cf.require_result_set) == (
+        b"%s",
+        (),
+        0,
+        True,
+    )
+    assert (cf.hosts, cf.option_group, cf.option_file, cf.tls_verify_cert, cf.charset) == (
+        ("localhost",),
+        "client",
+        None,
+        None,
+        "utf8mb4",
+    )
     assert (cf.retry_interval, cf.idle_interval, cf.sqlite) == (60, 60, False)
 
 
@@ -38,22 +49,48 @@ def test_every_parameter_is_read(file: Path) -> None:
     """Each parameter of mysql_table(5) arrives typed."""
     cf = read(
         file,
-        MYSQL + "user = u\npassword = p#'\" =x\nhosts = unix:/run/db.sock, inet:db:3307 db2\nresult_format = <%s>\n"
+        MYSQL
+        + "user = u\npassword = p#'\" =x\nhosts = unix:/run/db.sock, inet:db:3307 db2\nresult_format = <%s>\n"
         "domain = a.example, !b.example\nexpansion_limit = 9\nrequire_result_set = No\ncharset = latin1\n"
         "retry_interval = 5\nidle_interval = 6\noption_file = /o\noption_group =\n"
         "tls_cert_file = /c\ntls_key_file = /k\ntls_CAfile = /ca\ntls_CApath = /cas\ntls_ciphers = HIGH\ntls_verify_cert = YES\n",
     )
     assert (cf.dbname, cf.user, cf.password) == ("mail", "u", "p#'\" =x")
     assert cf.hosts == ("unix:/run/db.sock", "inet:db:3307", "db2")
-    assert (cf.query, cf.result_format, cf.domain) == (b"SELECT 1", b"<%s>", ("a.example", "!b.example"))
-    assert (cf.expansion_limit, cf.require_result_set, cf.charset, cf.retry_interval, cf.idle_interval) == (9, False, "latin1", 5, 6)
-    assert (cf.option_file, cf.option_group, cf.tls_cert_file, cf.tls_key_file) == ("/o", "", "/c", "/k")
-    assert (cf.tls_ca_file, cf.tls_ca_path, cf.tls_ciphers, cf.tls_verify_cert) == ("/ca", "/cas", "HIGH", True)
+    assert (cf.query, cf.result_format, cf.domain) == (
+        b"SELECT 1",
+        b"<%s>",
+        ("a.example", "!b.example"),
+    )
+    assert (
+        cf.expansion_limit,
+        cf.require_result_set,
+        cf.charset,
+        cf.retry_interval,
+        cf.idle_interval,
+    ) == (9, False, "latin1", 5, 6)
+    assert (cf.option_file, cf.option_group, cf.tls_cert_file, cf.tls_key_file) == (
+        "/o",
+        "",
+        "/c",
+        "/k",
+    )
+    assert (cf.tls_ca_file, cf.tls_ca_path, cf.tls_ciphers, cf.tls_verify_cert) == (
+        "/ca",
+        "/cas",
+        "HIGH",
+        True,
+    )
 
 
 def test_lines_are_joined_as_by_postfix(file: Path) -> None:
-    """A line that begins with white space goes on with the one before and keeps its blanks; comments and empty lines do not end it."""
-    cf = read(file, "#first\nquery=SELECT a\n  FROM b\n# WHERE no\n\n  \t\n\tWHERE c='%s'\ndbname=mail")
+    """A line that begins with white space goes on with the one before and keeps its blanks.
+
+    Comments and empty lines do not end it.
+    """
+    cf = read(
+        file, "#first\nquery=SELECT a\n  FROM b\n# WHERE no\n\n  \t\n\tWHERE c='%s'\ndbname=mail"
+    )
     assert cf.query == b"SELECT a  FROM b\tWHERE c='%s'"
     assert cf.dbname == "mail"
 
@@ -67,8 +104,14 @@ def test_returns_before_newlines_are_white_space(file: Path) -> None:
 
 def test_dollar_signs_mean_nothing(file: Path) -> None:
     """Postfix expands $name in main.cf, not in table files."""
-    cf = read(file, "dbname = $x\npassword = ${password}\nquery = SELECT j->'$.mail' WHERE p='$(y)'\n")
-    assert (cf.dbname, cf.password, cf.query) == ("$x", "${password}", b"SELECT j->'$.mail' WHERE p='$(y)'")
+    cf = read(
+        file, "dbname = $x\npassword = ${password}\nquery = SELECT j->'$.mail' WHERE p='$(y)'\n"
+    )
+    assert (cf.dbname, cf.password, cf.query) == (
+        "$x",
+        "${password}",
+        b"SELECT j->'$.mail' WHERE p='$(y)'",
+    )
 
 
 def test_the_older_form_makes_a_query(file: Path) -> None:
@@ -76,7 +119,8 @@ def test_the_older_form_makes_a_query(file: Path) -> None:
     text = "dbname = mail\nquery =\ntable = alias\nselect_field = goto\nwhere_field = address\n"
     assert read(file, text).query == b"SELECT goto FROM alias WHERE address='%s' "
     assert (
-        read(file, text + "additional_conditions = and active = '1'").query == b"SELECT goto FROM alias WHERE address='%s' and active = '1'"
+        read(file, text + "additional_conditions = and active = '1'").query
+        == b"SELECT goto FROM alias WHERE address='%s' and active = '1'"
     )
 
 
@@ -126,7 +170,10 @@ def test_parameters_know_their_lines(file: Path) -> None:
     """A later fault can name the line where a parameter begins; the older form's first line stands for its query."""
     cf = read(file, MYSQL)
     assert (cf.where("query"), cf.where("domain")) == ("line 2: query", "domain")
-    assert read(file, "dbname = m\ntable = t\nselect_field = f\nwhere_field = w\n").where("query") == "line 2: table"
+    assert (
+        read(file, "dbname = m\ntable = t\nselect_field = f\nwhere_field = w\n").where("query")
+        == "line 2: table"
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,10 +188,19 @@ def test_parameters_know_their_lines(file: Path) -> None:
         ("dbname = mail\n", "query: is missing; write query = "),
         ("dbname = mail\ntable = t\nselect_field = f\n", "where_field: is missing; "),
         (MYSQL + "result_format =\n", "line 3: result_format: is empty; "),
-        (MYSQL + "expansion_limit = 0x10\n", "line 3: expansion_limit: '0x10' is not a whole number; "),
-        (MYSQL + "expansion_limit = 2147483648\n", "line 3: expansion_limit: '2147483648' is not a whole number; "),
+        (
+            MYSQL + "expansion_limit = 0x10\n",
+            "line 3: expansion_limit: '0x10' is not a whole number; ",
+        ),
+        (
+            MYSQL + "expansion_limit = 2147483648\n",
+            "line 3: expansion_limit: '2147483648' is not a whole number; ",
+        ),
         (MYSQL + f"expansion_limit = {'9' * 5000}\n", "line 3: expansion_limit: "),
-        (MYSQL + "require_result_set = true\n", "line 3: require_result_set: 'true' is neither yes nor no; "),
+        (
+            MYSQL + "require_result_set = true\n",
+            "line 3: require_result_set: 'true' is neither yes nor no; ",
+        ),
         (MYSQL + "retry_interval = 0\n", "line 3: retry_interval: 0 is less than 1; "),
     ],
 )

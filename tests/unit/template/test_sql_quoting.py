@@ -26,7 +26,12 @@ def test_without_backslash_escapes_quotes_are_doubled(charset: str) -> None:
 @pytest.mark.parametrize(
     ("charset", "raw", "escaped", "doubled"),
     [
-        ("utf8mb4", "zoëßs\U0001f4e7'".encode(), "zoëßs\U0001f4e7\\'".encode(), "zoëßs\U0001f4e7''".encode()),
+        (
+            "utf8mb4",
+            "zoëßs\U0001f4e7'".encode(),
+            "zoëßs\U0001f4e7\\'".encode(),
+            "zoëßs\U0001f4e7''".encode(),
+        ),
         ("utf8mb4", b"\xc3'\xe2\x82'", b"\xc3\\'\xe2\x82\\'", b"\xc3''\xe2\x82''"),
         ("latin1", b"\xbf'\xbf\\", b"\xbf\\'\xbf\\\\", b"\xbf''\xbf\\"),
         ("gbk", b"\xbf'", b"\\\xbf\\'", b"\xbf''"),
@@ -35,14 +40,31 @@ def test_without_backslash_escapes_quotes_are_doubled(charset: str) -> None:
         ("big5", b"\xa4\\'\xa4'", b"\xa4\\\\'\\\xa4\\'", b"\xa4\\''\xa4''"),
         ("sjis", b"\x83\\'\x83'", b"\x83\\\\'\\\x83\\'", b"\x83\\''\x83''"),
         ("cp932", b"\x83\\'", b"\x83\\\\'", b"\x83\\''"),
-        ("gb18030", b"\x81\\\x81\x30\x81\x30'\x81'", b"\x81\\\x81\x30\x81\x30\\'\x81\\'", b"\x81\\\x81\x30\x81\x30''\x81''"),
+        (
+            "gb18030",
+            b"\x81\\\x81\x30\x81\x30'\x81'",
+            b"\x81\\\x81\x30\x81\x30\\'\x81\\'",
+            b"\x81\\\x81\x30\x81\x30''\x81''",
+        ),
         ("gb2312", b"\xb0\xa1\xb0'", b"\xb0\xa1\\\xb0\\'", b"\xb0\xa1\xb0''"),
         ("euckr", b"\xb0\xa1\xb0'", b"\xb0\xa1\\\xb0\\'", b"\xb0\xa1\xb0''"),
-        ("ujis", b"\x8f\xb0\xa1\x8e\xb1\xb0'", b"\x8f\xb0\xa1\x8e\xb1\\\xb0\\'", b"\x8f\xb0\xa1\x8e\xb1\xb0''"),
-        ("eucjpms", b"\x8e\xb1\xb0\xa1\x8f'", b"\x8e\xb1\xb0\xa1\\\x8f\\'", b"\x8e\xb1\xb0\xa1\x8f''"),
+        (
+            "ujis",
+            b"\x8f\xb0\xa1\x8e\xb1\xb0'",
+            b"\x8f\xb0\xa1\x8e\xb1\\\xb0\\'",
+            b"\x8f\xb0\xa1\x8e\xb1\xb0''",
+        ),
+        (
+            "eucjpms",
+            b"\x8e\xb1\xb0\xa1\x8f'",
+            b"\x8e\xb1\xb0\xa1\\\x8f\\'",
+            b"\x8e\xb1\xb0\xa1\x8f''",
+        ),
     ],
 )
-def test_characters_of_several_bytes_stay_whole(charset: str, raw: bytes, escaped: bytes, doubled: bytes) -> None:
+def test_characters_of_several_bytes_stay_whole(
+    charset: str, raw: bytes, escaped: bytes, doubled: bytes
+) -> None:
     """A whole character hides its second byte; a first byte alone cannot swallow the quote that follows."""
     assert make_quote(charset, no_backslash_escapes=False)(raw) == escaped
     assert make_quote(charset, no_backslash_escapes=True)(raw) == doubled
@@ -62,10 +84,16 @@ def test_sqlite_doubles_single_quotes() -> None:
 
 @pytest.mark.parametrize("charset", ["utf8mb4", "gbk"])
 def test_between_double_quotes(charset: str) -> None:
-    """Where backslashes do not escape, a value between double quotes cannot end them; elsewhere it is escaped as ever."""
+    """Where backslashes do not escape, a value between double quotes cannot end them.
+
+    Elsewhere it is escaped as ever.
+    """
     table = MysqlTable.compile("t", b"""SELECT "%s", '%s', "it's %u", '{"a": "%d"}'""")
     key = b'a"b@c"d'
     assert table.statement(key).render(make_quote(charset, no_backslash_escapes=True)) == (
         b"""SELECT "a""b@c""d", 'a"b@c"d', "it's a""b", '{"a": "c"d"}'"""
     )
-    assert table.statement(key).render(make_quote(charset, no_backslash_escapes=False)).count(b'\\"') == 6
+    assert (
+        table.statement(key).render(make_quote(charset, no_backslash_escapes=False)).count(b'\\"')
+        == 6
+    )

@@ -30,11 +30,24 @@ DOMAIN_ROWS: dict[Values, Rows] = {(b"both.test",): [(b"domain@example.com",)]}
 
 def make_map(recorder: HostRecorder) -> tuple[Map, MemoryDatabase]:
     """Return a map of two tables: one by address, one by domain."""
-    database = MemoryDatabase("mail", lambda _, values: ROWS.get(values) or DOMAIN_ROWS.get(values) or [], observer=recorder)
+    database = MemoryDatabase(
+        "mail",
+        lambda _, values: ROWS.get(values) or DOMAIN_ROWS.get(values) or [],
+        observer=recorder,
+    )
     parts = []
-    for name, query in (("alias", b"SELECT a FROM b WHERE c = '%s'"), ("by_domain", b"SELECT a FROM b WHERE c = '%d'")):
+    for name, query in (
+        ("alias", b"SELECT a FROM b WHERE c = '%s'"),
+        ("by_domain", b"SELECT a FROM b WHERE c = '%d'"),
+    ):
         definition = PostfixDefinition(MysqlTable.compile(name, query))
-        parts.append(MapTable(Table(name, definition, database, TableCache(Cache()), time.monotonic), definition, fold=True))
+        parts.append(
+            MapTable(
+                Table(name, definition, database, TableCache(Cache()), time.monotonic),
+                definition,
+                fold=True,
+            )
+        )
     search = Search.compile("address", recipient_delimiter=b"+", external_only=True)
     return Map("virtual_alias_maps", parts, search, time.monotonic, propagates=True), database
 
@@ -47,7 +60,10 @@ async def tell(key: bytes) -> Story:
 
 
 async def test_steps_follow_postfix_order() -> None:
-    """Keys come in Postfix's order, each in every table; a query for the domain alone is told once and then referred to."""
+    """Keys come in Postfix's order, each in every table.
+
+    A query for the domain alone is told once and then referred to.
+    """
     story = await tell(b"User+x@nowhere.test")
     assert [(step.key, step.table, step.event) for step in story.steps] == [
         (b"User+x@nowhere.test", "alias", Event.NO_ROW),
@@ -81,7 +97,15 @@ async def test_a_key_that_is_not_asked_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [b"sales+q@example.com", b"move+x@example.com", b"any@catch.test", b"empty@example.com", b"x@both.test", b"x@no.test"]
+    "key",
+    [
+        b"sales+q@example.com",
+        b"move+x@example.com",
+        b"any@catch.test",
+        b"empty@example.com",
+        b"x@both.test",
+        b"x@no.test",
+    ],
 )
 async def test_the_engine_answers_the_same(key: bytes) -> None:
     """Whatever the story ends in, the daemon's own walk ends in."""

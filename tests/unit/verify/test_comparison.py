@@ -28,8 +28,18 @@ KEPT = Map(tables=("a",), search="address", propagate_unmatched_extensions=False
         (PLAIN, None, TempFail(""), Verdict.DIFFERENT),
         (PLAIN, LookupFailed("x"), TempFail(""), Verdict.SAME),
         (PLAIN, LookupFailed("x"), NOT_FOUND, Verdict.RESCUED),
-        (ALIASES, OldFound(b"a@x.test, b@x.test", b"+e"), Found(b"a+e@x.test,b+e@x.test"), Verdict.SAME),
-        (ALIASES, OldFound(b"a@x.test b@x.test", b"+e"), Found(b"b+e@x.test a+e@x.test"), Verdict.REORDERED),
+        (
+            ALIASES,
+            OldFound(b"a@x.test, b@x.test", b"+e"),
+            Found(b"a+e@x.test,b+e@x.test"),
+            Verdict.SAME,
+        ),
+        (
+            ALIASES,
+            OldFound(b"a@x.test b@x.test", b"+e"),
+            Found(b"b+e@x.test a+e@x.test"),
+            Verdict.REORDERED,
+        ),
         (ALIASES, OldFound(b"a@x.test", b"+e"), Found(b"a@x.test"), Verdict.DIFFERENT),
         (ALIASES, OldFound(b"@other.test", b"+e"), Found(b"@other.test"), Verdict.SAME),
         (ALIASES, OldFound(b'"a b"@x.test', b"+e"), Found(b'"a b+e"@x.test'), Verdict.SAME),
@@ -38,6 +48,11 @@ KEPT = Map(tables=("a",), search="address", propagate_unmatched_extensions=False
         (KEPT, OldFound(b"@other.test", b"+e"), Found(b"@other.test"), Verdict.DIFFERENT),
     ],
 )
-def test_answers_compare_as_postfix_would_use_them(section: Map, old: OldAnswer, new: Answer, verdict: Verdict) -> None:
-    """Recipients are compared after extensions went on, everything else as text; an error is never the same as an answer."""
+def test_answers_compare_as_postfix_would_use_them(
+    section: Map, old: OldAnswer, new: Answer, verdict: Verdict
+) -> None:
+    """Recipients are compared after extensions went on, everything else as text.
+
+    An error is never the same as an answer.
+    """
     assert compare(section, b"user+e@example.com", old, new) is verdict

@@ -26,11 +26,18 @@ SECTIONS = [
     )
     for search in ("exact", "domain", "address", "transport", "access", "helo")
     for delimiter in ("", "+", "+-")
-    for parents, propagates, owners in ((False, None, True), (True, None, True), (False, True, True), (False, None, False))
+    for parents, propagates, owners in (
+        (False, None, True),
+        (True, None, True),
+        (False, True, True),
+        (False, None, False),
+    )
 ]
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: f"{section.search}{section.recipient_delimiter}")
+@pytest.mark.parametrize(
+    "section", SECTIONS, ids=lambda section: f"{section.search}{section.recipient_delimiter}"
+)
 def test_the_search_written_twice_agrees(section: Map) -> None:
     """The search that verify writes out after Postfix's sources and that of the daemon ask for the same keys in the same order."""
     ours = Search.compile(
@@ -41,7 +48,12 @@ def test_the_search_written_twice_agrees(section: Map) -> None:
         parent_domain_matches_subdomains=section.parent_domain_matches_subdomains,
         external_only=section.propagate_unmatched_extensions is not None,
     )
-    addresses = [b"user@example.com", b"user+ext@sub.example.com", b"owner-list-x@local.test", b"a.b+c@local.test"]
+    addresses = [
+        b"user@example.com",
+        b"user+ext@sub.example.com",
+        b"owner-list-x@local.test",
+        b"a.b+c@local.test",
+    ]
     for key in variants(addresses, [b"example.com", b"local.test"]):
         if section.search == "helo" and b"@" in key:
             continue  # a host name has none
@@ -52,7 +64,15 @@ def test_the_search_written_twice_agrees(section: Map) -> None:
 def test_addresses_and_domains_are_taken_out_of_values() -> None:
     """Lists of destinations, domains and catch-alls yield their parts; other text yields nothing."""
     keys = Keys()
-    for text in (b"a@x.test, b@y.test c@x.test", b"@catch.test", b"plain.test", b"maildir:/srv/x.y", b"1", b"a@b", b"x@-bad.test"):
+    for text in (
+        b"a@x.test, b@y.test c@x.test",
+        b"@catch.test",
+        b"plain.test",
+        b"maildir:/srv/x.y",
+        b"1",
+        b"a@b",
+        b"x@-bad.test",
+    ):
         keys.add(text)
     assert (list(keys.addresses), list(keys.domains)) == (
         [b"a@x.test", b"b@y.test", b"c@x.test"],
@@ -73,7 +93,10 @@ def test_addresses_of_a_mail_log(tmp_path: Path) -> None:
 def test_values_with_newlines_are_read_whole() -> None:
     """A line that does not begin with a key still to come continues the value before it."""
     output = b"a@x\tone,\ntwo\tthree\nc@x\tfour\n"
-    assert _parse([b"a@x", b"b@x", b"c@x"], output) == {b"a@x": b"one,\ntwo\tthree", b"c@x": b"four"}
+    assert _parse([b"a@x", b"b@x", b"c@x"], output) == {
+        b"a@x": b"one,\ntwo\tthree",
+        b"c@x": b"four",
+    }
 
 
 def test_a_limit_keeps_edge_cases_and_repeats() -> None:

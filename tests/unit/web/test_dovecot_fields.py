@@ -30,7 +30,10 @@ def translate(fields: dict[str, str], *, passdb: bool = False) -> dict[str, str]
         ({"quota_rule": "*:bytes=0"}, {"quota_storage_size": "0B"}),
         ({"quota_rule": "*:bytes=10m"}, {"quota_storage_size": "10M"}),
         ({"quota_rule": "*:storage=1024"}, {"quota_storage_size": "1024k"}),
-        ({"quota_rule": "*:storage=5M:messages=100"}, {"quota_storage_size": "5M", "quota_message_count": "100"}),
+        (
+            {"quota_rule": "*:storage=5M:messages=100"},
+            {"quota_storage_size": "5M", "quota_message_count": "100"},
+        ),
         ({"home": "/srv/a", "uid": "1", "x": "é"}, {"home": "/srv/a", "uid": "1", "x": "é"}),
     ],
 )
@@ -40,7 +43,13 @@ def test_translation(old: dict[str, str], new: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"mail": "/srv/mbox"}, {"mail": "maildir:/x:ODD"}, {"quota_rule": "Trash:storage=1M"}, {"quota_rule": "*:storage=+10%"}]
+    "field",
+    [
+        {"mail": "/srv/mbox"},
+        {"mail": "maildir:/x:ODD"},
+        {"quota_rule": "Trash:storage=1M"},
+        {"quota_rule": "*:storage=+10%"},
+    ],
 )
 def test_other_forms_pass_unchanged(field: dict[str, str]) -> None:
     """A value of another form is left as it is."""
@@ -59,5 +68,6 @@ def test_passdb_translates_prefetch_fields_only() -> None:
 def test_bytes_outside_utf8_pass() -> None:
     """Bytes that are not UTF-8 survive the translation."""
     assert (
-        for_dovecot24(b'{"mail": "maildir:/x", "n": "\xe9"}', passdb=False) == b'{"mail_driver": "maildir", "mail_path": "/x", "n": "\xe9"}'
+        for_dovecot24(b'{"mail": "maildir:/x", "n": "\xe9"}', passdb=False)
+        == b'{"mail_driver": "maildir", "mail_path": "/x", "n": "\xe9"}'
     )

@@ -55,7 +55,14 @@ async def served(short_path: Path) -> AsyncIterator[Served]:
         return web.Response(body=await request.read())
 
     app = web.Application(client_max_size=100)
-    app.add_routes([web.get("/small", small), web.get("/big", big), web.get("/slow", slow), web.post("/echo", echo)])
+    app.add_routes(
+        [
+            web.get("/small", small),
+            web.get("/big", big),
+            web.get("/slow", slow),
+            web.post("/echo", echo),
+        ]
+    )
     bound = socket.socket(socket.AF_UNIX)
     bound.bind(path)
     server = HttpServer(app, bound, "http", lambda: LIMITS, clock=clock)
@@ -91,7 +98,9 @@ async def ask(client: Client, page: bytes) -> bytes:
     return await head(client[0]) + await client[0].readexactly(5)
 
 
-async def test_no_more_clients_than_allowed(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_more_clients_than_allowed(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     """The connection beyond limits.max_connections is closed, said once, and its place is free again when another has left."""
     clients = [await served.connect() for _ in range(LIMITS.max_connections)]
     for client in clients:
@@ -99,7 +108,9 @@ async def test_no_more_clients_than_allowed(served: Served, caplog: pytest.LogCa
     for _ in range(3):
         reader, _ = await served.connect()
         assert await ended(reader)
-    assert [record.message for record in caplog.records] == ["listener http: 3 connections, the limit; more are refused"]
+    assert [record.message for record in caplog.records] == [
+        "listener http: 3 connections, the limit; more are refused"
+    ]
     clients[0][1].close()
     await until(lambda: len(served.server._clients) < LIMITS.max_connections)
     assert (await ask(await served.connect(), b"small")).endswith(b"small")
@@ -141,7 +152,10 @@ async def test_unfinished_request_behind_another(served: Served) -> None:
 
 
 async def test_idle_client(served: Served) -> None:
-    """Between requests a client may be silent for limits.idle_timeout, and no longer; one that never asked may neither."""
+    """Between requests a client may be silent for limits.idle_timeout, and no longer.
+
+    One that never asked may neither.
+    """
     silent, asker = await served.connect(), await served.connect()
     for _ in range(2):
         await ask(asker, b"small")
@@ -153,7 +167,10 @@ async def test_idle_client(served: Served) -> None:
 
 
 async def test_unread_reply(served: Served) -> None:
-    """A client that does not take its reply is cut off after limits.stall_timeout; one that takes some of it now and then is not."""
+    """A client that does not take its reply is cut off after limits.stall_timeout.
+
+    One that takes some of it now and then is not.
+    """
     reader, writer = await served.connect()
     writer.write(GET % b"big")
     await head(reader)
@@ -169,13 +186,21 @@ async def test_unread_reply(served: Served) -> None:
 async def test_too_large_body_leaves_nothing_behind(served: Served) -> None:
     """A body that is too large is refused, and the connection is not counted as one with an unfinished request."""
     reader, writer = await served.connect()
-    writer.write(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n" + b"x" * 101)
+    writer.write(
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n" + b"x" * 101
+    )
     assert b" 413 " in await head(reader)
     for client in served.server._clients.values():
         assert client._asked_since is None
 
 
-@pytest.mark.parametrize("body", [b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
+    ],
+)
 async def test_broken_body(served: Served, caplog: pytest.LogCaptureFixture, body: bytes) -> None:
     """A body that is not what its head says is the client's fault: status 400, and no line of the log."""
     reader, writer = await served.connect()

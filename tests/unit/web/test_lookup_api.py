@@ -47,21 +47,31 @@ async def test_get_form_and_json_are_the_same(client: ClientSession) -> None:
 
 async def test_not_found(client: ClientSession) -> None:
     """An unknown user has a status of 200 and the words not_found."""
-    assert await reply(client.post("/userdb", data={"dict": "auth", "user": "nobody"})) == (200, {"result": "not_found"})
+    assert await reply(client.post("/userdb", data={"dict": "auth", "user": "nobody"})) == (
+        200,
+        {"result": "not_found"},
+    )
 
 
 async def test_variables_by_either_name(client: ClientSession) -> None:
     """Variables count by their names of Dovecot 2.3 and 2.4."""
     values = {"dict": "auth", "user": "alice@example.com"}
-    assert (await reply(client.post("/passdb", data={**values, "service": "imap"})))[1]["fields"]["password"] == "{PLAIN}secret"
-    assert (await reply(client.post("/passdb", data={**values, "protocol": "pop3"})))[1] == {"result": "not_found"}
+    assert (await reply(client.post("/passdb", data={**values, "service": "imap"})))[1]["fields"][
+        "password"
+    ] == "{PLAIN}secret"
+    assert (await reply(client.post("/passdb", data={**values, "protocol": "pop3"})))[1] == {
+        "result": "not_found"
+    }
 
 
 async def test_missing_variable(client: ClientSession) -> None:
     """Without a variable that the query uses the answer is a temporary failure, not one about another value."""
     values = {"dict": "auth", "user": "alice@example.com"}
     reason = "dict auth: the passdb query depends on protocol, which the request does not give"
-    assert await reply(client.post("/passdb", data=values)) == (503, {"result": "temporary_failure", "reason": reason})
+    assert await reply(client.post("/passdb", data=values)) == (
+        503,
+        {"result": "temporary_failure", "reason": reason},
+    )
     assert (await reply(client.post("/passdb", data={**values, "protocol": ""})))[0] == 200
 
 
@@ -76,7 +86,9 @@ async def test_any_bytes_as_user(client: ClientSession, database: SampleDatabase
             assert (await response.read()).startswith(b'{"result": "found"')
 
 
-async def test_failures_are_never_not_found(client: ClientSession, database: SampleDatabase) -> None:
+async def test_failures_are_never_not_found(
+    client: ClientSession, database: SampleDatabase
+) -> None:
     """A database that is away, an unknown dict or a bad request has a status of its own and says temporary_failure."""
     database.failure = DatabaseUnavailable("database mail: gone")
     assert await reply(client.post("/userdb", data={"dict": "auth", "user": "x"})) == (
@@ -100,7 +112,9 @@ async def test_failures_are_never_not_found(client: ClientSession, database: Sam
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"user": 1}', b"\xff", b"[" * 50_000])
 async def test_bad_json(client: ClientSession, body: bytes) -> None:
     """A JSON body that is not an object of strings is refused."""
-    code, answer = await reply(client.post("/passdb", data=body, headers={"Content-Type": "application/json"}))
+    code, answer = await reply(
+        client.post("/passdb", data=body, headers={"Content-Type": "application/json"})
+    )
     assert (code, answer["result"]) == (400, "temporary_failure")
 
 
@@ -112,7 +126,9 @@ async def test_body_limit(client: ClientSession) -> None:
 
 async def test_fields_of_24(client: ClientSession) -> None:
     """With fields=2.4 the answer is the same when there is nothing to rename."""
-    assert await reply(client.post("/userdb", data={"dict": "auth", "user": "alice@example.com", "fields": "2.4"})) == (200, FOUND)
+    assert await reply(
+        client.post("/userdb", data={"dict": "auth", "user": "alice@example.com", "fields": "2.4"})
+    ) == (200, FOUND)
 
 
 async def test_users(client: ClientSession, database: SampleDatabase) -> None:
@@ -122,10 +138,18 @@ async def test_users(client: ClientSession, database: SampleDatabase) -> None:
     listed = (await reply(client.post("/users", data={"dict": "auth"})))[1]
     assert listed["result"] == "found"
     assert [name.encode() for name in listed["users"]] == names
-    assert (await reply(client.post("/users", data={"dict": "auth", "mask": "zo*"})))[1]["users"] == ["zoë"]
-    assert len((await reply(client.post("/users", data={"dict": "auth", "limit": "3"})))[1]["users"]) == 3
+    assert (await reply(client.post("/users", data={"dict": "auth", "mask": "zo*"})))[1][
+        "users"
+    ] == ["zoë"]
+    assert (
+        len((await reply(client.post("/users", data={"dict": "auth", "limit": "3"})))[1]["users"])
+        == 3
+    )
     database.users = []
-    assert await reply(client.get("/users", params={"dict": "auth"})) == (200, {"result": "found", "users": []})
+    assert await reply(client.get("/users", params={"dict": "auth"})) == (
+        200,
+        {"result": "found", "users": []},
+    )
 
 
 async def test_users_of_any_bytes(client: ClientSession, database: SampleDatabase) -> None:
@@ -142,7 +166,9 @@ async def test_users_that_end_early(client: ClientSession, database: SampleDatab
         await reply(client.post("/users", data={"dict": "auth"}))
 
 
-async def test_users_that_nobody_reads(client: ClientSession, database: SampleDatabase, caplog: pytest.LogCaptureFixture) -> None:
+async def test_users_that_nobody_reads(
+    client: ClientSession, database: SampleDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     """A client that stops reading its list is cut off, so that it does not keep the database connection from the next one."""
     database.users = [b"x" * 1000] * 20_000
     async with client.get("/users", params={"dict": "auth"}) as response:
@@ -151,7 +177,9 @@ async def test_users_that_nobody_reads(client: ClientSession, database: SampleDa
             await response.read()
 
 
-async def test_made_up_names_stay_out_of_the_log(client: ClientSession, caplog: pytest.LogCaptureFixture) -> None:
+async def test_made_up_names_stay_out_of_the_log(
+    client: ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
     """The name of a dict that is not configured is not logged: it may hold anything, a line of a log included."""
     assert (await reply(client.get("/users", params={"dict": "odd\nERROR forged"})))[0] == 503
     assert "ended early" in caplog.text

@@ -30,7 +30,16 @@ def test_served(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["example.com", "example.com:80", "127.0.0.1.example.com", "localhost.example.com", "127.0.0.1:x", ":", "@"]
+    "host",
+    [
+        "example.com",
+        "example.com:80",
+        "127.0.0.1.example.com",
+        "localhost.example.com",
+        "127.0.0.1:x",
+        ":",
+        "@",
+    ],
 )
 def test_refused(host: str) -> None:
     """A name that somebody else can own is not served, whatever it looks like."""

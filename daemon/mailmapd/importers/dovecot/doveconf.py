@@ -48,15 +48,36 @@ def read_auth_sections(config: Path | None = None) -> list[AuthSection]:
     program = shutil.which("doveconf")
     file = str(config or "doveconf -n")
     if program is None:
-        raise ConfigError([Fault(file, "", "cannot be read: doveconf is not installed", "name the file with --dovecot-sql instead")])
+        raise ConfigError(
+            [
+                Fault(
+                    file,
+                    "",
+                    "cannot be read: doveconf is not installed",
+                    "name the file with --dovecot-sql instead",
+                )
+            ]
+        )
     command = [program, "-n", *([] if config is None else ["-c", str(config)])]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)  # noqa: S603 (Dovecot's own program)
+        # Dovecot's own program
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError([Fault(file, "", "doveconf does not run", "name the file with --dovecot-sql instead")]) from error
+        raise ConfigError(
+            [Fault(file, "", "doveconf does not run", "name the file with --dovecot-sql instead")]
+        ) from error
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ConfigError([Fault(file, "", f"doveconf refuses it: {said[-1] if said else done.returncode}", "correct it first")])
+        raise ConfigError(
+            [
+                Fault(
+                    file,
+                    "",
+                    f"doveconf refuses it: {said[-1] if said else done.returncode}",
+                    "correct it first",
+                )
+            ]
+        )
     return list(parse_auth_sections(done.stdout.decode("utf-8", "surrogateescape")))
 
 

@@ -1,11 +1,13 @@
 """From dovecot-sql.conf.ext files to the draft: a database, a table per query, and a dict.
 
-The queries are copied as they are, under `dovecot_query`; the password goes where the draft keeps passwords. With `keep_files` the dict
-refers to the file instead (`dovecot_sql`), and its password stays there. Which queries a dict uses follows from Dovecot's own sections: a
-file that only a passdb names gives no userdb.
+The queries are copied as they are, under `dovecot_query`; the password goes where the draft keeps
+passwords. With `keep_files` the dict refers to the file instead (`dovecot_sql`), and its password
+stays there. Which queries a dict uses follows from Dovecot's own sections: a file that only a
+passdb names gives no userdb.
 
-A section that does something else than let users in (`deny`, `master`, `pass`) stays in Dovecot: as an ordinary passdb it would let in whom
-it keeps out. Other settings of a section are not part of a dict either; the report says to write them into the new section, too.
+A section that does something else than let users in (`deny`, `master`, `pass`) stays in Dovecot: as
+an ordinary passdb it would let in whom it keeps out. Other settings of a section are not part of a
+dict either; the report says to write them into the new section, too.
 """
 
 from __future__ import annotations
@@ -37,12 +39,16 @@ class DovecotImport:
     notes: list[str] = field(default_factory=list)
 
 
-def import_dovecot_sql(draft: Draft, files: list[Path], *, keep_files: bool = False) -> DovecotImport:
+def import_dovecot_sql(
+    draft: Draft, files: list[Path], *, keep_files: bool = False
+) -> DovecotImport:
     """Add each file with all of its queries. Raises ConfigError with the faults of all files."""
     return _Importer(draft, keep_files).add([(file, tuple(_QUERIES)) for file in files])
 
 
-def import_auth_sections(draft: Draft, sections: list[AuthSection], *, keep_files: bool = False) -> DovecotImport:
+def import_auth_sections(
+    draft: Draft, sections: list[AuthSection], *, keep_files: bool = False
+) -> DovecotImport:
     """Add the files that the sections name, each with the queries that they use. Raises ConfigError."""
     uses: dict[str, set[str]] = {}
     notes = []
@@ -52,24 +58,47 @@ def import_auth_sections(draft: Draft, sections: list[AuthSection], *, keep_file
             about = f"driver sql ({section.args}) and {purposes[0]} = yes"
             notes.append(f"{section.kind} with {about} stays as it is in Dovecot's configuration.")
         elif section.driver == "sql":
-            uses.setdefault(section.args, set()).update({section.kind} if section.kind == "passdb" else {"userdb", "iterate"})
+            uses.setdefault(section.args, set()).update(
+                {section.kind} if section.kind == "passdb" else {"userdb", "iterate"}
+            )
             notes += _kept_settings(section)
         else:
-            about = f" ({section.args})" if section.driver in ("static", "dict") and section.args else ""
-            notes.append(f"{section.kind} with driver {section.driver}{about} stays as it is in Dovecot's configuration.")
+            about = (
+                f" ({section.args})"
+                if section.driver in ("static", "dict") and section.args
+                else ""
+            )
+            notes.append(
+                f"{section.kind} with driver {section.driver}{about} stays as it is in Dovecot's configuration."
+            )
     if not uses:
-        raise ConfigError([Fault("doveconf -n", "", "has no passdb or userdb with driver = sql", "there is nothing to move")])
-    result = _Importer(draft, keep_files).add([(Path(file), tuple(use for use in _QUERIES if use in used)) for file, used in uses.items()])
+        raise ConfigError(
+            [
+                Fault(
+                    "doveconf -n",
+                    "",
+                    "has no passdb or userdb with driver = sql",
+                    "there is nothing to move",
+                )
+            ]
+        )
+    result = _Importer(draft, keep_files).add(
+        [(Path(file), tuple(use for use in _QUERIES if use in used)) for file, used in uses.items()]
+    )
     result.notes[:0] = notes
     return result
 
 
 def _kept_settings(section: AuthSection) -> list[str]:
     """Return the note about settings that have to be written into the new section as well, if there are any."""
-    kept = [f"{name} = {value}" for name, value in section.settings.items() if name not in _PART_OF_DICT]
+    kept = [
+        f"{name} = {value}" for name, value in section.settings.items() if name not in _PART_OF_DICT
+    ]
     if not kept:
         return []
-    return [f"{section.kind} with driver sql ({section.args}) has further settings. Write them into its successor, too: {'; '.join(kept)}"]
+    return [
+        f"{section.kind} with driver sql ({section.args}) has further settings. Write them into its successor, too: {'; '.join(kept)}"
+    ]
 
 
 class _Importer:
@@ -93,26 +122,45 @@ class _Importer:
 
     def _add(self, conf: DovecotSqlConf, uses: tuple[str, ...]) -> None:
         texts: dict[str, str | None] = {use: getattr(conf, _QUERIES[use]) for use in uses}
-        usable = {use: text for use, text in texts.items() if text is not None and self._usable(conf, use, text)}
+        usable = {
+            use: text
+            for use, text in texts.items()
+            if text is not None and self._usable(conf, use, text)
+        }
         if not usable and not self._faults:
             self._faults.append(
-                Fault(conf.file, "", f"sets none of {', '.join(_QUERIES[use] for use in uses)}", "there is nothing to move")
+                Fault(
+                    conf.file,
+                    "",
+                    f"sets none of {', '.join(_QUERIES[use] for use in uses)}",
+                    "there is nothing to move",
+                )
             )
-        settings = {"dovecot_sql": str(Path(conf.file).absolute())} if self._keep_files else self._tables(conf, usable)
+        settings = (
+            {"dovecot_sql": str(Path(conf.file).absolute())}
+            if self._keep_files
+            else self._tables(conf, usable)
+        )
         name = unused_name("auth", {section.name for section in self._draft.dicts})
         self._draft.dicts.append(DraftSection(name, settings, f"from {conf.file}"))
         self._result.dicts.append(name)
 
     def _tables(self, conf: DovecotSqlConf, queries: dict[str, str]) -> dict[str, Any]:
         """Add a table for each query; return the dict's settings."""
-        database = self._draft.database(_database_settings(conf), conf.connect.password or "", f"from {conf.file}")
+        database = self._draft.database(
+            _database_settings(conf), conf.connect.password or "", f"from {conf.file}"
+        )
         settings: dict[str, Any] = {}
         for use, text in queries.items():
             name = unused_name(f"dovecot_{use}", {section.name for section in self._draft.tables})
             comment = f"{_QUERIES[use]} of {conf.file}"
-            self._draft.tables.append(DraftSection(name, {"database": database, "dovecot_query": text}, comment))
+            self._draft.tables.append(
+                DraftSection(name, {"database": database, "dovecot_query": text}, comment)
+            )
             settings[use] = name
-        return settings | ({"default_pass_scheme": conf.default_pass_scheme} if "passdb" in queries else {})
+        return settings | (
+            {"default_pass_scheme": conf.default_pass_scheme} if "passdb" in queries else {}
+        )
 
     def _usable(self, conf: DovecotSqlConf, use: str, text: str) -> bool:
         try:
@@ -135,7 +183,12 @@ def _database_settings(conf: DovecotSqlConf) -> dict[str, Any]:
     if conf.driver == "sqlite":
         return {"driver": "sqlite", "path": connect.path}
     settings: dict[str, Any] = {"driver": "mysql", "hosts": list(connect.hosts)}
-    optional = {"user": connect.user, "dbname": connect.dbname, "option_file": connect.option_file, "option_group": connect.option_group}
+    optional = {
+        "user": connect.user,
+        "dbname": connect.dbname,
+        "option_file": connect.option_file,
+        "option_group": connect.option_group,
+    }
     settings |= {key: value for key, value in optional.items() if value}
     if connect.connect_timeout:
         settings["connect_timeout"] = f"{connect.connect_timeout}s"
@@ -152,4 +205,8 @@ def _tls(connect: DovecotConnect) -> dict[str, Any]:
         "ciphers": connect.ssl_cipher,
     }
     given = {key: value for key, value in files.items() if value}
-    return given | {"verify": connect.ssl_verify_server_cert} if connect.ssl_ca or connect.ssl_ca_path else {}
+    return (
+        given | {"verify": connect.ssl_verify_server_cert}
+        if connect.ssl_ca or connect.ssl_ca_path
+        else {}
+    )

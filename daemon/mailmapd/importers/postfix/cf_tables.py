@@ -19,8 +19,8 @@ _PREFIXES = re.compile(r"^(mysql|proxy)[-_.]+(?=.)")
 class CfTables:
     """Adds each .cf file to the draft once, and remembers its table's name.
 
-    With `keep_files` a table refers to its file (``postfix_cf``) and the file's password stays where it is. `faults` collects what is wrong
-    with the files.
+    With `keep_files` a table refers to its file (``postfix_cf``) and the file's password stays
+    where it is. `faults` collects what is wrong with the files.
     """
 
     draft: Draft
@@ -41,11 +41,14 @@ class CfTables:
             cf = read_postfix_cf(file)
         except ConfigError as error:
             self.faults.extend(
-                Fault(fault.file, fault.where, f"{fault.problem} (named in {where})", fault.remedy) for fault in error.faults
+                Fault(fault.file, fault.where, f"{fault.problem} (named in {where})", fault.remedy)
+                for fault in error.faults
             )
             return
         try:
-            template = MysqlTable.compile(name, cf.query, cf.result_format, cf.domain, expansion_limit=cf.expansion_limit)
+            template = MysqlTable.compile(
+                name, cf.query, cf.result_format, cf.domain, expansion_limit=cf.expansion_limit
+            )
         except TemplateError as error:
             self.faults.append(Fault(file, cf.where("query"), str(error), ""))
             return
@@ -55,12 +58,26 @@ class CfTables:
             self.draft.tables.append(DraftSection(name, {"postfix_cf": file}, comment))
             return
         if cf.sqlite:
-            self.faults.append(Fault(file, cf.where("dbpath"), f"{where} names it as a mysql: table, but it is one of sqlite_table(5)", ""))
+            self.faults.append(
+                Fault(
+                    file,
+                    cf.where("dbpath"),
+                    f"{where} names it as a mysql: table, but it is one of sqlite_table(5)",
+                    "",
+                )
+            )
             return
         for parameter, value in (("query", cf.query), ("result_format", cf.result_format)):
             if not _is_utf8(value):
                 remedy = "save the file as UTF-8, or pass --keep-cf so that it is used as it is"
-                self.faults.append(Fault(file, cf.where(parameter), "is not UTF-8, which a configuration must be", remedy))
+                self.faults.append(
+                    Fault(
+                        file,
+                        cf.where(parameter),
+                        "is not UTF-8, which a configuration must be",
+                        remedy,
+                    )
+                )
         database = self.draft.database(_database_section(cf), cf.password, f"from {file}")
         self.draft.tables.append(DraftSection(name, _table_section(cf, database), comment))
 
@@ -109,7 +126,13 @@ def _database_section(cf: PostfixCf) -> dict[str, Any]:
     for key in ("charset", "option_group", "retry_interval", "idle_interval"):
         if key in cf.lines:
             section[key] = getattr(cf, key)
-    tls = {"ca": cf.tls_ca_file, "capath": cf.tls_ca_path, "cert": cf.tls_cert_file, "key": cf.tls_key_file, "ciphers": cf.tls_ciphers}
+    tls = {
+        "ca": cf.tls_ca_file,
+        "capath": cf.tls_ca_path,
+        "cert": cf.tls_cert_file,
+        "key": cf.tls_key_file,
+        "ciphers": cf.tls_ciphers,
+    }
     given = {key: value for key, value in tls.items() if value}
     if given or cf.tls_verify_cert:
         section["tls"] = given | {"verify": bool(cf.tls_verify_cert)}

@@ -37,7 +37,10 @@ class ExpansionError(ValueError):
 
 
 def expand(text: str, lookup: Lookup) -> str:
-    """Return `text` with every ``$name`` expanded. Raises ExpansionError for bad syntax and for a name that contains itself."""
+    """Return `text` with every ``$name`` expanded.
+
+    Raises ExpansionError for bad syntax and for a name that contains itself.
+    """
     return _expand(text, lookup, ())
 
 

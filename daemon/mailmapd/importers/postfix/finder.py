@@ -1,7 +1,8 @@
 """Finding every ``mysql:`` and ``proxy:mysql:`` table in main.cf and in master.cf's options.
 
-A value is kept in two forms: its members as written, and the tokens that each of them expands to, because a ``$name`` may stand for a part
-of a table's name, for one table, or for a whole list of restrictions.
+A value is kept in two forms: its members as written, and the tokens that each of them expands to,
+because a ``$name`` may stand for a part of a table's name, for one table, or for a whole list of
+restrictions.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _SEARCH_SETTINGS: dict[str, frozenset[Keys]] = {
     "mydestination": frozenset((Keys.ADDRESS,)),
     "parent_domain_matches_subdomains": _WITH_PARENTS,
 }
-"""What else decides about the keys that a parameter's tables are asked for, and for which parameters. (Restriction lists are MIXED.)"""
+"""What else decides about the keys that a parameter's tables are asked for, and for which parameters.
+
+(Restriction lists are MIXED.)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ class Token:
     def mentions_mysql(self) -> bool:
         """Return whether the token is, bundles or encloses a ``mysql:`` table."""
         if self.options_block:
-            return any(member.mentions_mysql for member in parse_members(bundle_content(self.member.text)))
+            return any(
+                member.mentions_mysql for member in parse_members(bundle_content(self.member.text))
+            )
         return self.member.mentions_mysql
 
 
@@ -76,7 +82,11 @@ class Setting:
     @property
     def name(self) -> str:
         """Return the parameter's name, with the service's behind it where one overrides it."""
-        return self.parameter.name if self.service is None else f"{self.parameter.name}_{self.service.name}"
+        return (
+            self.parameter.name
+            if self.service is None
+            else f"{self.parameter.name}_{self.service.name}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +106,17 @@ class Findings:
 
 
 def find_mysql(main_cf: MainCf, services: Iterable[Service]) -> Findings:
-    """Return every parameter that is set and uses ``mysql:``, main.cf first. Raises ConfigError when a value cannot be expanded."""
+    """Return every parameter that is set and uses ``mysql:``, main.cf first.
+
+    Raises ConfigError when a value cannot be expanded.
+    """
     services = tuple(services)
     known = _known_parameters(main_cf, services)
-    found = [setting for parameter in known.values() if (setting := _setting(parameter, None, main_cf)) is not None]
+    found = [
+        setting
+        for parameter in known.values()
+        if (setting := _setting(parameter, None, main_cf)) is not None
+    ]
     for service in services:
         found.extend(_overridden(service, known, main_cf))
     return Findings(tuple(found), tuple(_orphans(main_cf, known, services)))
@@ -107,18 +124,30 @@ def find_mysql(main_cf: MainCf, services: Iterable[Service]) -> Findings:
 
 def _known_parameters(main_cf: MainCf, services: Iterable[Service]) -> dict[str, Parameter]:
     """Return the table of parameters, with smtpd_restriction_classes' own restriction lists in it."""
-    views = [main_cf, *(main_cf.with_overrides(service.overrides) for service in services if service.overrides)]
-    classes = {name for view in views for name in split_list(view.value("smtpd_restriction_classes"))}
-    return PARAMETERS | {name: Parameter(name, Keys.MIXED, Form.RESTRICTIONS, parent_style="smtpd_access_maps") for name in sorted(classes)}
+    views = [
+        main_cf,
+        *(main_cf.with_overrides(service.overrides) for service in services if service.overrides),
+    ]
+    classes = {
+        name for view in views for name in split_list(view.value("smtpd_restriction_classes"))
+    }
+    return PARAMETERS | {
+        name: Parameter(name, Keys.MIXED, Form.RESTRICTIONS, parent_style="smtpd_access_maps")
+        for name in sorted(classes)
+    }
 
 
-def _overridden(service: Service, known: dict[str, Parameter], main_cf: MainCf) -> Iterator[Setting]:
+def _overridden(
+    service: Service, known: dict[str, Parameter], main_cf: MainCf
+) -> Iterator[Setting]:
     if not service.overrides:
         return
     view = main_cf.with_overrides(service.overrides)
     for parameter in known.values():
         name = parameter.name
-        if name in service.overrides or (main_cf.is_set(name) and _differs(parameter, service, view, main_cf)):
+        if name in service.overrides or (
+            main_cf.is_set(name) and _differs(parameter, service, view, main_cf)
+        ):
             setting = _setting(parameter, service, view)
             if setting is not None:
                 yield setting
@@ -126,7 +155,11 @@ def _overridden(service: Service, known: dict[str, Parameter], main_cf: MainCf) 
 
 def _differs(parameter: Parameter, service: Service, view: MainCf, main_cf: MainCf) -> bool:
     """Return whether a service with options of its own has another value of the parameter, or searches its tables for other keys."""
-    searching = [name for name, kinds in _SEARCH_SETTINGS.items() if parameter.keys in kinds and name in service.overrides]
+    searching = [
+        name
+        for name, kinds in _SEARCH_SETTINGS.items()
+        if parameter.keys in kinds and name in service.overrides
+    ]
     return any(view.value(name) != main_cf.value(name) for name in (parameter.name, *searching))
 
 
@@ -135,7 +168,9 @@ def _setting(parameter: Parameter, service: Service | None, settings: MainCf) ->
         return None
     written = tuple(split_list(settings.raw(parameter.name) or ""))
     tokens = tuple(
-        Token(member, origin) for origin, text in enumerate(written) for member in parse_members(settings.expand(text, parameter.name))
+        Token(member, origin)
+        for origin, text in enumerate(written)
+        for member in parse_members(settings.expand(text, parameter.name))
     )
     if not any(token.mentions_mysql for token in tokens):
         return None
@@ -147,11 +182,15 @@ _IRRELEVANT = frozenset(("proxy_read_maps", "proxy_write_maps"))
 """Lists of what proxymap(8) may open: they ask for nothing themselves."""
 
 
-def _orphans(main_cf: MainCf, known: dict[str, Parameter], services: Iterable[Service]) -> Iterator[Orphan]:
+def _orphans(
+    main_cf: MainCf, known: dict[str, Parameter], services: Iterable[Service]
+) -> Iterator[Orphan]:
     texts = [entry.value for entry in main_cf.entries.values()]
     texts += [value for service in services for value in service.overrides.values()]
     for name, entry in main_cf.entries.items():
         if "mysql:" not in entry.value or name in known or name in _IRRELEVANT:
             continue
-        if not any(f"${form}" in text for text in texts for form in (name, f"{{{name}", f"({name}")):
+        if not any(
+            f"${form}" in text for text in texts for form in (name, f"{{{name}", f"({name}")
+        ):
             yield Orphan(name, entry.line)

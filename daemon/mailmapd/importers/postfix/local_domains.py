@@ -1,6 +1,7 @@
 """The domains for which Postfix also looks up a bare user name: myorigin and mydestination, see resolve_local(3).
 
-Host addresses in brackets count as local, too; those of inet_interfaces and proxy_interfaces are known when they are written out.
+Host addresses in brackets count as local, too; those of inet_interfaces and proxy_interfaces are
+known when they are written out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The logical lines of main.cf and master.cf, see postconf(5) and master(5).
 
-A line that starts with white space continues the line before it; comment lines and empty lines are left out, even between a line and its
-continuation. Carriage returns count as white space, and the last line needs no newline.
+A line that starts with white space continues the line before it; comment lines and empty lines are
+left out, even between a line and its continuation. Carriage returns count as white space, and the
+last line needs no newline.
 """
 
 from __future__ import annotations
@@ -28,12 +29,21 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
-        remedy = "run as a user who may read it" if isinstance(error, PermissionError) else "check the path"
-        raise ConfigError([Fault(str(path), "", f"cannot be read: {error.strerror}", remedy)]) from error
+        remedy = (
+            "run as a user who may read it"
+            if isinstance(error, PermissionError)
+            else "check the path"
+        )
+        raise ConfigError(
+            [Fault(str(path), "", f"cannot be read: {error.strerror}", remedy)]
+        ) from error
 
 
 def logical_lines(text: str) -> Iterator[LogicalLine]:
-    """Yield the logical lines of `text`, as Postfix's readllines(3) does; a continuation without a line before it is left out."""
+    """Yield the logical lines of `text`, as Postfix's readllines(3) does.
+
+    A continuation without a line before it is left out.
+    """
     number, parts = 0, list[str]()
     for index, line in enumerate(text.split("\n"), start=1):
         content = line.strip(BLANKS)

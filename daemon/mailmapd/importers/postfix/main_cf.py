@@ -1,7 +1,7 @@
 """main.cf: the parameters as written, the defaults behind them, and their values with every ``$name`` expanded.
 
-Where Postfix is installed, ``postconf -d`` tells the defaults of this very host and release; elsewhere the few that map lists and local
-domains depend on are known here.
+Where Postfix is installed, ``postconf -d`` tells the defaults of this very host and release;
+elsewhere the few that map lists and local domains depend on are known here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from mailmapd.errors import ConfigError, Fault
 from mailmapd.importers.postfix.expansion import ExpansionError, expand
 from mailmapd.importers.postfix.logical_lines import BLANKS, logical_lines, read_text
 
-_POSTCONF_TIMEOUT = 20.0  # seconds; postconf only reads files, but may ask the resolver for this host's name
+_POSTCONF_TIMEOUT = (
+    20.0  # seconds; postconf only reads files, but may ask the resolver for this host's name
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,11 @@ class MainCf:
     """
 
     def __init__(
-        self, path: Path, entries: Mapping[str, Entry], defaults: Mapping[str, str], overrides: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        entries: Mapping[str, Entry],
+        defaults: Mapping[str, str],
+        overrides: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self.entries = entries
@@ -69,7 +75,9 @@ class MainCf:
         except ExpansionError as error:
             entry = self.entries.get(name)
             where = f"line {entry.line}: {name}" if entry is not None else name
-            raise ConfigError([Fault(str(self.path), where, str(error), "correct it; Postfix refuses it as well")]) from error
+            raise ConfigError(
+                [Fault(str(self.path), where, str(error), "correct it; Postfix refuses it as well")]
+            ) from error
 
     def enabled(self, name: str) -> bool:
         """Return a yes/no parameter."""
@@ -86,15 +94,29 @@ def read_main_cf(directory: Path, *, use_postconf: bool = True, name: str = "mai
 
 
 def parse_main_cf(text: str, file: str) -> dict[str, Entry]:
-    """Return the parameters that `text` sets; the last of several settings wins. Raises ConfigError with every broken line."""
+    """Return the parameters that `text` sets; the last of several settings wins.
+
+    Raises ConfigError with every broken line.
+    """
     entries: dict[str, Entry] = {}
     faults: list[Fault] = []
     for line in logical_lines(text):
         name, equals, value = line.text.partition("=")
         name = name.strip(BLANKS)
         if not equals or not name or any(blank in name for blank in BLANKS):
-            problem = "a name is missing before the equals sign" if equals and not name else 'no "name = value"'
-            faults.append(Fault(file, f"line {line.number}", problem, "write name = value; a continued line starts with white space"))
+            problem = (
+                "a name is missing before the equals sign"
+                if equals and not name
+                else 'no "name = value"'
+            )
+            faults.append(
+                Fault(
+                    file,
+                    f"line {line.number}",
+                    problem,
+                    "write name = value; a continued line starts with white space",
+                )
+            )
             continue
         before = entries.get(name)
         overridden = (*before.overridden, before.line) if before is not None else ()
@@ -111,12 +133,20 @@ def _postconf_defaults(directory: Path) -> dict[str, str] | None:
         return None
     try:
         command = [postconf, "-c", str(directory.absolute()), "-d"]
-        done = subprocess.run(command, capture_output=True, timeout=_POSTCONF_TIMEOUT, check=False, stdin=subprocess.DEVNULL)  # noqa: S603 - a fixed program
+        done = subprocess.run(  # noqa: S603 (a path of our own, and the folder that was named)
+            command,
+            capture_output=True,
+            timeout=_POSTCONF_TIMEOUT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode != 0:
         return None
-    pairs = (line.partition(" =") for line in done.stdout.decode("utf-8", "surrogateescape").splitlines())
+    pairs = (
+        line.partition(" =") for line in done.stdout.decode("utf-8", "surrogateescape").splitlines()
+    )
     return {name: value.strip(BLANKS) for name, equals, value in pairs if equals}
 
 

@@ -60,12 +60,23 @@ def _options(arguments: list[str], where: str, file: str) -> Iterator[tuple[str,
         option = argument[flag + 1 :]
         if not option:
             if index == len(arguments):
-                raise ConfigError([Fault(file, where, 'nothing follows "-o"', "write -o name=value")])
+                raise ConfigError(
+                    [Fault(file, where, 'nothing follows "-o"', "write -o name=value")]
+                )
             option = arguments[index]
             index += 1
         if option.startswith("{"):
             option = bundle_content(option)
         name, equals, value = option.partition("=")
         if not equals:
-            raise ConfigError([Fault(file, where, f'"-o {option}" has no "="', "write -o name=value, or -o { name = value }")])
+            raise ConfigError(
+                [
+                    Fault(
+                        file,
+                        where,
+                        f'"-o {option}" has no "="',
+                        "write -o name=value, or -o { name = value }",
+                    )
+                ]
+            )
         yield name.strip(BLANKS), value.strip(BLANKS)

@@ -2,11 +2,13 @@
 
 Read in the sources of Postfix 3.7 to 3.12: maps_create(3), mail_addr_find(3), match_list(3) and their callers.
 
-A table that Postfix takes for fixed strings (``mysql:``) is asked for every partial key, one after the other over the whole list; one
-that it takes for patterns (``socketmap:``) only for the full key. `Keys` says which of a parameter's keys are partial ones:
+A table that Postfix takes for fixed strings (``mysql:``) is asked for every partial key, one after
+the other over the whole list; one that it takes for patterns (``socketmap:``) only for the full
+key. `Keys` says which of a parameter's keys are partial ones:
 
 * EXACT: none. Postfix asks patterns, too, for every key it has.
-* ADDRESS, TRANSPORT, ACCESS, HELO, DOMAIN: a search that mailmapd does for Postfix, under the same name as in mailmapd.toml.
+* ADDRESS, TRANSPORT, ACCESS, HELO, DOMAIN: a search that mailmapd does for Postfix, under the same
+  name as in mailmapd.toml.
 * MIXED: several kinds of keys in one list; Postfix must go on asking key by key.
 """
 
@@ -43,8 +45,9 @@ class Form(Enum):
 class Parameter:
     """One main.cf parameter.
 
-    `propagates` is its word in propagate_unmatched_extensions, `parent_style` its word in parent_domain_matches_subdomains. `refused_by`
-    names the delivery agent that reads the parameter, too, and takes no tables from a network service.
+    `propagates` is its word in propagate_unmatched_extensions, `parent_style` its word in
+    parent_domain_matches_subdomains. `refused_by` names the delivery agent that reads the
+    parameter, too, and takes no tables from a network service.
     """
 
     name: str
@@ -55,17 +58,28 @@ class Parameter:
     refused_by: str = ""
 
 
-def _maps(keys: Keys, names: str, *, propagates: str = "", parent_style: str = "", refused_by: str = "") -> list[Parameter]:
-    return [Parameter(name, keys, Form.MAPS, propagates, parent_style, refused_by) for name in names.split()]
+def _maps(
+    keys: Keys, names: str, *, propagates: str = "", parent_style: str = "", refused_by: str = ""
+) -> list[Parameter]:
+    return [
+        Parameter(name, keys, Form.MAPS, propagates, parent_style, refused_by)
+        for name in names.split()
+    ]
 
 
 def _patterns(keys: Keys, names: str, *, parent_style: str = "") -> list[Parameter]:
-    return [Parameter(name, keys, Form.PATTERNS, parent_style=parent_style) for name in names.split()]
+    return [
+        Parameter(name, keys, Form.PATTERNS, parent_style=parent_style) for name in names.split()
+    ]
 
 
 _ALL = [
     *_maps(Keys.ADDRESS, "virtual_alias_maps virtual_maps", propagates="virtual"),
-    *_maps(Keys.ADDRESS, "canonical_maps sender_canonical_maps recipient_canonical_maps", propagates="canonical"),
+    *_maps(
+        Keys.ADDRESS,
+        "canonical_maps sender_canonical_maps recipient_canonical_maps",
+        propagates="canonical",
+    ),
     *_maps(Keys.ADDRESS, "smtp_generic_maps lmtp_generic_maps", propagates="generic"),
     *_maps(
         Keys.ADDRESS,
@@ -73,9 +87,17 @@ _ALL = [
         " sender_dependent_relayhost_maps sender_dependent_default_transport_maps"
         " address_verify_sender_dependent_relayhost_maps address_verify_sender_dependent_default_transport_maps",
     ),
-    *_maps(Keys.ADDRESS, "virtual_mailbox_maps virtual_uid_maps virtual_gid_maps", refused_by="virtual(8)"),
+    *_maps(
+        Keys.ADDRESS,
+        "virtual_mailbox_maps virtual_uid_maps virtual_gid_maps",
+        refused_by="virtual(8)",
+    ),
     *_maps(Keys.EXACT, "alias_maps mailbox_command_maps", refused_by="local(8)"),
-    *_maps(Keys.TRANSPORT, "transport_maps address_verify_transport_maps", parent_style="transport_maps"),
+    *_maps(
+        Keys.TRANSPORT,
+        "transport_maps address_verify_transport_maps",
+        parent_style="transport_maps",
+    ),
     *_maps(
         Keys.EXACT,
         "mailbox_transport_maps fallback_transport_maps local_login_sender_maps rbl_reply_maps relay_clientcerts tls_server_sni_maps"
@@ -111,7 +133,19 @@ _ALL = [
     *(
         Parameter(name, Keys.MIXED, Form.RESTRICTIONS, parent_style="smtpd_access_maps")
         for name in (
-            *(f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data", "etrn")),
+            *(
+                f"smtpd_{stage}_restrictions"
+                for stage in (
+                    "client",
+                    "helo",
+                    "sender",
+                    "relay",
+                    "recipient",
+                    "data",
+                    "end_of_data",
+                    "etrn",
+                )
+            ),
             "local_header_rewrite_clients",
         )
     ),

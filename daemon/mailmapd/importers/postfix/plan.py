@@ -28,7 +28,10 @@ SOCKET_IN_QUEUE = "mailmapd/socketmap"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One parameter's new value; with a service, in its ``-o`` option. `stays` are other tables of the list, which remain."""
+    """One parameter's new value; with a service, in its ``-o`` option.
+
+    `stays` are other tables of the list, which remain.
+    """
 
     parameter: str
     service: Service | None
@@ -61,7 +64,12 @@ class Plan:
 
 
 def plan_import(
-    directory: Path, *, keep_cf: bool = False, use_postconf: bool = True, draft: Draft | None = None, saved_suffix: str = ""
+    directory: Path,
+    *,
+    keep_cf: bool = False,
+    use_postconf: bool = True,
+    draft: Draft | None = None,
+    saved_suffix: str = "",
 ) -> Plan:
     """Read a Postfix configuration directory and decide what moves. Raises ConfigError with every fault.
 
@@ -70,15 +78,26 @@ def plan_import(
     directory = directory.absolute()
     main_cf = read_main_cf(directory, use_postconf=use_postconf, name=f"main.cf{saved_suffix}")
     saved_master = f"master.cf{saved_suffix}"
-    services = read_master_cf(directory, saved_master if (directory / saved_master).exists() else "master.cf")
+    services = read_master_cf(
+        directory, saved_master if (directory / saved_master).exists() else "master.cf"
+    )
     findings = find_mysql(main_cf, services)
     if not findings.settings and not findings.orphans:
-        raise ConfigError([Fault(str(main_cf.path), "", "names no mysql: table", "there is nothing to move")])
-    return _Planner(main_cf, services, Plan(directory, main_cf.value("queue_directory"), draft or Draft()), keep_cf).plan(findings)
+        raise ConfigError(
+            [Fault(str(main_cf.path), "", "names no mysql: table", "there is nothing to move")]
+        )
+    return _Planner(
+        main_cf,
+        services,
+        Plan(directory, main_cf.value("queue_directory"), draft or Draft()),
+        keep_cf,
+    ).plan(findings)
 
 
 class _Planner:
-    def __init__(self, main_cf: MainCf, services: tuple[Service, ...], plan: Plan, keep_cf: bool) -> None:
+    def __init__(
+        self, main_cf: MainCf, services: tuple[Service, ...], plan: Plan, keep_cf: bool
+    ) -> None:
         self._main_cf = main_cf
         self._services = services
         self._plan = plan
@@ -89,7 +108,9 @@ class _Planner:
         """Fill the plan in."""
         plan = self._plan
         plan.draft.comment = f"Written by mailmapd import from {plan.directory}.\nEvery key is explained in mailmapd.toml(5)."
-        plan.draft.listen.setdefault("socketmap", [f"unix:{plan.queue_directory}/{SOCKET_IN_QUEUE}"])
+        plan.draft.listen.setdefault(
+            "socketmap", [f"unix:{plan.queue_directory}/{SOCKET_IN_QUEUE}"]
+        )
         plan.draft.listen.setdefault("http", "127.0.0.1:9780")
         plan.draft.listen.setdefault("control", "unix:/run/mailmapd/control")
         for setting in sorted(findings.settings, key=_place):
@@ -107,7 +128,11 @@ class _Planner:
             reason = "local(8) takes no socketmap: tables; let LMTP deliver (mailbox_transport), or keep these aliases in a file"
             self._plan.refusals.append(Refusal(setting.where, reason))
             return
-        if refused_by == "virtual(8)" and setting.service is not None and setting.service.command == "virtual":
+        if (
+            refused_by == "virtual(8)"
+            and setting.service is not None
+            and setting.service.command == "virtual"
+        ):
             if setting.parameter.name in setting.service.overrides:
                 reason = "virtual(8) takes no socketmap: tables; its own option is of no use once virtual_transport names LMTP"
                 self._plan.refusals.append(Refusal(setting.where, reason))
@@ -125,7 +150,9 @@ class _Planner:
             self._plan.changes += [change, *kept]
 
     def _change(self, setting: Setting) -> Change | None:
-        if setting.service is not None and not self._fits_option(setting, ",".join(_staying(setting))):
+        if setting.service is not None and not self._fits_option(
+            setting, ",".join(_staying(setting))
+        ):
             return None
         domains = local_domains(setting.settings)
         needed: list[str] = []
@@ -141,12 +168,23 @@ class _Planner:
             self._plan.refusals.append(Refusal(setting.where, str(error)))
             return None
         value = ",".join(split.members) if setting.service is not None else _joined(split.members)
-        return Change(setting.parameter.name, setting.service, value, tuple(dict.fromkeys(needed)), tuple(split.stays), tuple(split.notes))
+        return Change(
+            setting.parameter.name,
+            setting.service,
+            value,
+            tuple(dict.fromkeys(needed)),
+            tuple(split.stays),
+            tuple(split.notes),
+        )
 
     def _map(self, setting: Setting, need: MapNeed, domains: tuple[str, ...]) -> str:
         """Return the name of the map for a need, adding it to the draft when no equal one exists."""
         tables = [self._tables.table(file, setting.where) for file in need.files]
-        settings = {"tables": tables, "search": need.keys.value, **_search_settings(setting, need.keys, domains)}
+        settings = {
+            "tables": tables,
+            "search": need.keys.value,
+            **_search_settings(setting, need.keys, domains),
+        }
         key = (need.owner, tuple(tables), repr(settings))
         if key not in self._named:
             name = unused_name(need.owner, {section.name for section in self._plan.draft.maps})
@@ -157,9 +195,16 @@ class _Planner:
 
     def _virtual_agents(self, settings: MainCf) -> list[Service]:
         """Return the virtual(8) services that deliver mail here, or may do so: the results of transport_maps are not known here."""
-        transports = {settings.value(name).partition(":")[0] for name in ("virtual_transport", "local_transport", "default_transport")}
+        transports = {
+            settings.value(name).partition(":")[0]
+            for name in ("virtual_transport", "local_transport", "default_transport")
+        }
         may_be_routed = bool(split_list(settings.value("transport_maps")))
-        return [service for service in self._services if service.command == "virtual" and (may_be_routed or service.name in transports)]
+        return [
+            service
+            for service in self._services
+            if service.command == "virtual" and (may_be_routed or service.name in transports)
+        ]
 
     def _fits_option(self, setting: Setting, value: str) -> bool:
         """Return whether ``postconf -P`` takes the value; refuse the setting if not."""
@@ -191,7 +236,9 @@ def _staying(setting: Setting) -> Iterator[str]:
 def _joined(members: list[str]) -> str:
     """Return a list as people write it: a comma after each member, a blank between a restriction and its table."""
     after = [" " if member.lower() in RESTRICTION_KEYS else ", " for member in members]
-    return "".join(member + separator for member, separator in zip(members, [*after[:-1], ""], strict=True))
+    return "".join(
+        member + separator for member, separator in zip(members, [*after[:-1], ""], strict=True)
+    )
 
 
 def _place(setting: Setting) -> tuple[int, int]:
@@ -216,5 +263,7 @@ def _search_settings(setting: Setting, keys: Keys, domains: tuple[str, ...]) -> 
         found["local_domains"] = list(domains)
     if keys in (Keys.TRANSPORT, Keys.ACCESS, Keys.HELO, Keys.DOMAIN):
         style = setting.parameter.parent_style
-        found["parent_domain_matches_subdomains"] = style in split_list(postfix.value("parent_domain_matches_subdomains"))
+        found["parent_domain_matches_subdomains"] = style in split_list(
+            postfix.value("parent_domain_matches_subdomains")
+        )
     return found

@@ -54,4 +54,8 @@ def _moves(plan: Plan) -> Iterator[str]:
 
 def _name(change: Change) -> str:
     service = change.service
-    return change.parameter if service is None else f"{change.parameter} of {service.name}/{service.type}"
+    return (
+        change.parameter
+        if service is None
+        else f"{change.parameter} of {service.name}/{service.type}"
+    )

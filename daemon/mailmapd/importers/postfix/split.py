@@ -1,19 +1,22 @@
 """What may take the place of the ``mysql:`` tables of a list, without changing one answer.
 
-Postfix walks a list of tables key by key: the full address in every table, then the address without its extension in every table, and so
-on. It asks ``mysql:`` and ``hash:`` (fixed strings) for all keys, ``socketmap:`` and ``pcre:`` (patterns) for the full key only. A
-socketmap that does the search itself answers all keys at its own place in the list, so that its ``@domain`` comes before a ``hash:``
-table's address without extension. That is the same only when
+Postfix walks a list of tables key by key: the full address in every table, then the address without
+its extension in every table, and so on. It asks ``mysql:`` and ``hash:`` (fixed strings) for all
+keys, ``socketmap:`` and ``pcre:`` (patterns) for the full key only. A socketmap that does the
+search itself answers all keys at its own place in the list, so that its ``@domain`` comes before a
+``hash:`` table's address without extension. That is the same only when
 
 * every table of the list is ``mysql:``, or
 * the parameter has no partial keys (EXACT), or
 * all others stand before the ``mysql:`` tables and are patterns, which are asked for nothing after the full key.
 
-In every other list the daemon's map must be asked key by key, as the table was. ``unionmap:{texthash:/dev/null,socketmap:…}`` makes
-Postfix do so: a union takes its kind from its first member, and the first is an empty table of fixed strings. Then Postfix searches,
-strips and propagates extensions as before, and the daemon only answers exact keys.
+In every other list the daemon's map must be asked key by key, as the table was.
+``unionmap:{texthash:/dev/null,socketmap:…}`` makes Postfix do so: a union takes its kind from its
+first member, and the first is an empty table of fixed strings. Then Postfix searches, strips and
+propagates extensions as before, and the daemon only answers exact keys.
 
-Lists of patterns (relay_domains, mynetworks) are walked member by member instead, so that any of them can be replaced on its own.
+Lists of patterns (relay_domains, mynetworks) are walked member by member instead, so that any of
+them can be replaced on its own.
 """
 
 from __future__ import annotations
@@ -76,7 +79,11 @@ def split_setting(setting: Setting, name_map: NameMap, *, local_domains_known: b
             splitter.restrictions(replaced)
     split.members = list(_written(setting, replaced))
     split.moved = [token.text for index, token in enumerate(setting.tokens) if index in replaced]
-    split.stays = [token.text for index, token in enumerate(setting.tokens) if index not in replaced and token.member.is_table]
+    split.stays = [
+        token.text
+        for index, token in enumerate(setting.tokens)
+        if index not in replaced and token.member.is_table
+    ]
     return split
 
 
@@ -121,7 +128,11 @@ class _Splitter:
         direct = [index for index, token in enumerate(tokens) if token.member.type == "mysql"]
         if not direct:
             return ""
-        others = [(index, token.member) for index, token in enumerate(tokens) if token.member.type != "mysql"]
+        others = [
+            (index, token.member)
+            for index, token in enumerate(tokens)
+            if token.member.type != "mysql"
+        ]
         for index, member in others:
             if index > direct[0]:
                 return f"{member.text} comes after a mysql: table, and a partial key of one may precede a key of the other"
@@ -138,10 +149,14 @@ class _Splitter:
             if index not in replaced and token.mentions_mysql:
                 replaced[index] = self._bundle(token.member)
 
-    def _replace(self, replaced: dict[int, str | None], run: Sequence[int], keys: Keys, key_by_key: bool) -> None:
+    def _replace(
+        self, replaced: dict[int, str | None], run: Sequence[int], keys: Keys, key_by_key: bool
+    ) -> None:
         first = self.setting.tokens[run[0]]
         files = tuple(_file(self.setting.tokens[index].member) for index in run)
-        need = MapNeed(self.setting.name, tuple(dict.fromkeys(files)), Keys.EXACT if key_by_key else keys)
+        need = MapNeed(
+            self.setting.name, tuple(dict.fromkeys(files)), Keys.EXACT if key_by_key else keys
+        )
         table = one_by_one(self.name_map(need)) if key_by_key else self.name_map(need)
         replaced.update(dict.fromkeys(run))
         replaced[run[0]] = f"!{table}" if first.member.negated else table
@@ -156,7 +171,9 @@ class _Splitter:
             implied = IMPLIED_RESTRICTION.get(self.setting.parameter.name, "")
             restriction = word if word in RESTRICTION_KEYS else implied
             if not restriction:
-                raise Unmovable(f"{token.text} stands where Postfix expects no table; write check_…_access in front of it")
+                raise Unmovable(
+                    f"{token.text} stands where Postfix expects no table; write check_…_access in front of it"
+                )
             replaced[index] = self._restriction_table(token, restriction)
 
     def _restriction_table(self, token: Token, restriction: str) -> str:
@@ -164,7 +181,9 @@ class _Splitter:
         if token.options_block:
             first, *options = split_list(bundle_content(token.member.text))
             if not Member(first).mentions_mysql:
-                raise Unmovable(f"{token.text} does not begin with its table, as Postfix expects it to")
+                raise Unmovable(
+                    f"{token.text} does not begin with its table, as Postfix expects it to"
+                )
             table = self._restriction_table(Token(Member(first), token.origin), restriction)
             return f"{{ {' '.join([f'{table},', *options])} }}"
         if token.member.type != "mysql":
@@ -188,7 +207,9 @@ class _Splitter:
 
 def _runs(tokens: Sequence[Token]) -> Iterator[list[int]]:
     """Yield the indexes of neighbouring ``mysql:`` tables, all negated or none."""
-    for (is_mysql, _), group in groupby(enumerate(tokens), key=lambda pair: (pair[1].member.type == "mysql", pair[1].member.negated)):
+    for (is_mysql, _), group in groupby(
+        enumerate(tokens), key=lambda pair: (pair[1].member.type == "mysql", pair[1].member.negated)
+    ):
         if is_mysql:
             yield [index for index, _ in group]
 
@@ -196,7 +217,9 @@ def _runs(tokens: Sequence[Token]) -> Iterator[list[int]]:
 def _file(member: Member) -> str:
     file = member.mysql_file
     if not file:
-        raise Unmovable(f"{member.text} takes its settings from main.cf (an old form); put them into a .cf file and name that")
+        raise Unmovable(
+            f"{member.text} takes its settings from main.cf (an old form); put them into a .cf file and name that"
+        )
     return file
 
 

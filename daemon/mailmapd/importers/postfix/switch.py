@@ -1,7 +1,8 @@
 """The lines to paste into a root shell: one block switches Postfix over to mailmapd, the other back.
 
-Switching back restores the saved files themselves, byte for byte; ``postconf -e`` alone would leave multi-line values on one line.
-Pasting a block twice does no harm: a saved file is never overwritten.
+Switching back restores the saved files themselves, byte for byte; ``postconf -e`` alone would leave
+multi-line values on one line. Pasting a block twice does no harm: a saved file is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def switch_over(plan: Plan) -> str:
 
 def switch_back(plan: Plan) -> str:
     """Return the lines that restore the configuration as it was."""
-    restored = " && ".join(f"mv -f {shlex.quote(path + SAVED)} {shlex.quote(path)}" for path in _files(plan))
+    restored = " && ".join(
+        f"mv -f {shlex.quote(path + SAVED)} {shlex.quote(path)}" for path in _files(plan)
+    )
     return f"{restored} && {_reload(plan)}\n"
 
 
