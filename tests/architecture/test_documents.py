@@ -15,10 +15,10 @@ from prometheus_client.core import (
 
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.service_manager import ServiceManager
-from mailmapd.app.sockets import SocketSet
 from mailmapd.cli import COMMANDS
 from mailmapd.config.loader import parse_config
 from mailmapd.metrics.collector import MailmapdCollector
+from mailmapd.sockets.opening import SocketSet
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTED_METRIC = re.compile(r"^\| `(mailmapd_\w+)` \| (\w+) \|([^|]*)\| (.+) \|$", re.MULTILINE)

@@ -8,7 +8,7 @@ from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.schema import Cache
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.map import Map, MapTable, Told
+from mailmapd.engine.maps.map import Map, MapTable, Told
 from mailmapd.engine.reply_cache import Part
 from mailmapd.engine.table import Table
 from mailmapd.search import PRESETS, Search

@@ -5,11 +5,11 @@ from __future__ import annotations
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import Cache
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
-from mailmapd.engine.dict import Dict, DictTable
-from mailmapd.engine.dict_definition import DictDefinition
-from mailmapd.engine.dict_fields import PassdbFields, UserdbFields
-from mailmapd.engine.dict_iteration import Iteration
-from mailmapd.engine.dict_service import DictService
+from mailmapd.engine.dicts.definition import DictDefinition
+from mailmapd.engine.dicts.dict import Dict, DictTable
+from mailmapd.engine.dicts.fields import PassdbFields, UserdbFields
+from mailmapd.engine.dicts.iteration import Iteration
+from mailmapd.engine.dicts.service import DictService
 from mailmapd.engine.table import Table
 from mailmapd.model import ResultSet
 from mailmapd.template.dovecot_key import DictKey

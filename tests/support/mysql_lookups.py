@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.template.statement import Statement, Value
 from support.sql_server import SqlServer

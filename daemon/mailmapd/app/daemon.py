@@ -14,14 +14,11 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 
-from mailmapd.app.assembly import assemble, plan
 from mailmapd.app.front import Front
 from mailmapd.app.garbage import spare_what_stays
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
-from mailmapd.app.sockets import SocketSet, wanted_sockets
 from mailmapd.app.status import StatusSource, take_snapshot
-from mailmapd.app.warm_start import WarmStart
 from mailmapd.config.loader import load_config
 from mailmapd.config.schema import Config
 from mailmapd.databases.interface import Database
@@ -29,11 +26,14 @@ from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import FlushRequest, UnknownName, flush, free
 from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.meters import ClientMeter, LookupMeter
-from mailmapd.engine.snapshot import Snapshot
 from mailmapd.engine.table import Table
 from mailmapd.errors import ConfigError
 from mailmapd.metrics.database_meter import DatabaseMeter
+from mailmapd.plan.assembly import assemble, plan
 from mailmapd.server.listener import Listener
+from mailmapd.sockets.opening import SocketSet, wanted_sockets
+from mailmapd.state.warm_start import WarmStart
+from mailmapd.stats.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

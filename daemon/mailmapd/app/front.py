@@ -14,21 +14,21 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from mailmapd.app.sockets import SocketSet, Wanted, wanted_sockets
 from mailmapd.config.address import Address
-from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Config
-from mailmapd.control.gate import Gate
 from mailmapd.control.server import ControlServer
-from mailmapd.engine.dict_service import DictService
+from mailmapd.engine.dicts.service import DictService
 from mailmapd.engine.engine import Engine
-from mailmapd.engine.map_service import MapService
+from mailmapd.engine.maps.service import MapService
 from mailmapd.engine.meters import ClientMeter, LookupMeter
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
 from mailmapd.server.conversation import Conversation, MapConversation
 from mailmapd.server.dict_conversation import DictConversation
 from mailmapd.server.listener import Listener
+from mailmapd.sockets.gate import Gate
+from mailmapd.sockets.opening import SocketSet, Wanted, wanted_sockets
+from mailmapd.sockets.peers import Peers
 
 if TYPE_CHECKING:
     from mailmapd.app.daemon import Daemon

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mailmapd.engine.figures import as_count
+from mailmapd.stats.figures import as_count
 
 BURST = 10  # alike lines that are written one by one …
 PERIOD = 60.0  # … within so many seconds

@@ -12,9 +12,9 @@ from mailmapd.app.descriptors import raise_descriptor_limit
 from mailmapd.app.heap import return_large_blocks
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
-from mailmapd.app.sockets import SocketSet
 from mailmapd.config.loader import load_config
-from mailmapd.server.activation import take_sockets
+from mailmapd.sockets.activation import take_sockets
+from mailmapd.sockets.opening import SocketSet
 
 
 def serve(file: str, make: type[Daemon] = Daemon) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from mailmapd import __version__
 from mailmapd.config.shown import shown_sections
-from mailmapd.engine.activity import between
 from mailmapd.engine.meters import BUCKETS
-from mailmapd.engine.snapshot import (
+from mailmapd.stats.activity import between
+from mailmapd.stats.snapshot import (
     ListenerState,
     Snapshot,
     cache_state,

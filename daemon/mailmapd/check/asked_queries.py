@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mailmapd.app.assembly import Plan
-from mailmapd.engine.dict_definition import DictDefinition
+from mailmapd.engine.dicts.definition import DictDefinition
+from mailmapd.plan.assembly import Plan
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
 

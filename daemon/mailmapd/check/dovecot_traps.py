@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mailmapd.check.finding import Finding, Level
 from mailmapd.config.schema import Config
-from mailmapd.engine.dict_plan import DictPlan, PlannedTable
+from mailmapd.plan.dict_plan import DictPlan, PlannedTable
 from mailmapd.template.dovecot_query import DovecotQuery
 
 _PASSWORD = re.compile(r"\bpassword(_noscheme)?\b", re.IGNORECASE)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mailmapd.check.finding import Finding, Level
 from mailmapd.config.schema import Config, Map
+from mailmapd.formats.main_cf import MainCf, read_main_cf
+from mailmapd.formats.map_list import Member, parse_members, split_list
+from mailmapd.formats.master_cf import Service, read_master_cf
 from mailmapd.importers.postfix.local_domains import local_domains
-from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
-from mailmapd.importers.postfix.map_list import Member, parse_members, split_list
-from mailmapd.importers.postfix.master_cf import Service, read_master_cf
 from mailmapd.importers.postfix.parameters import (
     IMPLIED_RESTRICTION,
     PARAMETERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailmapd.config.schema import Config
-from mailmapd.template.postfix_cf import read_postfix_cf
+from mailmapd.formats.postfix_cf import read_postfix_cf
 
 
 def query_texts(config: Config) -> dict[str, str]:

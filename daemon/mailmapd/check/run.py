@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
-from mailmapd.app.assembly import Plan
 from mailmapd.check.accounts import account_findings, grants
 from mailmapd.check.asked_queries import AskedQuery, asked_queries
 from mailmapd.check.database_schema import TableShape, read_schema
@@ -24,11 +23,12 @@ from mailmapd.check.twice_hosted import twice_hosted_findings
 from mailmapd.check.unknown_names import schema_finding
 from mailmapd.config.schema import Config
 from mailmapd.databases.interface import Database
-from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import ConfigError, DatabaseError, DataError, SchemaError
-from mailmapd.importers.postfix.main_cf import read_main_cf
+from mailmapd.formats.main_cf import read_main_cf
 from mailmapd.model import ResultSet
+from mailmapd.plan.assembly import Plan
 from mailmapd.template.statement import Statement
 
 _SAMPLE = b"user@example.com"

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable
 from mailmapd.check.asked_queries import AskedQuery
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.settings import SqliteSettings
-from mailmapd.databases.sqlite import SqliteDatabase
+from mailmapd.databases.sqlite.database import SqliteDatabase
 from mailmapd.errors import DatabaseError, DataError, SchemaError
 from mailmapd.template.statement import Statement
 

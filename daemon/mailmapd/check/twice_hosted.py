@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from mailmapd.app.assembly import Plan, assemble
 from mailmapd.check.finding import Finding, Level
 from mailmapd.check.postfix_traps import socketmap_uses
 from mailmapd.config.schema import Config
-from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
-from mailmapd.importers.postfix.map_list import parse_members
+from mailmapd.formats.main_cf import MainCf, read_main_cf
+from mailmapd.formats.map_list import parse_members
 from mailmapd.model import Found
+from mailmapd.plan.assembly import Plan, assemble
 
 _DOMAIN_MAPS = ("virtual_mailbox_domains", "virtual_alias_domains")
 

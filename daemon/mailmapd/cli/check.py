@@ -72,9 +72,9 @@ def command(config_file: str, directory: str | None, no_postfix: bool, output: s
 
 
 async def _check(config_file: str, postfix: Path | None) -> list[Finding]:
-    from mailmapd.app.assembly import plan
     from mailmapd.check.run import check
     from mailmapd.config.loader import load_config
+    from mailmapd.plan.assembly import plan
 
     return [finding async for finding in check(plan(load_config(config_file)), postfix)]
 

@@ -93,7 +93,7 @@ def _import_dovecot(
     """Add Dovecot's queries to the draft; return what is worth knowing about them."""
     notes: list[str] = []
     if from_doveconf:
-        from mailmapd.importers.dovecot.doveconf import read_auth_sections
+        from mailmapd.formats.doveconf import read_auth_sections
         from mailmapd.importers.dovecot.sql_import import import_auth_sections
 
         notes += import_auth_sections(draft, read_auth_sections(), keep_files=keep_files).notes

@@ -37,8 +37,8 @@ def command(map_name: str, key: str, config_file: str) -> None:
 
 
 async def _ask(config_file: str, map_name: str, key: str) -> Answer:
-    from mailmapd.app.assembly import assemble, plan
     from mailmapd.config.loader import load_config
+    from mailmapd.plan.assembly import assemble, plan
 
     engine = assemble(plan(load_config(config_file))).engine
     one = engine.maps.get(map_name)

@@ -11,7 +11,7 @@ import click
 from mailmapd.cli.control import ControlCommand, connect, control_options
 
 if TYPE_CHECKING:
-    from mailmapd.engine.snapshot import Snapshot
+    from mailmapd.stats.snapshot import Snapshot
 
 PIPE_WIDTH = 160  # columns where there is no terminal to ask: nothing is cut
 

@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mailmapd.engine.activity import Activity, LookupActivity, between
-from mailmapd.engine.figures import as_age, as_count, as_latency, as_ratio
-from mailmapd.engine.snapshot import HostState, Snapshot
+from mailmapd.stats.activity import Activity, LookupActivity, between
+from mailmapd.stats.figures import as_age, as_count, as_latency, as_ratio
+from mailmapd.stats.snapshot import HostState, Snapshot
 
 UNKNOWN_MAP = "(no such map)"
 

@@ -16,12 +16,12 @@ from rich.live import Live
 from rich.text import Text
 
 from mailmapd.cli.stats_tables import host_rows, plain_table, shown_name
-from mailmapd.engine.activity import Activity, between
-from mailmapd.engine.figures import as_age, as_count, as_latency, as_rate, as_ratio
+from mailmapd.stats.activity import Activity, between
+from mailmapd.stats.figures import as_age, as_count, as_latency, as_rate, as_ratio
 
 if TYPE_CHECKING:
     from mailmapd.control.client import ControlClient
-    from mailmapd.engine.snapshot import Snapshot
+    from mailmapd.stats.snapshot import Snapshot
 
 _QUIT_KEYS = ("q", "Q", "\x03", "\x04", "")
 _TABLE_FRAME = 3  # lines of a table beside its rows: heading, rule, and the empty line after it

@@ -80,8 +80,8 @@ def command(  # noqa: PLR0917 (click calls it by name)
 
 
 async def _trace(config_file: str, map_name: str, key: bytes) -> Story:
-    from mailmapd.app.assembly import assemble, plan
     from mailmapd.config.loader import load_config
+    from mailmapd.plan.assembly import assemble, plan
     from mailmapd.trace.story import HostRecorder, trace
 
     recorder = HostRecorder()
@@ -123,8 +123,8 @@ def _trace_dict(  # noqa: PLR0917 (called once, with everything by position)
 
 
 async def _dict_steps(config_file: str, name: str, values: Mapping[str, bytes]) -> list[DictStep]:
-    from mailmapd.app.assembly import assemble, plan
     from mailmapd.config.loader import load_config
+    from mailmapd.plan.assembly import assemble, plan
     from mailmapd.trace.dict_story import trace_dict
     from mailmapd.trace.story import HostRecorder
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mailmapd.engine.dict_fields import mask_secrets
+from mailmapd.engine.dicts.fields import mask_secrets
 from mailmapd.model import Found, NotFound
 from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
 from mailmapd.trace.dict_story import DictStep

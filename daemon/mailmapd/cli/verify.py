@@ -16,8 +16,8 @@ import click
 from mailmapd.cli.options import config_option
 
 if TYPE_CHECKING:
-    from mailmapd.app.assembly import Assembled
     from mailmapd.config.schema import Config
+    from mailmapd.plan.assembly import Assembled
     from mailmapd.verify.key_sources import Keys
     from mailmapd.verify.run import Result
 
@@ -114,8 +114,8 @@ async def _compare(  # noqa: PLR0917 - the options, in order
         TimeRemainingColumn,
     )
 
-    from mailmapd.app.assembly import assemble, plan
     from mailmapd.config.address import parse_address
+    from mailmapd.plan.assembly import assemble, plan
     from mailmapd.verify.new_maps import EngineMaps, NewMaps, SocketMaps, patient
     from mailmapd.verify.postmap import Postmap
     from mailmapd.verify.run import choose_keys, compare_map, old_maps

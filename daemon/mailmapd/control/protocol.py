@@ -5,7 +5,7 @@
     → {"do": "look", "table": "alias", "sql_key": "info@example.com"}
     ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7}}             see mailmapd.engine.look; never the value itself
     → {"do": "stats"}
-    ← {"ok": true, "stats": {…}}                         see mailmapd.engine.snapshot
+    ← {"ok": true, "stats": {…}}                         see mailmapd.stats.snapshot
     ← {"ok": false, "error": "unknown_name", "message": "there is no table …; the tables are: alias"}
 
 A client may ask any number of times; replies come in the order of requests. Lines are ASCII: bytes

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Protocol
 
 from mailmapd.config.address import KEEP_FILE
-from mailmapd.control.gate import Gate
 from mailmapd.control.protocol import (
     LINE_LIMIT,
     RequestError,
@@ -21,6 +20,7 @@ from mailmapd.control.protocol import (
 )
 from mailmapd.engine.flush import FlushRequest, UnknownName
 from mailmapd.engine.look import Held, LookRequest
+from mailmapd.sockets.gate import Gate
 
 log = logging.getLogger(__name__)
 

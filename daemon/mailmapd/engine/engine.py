@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mailmapd.databases.interface import Database
-from mailmapd.engine.dict import Dict
-from mailmapd.engine.map import Map
+from mailmapd.engine.dicts.dict import Dict
+from mailmapd.engine.maps.map import Map
 from mailmapd.engine.table import Table
 
 

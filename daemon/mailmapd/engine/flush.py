@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from mailmapd.cache.budget import Budget
 from mailmapd.engine.engine import Engine
-from mailmapd.engine.map import Map
+from mailmapd.engine.maps.map import Map
 from mailmapd.engine.selection import Selection, of_domain, of_key, of_lookup, of_user
 from mailmapd.engine.table import Table
 from mailmapd.errors import MailmapdError

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailmapd.engine.meters import BUCKETS
 
 if TYPE_CHECKING:
-    from mailmapd.engine.dict import Dict
-    from mailmapd.engine.map import Map
+    from mailmapd.engine.dicts.dict import Dict
+    from mailmapd.engine.maps.map import Map
     from mailmapd.engine.meters import LookupMeter
     from mailmapd.engine.table import Table
 

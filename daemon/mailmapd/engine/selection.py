@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.dict_definition import DictDefinition
-from mailmapd.engine.map import Map
+from mailmapd.engine.dicts.definition import DictDefinition
+from mailmapd.engine.maps.map import Map
 from mailmapd.engine.table import Table
 from mailmapd.template.fold import fold
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum
 from typing import Final, Protocol
 
-from mailmapd.engine.map_service import MapService
+from mailmapd.engine.maps.service import MapService
 from mailmapd.engine.reply_cache import CountRecalled, Recall
 from mailmapd.protocols import MapCodec
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from mailmapd.engine.dict_service import DictService
+from mailmapd.engine.dicts.service import DictService
 from mailmapd.engine.reply_cache import CountRecalled, Recall, ReplyCache
 from mailmapd.errors import DatabaseError, ProtocolError
 from mailmapd.model import NOT_FOUND, DictCommit, DictIterate, DictLookup, TempFail

@@ -8,12 +8,12 @@ import socket
 from collections.abc import Callable
 
 from mailmapd.config.address import KEEP_FILE
-from mailmapd.config.peers import Peers
 from mailmapd.config.schema import Limits, ListenAddress
 from mailmapd.engine.meters import ClientMeter
 from mailmapd.errors import ProtocolError
 from mailmapd.server.connection import Connection
 from mailmapd.server.conversation import Conversation
+from mailmapd.sockets.peers import Peers
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config, ListenAddress
-from mailmapd.engine.dict_plan import DictPlan, PlannedTable, plan_dicts
 from mailmapd.errors import ConfigError, Fault
+from mailmapd.plan.dict_plan import DictPlan, PlannedTable, plan_dicts
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.dovecot_variables import name_in_24
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
-from mailmapd.engine.dict import Dict, Question
+from mailmapd.engine.dicts.dict import Dict, Question
 from mailmapd.errors import DatabaseError
 from mailmapd.model import NOT_FOUND, Answer, Found, TempFail
 from mailmapd.template.dovecot_variables import BOUNDED, FREE

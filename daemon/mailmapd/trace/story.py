@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mailmapd.cache.table_cache import Payload
-from mailmapd.engine.map import Map, MapTable
+from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.errors import DatabaseError, DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, ResultSet, TempFail
 from mailmapd.search import SearchKey, propagate

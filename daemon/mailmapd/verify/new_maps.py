@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from mailmapd.app.assembly import Plan
 from mailmapd.config.address import Address, TcpAddress
 from mailmapd.engine.engine import Engine
 from mailmapd.errors import MailmapdError
 from mailmapd.model import NOT_FOUND, Answer, Found, PermFail, TempFail
+from mailmapd.plan.assembly import Plan
 
 _AT_ONCE = 16  # lookups under way at the same time
 _PATIENCE = 120.0  # seconds for which one query is waited for

@@ -32,10 +32,10 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from mailmapd.config.peers import Peers
-from mailmapd.engine.dict_service import DictService
+from mailmapd.engine.dicts.service import DictService
 from mailmapd.errors import DatabaseError
 from mailmapd.model import Answer, Found, NotFound, PermFail, TempFail
+from mailmapd.sockets.peers import Peers
 from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
 from mailmapd.web.dovecot_fields import for_dovecot24
 

@@ -14,8 +14,8 @@ from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
-from mailmapd.engine.activity import Activity, LookupActivity, TableActivity
-from mailmapd.engine.figures import as_age, as_count, as_latency, as_rate, as_ratio
+from mailmapd.stats.activity import Activity, LookupActivity, TableActivity
+from mailmapd.stats.figures import as_age, as_count, as_latency, as_rate, as_ratio
 from mailmapd.web.status_view import StatusView
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mailmapd.engine.activity import Activity
-from mailmapd.engine.snapshot import Snapshot
+from mailmapd.stats.activity import Activity
+from mailmapd.stats.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

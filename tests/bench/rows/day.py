@@ -23,7 +23,7 @@ from mailmapd.cache import TableCache
 from mailmapd.config.schema import Cache, Seconds
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values, values_of
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.map import Map, MapTable
+from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.table import Table
 from mailmapd.search import Search
 from mailmapd.template.fold import fold

@@ -6,7 +6,7 @@ import contextlib
 from io import BytesIO
 
 from mailmapd.cache import NO_ROW
-from mailmapd.cache.cache_file import (
+from mailmapd.state.cache_file import (
     DIGEST_SIZE,
     CacheFileError,
     CacheFileWriter,
@@ -16,7 +16,7 @@ from mailmapd.cache.cache_file import (
     decode_records,
     encode_record,
 )
-from mailmapd.cache.cache_file import (
+from mailmapd.state.cache_file import (
     check as check_file,
 )
 

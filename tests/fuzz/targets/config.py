@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailmapd.app.assembly import assemble, plan
 from mailmapd.config.loader import load_config
 from mailmapd.errors import ConfigError, Fault
+from mailmapd.plan.assembly import assemble, plan
 from support.scratch_file import ScratchFile
 
 ROOT = Path(__file__).parents[3]

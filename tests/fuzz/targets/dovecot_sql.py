@@ -6,8 +6,8 @@ Every query in it compiles or is refused; values are those of the login.
 from __future__ import annotations
 
 from mailmapd.errors import ConfigError, DataError, TemplateError
+from mailmapd.formats.dovecot_sql_conf import read_dovecot_sql_conf
 from mailmapd.template.dovecot_query import DovecotQuery
-from mailmapd.template.dovecot_sql_conf import read_dovecot_sql_conf
 from support.scratch_file import ScratchFile
 
 SEEDS = (

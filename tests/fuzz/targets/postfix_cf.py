@@ -5,10 +5,10 @@ And whatever table it is, no key leaves the quotes that the template puts around
 
 from __future__ import annotations
 
-from mailmapd.app.databases import cf_settings, check_settings
 from mailmapd.errors import ConfigError, TemplateError
+from mailmapd.formats.postfix_cf import read_postfix_cf
+from mailmapd.plan.databases import cf_settings, check_settings
 from mailmapd.template.mysql_table import MysqlTable
-from mailmapd.template.postfix_cf import read_postfix_cf
 from mailmapd.template.sql_quoting import make_quote
 from mailmapd.template.statement import Value
 from support.scratch_file import ScratchFile

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
 from support.mariadb import MariaDB
 from support.mysql_lookups import Connect, Record, prepare

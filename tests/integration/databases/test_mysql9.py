@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings, TlsSettings
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError, SchemaError
 from support.certificates import Certificates, make_certificates

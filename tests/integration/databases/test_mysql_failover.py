@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
 from mailmapd.model import ResultSet

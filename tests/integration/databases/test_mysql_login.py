@@ -1,4 +1,4 @@
-"""Logging in, and what is expected of aiomysql's inside (see mailmapd.databases.mysql_login)."""
+"""Logging in, and what is expected of aiomysql's inside (see mailmapd.databases.mysql.login)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import aiomysql
 import pytest
 
-from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseUnavailable, SchemaError
 from support.mariadb import MariaDB

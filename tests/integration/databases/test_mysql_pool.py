@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mailmapd.databases.mysql import MysqlDatabase
-from mailmapd.databases.mysql_pool import LIFETIME
+from mailmapd.databases.mysql.database import MysqlDatabase
+from mailmapd.databases.mysql.pool import LIFETIME
 from mailmapd.errors import DatabaseOverloaded, DatabaseUnavailable
 from support.clock import FakeClock
 from support.mariadb import MariaDB

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mailmapd.databases.mysql import MysqlDatabase
+from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings, TlsSettings
 from mailmapd.errors import DatabaseUnavailable
 from support.certificates import Certificates, make_certificates

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from mailmapd.formats.postfix_cf import read_postfix_cf
 from mailmapd.model import ResultSet
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
-from mailmapd.template.postfix_cf import read_postfix_cf
 from mailmapd.template.sql_quoting import sqlite_quote
 from support.process import program
 

@@ -9,12 +9,12 @@ import pytest
 
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.service_manager import ServiceManager
-from mailmapd.app.sockets import SocketSet
 from mailmapd.config.loader import load_config
 from mailmapd.engine.outcome import Source
 from mailmapd.errors import ConfigError, ProtocolError
 from mailmapd.metrics.collector import Exposition
 from mailmapd.model import NOT_FOUND
+from mailmapd.sockets.opening import SocketSet
 from support.polling import until
 
 CONFIG = """

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.app.assembly import plan
 from mailmapd.check.run import check
 from mailmapd.config.loader import parse_config
+from mailmapd.plan.assembly import plan
 
 CONFIG = """
 [listen]

@@ -9,12 +9,12 @@ from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.schema import Cache
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.dict import Dict, DictTable
-from mailmapd.engine.dict_definition import DictDefinition
-from mailmapd.engine.dict_fields import PassdbFields
+from mailmapd.engine.dicts.definition import DictDefinition
+from mailmapd.engine.dicts.dict import Dict, DictTable
+from mailmapd.engine.dicts.fields import PassdbFields
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import SLICE, FlushRequest, UnknownName, flush
-from mailmapd.engine.map import Map, MapTable
+from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.table import Table
 from mailmapd.search import Search
 from mailmapd.template.dovecot_key import DictKey

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from mailmapd.config.loader import parse_config
-from mailmapd.engine.dict_plan import plan_dicts
 from mailmapd.errors import ConfigError
-from mailmapd.importers.dovecot.doveconf import parse_auth_sections
+from mailmapd.formats.doveconf import parse_auth_sections
 from mailmapd.importers.dovecot.sql_import import import_auth_sections, import_dovecot_sql
 from mailmapd.importers.draft import Draft
 from mailmapd.importers.toml_writer import render
+from mailmapd.plan.dict_plan import plan_dicts
 
 SQL = """\
 driver = mysql

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mailmapd.formats.main_cf import MainCf, known_defaults, parse_main_cf
+from mailmapd.formats.map_list import parse_members, split_list
+from mailmapd.formats.master_cf import parse_master_cf
 from mailmapd.importers.postfix.finder import Setting, find_mysql
-from mailmapd.importers.postfix.main_cf import MainCf, known_defaults, parse_main_cf
-from mailmapd.importers.postfix.map_list import parse_members, split_list
-from mailmapd.importers.postfix.master_cf import parse_master_cf
 from mailmapd.importers.postfix.split import MapNeed, Split, Unmovable, split_setting
 
 

@@ -14,15 +14,15 @@ from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Cache, Limits, ListenAddress, Seconds
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.map import Map, MapTable
-from mailmapd.engine.map_service import MapService
+from mailmapd.engine.maps.map import Map, MapTable
+from mailmapd.engine.maps.service import MapService
 from mailmapd.engine.table import Table
 from mailmapd.protocols import SocketmapCodec
 from mailmapd.search import Search
-from mailmapd.server.binding import bind_socket
 from mailmapd.server.connection import DRAIN_GRACE, READ_AHEAD, WRITE_AHEAD
 from mailmapd.server.conversation import MapConversation
 from mailmapd.server.listener import SWEEP_INTERVAL, Listener
+from mailmapd.sockets.binding import bind_socket
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 

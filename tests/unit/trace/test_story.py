@@ -10,7 +10,7 @@ from mailmapd.cache.table_cache import TableCache
 from mailmapd.config.schema import Cache
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.map import Map, MapTable
+from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.model import NOT_FOUND, Found, TempFail

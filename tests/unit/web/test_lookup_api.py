@@ -8,8 +8,8 @@ import pytest
 from aiohttp import ClientError, ClientSession
 from aiohttp.test_utils import TestServer
 
-from mailmapd.config.peers import Peers
 from mailmapd.errors import DatabaseUnavailable
+from mailmapd.sockets.peers import Peers
 from mailmapd.web.lookup_api import BODY_LIMIT, lookup_app
 from support.dict_samples import SampleDatabase, sample_service
 from support.polling import until

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from mailmapd.errors import ConfigError, Fault, TemplateError
-from mailmapd.importers.dovecot.doveconf import AuthSection
+from mailmapd.formats.doveconf import AuthSection
+from mailmapd.formats.dovecot_sql_conf import DovecotConnect, DovecotSqlConf, read_dovecot_sql_conf
 from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
-from mailmapd.template.dovecot_sql_conf import DovecotConnect, DovecotSqlConf, read_dovecot_sql_conf
 
 DICT_SOCKET = "unix:/run/mailmapd/dict"
 LOOKUP_SOCKET = "unix:/run/mailmapd/lookup"

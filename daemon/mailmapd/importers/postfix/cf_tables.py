@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mailmapd.errors import ConfigError, Fault, TemplateError
+from mailmapd.formats.postfix_cf import PostfixCf, read_postfix_cf
 from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.template.mysql_table import MysqlTable
-from mailmapd.template.postfix_cf import PostfixCf, read_postfix_cf
 
 _PREFIXES = re.compile(r"^(mysql|proxy)[-_.]+(?=.)")
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mailmapd.importers.postfix.main_cf import MainCf
-from mailmapd.importers.postfix.map_list import Member, bundle_content, parse_members, split_list
-from mailmapd.importers.postfix.master_cf import Service
+from mailmapd.formats.main_cf import MainCf
+from mailmapd.formats.map_list import Member, bundle_content, parse_members, split_list
+from mailmapd.formats.master_cf import Service
 from mailmapd.importers.postfix.parameters import PARAMETERS, Form, Keys, Parameter
 
 _WITH_EXTENSIONS = frozenset((Keys.ADDRESS, Keys.TRANSPORT, Keys.MIXED))

@@ -10,9 +10,9 @@ import ipaddress
 from pathlib import Path
 
 from mailmapd.errors import ConfigError
-from mailmapd.importers.postfix.logical_lines import read_text
-from mailmapd.importers.postfix.main_cf import MainCf
-from mailmapd.importers.postfix.map_list import parse_members, split_list
+from mailmapd.formats.logical_lines import read_text
+from mailmapd.formats.main_cf import MainCf
+from mailmapd.formats.map_list import parse_members, split_list
 
 
 def local_domains(main_cf: MainCf) -> tuple[str, ...] | None:

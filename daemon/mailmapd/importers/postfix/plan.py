@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from mailmapd.errors import ConfigError, Fault
+from mailmapd.formats.logical_lines import BLANKS
+from mailmapd.formats.main_cf import MainCf, read_main_cf
+from mailmapd.formats.map_list import split_list
+from mailmapd.formats.master_cf import Service, read_master_cf
 from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.importers.postfix.cf_tables import CfTables
 from mailmapd.importers.postfix.finder import Findings, Setting, find_mysql
 from mailmapd.importers.postfix.local_domains import local_domains
-from mailmapd.importers.postfix.logical_lines import BLANKS
-from mailmapd.importers.postfix.main_cf import MainCf, read_main_cf
-from mailmapd.importers.postfix.map_list import split_list
-from mailmapd.importers.postfix.master_cf import Service, read_master_cf
 from mailmapd.importers.postfix.parameters import RESTRICTION_KEYS, Keys
 from mailmapd.importers.postfix.split import MapNeed, Unmovable, split_setting
 

@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from mailmapd.formats.map_list import Member, bundle_content, split_list
 from mailmapd.importers.postfix.finder import Setting, Token
-from mailmapd.importers.postfix.map_list import Member, bundle_content, split_list
 from mailmapd.importers.postfix.parameters import IMPLIED_RESTRICTION, RESTRICTION_KEYS, Form, Keys
 
 

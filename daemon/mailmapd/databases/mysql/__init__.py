@@ -1,0 +1,1 @@
+"""MySQL and MariaDB: login, framing, connections, pool, and the way of a statement."""

@@ -1,0 +1,110 @@
+"""Jobs: statements on their way to a connection and back, and the queue in which they wait."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from mailmapd.errors import DatabaseError, DataError
+from mailmapd.model import EMPTY, ResultSet
+
+if TYPE_CHECKING:
+    from mailmapd.databases.interface import Done
+    from mailmapd.databases.mysql.wire import ReplyReader
+    from mailmapd.template.statement import Statement
+
+
+class Job:
+    """One statement and whom to tell its rows.
+
+    Times are the dispatcher's clock; `losses` counts connections lost under it.
+    """
+
+    __slots__ = ("done", "losses", "queued_at", "sent_at", "statement")
+
+    def __init__(self, statement: Statement, done: Done, now: float) -> None:
+        self.statement = statement
+        self.done: Done | None = done
+        self.queued_at = now
+        self.sent_at = now
+        self.losses = 0
+
+    def settle(self, result: ResultSet | DatabaseError) -> None:
+        """Tell the rows or the failure, once, if anybody still waits for them."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(result)
+
+    def give_up(self) -> None:
+        """Wait no longer: the job is not sent if it has not been yet, and nobody hears of its rows."""
+        self.done = None
+
+    @property
+    def is_call(self) -> bool:
+        """Tell whether this runs a stored procedure, whose error may leave a transaction open unseen."""
+        first = self.statement.pieces[0] if self.statement.pieces else b""
+        return isinstance(first, bytes) and first.lstrip()[:4].upper() == b"CALL"
+
+
+class JobQueue:
+    """Jobs that wait for a connection, first come, first served. A job whose caller has given up is passed over."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._jobs: deque[Job] = deque()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether no further job may wait."""
+        return len(self._jobs) >= self._limit
+
+    def append(self, job: Job) -> None:
+        """Let a job wait behind all others."""
+        self._jobs.append(job)
+
+    def put_back(self, job: Job, now: float) -> None:
+        """Let a job that lost its connection wait before all others, with its time counted anew."""
+        job.queued_at = now
+        self._jobs.appendleft(job)
+
+    def next(self) -> Job | None:
+        """Take the next job that somebody still waits for."""
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job.done is not None:
+                return job
+        return None
+
+    def take_expired(self, before: float) -> list[Job]:
+        """Take the jobs that have waited since before a time."""
+        expired = [job for job in self._jobs if job.queued_at <= before or job.done is None]
+        if expired:
+            gone = set(expired)
+            self._jobs = deque([job for job in self._jobs if job not in gone])
+        return [job for job in expired if job.done is not None]
+
+    def take_all(self) -> list[Job]:
+        """Take every job."""
+        jobs = list(self._jobs)
+        self._jobs.clear()
+        return jobs
+
+
+def read_result(reader: ReplyReader, statement: Statement, host: str) -> ResultSet:
+    """Return the rows of a complete reply without an error. Raises DataError where mysql_table(5) fails the lookup."""
+    if reader.result_sets > 1:
+        raise DataError(
+            f"{host}: table {statement.table}: the query returns more than one result set",
+            host=host,
+        )
+    if reader.columns is None:
+        if statement.require_result_set:
+            raise DataError(
+                f"{host}: table {statement.table}: the query returned no result set (require_result_set = yes)",
+                host=host,
+            )
+        return EMPTY
+    return ResultSet(reader.columns, tuple(reader.rows))

@@ -1,0 +1,1 @@
+"""SQLite, embedded: readers in threads."""

@@ -1,0 +1,1 @@
+"""Dicts: what Dovecot asks."""

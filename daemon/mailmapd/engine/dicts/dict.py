@@ -1,0 +1,103 @@
+"""Dicts: what Dovecot asks for passwords and users, from the same kind of tables as maps.
+
+    shared/passdb/<key>    the password query's row for a user, as a JSON object
+    shared/userdb/<key>    the user query's
+    shared/userdb/         iterated: every user name
+
+`<key>` is laid out by `DictKey`. A key outside these namespaces is refused, never "not found":
+Dovecot would take that for an unknown user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from mailmapd.engine.dicts.definition import DictDefinition
+from mailmapd.engine.dicts.iteration import Iteration
+from mailmapd.engine.table import Table
+from mailmapd.errors import DataError
+from mailmapd.model import NOT_FOUND, NotFound, PermFail, TempFail
+from mailmapd.template.dovecot_key import DictKey
+from mailmapd.template.dovecot_variables import name_in_24
+
+_SHARED = b"shared/"
+
+
+class DictTable(NamedTuple):
+    """A table as a dict uses it."""
+
+    table: Table
+    definition: DictDefinition
+    key: DictKey
+
+
+class Question(NamedTuple):
+    """What a lookup asks: one SQL key of one table."""
+
+    table: Table
+    sql_key: bytes
+
+
+class Dict:
+    """The namespaces of one configured dict; a namespace that it does not have is None."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        passdb: DictTable | None = None,
+        userdb: DictTable | None = None,
+        iteration: Iteration | None = None,
+    ) -> None:
+        self.name = name
+        self.passdb = passdb
+        self.userdb = userdb
+        self.iteration = iteration
+        self.avoided = 0
+        self._namespaces = {b"passdb": passdb, b"userdb": userdb}
+
+    def parse(self, key: bytes, user: bytes) -> Question | NotFound | PermFail | TempFail:
+        """Return what a dict key asks; `user` is the name that came beside the key."""
+        namespace, slash, rest = key.removeprefix(_SHARED).partition(b"/")
+        if not slash or not key.startswith(_SHARED) or namespace not in self._namespaces:
+            return PermFail(
+                f"dict {self.name} has the keys shared/passdb/… and shared/userdb/… only"
+            )
+        served = self._namespaces[namespace]
+        if served is None:
+            return self._missing(namespace)
+        try:
+            values = served.key.values(rest, user)
+        except DataError as error:
+            return TempFail(str(error))
+        return self._question(served, values)
+
+    def question(
+        self, namespace: str, values: Mapping[str, bytes]
+    ) -> Question | NotFound | PermFail | TempFail:
+        """Return what is asked about the variables' values.
+
+        `namespace` is ``passdb`` or ``userdb``, and `values` must hold ``user``.
+
+        A variable of the query that is not among them is a temporary failure, because no value
+        could be put in its place.
+        """
+        served = self._namespaces.get(namespace.encode("utf-8", "surrogateescape"))
+        if served is None:
+            return self._missing(namespace.encode("utf-8", "surrogateescape"))
+        if not values["user"] or any(b"\0" in value for value in values.values()):
+            return TempFail(f"dict {self.name}: the user name is empty or a value holds a NUL byte")
+        missing = [name_in_24(name) for name in served.key.names if name not in values]
+        if missing:
+            return TempFail(
+                f"dict {self.name}: the {namespace} query depends on {', '.join(missing)}, which the request does not give"
+            )
+        return self._question(served, values)
+
+    def _question(self, served: DictTable, values: Mapping[str, bytes]) -> Question | NotFound:
+        sql_key = served.definition.query.sql_key(values)
+        return NOT_FOUND if sql_key is None else Question(served.table, sql_key)
+
+    def _missing(self, namespace: bytes) -> PermFail:
+        return PermFail(f"dict {self.name} has no {namespace.decode('utf-8', 'replace')}")

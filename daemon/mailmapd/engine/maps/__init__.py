@@ -1,0 +1,1 @@
+"""Maps: what one parameter of Postfix asks."""

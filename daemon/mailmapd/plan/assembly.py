@@ -1,0 +1,235 @@
+"""From a configuration to an engine, with every fault of templates, .cf files, searches and secrets named at once.
+
+On a reload, a table keeps its cache when nothing that decides about its rows has changed, and a
+database keeps its connections when its settings are the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailmapd.cache import TableCache
+from mailmapd.config.schema import Cache, Config
+from mailmapd.config.schema import Map as MapSection
+from mailmapd.config.schema import Table as TableSection
+from mailmapd.databases.interface import Database, DatabaseObserver, SilentObserver
+from mailmapd.engine.definition import PostfixDefinition
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.maps.map import Map, MapTable
+from mailmapd.engine.table import Table
+from mailmapd.formats.postfix_cf import PostfixCf, read_postfix_cf
+from mailmapd.plan.databases import (
+    Settings,
+    cf_settings,
+    check_settings,
+    make_database,
+    section_settings,
+)
+from mailmapd.plan.dict_assembly import DictPlans, build_dicts, build_tables, plan_all_dicts
+from mailmapd.plan.faults import Faults
+from mailmapd.search import Search
+from mailmapd.template.mysql_table import MysqlTable
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """A table before its database is opened: equal plans answer every key alike, so one may take over the other's cache."""
+
+    template: MysqlTable
+    settings: Settings
+    cache: Cache
+    fold: bool
+
+
+@dataclass
+class Plan:
+    """What a configuration asks for, checked as far as that is possible without opening anything."""
+
+    config: Config
+    databases: dict[str, Settings]
+    tables: dict[str, TablePlan]
+    table_databases: dict[str, str]
+    searches: dict[str, Search]
+    dicts: DictPlans
+
+
+def plan(config: Config) -> Plan:
+    """Compile everything the configuration names. Raises ConfigError with every fault."""
+    faults = Faults(config.file)
+    databases: dict[str, Settings] = {}
+    for name in config.databases:
+        with faults.collect(f"database.{name}"):
+            settings = section_settings(config, name)
+            check_settings(settings)
+            databases[name] = settings
+    result = Plan(config, databases, {}, {}, {}, DictPlans())
+    for name, table in config.tables.items():
+        with faults.collect(f"table.{name}"):
+            _plan_table(result, name, table)
+    for name, one in config.maps.items():
+        with faults.collect(f"map.{name}.search"):
+            result.searches[name] = _search(one)
+    result.dicts = plan_all_dicts(config, result.databases, faults)
+    faults.finish()
+    return result
+
+
+def _plan_table(result: Plan, name: str, table: TableSection) -> None:
+    cache = table.cache.over(result.config.cache)
+    if table.postfix_cf is not None:
+        cf = read_postfix_cf(Path(result.config.file).resolve().parent / table.postfix_cf)
+        settings = cf_settings(cf)
+        check_settings(settings)
+        database = _database_of_cf(result, name, settings)
+        template = _cf_template(name, cf)
+    elif table.query is not None and table.database in result.databases:
+        database = table.database
+        settings = result.databases[database]
+        template = MysqlTable.compile(
+            name,
+            table.query.encode(),
+            table.result_format.encode(),
+            table.domain,
+            expansion_limit=table.expansion_limit,
+            require_result_set=table.require_result_set,
+        )
+    else:
+        return  # a query with Dovecot's variables, or a database whose own fault is already named
+    result.tables[name] = TablePlan(template, settings, cache, table.fold)
+    result.table_databases[name] = database
+
+
+def _cf_template(name: str, cf: PostfixCf) -> MysqlTable:
+    return MysqlTable.compile(
+        name,
+        cf.query,
+        cf.result_format,
+        cf.domain,
+        expansion_limit=cf.expansion_limit,
+        require_result_set=cf.require_result_set,
+        first_column_only=cf.sqlite,
+    )
+
+
+def _database_of_cf(result: Plan, table: str, settings: Settings) -> str:
+    """Return the name of the database with these settings; the first table that needs one gives it its own name."""
+    for name, known in result.databases.items():
+        if known == settings:
+            return name
+    name = f"cf-{table}"
+    result.databases[name] = settings
+    return name
+
+
+def _search(one: MapSection) -> Search:
+    return Search.compile(
+        one.search,
+        recipient_delimiter=one.recipient_delimiter.encode(),
+        owner_request_special=one.owner_request_special,
+        local_domains=[domain.encode() for domain in one.local_domains],
+        parent_domain_matches_subdomains=one.parent_domain_matches_subdomains,
+        external_only=one.propagate_unmatched_extensions is not None,
+    )
+
+
+@dataclass
+class Assembled:
+    """An engine and the plan it was made from, which the next reload compares with its own."""
+
+    plan: Plan
+    engine: Engine
+
+
+def assemble(
+    planned: Plan,
+    *,
+    clock: Clock = time.monotonic,
+    observer: DatabaseObserver | None = None,
+    previous: Assembled | None = None,
+) -> Assembled:
+    """Build the engine of a plan, taking over what has not changed from the previous one.
+
+    Opens nothing and cannot fail.
+    """
+    databases: dict[str, Database] = {}
+    for name, settings in planned.databases.items():
+        if previous is not None and previous.plan.databases.get(name) == settings:
+            databases[name] = previous.engine.databases[name]
+        else:
+            databases[name] = make_database(name, settings, observer or SilentObserver())
+    tables = {name: _table(planned, name, databases, clock, previous) for name in planned.tables}
+    old = previous or Assembled(
+        Plan(planned.config, {}, {}, {}, {}, DictPlans()), Engine({}, {}, {}, {})
+    )
+    dict_tables = build_tables(planned.dicts, databases, clock, old.plan.dicts, old.engine.tables)
+    dicts = build_dicts(planned.dicts, dict_tables, databases, old.engine.dicts)
+    for name, table in (tables | dict_tables).items():
+        former = old.engine.tables.get(name, table)
+        if former is not table:
+            table.count_on(former)
+    maps: dict[str, Map] = {}
+    for name in planned.config.maps:
+        _add_map(planned, name, tables, maps, clock=clock, previous=previous)
+    return Assembled(planned, Engine(databases, tables | dict_tables, maps, dicts))
+
+
+def _table(
+    planned: Plan,
+    name: str,
+    databases: dict[str, Database],
+    clock: Clock,
+    previous: Assembled | None,
+) -> Table:
+    wanted = planned.tables[name]
+    database = databases[planned.table_databases[name]]
+    if (
+        previous is not None
+        and previous.plan.tables.get(name) == wanted
+        and previous.engine.tables[name].database is database
+    ):
+        return previous.engine.tables[name]
+    return Table(
+        name, PostfixDefinition(wanted.template), database, TableCache(wanted.cache), clock
+    )
+
+
+def _add_map(
+    planned: Plan,
+    name: str,
+    tables: dict[str, Table],
+    maps: dict[str, Map],
+    *,
+    clock: Clock,
+    previous: Assembled | None,
+) -> Map:
+    """Add a map, after the map of hosted domains that it refers to."""
+    if name in maps:
+        return maps[name]
+    section = planned.config.maps[name]
+    hosted = (
+        None
+        if section.hosted_domains is None
+        else _add_map(planned, section.hosted_domains, tables, maps, clock=clock, previous=previous)
+    )
+    parts = [_map_table(planned, table, tables) for table in section.tables]
+    maps[name] = Map(
+        name,
+        parts,
+        planned.searches[name],
+        clock,
+        propagates=section.propagate_unmatched_extensions,
+        hosted=hosted,
+    )
+    if previous is not None and name in previous.engine.maps:
+        maps[name].avoided = previous.engine.maps[name].avoided
+    return maps[name]
+
+
+def _map_table(planned: Plan, name: str, tables: dict[str, Table]) -> MapTable:
+    wanted = planned.tables[name]
+    return MapTable(tables[name], PostfixDefinition(wanted.template), fold=wanted.fold)

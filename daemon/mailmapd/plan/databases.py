@@ -1,0 +1,116 @@
+"""From `[database.NAME]` sections and .cf files to databases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mailmapd.config.schema import Config
+from mailmapd.config.schema import Database as DatabaseSection
+from mailmapd.config.secrets import database_password
+from mailmapd.databases.interface import Database, DatabaseObserver
+from mailmapd.databases.mysql.database import MysqlDatabase
+from mailmapd.databases.settings import MysqlSettings, SqliteSettings, TlsSettings
+from mailmapd.databases.sqlite.database import SqliteDatabase
+from mailmapd.formats.postfix_cf import PostfixCf
+
+Settings = MysqlSettings | SqliteSettings
+
+
+def section_settings(config: Config, name: str) -> Settings:
+    """Return the settings of `[database.name]`, its password read. Raises ConfigError."""
+    section = config.databases[name]
+    if section.driver == "sqlite":
+        return SqliteSettings(
+            path=_file(config, section.path) or "",
+            readers=min(section.pool_size, 4),
+            query_timeout=section.query_timeout,
+            queue_timeout=section.queue_timeout,
+            max_queued=section.max_queued,
+        )
+    return MysqlSettings(
+        hosts=section.hosts or ("localhost",),
+        user=section.user or "",
+        password=database_password(config, name),
+        dbname=section.dbname or "",
+        pool_size=section.pool_size,
+        connect_timeout=section.connect_timeout,
+        query_timeout=section.query_timeout,
+        queue_timeout=section.queue_timeout,
+        max_queued=section.max_queued,
+        retry_interval=section.retry_interval,
+        idle_interval=section.idle_interval,
+        tls=_tls(config, section),
+        charset=section.charset,
+        option_file=_file(config, section.option_file),
+        option_group=section.option_group,
+        replicas=section.prefer,
+        read_only=section.read_only,
+    )
+
+
+def _file(config: Config, name: str | None) -> str | None:
+    """Return a file's path: a relative one is meant from the configuration's folder, wherever the command is started."""
+    return name and str(Path(config.file).absolute().parent / name)
+
+
+def _tls(config: Config, section: DatabaseSection) -> TlsSettings | None:
+    tls = section.tls
+    if tls is None:
+        return None
+    return TlsSettings(
+        ca=_file(config, tls.ca),
+        ca_path=_file(config, tls.capath),
+        cert=_file(config, tls.cert),
+        key=_file(config, tls.key),
+        verify=tls.verify,
+        ciphers=tls.ciphers,
+    )
+
+
+def cf_settings(cf: PostfixCf) -> Settings:
+    """Return the settings that a .cf file of Postfix says."""
+    if cf.sqlite:
+        return SqliteSettings(path=cf.dbpath)
+    return MysqlSettings(
+        hosts=cf.hosts,
+        user=cf.user,
+        password=cf.password,
+        dbname=cf.dbname,
+        retry_interval=cf.retry_interval,
+        idle_interval=cf.idle_interval,
+        tls=_cf_tls(cf),
+        charset=cf.charset,
+        option_file=cf.option_file,
+        option_group=cf.option_group,
+    )
+
+
+def _cf_tls(cf: PostfixCf) -> TlsSettings | None:
+    """Return how a .cf file wants TLS.
+
+    The server's certificate is checked only when the file says so, as by the client library.
+    """
+    files = (cf.tls_ca_file, cf.tls_ca_path, cf.tls_cert_file, cf.tls_key_file, cf.tls_ciphers)
+    if not any(files) and not cf.tls_verify_cert:
+        return None  # not to check a certificate asks for no encryption
+    return TlsSettings(
+        ca=cf.tls_ca_file,
+        ca_path=cf.tls_ca_path,
+        cert=cf.tls_cert_file,
+        key=cf.tls_key_file,
+        ciphers=cf.tls_ciphers,
+        verify=bool(cf.tls_verify_cert),
+    )
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ValueError for a host, replica or character set that cannot be."""
+    if isinstance(settings, MysqlSettings):
+        MysqlDatabase("", settings)
+
+
+def make_database(name: str, settings: Settings, observer: DatabaseObserver) -> Database:
+    """Return the database; nothing is connected yet."""
+    if isinstance(settings, SqliteSettings):
+        return SqliteDatabase(name, settings, observer)
+    return MysqlDatabase(name, settings, observer)

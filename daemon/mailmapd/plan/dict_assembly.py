@@ -1,0 +1,131 @@
+"""From `[dict.NAME]` sections to dicts: their databases and tables join those of the maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import attrs
+
+from mailmapd.cache import TableCache
+from mailmapd.config.schema import Cache, Config
+from mailmapd.databases.interface import Database
+from mailmapd.engine.dicts.definition import DictDefinition
+from mailmapd.engine.dicts.dict import Dict, DictTable
+from mailmapd.engine.dicts.iteration import Iteration
+from mailmapd.engine.table import Table
+from mailmapd.errors import ConfigError
+from mailmapd.plan.databases import Settings, check_settings, section_settings
+from mailmapd.plan.dict_plan import DictPlan, PlannedTable, plan_dicts
+from mailmapd.plan.faults import Faults
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class DictTablePlan:
+    """A dict's table before its database is opened: equal plans answer every key alike."""
+
+    definition: DictDefinition
+    settings: Settings
+    cache: Cache
+
+
+@dataclass
+class DictPlans:
+    """Every dict of a configuration, compiled; `tables` are those with a cache, by name."""
+
+    dicts: dict[str, DictPlan] = field(default_factory=dict)
+    tables: dict[str, DictTablePlan] = field(default_factory=dict)
+
+
+def plan_all_dicts(config: Config, databases: dict[str, Settings], faults: Faults) -> DictPlans:
+    """Compile the dicts, adding the databases that their dovecot_sql files name to `databases`."""
+    result = DictPlans()
+    try:
+        plans = plan_dicts(config)
+    except ConfigError as error:
+        faults.found.extend(error.faults)
+        return result
+    for name, one in plans.items():
+        if one.own_database is not None:
+            with faults.collect(f"dict.{name}.dovecot_sql"):
+                own = f"dict.{name}"
+                settings = section_settings(
+                    attrs.evolve(config, databases={own: one.own_database}), own
+                )
+                check_settings(settings)
+                databases[own] = settings
+        result.dicts[name] = one
+        for table in one.tables:
+            if table is not one.iterate and table.database in databases:
+                result.tables[table.name] = DictTablePlan(
+                    table.definition, databases[table.database], table.cache.over(config.cache)
+                )
+    return result
+
+
+def build_tables(
+    planned: DictPlans,
+    databases: Mapping[str, Database],
+    clock: Clock,
+    previous: DictPlans,
+    previous_tables: Mapping[str, Table],
+) -> dict[str, Table]:
+    """Return the dicts' tables, those of the previous configuration where nothing about them has changed."""
+    tables: dict[str, Table] = {}
+    for one in planned.dicts.values():
+        for table in one.tables:
+            wanted = planned.tables.get(table.name)
+            if wanted is None:
+                continue
+            old = previous_tables.get(table.name)
+            if (
+                old is not None
+                and previous.tables.get(table.name) == wanted
+                and old.database is databases[table.database]
+            ):
+                tables[table.name] = old
+            else:
+                tables[table.name] = Table(
+                    table.name,
+                    wanted.definition,
+                    databases[table.database],
+                    TableCache(wanted.cache),
+                    clock,
+                    secret=True,
+                )
+    return tables
+
+
+def build_dicts(
+    planned: DictPlans,
+    tables: Mapping[str, Table],
+    databases: Mapping[str, Database],
+    previous: Mapping[str, Dict],
+) -> dict[str, Dict]:
+    """Return the dicts over their tables; what they have counted goes on."""
+    dicts: dict[str, Dict] = {}
+    for name, one in planned.dicts.items():
+        iteration = None
+        if one.iterate is not None:
+            iteration = Iteration(
+                one.iterate.name, one.iterate.definition.query, databases[one.iterate.database]
+            )
+        dicts[name] = Dict(
+            name,
+            passdb=_served(one.passdb, tables),
+            userdb=_served(one.userdb, tables),
+            iteration=iteration,
+        )
+        if name in previous:
+            dicts[name].avoided = previous[name].avoided
+    return dicts
+
+
+def _served(planned: PlannedTable | None, tables: Mapping[str, Table]) -> DictTable | None:
+    return (
+        None
+        if planned is None
+        else DictTable(tables[planned.name], planned.definition, planned.key)
+    )

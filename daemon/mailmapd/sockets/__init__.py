@@ -1,0 +1,1 @@
+"""Sockets of every kind of listener: what is wanted, binding, activation, and who may come in."""

@@ -1,0 +1,269 @@
+"""Warm start: caches are saved on shutdown and now and then, and loaded in the background at the next start.
+
+Both work in slices of about a millisecond, between which lookups are answered; files are read and
+written in a thread. What was fetched meanwhile wins over what is loaded, and what was flushed
+meanwhile is not loaded. A flush also removes the file: after a crash, it must not bring back what
+somebody wanted to be forgotten. The next save writes a new one.
+
+Only tables whose definition and database are those of the file take entries from it. The tables of
+dicts, which hold passwords, are neither saved nor loaded unless `state.passwords` says so. Times in
+the file are those of the wall clock; entries keep their expiry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mailmapd.engine.table import Table
+from mailmapd.plan.assembly import Assembled
+from mailmapd.state.cache_file import (
+    CacheFileError,
+    CacheFileWriter,
+    CacheRecord,
+    TableHeader,
+    blocks,
+    check,
+    decode_records,
+    encode_record,
+)
+from mailmapd.state.preload import Preloader
+from mailmapd.state.state_file import Replacement, open_to_read, set_aside
+from mailmapd.state.table_digest import table_digests
+from mailmapd.stats.figures import as_count
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "cache"
+SLICE = 500  # entries between two turns of the lookups
+PAUSE = 0.001  # seconds that lookups have for themselves after each slice
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A table that is saved and loaded."""
+
+    table: Table
+    digest: bytes
+
+
+class WarmStart:
+    """Saves and loads the caches of the daemon's present engine, as its present configuration says.
+
+    `begin` is called once the daemon answers, `finish` when it does not any more; both do nothing
+    without `state.directory`.
+    """
+
+    def __init__(
+        self, assembled: Callable[[], Assembled], clock: Clock, wall_clock: Clock = time.time
+    ) -> None:
+        self._assembled = assembled
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._preloader = Preloader(assembled, clock)
+        self._task: asyncio.Task[None] | None = None
+        self._loaded = False
+        self._flushes = 0
+        self._saving = asyncio.Lock()
+        self._replacing = asyncio.Lock()
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if there is to be one."""
+        config = self._assembled().plan.config
+        return (
+            None
+            if config.state.directory is None
+            else Path(config.file).absolute().parent / config.state.directory / FILE_NAME
+        )
+
+    def begin(self) -> None:
+        """Load and preload in the background, then save again and again."""
+        for saved in self._tables().values():
+            saved.table.flushed = []
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def reloaded(self) -> None:
+        """Preload the tables that a new configuration has brought."""
+        self._preloader.wake()
+
+    async def forgotten(self) -> None:
+        """Remove the file, because something in it was flushed."""
+        self._flushes += 1
+        path = self.path
+        if path is None:
+            return
+        async with self._replacing:
+            try:
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+            except OSError as error:
+                log.error(  # noqa: TRY400
+                    "state: %s cannot be removed after a flush: %s; remove it", path, error.strerror
+                )
+
+    async def finish(self) -> None:
+        """Stop what goes on in the background, and save. A file that was not loaded completely stays as it is."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        path = self.path
+        if path is not None and (self._loaded or not await asyncio.to_thread(path.exists)):
+            await self.save(pause=0.0)
+
+    async def save(self, *, pause: float = PAUSE) -> None:
+        """Save the caches now; a failure is logged, and leaves the file as it was."""
+        path = self.path
+        if path is None:
+            return
+        async with self._saving:
+            started = self._clock()
+            try:
+                count = await self._save(path, pause)
+            except OSError as error:
+                # The reason says it all
+                log.error("state: the cache is not saved: %s: %s", path, error.strerror)  # noqa: TRY400
+                return
+        if count is not None:
+            log.info(
+                "state: %s entries saved to %s in %.1f s",
+                as_count(count),
+                path,
+                self._clock() - started,
+            )
+
+    async def _run(self) -> None:
+        # A million loaded entries are no garbage, and a full collection, which stops everything,
+        # would look at each of them …
+        gc.disable()
+        try:
+            await self._load()
+        except Exception:
+            log.exception("state: loading ended in a defect of mailmapd; it goes on without")
+        finally:
+            gc.freeze()  # … now and ever after
+            gc.enable()
+        for table in self._assembled().engine.tables.values():
+            table.flushed = None
+        self._loaded = True
+        async with self._preloader:
+            while True:
+                await asyncio.sleep(self._assembled().plan.config.state.save_interval)
+                await self.save()
+
+    def _tables(self) -> dict[str, _Saved]:
+        assembled = self._assembled()
+        passwords = assembled.plan.config.state.passwords
+        tables = assembled.engine.tables
+        digests = table_digests(assembled.plan)
+        return {
+            name: _Saved(tables[name], digest)
+            for name, digest in digests.items()
+            if passwords or not tables[name].secret
+        }
+
+    async def _save(self, path: Path, pause: float) -> int | None:
+        """Write the file; return how many entries it has, or None when a flush came in between."""
+        flushes, count = self._flushes, 0
+        offset = self._wall_clock() - self._clock()
+        replacement = await asyncio.to_thread(Replacement, path)
+        try:
+            writer = CacheFileWriter(replacement.stream, self._wall_clock())
+            for name, saved in self._tables().items():
+                writer.table(TableHeader(saved.digest, name))
+                keys = saved.table.cache.keys()
+                for start in range(0, len(keys), SLICE):
+                    records = self._encoded(saved.table, keys[start : start + SLICE], offset)
+                    count += len(records)
+                    await asyncio.to_thread(writer.records, records)
+                    if pause:
+                        await asyncio.sleep(pause)
+            writer.finish()
+            await asyncio.to_thread(replacement.flush)
+            async with self._replacing:
+                if flushes == self._flushes:
+                    await asyncio.to_thread(replacement.commit)
+                    return count
+        finally:
+            await asyncio.to_thread(replacement.discard)
+        return None
+
+    def _encoded(self, table: Table, keys: Sequence[bytes], offset: float) -> list[bytes]:
+        now, cache = self._clock(), table.cache
+        entries = [(key, cache.read(key)) for key in keys]
+        return [
+            encode_record(CacheRecord(key, entry[0], entry[1] + offset))
+            for key, entry in entries
+            if entry is not None and not cache.useless(entry, now)
+        ]
+
+    async def _load(self) -> None:
+        path = self.path
+        if path is None:
+            return
+        started = self._clock()
+        try:
+            with open_to_read(path) as stream:
+                written_at = await asyncio.to_thread(check, stream)
+                count = await self._take(stream)
+        except FileNotFoundError:
+            if os.access(path.parent, os.W_OK | os.X_OK):
+                log.info("state: there is no saved cache in %s yet", path.parent)
+            else:
+                log.error(  # noqa: TRY400
+                    "state: %s is missing or read-only, so caches cannot be saved; make it the daemon's own folder",
+                    path.parent,
+                )
+        except CacheFileError as error:
+            await self._set_aside(path, error)
+        except OSError as error:
+            log.error("state: the saved cache is not loaded: %s: %s", path, error.strerror)  # noqa: TRY400
+        else:
+            age = max(self._wall_clock() - written_at, 0.0)
+            text = "state: %s entries loaded from %s in %.1f s; it was saved %.0f s ago"
+            log.info(text, as_count(count), path, self._clock() - started, age)
+
+    async def _take(self, stream: BinaryIO) -> int:
+        """Load every usable entry, block by block; return how many there were."""
+        tables = self._tables()
+        offset = self._clock() - self._wall_clock()
+        count = 0
+        table: Table | None = None
+        parts = blocks(stream)
+        while (part := await asyncio.to_thread(next, parts, None)) is not None:
+            if isinstance(part, TableHeader):
+                saved = tables.get(part.name)
+                table = saved.table if saved is not None and saved.digest == part.digest else None
+                if saved is not None and table is None:
+                    log.info(
+                        "state: table %s is another one now; its saved entries are left out",
+                        part.name,
+                    )
+            elif table is not None:
+                count += self._restore(table, part, offset)
+                await asyncio.sleep(PAUSE)
+        return count
+
+    def _restore(self, table: Table, block: bytes, offset: float) -> int:
+        now, restore, flushed, count = self._clock(), table.cache.restore, table.flushed, 0
+        for key, found, until in decode_records(block):
+            if not flushed or not any(covers(key) for covers in flushed):
+                count += restore(key, (found, until + offset), now)
+        return count
+
+    async def _set_aside(self, path: Path, error: CacheFileError) -> None:
+        try:
+            bad = await asyncio.to_thread(set_aside, path)
+        except OSError as failure:
+            log.error("state: %s %s, and cannot be set aside: %s", path, error, failure.strerror)  # noqa: TRY400
+        else:
+            log.error("state: %s %s; it is ignored, and set aside as %s", path, error, bad.name)

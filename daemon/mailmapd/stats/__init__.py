@@ -1,0 +1,1 @@
+"""Figures for people: snapshots, activity, and how numbers are shown."""

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailmapd.databases.mysql.wire import (
+    MAX_PACKET,
+    MAX_RESULT,
+    STATUS_MORE_RESULTS,
+    ReplyReader,
+    ServerError,
+    WireError,
+    encode_query,
+)
+from mailmapd.model import Row
+
+
+def lenenc(number: int) -> bytes:
+    for limit, head, width in ((251, b"", 1), (1 << 16, b"\xfc", 2), (1 << 24, b"\xfd", 3)):
+        if number < limit:
+            return head + number.to_bytes(width, "little")
+    return b"\xfe" + number.to_bytes(8, "little")
+
+
+def packets(*payloads: bytes, first: int = 1) -> bytes:
+    """Number and frame payloads, splitting those that are too long for one packet."""
+    out = []
+    for payload in payloads:
+        pieces = [
+            payload[start : start + MAX_PACKET] for start in range(0, len(payload) + 1, MAX_PACKET)
+        ]
+        for piece in pieces:
+            out.append(len(piece).to_bytes(3, "little") + bytes([first & 0xFF]) + piece)
+            first += 1
+    return b"".join(out)
+
+
+def ok(status: int = 2) -> bytes:
+    return b"\0\0\0" + status.to_bytes(2, "little") + b"\0\0"
+
+
+def eof(status: int = 2) -> bytes:
+    return b"\xfe\0\0" + status.to_bytes(2, "little")
+
+
+def column(name: str) -> bytes:
+    strings = [b"def", b"mail", b"t", b"t", name.encode(), name.encode()]
+    return (
+        b"".join([lenenc(len(text)) + text for text in strings])
+        + b"\x0c"
+        + b"\x2d\0\0\1\0\0\xfd\0\0\0\0\0"
+    )
+
+
+def row(*values: bytes | None) -> bytes:
+    return b"".join([b"\xfb" if value is None else lenenc(len(value)) + value for value in values])
+
+
+def result_set(names: list[str], rows: list[Row], status: int = 2) -> list[bytes]:
+    return [
+        lenenc(len(names)),
+        *[column(name) for name in names],
+        eof(),
+        *[row(*values) for values in rows],
+        eof(status),
+    ]
+
+
+def read(data: bytes, max_result: int = MAX_RESULT) -> ReplyReader:
+    reader = ReplyReader(max_result=max_result)
+    assert reader.receive_data(data)
+    return reader
+
+
+def test_query() -> None:
+    """COM_QUERY is one packet for any ordinary query."""
+    assert encode_query(b"SELECT 1") == b"\x09\0\0\0\x03SELECT 1"
+
+
+@pytest.mark.parametrize("size", [MAX_PACKET - 2, MAX_PACKET - 1, MAX_PACKET, 2 * MAX_PACKET - 1])
+def test_long_query(size: int) -> None:
+    """A query of 16 MiB and more is split, and a packet of full length is followed by another."""
+    data = encode_query(b"x" * size)
+    lengths, at, number = [], 0, 0
+    while at < len(data):
+        lengths.append(int.from_bytes(data[at : at + 3], "little"))
+        assert data[at + 3] == number
+        at += 4 + lengths[-1]
+        number += 1
+    assert sum(lengths) == size + 1
+    assert lengths[-1] < MAX_PACKET
+    assert all(length == MAX_PACKET for length in lengths[:-1])
+
+
+def test_rows() -> None:
+    """A result set gives its column names, and values as bytes with NULL as None."""
+    reader = read(packets(*result_set(["a", "ü"], [(b"1", None), (b"", b"\xff\0")], status=0x22)))
+    assert reader.columns == ("a", "ü")
+    assert reader.rows == [(b"1", None), (b"", b"\xff\0")]
+    assert (reader.result_sets, reader.status, reader.error) == (1, 0x22, None)
+
+
+def test_long_values() -> None:
+    """Values of every length class arrive whole."""
+    values = tuple([b"x" * size for size in (250, 251, 65535, 65536)])
+    assert read(packets(*result_set(["a", "b", "c", "d"], [values]))).rows == [values]
+
+
+def test_value_across_packets() -> None:
+    """A row longer than a packet is put together."""
+    value = b"y" * (MAX_PACKET + 5)
+    assert read(packets(*result_set(["a"], [(value,)])), max_result=1 << 30).rows == [(value,)]
+
+
+def test_no_result_set() -> None:
+    """An OK has no columns, which is not the same as a result set without rows."""
+    reader = read(packets(ok()))
+    assert (reader.columns, reader.rows, reader.result_sets) == (None, [], 0)
+    reader = read(packets(*result_set(["a"], [])))
+    assert (reader.columns, reader.rows, reader.result_sets) == (("a",), [], 1)
+
+
+def test_call() -> None:
+    """CALL's result set is complete only with the OK that follows.
+
+    Of several sets the first is kept and all are counted.
+    """
+    one = result_set(["a"], [(b"1",)], STATUS_MORE_RESULTS)
+    reader = ReplyReader()
+    assert not reader.receive_data(packets(*one))
+    assert reader.receive_data(packets(ok(), first=1 + len(one)))
+    assert (reader.rows, reader.result_sets) == ([(b"1",)], 1)
+    reader = read(packets(*one, *result_set(["b"], [(b"2",), (b"3",)], STATUS_MORE_RESULTS), ok()))
+    assert (reader.columns, reader.rows, reader.result_sets) == (("a",), [(b"1",)], 2)
+
+
+def test_error() -> None:
+    """An error ends the reply wherever it comes, with its number and text."""
+    refusal = b"\xff\x7a\x04#42S02Table 'x' doesn't exist"
+    whole = result_set(["a"], [(b"1",)])
+    for before in ([], whole[:1], whole[:3], whole[:4], [*whole[:-1], eof(STATUS_MORE_RESULTS)]):
+        assert read(packets(*before, refusal)).error == ServerError(1146, "Table 'x' doesn't exist")
+
+
+def test_next_command() -> None:
+    """The reader starts afresh with each command."""
+    reader = read(packets(*result_set(["a"], [(b"1",)])))
+    reader.start()
+    assert reader.receive_data(packets(ok()))
+    assert (reader.columns, reader.rows, reader.result_sets) == (None, [], 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        packets(b"\xfb/etc/passwd"),
+        packets(b""),
+        packets(ok(), first=2),
+        packets(ok()) + b"\0",
+        packets(b"\0\0\0"),
+        packets(b"\xff\x01"),
+        packets(lenenc(1), column("a"), eof(), b"\x05abc"),
+        packets(lenenc(1), column("a"), eof(), b"\xfd\x05"),
+        packets(lenenc(1), column("a"), eof(), row(b"1", b"2")),
+        packets(lenenc(2), column("a"), column("b"), eof(), row(b"1")),
+        packets(lenenc(1), b"\x03def\x09", eof()),
+    ],
+)
+def test_violations(data: bytes) -> None:
+    """A server that breaks the protocol, or asks for a file, raises WireError."""
+    with pytest.raises(WireError):
+        ReplyReader().receive_data(data)
+
+
+def test_result_limit() -> None:
+    """A reply beyond the limit raises, unless the caller takes rows away."""
+    data = packets(*result_set(["a"], [(b"x" * 100,)]))
+    with pytest.raises(WireError, match="larger than 100 bytes"):
+        read(data, max_result=100)
+    reader = ReplyReader(max_result=100)
+    reader.start(unlimited=True)
+    assert reader.receive_data(data)
+    assert len(reader.take_rows()) == 1
+    assert reader.rows == []
+
+
+VALUES = st.one_of(st.none(), st.binary(max_size=300))
+
+
+@given(st.lists(st.tuples(VALUES, VALUES), max_size=8), st.data())
+def test_any_chunking(rows: list[Row], data: st.DataObject) -> None:
+    """However the bytes of a reply are cut, the same rows come out, and only the last piece completes it."""
+    whole = packets(*result_set(["a", "b"], rows, STATUS_MORE_RESULTS), ok())
+    reader = ReplyReader()
+    at = 0
+    while at < len(whole):
+        size = data.draw(st.integers(1, 64))
+        piece, at = whole[at : at + size], at + size
+        assert reader.receive_data(piece) is (at >= len(whole))
+    assert reader.rows == rows
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.booleans())
+def test_garbage(pieces: list[bytes], framed: bool) -> None:
+    """Whatever a server sends, nothing but WireError is raised."""
+    reader = ReplyReader()
+    data = packets(*pieces) if framed else b"".join(pieces)
+    with suppress(WireError):
+        reader.receive_data(data)
+
+
+@given(st.binary(max_size=60))
+def test_damaged_reply(garbage: bytes) -> None:
+    """Garbage in the middle of a good reply raises nothing but WireError."""
+    whole = packets(*result_set(["a"], [(b"1",)]))
+    for cut in (5, 20, len(whole) - 8):
+        with suppress(WireError):
+            ReplyReader().receive_data(whole[:cut] + garbage + whole[cut:])

@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.config.loader import parse_config
+from mailmapd.engine.flush import FlushRequest, flush
+from mailmapd.plan.assembly import Assembled, assemble, plan
+from mailmapd.state.warm_start import SLICE, WarmStart
+from support.clock import FakeClock
+from support.daemon import SOURCE
+from support.polling import until
+
+CONFIG = """
+[state]
+directory = "{folder}/state"
+[database.mail]
+driver = "sqlite"
+path = "{folder}/mail.sqlite"
+[table.alias]
+database = "mail"
+query = "SELECT destination FROM alias WHERE address = '%s'"
+[table.mailbox]
+database = "mail"
+query = "SELECT maildir FROM mailbox WHERE address = '%s'"
+result_format = "%s:%S"
+[table.passdb]
+database = "mail"
+dovecot_query = "SELECT password FROM mailbox WHERE address = '%u'"
+[cache]
+ttl = 100
+stale_ttl = 1000
+negative_ttl = 50
+negative_stale_ttl = 0
+jitter = 0
+refresh_ahead = 0
+[map.aliases]
+tables = ["alias"]
+[map.boxes]
+tables = ["mailbox"]
+[dict.auth]
+passdb = "passdb"
+"""
+
+
+class Bench:
+    """One run of the daemon's warm start after the other, on the same folder; both clocks stand still."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = CONFIG.format(folder=folder)
+        self.file = folder / "state" / "cache"
+        self.clock = FakeClock()
+        self.wall_clock = FakeClock()
+        self.wall_clock.now = 1_000_000.0
+        self.file.parent.mkdir()
+        sqlite3.connect(folder / "mail.sqlite").close()
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew, with empty caches, at another time of the monotonic clock."""
+        self.clock.now += 5000.0
+        self.assembled: Assembled = assemble(
+            plan(parse_config(self.config, str(self.folder / "mailmapd.toml"))), clock=self.clock
+        )
+        self.warm_start = WarmStart(lambda: self.assembled, self.clock, self.wall_clock)
+
+    def cache(self, name: str = "alias") -> TableCache:
+        """Return the cache of a table."""
+        return self.assembled.engine.tables[name].cache
+
+    def fill(self) -> None:
+        """Keep one entry of each kind."""
+        self.cache().store(b"user@example.com", b"other@example.com", self.clock.now)
+        self.cache().store(b"none@example.com", NO_ROW, self.clock.now)
+        self.cache("mailbox").store(b"user@example.com", (b"one", b"two"), self.clock.now)
+        self.cache("auth.passdb").store(
+            b"user@example.com", b'{"password": "{PLAIN}secret"}', self.clock.now
+        )
+
+    async def load(self) -> None:
+        """Begin, and end as soon as everything is loaded."""
+        self.warm_start.begin()
+        await self.loaded()
+
+    async def loaded(self) -> None:
+        """Wait until everything is loaded."""
+        await until(
+            lambda: all(table.flushed is None for table in self.assembled.engine.tables.values())
+        )
+
+    async def end(self) -> None:
+        """Stop what goes on in the background."""
+        if self.warm_start._task is not None:
+            self.warm_start._task.cancel()
+            await asyncio.gather(self.warm_start._task, return_exceptions=True)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_kept(bench: Bench) -> None:
+    """Rows, values and absences are back after a start, and expire when they would have expired."""
+    bench.fill()
+    await bench.warm_start.save()
+    bench.start()
+    bench.wall_clock.now += 30.0
+    await bench.load()
+    assert bench.cache().peek(b"user@example.com", bench.clock.now) == (
+        b"other@example.com",
+        bench.clock.now + 70.0,
+    )
+    assert bench.cache().peek(b"none@example.com", bench.clock.now) == (
+        NO_ROW,
+        bench.clock.now + 20.0,
+    )
+    assert bench.cache("mailbox").peek(b"user@example.com", bench.clock.now) == (
+        (b"one", b"two"),
+        bench.clock.now + 70.0,
+    )
+    await bench.end()
+
+
+async def test_stale_and_useless(bench: Bench) -> None:
+    """Expired entries come back as stale ones as long as they may serve as such, and not at all later."""
+    bench.fill()
+    await bench.warm_start.save()
+    bench.start()
+    bench.wall_clock.now += 500.0
+    await bench.load()
+    assert bench.cache().peek(b"user@example.com", bench.clock.now) is None
+    assert bench.cache().stale(b"user@example.com", bench.clock.now) == b"other@example.com"
+    assert len(bench.cache().absences) == 0
+    await bench.end()
+    bench.start()
+    bench.wall_clock.now += 5000.0
+    await bench.load()
+    assert len(bench.cache().rows) == 0
+    await bench.end()
+
+
+async def test_clock_set_back(bench: Bench) -> None:
+    """A wall clock that was set back makes no entry live longer than a new one."""
+    bench.fill()
+    await bench.warm_start.save()
+    bench.start()
+    bench.wall_clock.now -= 1e9
+    await bench.load()
+    assert bench.cache().peek(b"user@example.com", bench.clock.now + 99.0)
+    assert bench.cache().peek(b"user@example.com", bench.clock.now + 101.0) is None
+    await bench.end()
+
+
+async def test_passwords(bench: Bench) -> None:
+    """Tables of dicts are saved and loaded only with passwords = true, and the file is for this user alone."""
+    bench.fill()
+    await bench.warm_start.save()
+    assert b"secret" not in bench.file.read_bytes()
+    bench.config = bench.config.replace("[state]", "[state]\npasswords = true")
+    bench.start()
+    bench.fill()
+    await bench.warm_start.save()
+    assert b"secret" in bench.file.read_bytes()
+    assert bench.file.stat().st_mode & 0o777 == 0o600
+    bench.start()
+    await bench.load()
+    assert len(bench.cache("auth.passdb").rows) == 1
+    await bench.end()
+    bench.config = bench.config.replace("passwords = true", "passwords = false")
+    bench.start()
+    await bench.load()
+    assert len(bench.cache("auth.passdb").rows) == 0
+    assert len(bench.cache().rows) == 1
+    await bench.end()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("SELECT destination FROM alias", "SELECT goto FROM alias"),
+        ("mail.sqlite", "other.sqlite"),
+        ("[table.alias]", '[table.alias]\ndomain = ["example.com", "example.net"]'),
+        ("WHERE address = '%s'", "WHERE address = '%s' LIMIT 1"),
+    ],
+)
+async def test_changed_table(bench: Bench, old: str, new: str) -> None:
+    """A table whose query, database or domains have changed takes nothing from the file."""
+    bench.fill()
+    await bench.warm_start.save()
+    bench.config = bench.config.replace(old, new)
+    bench.start()
+    await bench.load()
+    assert len(bench.cache().rows) == 0
+    await bench.end()
+
+
+def test_digests(bench: Bench) -> None:
+    """The digest of a table is the same in every process, and does not depend on how long its entries live."""
+    domains = '[table.alias]\ndomain = ["a.example", "b.example", "c.example"]'
+    script = """if True:
+        import sys
+        from mailmapd.plan.assembly import plan
+        from mailmapd.state.table_digest import table_digests
+        from mailmapd.config.loader import parse_config
+        print({name: digest.hex() for name, digest in table_digests(plan(parse_config(sys.argv[1], "/x.toml"))).items()})
+    """
+    shown = set()
+    for seed, ttl in (("1", "ttl = 100"), ("2", "ttl = 5")):
+        config = bench.config.replace("[table.alias]", domains).replace("ttl = 100", ttl)
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(SOURCE)}
+        shown.add(
+            subprocess.run(
+                [sys.executable, "-c", script, config],
+                env=environment,
+                capture_output=True,
+                check=True,
+            ).stdout
+        )
+    assert len(shown) == 1
+
+
+async def test_fetched_meanwhile(bench: Bench) -> None:
+    """What was fetched while the file is being loaded wins, and what was flushed meanwhile is not loaded."""
+    for number in range(3 * SLICE):
+        bench.cache().store(b"user%d@example.com" % number, b"old", bench.clock.now)
+    await bench.warm_start.save()
+    bench.start()
+    bench.warm_start.begin()
+    await flush(bench.assembled.engine, FlushRequest(user=b"user1@example.com"), b"+")
+    bench.cache().store(b"user2@example.com", b"new", bench.clock.now)
+    bench.cache().store(b"user3@example.com", NO_ROW, bench.clock.now)
+    await bench.loaded()
+    assert bench.cache().read(b"user1@example.com") is None
+    assert [bench.cache().read(b"user%d@example.com" % number) for number in (2, 3)] != [None, None]
+    assert bench.cache().peek(b"user2@example.com", bench.clock.now) == (
+        b"new",
+        bench.clock.now + 100.0,
+    )
+    assert bench.cache().peek(b"user3@example.com", bench.clock.now) == (
+        NO_ROW,
+        bench.clock.now + 50.0,
+    )
+    assert bench.cache().peek(b"user4@example.com", bench.clock.now) == (
+        b"old",
+        bench.clock.now + 100.0,
+    )
+    await bench.end()
+
+
+async def test_flush_removes_the_file(bench: Bench) -> None:
+    """After a flush the file is gone, so that not even a crash brings back what was flushed.
+
+    A save that was under way is given up.
+    """
+    bench.fill()
+    await bench.warm_start.save()
+    await bench.warm_start.forgotten()
+    assert not bench.file.exists()
+    saving = asyncio.ensure_future(bench.warm_start.save())
+    await asyncio.sleep(0)
+    await bench.warm_start.forgotten()
+    await saving
+    assert list(bench.file.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 10, 40, -1])
+async def test_damaged(bench: Bench, size: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A damaged file is named in the log, set aside and ignored; the next save writes a new one."""
+    bench.fill()
+    await bench.warm_start.save()
+    bench.file.write_bytes(bench.file.read_bytes()[:size])
+    bench.start()
+    await bench.load()
+    assert len(bench.cache().rows) == 0
+    assert not bench.file.exists()
+    assert bench.file.with_name("cache.bad").exists()
+    assert f"state: {bench.file} " in caplog.text
+    assert "set aside as cache.bad" in caplog.text
+    await bench.warm_start.finish()
+    assert bench.file.exists()
+
+
+@pytest.mark.root
+async def test_foreign_owner(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that others own or may write is not believed, however sound it is."""
+    bench.fill()
+    for change in ("mode", "owner"):
+        await bench.warm_start.save()
+        if change == "mode":
+            bench.file.chmod(0o666)
+        else:
+            os.chown(bench.file, 65534, -1)
+        bench.start()
+        await bench.load()
+        assert len(bench.cache().rows) == 0
+        await bench.end()
+        bench.fill()
+    assert caplog.text.count("is not a file that only this user can write; it is ignored") == 2
+
+
+async def test_no_directory(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A directory that is missing, or is no directory, is named at the start and at each try to save, and harms nothing."""
+    bench.file.parent.rmdir()
+    await bench.load()
+    assert f"state: {bench.file.parent} is missing or read-only" in caplog.text
+    await bench.warm_start.finish()
+    assert f"state: the cache is not saved: {bench.file}: No such file or directory" in caplog.text
+    bench.file.parent.write_text("")
+    caplog.clear()
+    await bench.warm_start.save()
+    assert "Not a directory" in caplog.text
+
+
+async def test_full_disk(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that fills up while the file is written costs one line in the log.
+
+    The old file stays, and nothing is left behind.
+    """
+    bench.fill()
+    await bench.warm_start.save()
+    before = bench.file.read_bytes()
+    bench.file.with_name("cache.new").symlink_to("/dev/full")  # is replaced, never followed
+    await bench.warm_start.save()
+    assert not bench.file.with_name("cache.new").exists()
+    bench.assembled.engine.tables["alias"].cache.store(
+        b"long@example.com", b"x" * 900_000, bench.clock.now
+    )
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        await bench.warm_start.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "state: the cache is not saved" in caplog.text
+    assert "File too large" in caplog.text
+    assert len(bench.file.read_bytes()) == len(before)
+    assert [path.name for path in bench.file.parent.iterdir()] == ["cache"]
+
+
+async def test_off(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Without state.directory nothing is read, written or said."""
+    bench.config = bench.config.replace(f'directory = "{bench.folder}/state"', "")
+    bench.start()
+    caplog.set_level(logging.DEBUG, "mailmapd")
+    bench.fill()
+    await bench.load()
+    await bench.warm_start.finish()
+    await bench.warm_start.forgotten()
+    assert [record for record in caplog.records if record.name.startswith("mailmapd")] == []
+    assert list(bench.file.parent.iterdir()) == []
+
+
+async def test_stopped_while_loading(bench: Bench) -> None:
+    """A daemon that stops before its file is loaded leaves the file as it is."""
+    for number in range(3 * SLICE):
+        bench.cache().store(b"user%d@example.com" % number, b"old", bench.clock.now)
+    await bench.warm_start.save()
+    before = bench.file.read_bytes()
+    bench.start()
+    bench.warm_start.begin()
+    await asyncio.sleep(0)
+    await bench.warm_start.finish()
+    assert bench.file.read_bytes() == before
