@@ -61,7 +61,10 @@ def test_wheel_runs_with_the_source_folder_gone(installed: Path) -> None:
     """The installed package starts from site-packages, not from this folder, and says its version."""
     done = run_installed(installed, "-c", "import mailmapd; print(mailmapd.__file__)")
     assert done.stdout.startswith(str(installed)), done.stderr
-    start = "from importlib.metadata import entry_points; [main] = entry_points(group='console_scripts', name='mailmapd'); main.load()()"
+    start = (
+        "from importlib.metadata import entry_points; [main] = "
+        "entry_points(group='console_scripts', name='mailmapd'); main.load()()"
+    )
     done = run_installed(installed, "-c", start, "--version")
     assert done.returncode == 0, done.stderr
     assert re.search(r"\b\d+\.\d+\.\d+\b", done.stdout)
@@ -94,7 +97,10 @@ def test_wheel_brings_units_and_configurations(installed: Path) -> None:
 
 
 def test_long_description_has_no_dead_links(installed: Path) -> None:
-    """The long description is the README, and its only links are to the world outside: files of the source are named."""
+    """The long description is the README, and its only links are to the world outside.
+
+    Files of the source are named.
+    """
     [metadata] = installed.glob("lib/python3*/site-packages/mailmapd-*.dist-info/METADATA")
     description = metadata.read_text().partition("\n\n")[2]
     assert description.startswith("# mailmapd\n")

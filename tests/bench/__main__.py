@@ -91,8 +91,14 @@ def _remarks(bench: Workbench, seconds: float) -> list[str]:
         cores = f"the daemon (or floor) on core {bench.server_core}, the load generator on core {bench.load_core}"
         pinned = f"rows 1, 2, 3, 12 and 13: {cores}, both at the highest priority; other rows: not pinned"
     return [
-        f"{scale.name} run of {seconds:.0f} s; medians of {scale.repetitions} interleaved rounds, ratios are medians of each round's ratio",
-        f"load average of the last 15 minutes, at the end: {os.getloadavg()[2]:.1f} (the measurements alone make about 2)",
+        (
+            f"{scale.name} run of {seconds:.0f} s; medians of {scale.repetitions} interleaved "
+            "rounds, ratios are medians of each round's ratio"
+        ),
+        (
+            f"load average of the last 15 minutes, at the end: {os.getloadavg()[2]:.1f} (the "
+            "measurements alone make about 2)"
+        ),
         pinned,
     ]
 

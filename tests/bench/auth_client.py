@@ -1,4 +1,7 @@
-"""Dovecot's auth service, asked as fast as it answers: logins by the auth-client protocol, user lookups by the auth-master protocol."""
+"""Dovecot's auth service, asked as fast as it answers.
+
+Logins by the auth-client protocol, user lookups by the auth-master protocol.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ def dovecots(stack: ExitStack, database: MariaDB) -> Iterator[tuple[str, Path, s
     daemon = stack.enter_context(
         Daemon(
             directory,
-            f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n',
+            f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = '
+            f'"0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n',
         )
     )
     snippet = dovecot_23(load_config(daemon.config), str(directory))
@@ -69,9 +70,15 @@ def main(users: int = 1000, requests: int = 10_000) -> None:
     with ExitStack() as stack:
         database = stack.enter_context(MariaDB(stack.enter_context(private_directory())))
         database.run_sql("CREATE DATABASE bench")
-        table = "CREATE TABLE mailbox (username varchar(100) PRIMARY KEY, password varchar(100), home varchar(100), uid int, gid int)"
+        table = (
+            "CREATE TABLE mailbox (username varchar(100) PRIMARY KEY, password varchar(100), "
+            "home varchar(100), uid int, gid int)"
+        )
         database.run_sql(table, database="bench")
-        rows = f"SELECT CONCAT('u', seq, '@example.com'), '{{PLAIN}}pw', '/srv/mail', 5000, 5000 FROM seq_0_to_{users - 1}"
+        rows = (
+            f"SELECT CONCAT('u', seq, '@example.com'), '{{PLAIN}}pw', '/srv/mail', 5000, 5000 "
+            f"FROM seq_0_to_{users - 1}"
+        )
         database.run_sql(f"INSERT INTO mailbox {rows}", database="bench")
         database.grant("dovecot", "geheim", "bench")
         for name, directory, settings in dovecots(stack, database):

@@ -1,9 +1,12 @@
-"""The real daemon with a cache that is full from the start: `python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread]`.
+"""The real daemon with a cache that is full from the start.
 
-Asking a database for a million rows would take a minute for each measurement. The entries are what the daemon itself would have kept of the
-mailboxes' rows. With --spread they were stored at times all over the past, as in a daemon that has run for long: some are about to be
-fetched anew, some about to expire. The longest stretch of processor time that went into anything between two turns of the event loop then
-stands, in seconds, in the file `stretch` of the working directory.
+`python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread]`.
+
+Asking a database for a million rows would take a minute for each measurement. The entries are what
+the daemon itself would have kept of the mailboxes' rows. With --spread they were stored at times
+all over the past, as in a daemon that has run for long: some are about to be fetched anew, some
+about to expire. The longest stretch of processor time that went into anything between two turns of
+the event loop then stands, in seconds, in the file `stretch` of the working directory.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ class Machine:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return (
             f"* {self.when}, mailmapd {mailmapd.__version__}, commit {self.commit}\n"
-            f"* {self.cores} cores of {self.processor}, {self.memory}, {self.system}; load average at the start {self.busy:.2f}\n"
+            f"* {self.cores} cores of {self.processor}, {self.memory}, {self.system}; load "
+            f"average at the start {self.busy:.2f}\n"
             f"* {versions}\n"
         )
 

@@ -1,4 +1,7 @@
-"""The mailboxes that are asked for: addresses as people have them, in as many as wanted, and the database that holds some of them."""
+"""The mailboxes that are asked for.
+
+Addresses as people have them, in as many as wanted, and the database that holds some of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Everything on one core, as on a host whose cores are all at work: nobody pays for waking an idle one, and rates are processor time."""
+"""Everything on one core, as on a host whose cores are all at work.
+
+Nobody pays for waking an idle one, and rates are processor time.
+"""
 
 from __future__ import annotations
 

@@ -258,9 +258,13 @@ def test_reload_rearranges_sockets(daemon: Daemon) -> None:
 def test_stop_with_a_client_that_does_not_read(folder: Path) -> None:
     """A client that reads no listing over HTTP does not keep the daemon from ending, with its cache saved, within seconds."""
     (folder / "state").mkdir()
-    endless = "WITH RECURSIVE one(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM one LIMIT 3000000) SELECT 'user' || n AS user FROM one"
+    endless = (
+        "WITH RECURSIVE one(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM one LIMIT 3000000) "
+        "SELECT 'user' || n AS user FROM one"
+    )
     config = text(folder).replace("http =", f'lookup_http = "unix:{folder}/lookup"\nhttp =') + (
-        f'[state]\ndirectory = "{folder}/state"\n[table.users]\ndatabase = "mail"\nquery = "{endless}"\n[dict.auth]\niterate = "users"\n'
+        f'[state]\ndirectory = "{folder}/state"\n[table.users]\ndatabase = "mail"\nquery = '
+        f'"{endless}"\n[dict.auth]\niterate = "users"\n'
     )
     with Daemon(folder, config) as daemon, connect(f"unix:{folder}/lookup") as client:
         client.sendall(b"GET /users?dict=auth HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -270,7 +274,10 @@ def test_stop_with_a_client_that_does_not_read(folder: Path) -> None:
 
 
 def test_stop_after_reload(daemon: Daemon) -> None:
-    """A daemon that is stopped soon after a reload that changed a database ends at once: what is left of the old one does not hold it."""
+    """A daemon that is stopped soon after a reload that changed a database ends at once.
+
+    What is left of the old one does not hold it.
+    """
     with daemon.socketmap() as client:
         assert client.ask("aliases", b"info@example.com").status == "OK"
     daemon.write_config(
@@ -308,7 +315,8 @@ def test_all_faults_and_status_78(folder: Path) -> None:
     config = text(folder).replace("'%s'", "'%z'").replace(
         'search = "address"', 'search = "adress"'
     ) + (
-        f'[database.other]\ndriver = "mysql"\npassword_file = "{folder}/nothere"\n[table.cf]\npostfix_cf = "{folder}/nothere.cf"\n'
+        '[database.other]\ndriver = "mysql"\npassword_file = '
+        f'"{folder}/nothere"\n[table.cf]\npostfix_cf = "{folder}/nothere.cf"\n'
     )
     done = serve(folder, config)
     assert done.returncode == 78

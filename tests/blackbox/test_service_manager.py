@@ -92,7 +92,10 @@ def manager(short_path: Path) -> Iterator[Manager]:
 
 
 def test_life_in_notifications(manager: Manager) -> None:
-    """Ready when it answers, reloading with the time that Type=notify-reload wants, ready again, stopping: each is told, with a status."""
+    """Ready when it answers, reloading with the time that Type=notify-reload wants, ready again, stopping.
+
+    Each is told, with a status.
+    """
     daemon = manager.start()
     try:
         assert "all databases up" in manager.wait_for("READY=1")["STATUS"]

@@ -1,4 +1,7 @@
-"""Restarts of the daemon as a process, with a state directory: warm after an orderly end, unharmed by whatever the directory holds."""
+"""Restarts of the daemon as a process, with a state directory.
+
+Warm after an orderly end, unharmed by whatever the directory holds.
+"""
 
 from __future__ import annotations
 

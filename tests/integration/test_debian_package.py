@@ -106,7 +106,10 @@ def system(package: Path) -> Iterator[DebianSystem]:
 
 
 def configure(system: DebianSystem, config: str = CONFIG) -> None:
-    """Make the system as if it had never been booted: the configuration and its database are there, no unit is enabled."""
+    """Make the system as if it had never been booted.
+
+    The configuration and its database are there, no unit is enabled.
+    """
     database = system.folder / "var" / "lib" / "mail.sqlite"
     database.unlink(missing_ok=True)
     mail_database.create(database)
@@ -263,7 +266,10 @@ def test_socket_without_its_unit_is_refused_with_a_remedy(system: DebianSystem) 
 
 def test_secret_reaches_the_daemon_alone(system: DebianSystem) -> None:
     """A password in /etc/credstore, readable by root only, is found by its name in password_file."""
-    mysql = 'driver = "mysql"\nhosts = ["127.0.0.1:1"]\nuser = "mailmapd"\npassword_file = "mail-db-password"\ndbname = "mail"\n'
+    mysql = (
+        'driver = "mysql"\nhosts = ["127.0.0.1:1"]\nuser = "mailmapd"\npassword_file = '
+        '"mail-db-password"\ndbname = "mail"\n'
+    )
     configure(system, CONFIG.replace(SQLITE, mysql))
     store = system.folder / "etc/credstore"
     with system.booted():

@@ -1,4 +1,7 @@
-"""The Grafana dashboard: each of its expressions, evaluated by a real Prometheus that scrapes a real daemon under load."""
+"""The Grafana dashboard.
+
+Each of its expressions, evaluated by a real Prometheus that scrapes a real daemon under load.
+"""
 
 from __future__ import annotations
 

@@ -93,7 +93,10 @@ def differences(postfix: Postfix, maps: tuple[str, str], keys: list[bytes]) -> I
         yield from differences(postfix, maps, keys[: len(keys) // 2])
         yield from differences(postfix, maps, keys[len(keys) // 2 :])
     elif not (theirs.failed and ours.failed):
-        yield f"{maps[0]}: key {keys[0]!r}\n  Postfix: {theirs.found!r} {theirs.errors}\n  mailmapd: {ours.found!r} {ours.errors}"
+        yield (
+            f"{maps[0]}: key {keys[0]!r}\n  Postfix: {theirs.found!r} {theirs.errors}\n  "
+            f"mailmapd: {ours.found!r} {ours.errors}"
+        )
 
 
 def write_tables(home: Path, server: MariaDB, mode: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""A database host given by name, when the name comes to mean another address: the C library's own resolver, with a private hosts file."""
+"""A database host given by name, when the name comes to mean another address.
+
+The C library's own resolver, with a private hosts file.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def configuration(directory: Path, files: dict[str, Path]) -> str:
                 "owner_request_special": scenario.settings.get("owner_request_special") != "no"
             } | spec.options
             lines.append(
-                f"[map.{map_name(title, name)}]\ntables = {json.dumps(spec.tables)}\nsearch = {json.dumps(spec.search)}\n"
+                f"[map.{map_name(title, name)}]\ntables = {json.dumps(spec.tables)}\nsearch = "
+                f"{json.dumps(spec.search)}\n"
             )
             lines += [f"{key} = {json.dumps(value)}\n" for key, value in options.items()]
     return "".join(lines)
@@ -163,7 +164,10 @@ def compare(title: str, scenario: Scenario, servers: Servers) -> None:
 
 @pytest.mark.parametrize("title", SCENARIOS)
 def test_postfix_treats_mail_the_same(title: str, servers: Servers) -> None:
-    """Every message gets the same replies and the same resulting sender, recipients and routes as with mysql: tables."""
+    """Every message gets the same replies and the same resulting sender, recipients and routes as with mysql.
+
+    Tables.
+    """
     compare(title, SCENARIOS[title], servers)
 
 

@@ -100,7 +100,10 @@ def test_reload_dropin_fits_the_service(units: Path) -> None:
 
 
 def test_sockets_fit_the_sample_configuration() -> None:
-    """Each socket unit has the name and address of a listener in the sample configuration: enabling all hands over every socket."""
+    """Each socket unit has the name and address of a listener in the sample configuration.
+
+    Enabling all hands over every socket.
+    """
     sample = (SYSTEMD.parent / "configs" / "mailmapd.toml").read_text()
     for name in SOCKETS:
         socket = read(SYSTEMD / name)["Socket"]

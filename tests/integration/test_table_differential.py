@@ -110,7 +110,10 @@ class Comparison:
 def report(mode: str, name: str, cf: CfFile, found: list[Difference]) -> str:
     """Tell one table's differences so that they can be run again."""
     lines = [
-        f"MAILMAPD_TEST_SEED={SEED}, SQL mode {mode}, table {name}, fold {cf.fold}, the first {len(found)} differences:",
+        (
+            f"MAILMAPD_TEST_SEED={SEED}, SQL mode {mode}, table {name}, fold {cf.fold}, the first "
+            f"{len(found)} differences:"
+        ),
         cf.text,
     ]
     lines += [
@@ -202,7 +205,10 @@ def test_random_tables_answer_as_postfix_does(mode: str) -> None:
 
 @pytest.mark.servers
 def test_random_tables_answer_alike_over_tcp_table() -> None:
-    """Random tables served over tcp_table(5) answer as Postfix's own mysql: maps, but for values too long for its lines."""
+    """Random tables served over tcp_table(5) answer as Postfix's own mysql.
+
+    Maps, but for values too long for its lines.
+    """
     generator = RandomTables(SEED + 1000)
     with private_directory() as data, private_directory() as home, MariaDB(data) as server:
         tables = tables_of(generator, generator.fill(server), home, TCP_TABLES)

@@ -1,4 +1,6 @@
-"""The whole mail host from the shipped configuration: MariaDB, mailmapd, Postfix and Dovecot, where mailmapd alone asks the database.
+"""The whole mail host from the shipped configuration.
+
+MariaDB, mailmapd, Postfix and Dovecot, where mailmapd alone asks the database.
 
 Once with this system's Postfix and Dovecot 2.3, once with Postfix 3.10 and Dovecot 2.4 in a Debian 13 system.
 """

@@ -1,4 +1,6 @@
-"""Socket activation without systemd: the sockets stay open here while the daemon behind them is stopped, replaced and started again.
+"""Socket activation without systemd.
+
+The sockets stay open here while the daemon behind them is stopped, replaced and started again.
 
 with ActivatedDaemon(directory, TOML) as daemon:      # listens, then starts the daemon with LISTEN_FDS, see sd_listen_fds(3)
     daemon.restart()                                  # SIGTERM, wait for the end, start: as `systemctl restart` does

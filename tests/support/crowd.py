@@ -1,7 +1,10 @@
-"""A crowd of clients that are no use to anybody, as a process of its own: `python -m support.crowd PATH IDLE SLOW DEAF`.
+"""A crowd of clients that are no use to anybody, as a process of its own.
 
-IDLE connections say nothing, SLOW ones send one byte of a request per second, DEAF ones ask for long values (of the map ``long``) and never
-read a reply. It prints a line when all are connected and every deaf one could read, and goes on until it is killed.
+`python -m support.crowd PATH IDLE SLOW DEAF`.
+
+IDLE connections say nothing, SLOW ones send one byte of a request per second, DEAF ones ask for
+long values (of the map ``long``) and never read a reply. It prints a line when all are connected
+and every deaf one could read, and goes on until it is killed.
 """
 
 from __future__ import annotations

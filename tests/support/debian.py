@@ -1,4 +1,6 @@
-"""A Debian system in a folder, and systemd booted in it: namespaces of its own, so that nothing of this machine is touched.
+"""A Debian system in a folder, and systemd booted in it.
+
+Namespaces of its own, so that nothing of this machine is touched.
 
 with DebianSystem(folder, packages=["postfix"]) as system:
     system.run("dpkg", "--install", "/mailmapd.deb")

@@ -43,7 +43,10 @@ class DebianSid(KeptDebian):
         super().__init__("sid", "sid", include=["mysql-server-core"])
 
     def prepare(self) -> None:
-        """Make the server's account and a data directory to copy from: root has no password, no other account is there."""
+        """Make the server's account and a data directory to copy from.
+
+        Root has no password, no other account is there.
+        """
         self.run("useradd", "--system", "--no-create-home", ACCOUNT)
         self.run("install", "--directory", f"--owner={ACCOUNT}", TEMPLATE)
         self.run(

@@ -1,4 +1,7 @@
-"""A dict over the memory database, for tests: passdb depends on user and service, userdb on the user, and two users are listed."""
+"""A dict over the memory database, for tests.
+
+Passdb depends on user and service, userdb on the user, and two users are listed.
+"""
 
 from __future__ import annotations
 

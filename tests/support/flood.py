@@ -1,7 +1,10 @@
-"""A flood of questions, as fast as they are answered, as a process of its own: `python -m support.flood PATH MAP CONNECTIONS FIRST LAST`.
+"""A flood of questions, as fast as they are answered, as a process of its own.
 
-Asks for ``user-9<number>@example.com``, whom nobody knows, from FIRST to LAST, shared out among the connections, each sending many
-questions at once. Prints how the answers were distributed, such as ``NOTFOUND 1000``, a line for each.
+`python -m support.flood PATH MAP CONNECTIONS FIRST LAST`.
+
+Asks for ``user-9<number>@example.com``, whom nobody knows, from FIRST to LAST, shared out among the
+connections, each sending many questions at once. Prints how the answers were distributed, such as
+``NOTFOUND 1000``, a line for each.
 """
 
 from __future__ import annotations

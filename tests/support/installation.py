@@ -1,4 +1,7 @@
-"""A Postfix on MySQL maps, to be moved to mailmapd and back: what its clients see, and what an administrator would paste."""
+"""A Postfix on MySQL maps, to be moved to mailmapd and back.
+
+What its clients see, and what an administrator would paste.
+"""
 
 from __future__ import annotations
 

@@ -219,7 +219,8 @@ class Debian13Host:
         system.run(
             "sh",
             "-c",
-            "getent passwd vmail || { groupadd --system vmail && useradd --system --gid vmail --home-dir /home/vmail vmail; }",
+            "getent passwd vmail || { groupadd --system vmail && useradd --system --gid vmail "
+            "--home-dir /home/vmail vmail; }",
         )
         system.run(
             "sh", "-c", "rm -rf /home/vmail && install -d -o vmail -g vmail -m 750 /home/vmail"

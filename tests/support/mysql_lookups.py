@@ -1,4 +1,7 @@
-"""What the tests of MysqlDatabase share: statements, a mail database, settings with short deadlines, an observer that remembers."""
+"""What the tests of MysqlDatabase share.
+
+Statements, a mail database, settings with short deadlines, an observer that remembers.
+"""
 
 from __future__ import annotations
 

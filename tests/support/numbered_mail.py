@@ -1,4 +1,6 @@
-"""A mail database of numbered users for tests under load: ``user<number>@example.com`` has the mailbox ``example.com/user<number>/``.
+"""A mail database of numbered users for tests under load.
+
+``user<number>@example.com`` has the mailbox ``example.com/user<number>/``.
 
 Every number below `USERS` exists, so that any "not found" or other value for one of them is a wrong answer.
 """

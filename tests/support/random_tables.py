@@ -248,7 +248,10 @@ class RandomTables:
         return CfFile(parameters, self._layout(parameters), fold=chance() > 0.1)
 
     def _option_file(self, directory: Path) -> dict[str, str]:
-        """Return the parameters that set the connection's character set: in an option file for Postfix before 3.9, as `charset` since."""
+        """Return the parameters that set the connection's character set.
+
+        In an option file for Postfix before 3.9, as `charset` since.
+        """
         group = self._random.choice(["client", "client", "mailers"])
         path = directory / f"options-{self._random.randrange(10**9)}.cnf"
         charset = self._random.choice(["utf8mb4", "latin1", "utf8mb3", "ascii", "latin2"])
@@ -325,7 +328,10 @@ class RandomTables:
         return f"{pick(['SELECT', 'select', 'SELECT  '])} {column} FROM entry WHERE {pick(CONDITIONS)}{tail}"
 
     def _layout(self, parameters: dict[str, str]) -> str:
-        """Write the parameters the way administrators do: comments, blank lines, continuation lines, no final newline."""
+        """Write the parameters the way administrators do.
+
+        Comments, blank lines, continuation lines, no final newline.
+        """
         pick = self._random.choice
         lines = [f"# {pick(['table', 'ü', ''])}"] if self._random.random() < 0.5 else []
         for name in self._random.sample(list(parameters), len(parameters)):

@@ -1,4 +1,7 @@
-"""One file that is written again and again, for parsers that read a path: in memory where the system has a place for that."""
+"""One file that is written again and again, for parsers that read a path.
+
+In memory where the system has a place for that.
+"""
 
 from __future__ import annotations
 

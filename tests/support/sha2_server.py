@@ -1,10 +1,13 @@
-"""The login of MySQL 8 and 9 (caching_sha2_password), which no MariaDB of Debian offers: a server that checks the password as MySQL does.
+"""The login of MySQL 8 and 9 (caching_sha2_password), which no MariaDB of Debian offers.
+
+A server that checks the password as MySQL does.
 
     nonce, 20 bytes   →   client: XOR(SHA256(password), SHA256(SHA256(SHA256(password)), nonce))
     01 03                 the server knew the password's hash: done
     01 04                 it did not: the password itself, over TLS as it is, else under the server's RSA key (02 asks, 01 PEM tells)
 
-After the login every query is answered with one row, the account's name. See MySQL's "Caching_sha2_password information".
+After the login every query is answered with one row, the account's name. See MySQL's
+"Caching_sha2_password information".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The shipped configuration files, as an administrator would take them over: read, uncommented, moved to a test's own paths."""
+"""The shipped configuration files, as an administrator would take them over.
+
+Read, uncommented, moved to a test's own paths.
+"""
 
 from __future__ import annotations
 

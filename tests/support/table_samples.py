@@ -1,4 +1,7 @@
-"""Parts of keys, rows and templates that have made table lookups differ: what the generator of random tables picks from."""
+"""Parts of keys, rows and templates that have made table lookups differ.
+
+What the generator of random tables picks from.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,15 @@ CONDITIONS = (
     "address = '%s'", "address='%u@%d'", "local = '%u' AND domain = '%d'", "domain = '%d'", "local = '%u'", "address = '%S'",
     "local = '%U' AND domain = '%D'", "domain = '%2.%1'", "domain = '%3.%2.%1'", "domain LIKE '%%%1'", "address LIKE '%%%u%%'",
     "address LIKE '%s%%'", "'%s' LIKE CONCAT('%%', local, '%%') AND local <> ''", "address IN ('%s', '@%d')", "caseless = '%s'",
-    "address = LOWER('%s')", "address = REPLACE('%s', '+ext', '')", "JSON_VALUE(attributes, '$.owner') = '%u'", "id = LENGTH('%s')",
+    "address = LOWER('%s')", "address = REPLACE('%s', '+ext', '')", ("JSON_VALUE(attributes, "
+                                                                    "'$.owner') = '%u'"), "id = LENGTH('%s')",
     "address = SUBSTRING_INDEX('%s', '+', 1)", "domain = '%1'", "domain = '%9.%8'", "(address = '%s' OR local = '%s') AND id %% 2 = 1",
 )
 COLUMNS = (
     "destination", "destination", "destination", "destination, other", "other, destination, number", "number", "1", "'OK'", "address",
     "CONCAT('%u', '+x@', domain)", "CONCAT(destination, '')", "NULLIF(destination, '')", "other", "attributes", "COUNT(*)",
-    "MAX(destination)", "GROUP_CONCAT(destination ORDER BY id)", "JSON_VALUE(attributes, '$.quota')", "IF(number > 50, destination, NULL)",
+    "MAX(destination)", "GROUP_CONCAT(destination ORDER BY id)", ("JSON_VALUE(attributes, "
+                                                                 "'$.quota')"), "IF(number > 50, destination, NULL)",
     "flag", "moment", "amount", "IFNULL(other, '%s')", "'%%'", "'a\\\\b'", "REPLACE(destination, ',', '\\n')", "HEX('%s')", "octets",
 )
 ECHOES = (

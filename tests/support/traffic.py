@@ -1,8 +1,12 @@
-"""Steady traffic for outage tests: socketmap lookups at a fixed rate over many connections, every answer checked and kept with its latency.
+"""Steady traffic for outage tests.
 
-A quarter of the connections asks keys that are fresh in the daemon's memory, a quarter keys whose answers there expire quickly, and half of
-them keys that nobody has asked for long, if ever. A connection waits for its answer before it asks again. When the server closes one, it is
-opened again and the lookup asked once more, as Postfix does. Keys and values are those of `numbered_mail`.
+Socketmap lookups at a fixed rate over many connections, every answer checked and kept with its
+latency.
+
+A quarter of the connections asks keys that are fresh in the daemon's memory, a quarter keys whose
+answers there expire quickly, and half of them keys that nobody has asked for long, if ever. A
+connection waits for its answer before it asks again. When the server closes one, it is opened again
+and the lookup asked once more, as Postfix does. Keys and values are those of `numbered_mail`.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ def write_cf(
     for name, query in (queries or QUERIES).items():
         path = directory / f"mysql-{name}.cf"
         path.write_text(
-            f"user = {USER}\npassword = {PASSWORD}\nhosts = unix:{server.socket}\ndbname = {database}\nquery = {query}\n"
+            f"user = {USER}\npassword = {PASSWORD}\nhosts = unix:{server.socket}\ndbname = "
+            f"{database}\nquery = {query}\n"
         )
         files[name] = path
     return files

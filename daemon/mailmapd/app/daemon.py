@@ -137,7 +137,8 @@ class Daemon:
             hosts = database.status()
             if not any(host.up for host in hosts):
                 found.append(
-                    f"database {name}: no host can be reached ({'; '.join(host.last_error or host.host for host in hosts)})"
+                    f"database {name}: no host can be reached "
+                    f"({'; '.join(host.last_error or host.host for host in hosts)})"
                 )
         if self.reload_failed:
             found.append(

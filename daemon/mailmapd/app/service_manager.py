@@ -56,5 +56,8 @@ class ServiceManager:
 
 
 def _one_line(status: str) -> str:
-    """Return the text without what would begin another assignment: a database's error repeats the query, with its line feeds."""
+    """Return the text without what would begin another assignment.
+
+    A database's error repeats the query, with its line feeds.
+    """
     return " ".join(status.split())

@@ -24,7 +24,10 @@ def account_findings(name: str, settings: MysqlSettings, granted: list[str]) -> 
     """Yield what is wrong with an account that can log in."""
     where = f"database {name}"
     user = settings.user
-    example = f"CREATE USER 'mailmapd'@'localhost' IDENTIFIED BY '…'; GRANT SELECT ON `{settings.dbname}`.* TO 'mailmapd'@'localhost';"
+    example = (
+        "CREATE USER 'mailmapd'@'localhost' IDENTIFIED BY '…'; GRANT SELECT ON "
+        f"`{settings.dbname}`.* TO 'mailmapd'@'localhost';"
+    )
     if user == "root":
         yield Finding(
             Level.FAULT,

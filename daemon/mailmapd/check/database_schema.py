@@ -12,7 +12,8 @@ _COLUMNS = (
     b" ORDER BY table_name, ordinal_position"
 )
 _INDEXES = (
-    b"SELECT table_name, index_name, column_name, non_unique FROM information_schema.statistics WHERE table_schema = DATABASE()"
+    b"SELECT table_name, index_name, column_name, non_unique FROM information_schema.statistics "
+    b"WHERE table_schema = DATABASE()"
     b" ORDER BY table_name, index_name, seq_in_index"
 )
 _TEXT_TYPES = frozenset(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"))

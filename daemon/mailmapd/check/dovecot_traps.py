@@ -1,4 +1,7 @@
-"""What Dovecot needs of a dict, and what its queries give away: sockets, the password column, variables that defeat a cache."""
+"""What Dovecot needs of a dict, and what its queries give away.
+
+Sockets, the password column, variables that defeat a cache.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ def _variables(table: PlannedTable) -> Iterator[Finding]:
             "leave them out, or keep this query in Dovecot",
         )
     for name in sorted(query.bare_sources):
-        problem = f"the query uses a value of %{{{name}}} without quotes: every value but letters, digits and _ is a temporary failure"
+        problem = (
+            f"the query uses a value of %{{{name}}} without quotes: every value but "
+            "letters, digits and _ is a temporary failure"
+        )
         level = Level.WARNING if name == "user" else Level.NOTE
         yield Finding(
             level,

@@ -102,7 +102,10 @@ def _scan_finding(name: str, query: str, row: PlanRow, shape: TableShape) -> Fin
 
 
 def _wanted_column(query: str, alias: str, shape: TableShape) -> str | None:
-    """Return the column that the query compares for equality: first of those without an index, then of those compared with the key."""
+    """Return the column that the query compares for equality.
+
+    First of those without an index, then of those compared with the key.
+    """
     tables = {alias.lower(), shape.name.lower(), ""}
     behind = [
         (owner, column, match.end())

@@ -1,4 +1,7 @@
-"""Habits of mail databases that cost mail or passwords: names that exist once in all domains, passwords in plain text."""
+"""Habits of mail databases that cost mail or passwords.
+
+Names that exist once in all domains, passwords in plain text.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,10 @@ _LMTP = "virtual_transport = lmtp:unix:private/dovecot-lmtp"
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One ``socketmap:`` table in main.cf: the map it names, the keys Postfix asks, and whether Postfix walks partial keys itself."""
+    """One ``socketmap:`` table in main.cf.
+
+    The map it names, the keys Postfix asks, and whether Postfix walks partial keys itself.
+    """
 
     parameter: Parameter
     keys: Keys
@@ -67,7 +70,10 @@ def socketmap_uses(main_cf: MainCf) -> Iterator[Use]:
 
 
 def _restriction_keys(parameter: Parameter, before: str) -> Keys:
-    """Return the keys for a table in a restriction list: those of the restriction before it, or of the one that the list implies."""
+    """Return the keys for a table in a restriction list.
+
+    Those of the restriction before it, or of the one that the list implies.
+    """
     implied = IMPLIED_RESTRICTION.get(parameter.name, "")
     return RESTRICTION_KEYS.get(before) or RESTRICTION_KEYS.get(implied, Keys.EXACT)
 
@@ -190,7 +196,10 @@ def _search_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterato
             name for name in local if name not in one.local_domains and not name.startswith("[")
         ]
         if missing:
-            problem = f"the map does not know the local domains {', '.join(missing)}, whose users Postfix also looks up by bare name"
+            problem = (
+                f"the map does not know the local domains {', '.join(missing)}, whose "
+                "users Postfix also looks up by bare name"
+            )
             yield Finding(
                 Level.WARNING,
                 "local_domains",
@@ -208,6 +217,9 @@ def _parent_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterato
     )
     if one.parent_domain_matches_subdomains is not wanted:
         parents = "example.com" if wanted else ".example.com"
-        problem = f"for a.example.com Postfix would also look up {parents} ({use.parameter.parent_style}), and the map does not"
+        problem = (
+            f"for a.example.com Postfix would also look up {parents} "
+            f"({use.parameter.parent_style}), and the map does not"
+        )
         remedy = f"[map.{use.map}] parent_domain_matches_subdomains = {str(wanted).lower()}"
         yield Finding(Level.FAULT, "parent_domains", where, problem, remedy)

@@ -1,4 +1,7 @@
-"""What the text of a query alone gives away: answers that depend on time, patterns in columns, values without quotes."""
+"""What the text of a query alone gives away.
+
+Answers that depend on time, patterns in columns, values without quotes.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def query_findings(
         )
     pattern = _PATTERN_COLUMN.search(bare)
     if pattern:
-        problem = f"{pattern[1].upper()} compares the key with a pattern in a column, so that each query reads the whole table"
+        problem = (
+            f"{pattern[1].upper()} compares the key with a pattern in a column, so that "
+            "each query reads the whole table"
+        )
         remedy = (
             f'remember its answers for long: [table.{name}.cache] ttl = "30m", negative_ttl = "10m"'
         )

@@ -57,7 +57,10 @@ def _named_domains(main_cf: MainCf) -> Iterator[str]:
 
 
 def _domain_maps(config: Config, main_cf: MainCf) -> Iterator[tuple[str, str]]:
-    """Yield the parameters that list hosted domains, each with its maps: those that it names, or will name after the switch."""
+    """Yield the parameters that list hosted domains, each with its maps.
+
+    Those that it names, or will name after the switch.
+    """
     uses = [(use.parameter.name, use.map) for use in socketmap_uses(main_cf)]
     for parameter in _DOMAIN_MAPS:
         named = dict.fromkeys(name for user, name in uses if user == parameter) or [parameter]

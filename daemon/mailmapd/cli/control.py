@@ -120,6 +120,7 @@ def _configured(config_file: str) -> str:
         ) from None
     if not isinstance(found, str):
         raise WrongConfig(
-            f'{config_file}: listen.control is not set; add control = "unix:/run/mailmapd/control" to [listen] and reload'
+            f"{config_file}: listen.control is not set; add control = "
+            '"unix:/run/mailmapd/control" to [listen] and reload'
         )
     return found

@@ -214,7 +214,8 @@ def _print(results: Sequence[Result], seconds: float, config_file: str) -> None:
     different = sum(result.verdicts[Verdict.DIFFERENT] for result in results)
     old = sum(result.old_lookups for result in results)
     click.echo(
-        f"{total} keys, {different} differences; {old} lookups of the old maps; {seconds:.1f} s, {total / max(seconds, 0.001):.0f} keys/s"
+        f"{total} keys, {different} differences; {old} lookups of the old maps; {seconds:.1f} s, "
+        f"{total / max(seconds, 0.001):.0f} keys/s"
     )
 
 

@@ -1,4 +1,7 @@
-"""What parts of the configuration say of each other: names that must exist, keys that exclude each other, sockets used twice."""
+"""What parts of the configuration say of each other.
+
+Names that must exist, keys that exclude each other, sockets used twice.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""The configuration as it may be shown to anybody on this machine: without passwords, and without the literals of its queries.
+"""The configuration as it may be shown to anybody on this machine.
 
-SQL can hold a key (``AES_DECRYPT(password, 'key')``), so what stands between quotes in it is hidden, but for expansions such as '%s'.
+Without passwords, and without the literals of its queries.
+
+SQL can hold a key (``AES_DECRYPT(password, 'key')``), so what stands between quotes in it is
+hidden, but for expansions such as '%s'.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""The demonstration's mail database: the schema of the virtual_email tutorial, with its faults mended, and a few thousand accounts.
+"""The demonstration's mail database.
 
-Against the tutorial's: the lookup columns are indexed, a user number may exist in every domain, and passwords are hashed.
+The schema of the virtual_email tutorial, with its faults mended, and a few thousand accounts.
+
+Against the tutorial's: the lookup columns are indexed, a user number may exist in every domain, and
+passwords are hashed.
 """
 
 from __future__ import annotations

@@ -45,7 +45,10 @@ class Use(NamedTuple):
     parts: tuple[Part, ...]
 
     def count_lookup(self, seconds: float) -> None:
-        """Count a lookup that took so long: as one of the map or dict, and as a hit of every table that the reply was made of."""
+        """Count a lookup that took so long.
+
+        As one of the map or dict, and as a hit of every table that the reply was made of.
+        """
         asked, meter, result, parts = self
         meter.results[result] += 1
         latencies = meter.from_cache
@@ -60,7 +63,10 @@ class Use(NamedTuple):
 
 
 Remembered = tuple[bytes, float, int]
-"""A reply, until when it is good, and the number of its use: nothing in it that the garbage collector would have to visit."""
+"""A reply, until when it is good, and the number of its use.
+
+Nothing in it that the garbage collector would have to visit.
+"""
 
 Recall = Callable[[bytes, float], Remembered | None]
 CountRecalled = Callable[[bytes, Remembered, float], None]

@@ -56,7 +56,10 @@ def of_key(table: Table, key: bytes) -> Selection:
 
 
 def of_lookup(one: Map, key: bytes) -> dict[str, Selection]:
-    """Select what a lookup of the key in the map may read: in every table every key that the search tries, and the hosted domain."""
+    """Select what a lookup of the key in the map may read.
+
+    In every table every key that the search tries, and the hosted domain.
+    """
     found: dict[str, Selection] = {}
     names = [search_key.key for search_key in one.search.keys(key)]
     for part in one.tables:
@@ -71,7 +74,10 @@ def of_lookup(one: Map, key: bytes) -> dict[str, Selection]:
 
 
 def of_user(table: Table, user: bytes, maps: Iterable[Map], delimiters: bytes) -> Selection:
-    """Select what may be about a user (an address): every key that a map's search tries for it, and the user with any extension."""
+    """Select what may be about a user (an address).
+
+    Every key that a map's search tries for it, and the user with any extension.
+    """
     with_extension = _extended(user, maps, delimiters)
     definition = table.definition
     if isinstance(definition, DictDefinition):
@@ -160,7 +166,10 @@ def _of_dict_user(definition: DictDefinition, user: bytes, with_extension: Match
 
 
 def _sql_keys(definition: PostfixDefinition, names: Iterable[bytes]) -> set[bytes]:
-    """Return the SQL keys of the names, as they are and folded: whether a table folds is a matter of the map that asks it."""
+    """Return the SQL keys of the names, as they are and folded.
+
+    Whether a table folds is a matter of the map that asks it.
+    """
     spellings = {
         spelling for name in names for spelling in (name, fold(name)) if spelling is not None
     }

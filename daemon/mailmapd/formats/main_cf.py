@@ -24,7 +24,10 @@ _POSTCONF_TIMEOUT = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One ``name = value`` of main.cf: the raw value, the number of its first line, and those of earlier settings that it overrides."""
+    """One ``name = value`` of main.cf.
+
+    The raw value, the number of its first line, and those of earlier settings that it overrides.
+    """
 
     value: str
     line: int

@@ -38,7 +38,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class TablePlan:
-    """A table before its database is opened: equal plans answer every key alike, so one may take over the other's cache."""
+    """A table before its database is opened.
+
+    Equal plans answer every key alike, so one may take over the other's cache.
+    """
 
     template: MysqlTable
     settings: Settings

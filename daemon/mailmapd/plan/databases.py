@@ -49,7 +49,10 @@ def section_settings(config: Config, name: str) -> Settings:
 
 
 def _file(config: Config, name: str | None) -> str | None:
-    """Return a file's path: a relative one is meant from the configuration's folder, wherever the command is started."""
+    """Return a file's path.
+
+    A relative one is meant from the configuration's folder, wherever the command is started.
+    """
     return name and str(Path(config.file).absolute().parent / name)
 
 

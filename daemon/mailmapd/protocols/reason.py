@@ -12,6 +12,9 @@ _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 
 def safe_reason(reason: str) -> bytes:
-    """Return the reason as one line: white space as single spaces, what is not printable ASCII as question marks, the rest cut off."""
+    """Return the reason as one line.
+
+    White space as single spaces, what is not printable ASCII as question marks, the rest cut off.
+    """
     line = " ".join(reason[: 4 * REASON_LIMIT].split())
     return _UNPRINTABLE.sub("?", line)[:REASON_LIMIT].rstrip().encode("ascii")

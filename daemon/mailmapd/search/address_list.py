@@ -21,7 +21,11 @@ _BECOMES_QUOTED = re.compile(b"[\\x00-\\x20\\x7f" + re.escape(_OPERATORS) + b"]"
 
 
 class Token(NamedTuple):
-    """A piece of an address: an operator (one character), or ``word``, ``quoted`` or ``literal`` (``[192.0.2.1]``) with its text."""
+    """A piece of an address.
+
+    An operator (one character), or ``word``, ``quoted`` or ``literal`` (``[192.0.2.1]``) with its
+    text.
+    """
 
     kind: str
     text: bytes

@@ -1,4 +1,7 @@
-"""Domains and host names: the name itself, then its parents (match_hostname in match_ops(3), check_domain_access in smtpd)."""
+"""Domains and host names.
+
+The name itself, then its parents (match_hostname in match_ops(3), check_domain_access in smtpd).
+"""
 
 from __future__ import annotations
 

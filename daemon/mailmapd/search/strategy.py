@@ -129,7 +129,8 @@ def _steps(names: Sequence[str]) -> Steps:
     for name in names:
         if name not in STRATEGY_NAMES:
             raise ValueError(
-                f"there is no step {name!r}; write one or more of {_step_names()}, or a single word of {', '.join(PRESETS)}"
+                f"there is no step {name!r}; write one or more of {_step_names()}, or a single "
+                f"word of {', '.join(PRESETS)}"
             )
     steps = Steps(**dict.fromkeys(names, True))
     if steps.pdms and steps.pddms:

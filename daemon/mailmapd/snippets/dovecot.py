@@ -114,7 +114,10 @@ def _plans(config: Config) -> dict[str, DictPlan]:
 
 
 def _head(version: str, config: Config) -> str:
-    return f"# Dovecot {version} with mailmapd, for {config.file}. Lines of ---- name the file that the settings below them belong into.\n"
+    return (
+        f"# Dovecot {version} with mailmapd, for {config.file}. Lines of ---- name the file "
+        "that the settings below them belong into.\n"
+    )
 
 
 def _file(path: str) -> str:
@@ -157,7 +160,10 @@ def _sections_23(plan: DictPlan, directory: str) -> Iterator[str]:
 
 
 def _sections_24(plan: DictPlan, socket: str, directory: str) -> Iterator[str]:
-    yield f"# Copy mailmapd.lua to {directory}/mailmapd.lua (owner root, mode 0644). Debian: apt-get install dovecot-auth-lua"
+    yield (
+        f"# Copy mailmapd.lua to {directory}/mailmapd.lua (owner root, mode 0644). Debian: "
+        "apt-get install dovecot-auth-lua"
+    )
     yield _file(f"{directory}/conf.d/10-auth.conf") + " (instead of its !include auth-….conf.ext)"
     if plan.passdb is not None:
         yield f"passdb lua {_lua(plan, plan.passdb, socket, directory)}"

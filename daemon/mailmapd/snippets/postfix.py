@@ -52,7 +52,10 @@ def _lines(config: Config, prefix: str) -> Iterator[str]:
     if prefix.startswith("socketmap:unix:/"):
         yield "# The socket is outside of the queue directory: chrooted services (Debian's smtpd) cannot reach it."
     yield "# Undo: mv -f /etc/postfix/main.cf.before-mailmapd /etc/postfix/main.cf && postfix reload"
-    yield "[ -e /etc/postfix/main.cf.before-mailmapd ] || cp -p /etc/postfix/main.cf /etc/postfix/main.cf.before-mailmapd"
+    yield (
+        "[ -e /etc/postfix/main.cf.before-mailmapd ] || cp -p /etc/postfix/main.cf "
+        "/etc/postfix/main.cf.before-mailmapd"
+    )
     values: dict[str, list[str]] = {}
     others = []
     for name, one in config.maps.items():
@@ -63,7 +66,10 @@ def _lines(config: Config, prefix: str) -> Iterator[str]:
             values.setdefault(parameter.name, []).append(_table(parameter, one, f"{prefix}:{name}"))
     if "virtual_mailbox_maps" in values:
         yield ""
-        yield "# virtual(8) takes no socketmap: tables, so that mailboxes must be filled by LMTP; adapt the socket to your Dovecot."
+        yield (
+            "# virtual(8) takes no socketmap: tables, so that mailboxes must be filled by "
+            "LMTP; adapt the socket to your Dovecot."
+        )
         yield "postconf -e 'virtual_transport = lmtp:unix:private/dovecot-lmtp'"
     for parameter_name, tables in values.items():
         yield ""

@@ -1,4 +1,7 @@
-"""The files that come with mailmapd: units and ready-made configurations, in the installed package or in a source tree."""
+"""The files that come with mailmapd.
+
+Units and ready-made configurations, in the installed package or in a source tree.
+"""
 
 from __future__ import annotations
 

@@ -22,8 +22,14 @@ def systemd(config: Config) -> str:
 
 def _lines(config: Config) -> Iterator[str]:
     sockets = dict(_sockets(config))
-    yield f"# systemd's units for {config.file}: start mailmapd at boot, and hold its sockets open while it restarts. Paste as root."
-    yield "# (The Debian package brings the units themselves; then only the drop-ins and the last lines are of interest.)"
+    yield (
+        f"# systemd's units for {config.file}: start mailmapd at boot, and hold its sockets "
+        "open while it restarts. Paste as root."
+    )
+    yield (
+        "# (The Debian package brings the units themselves; then only the drop-ins and the "
+        "last lines are of interest.)"
+    )
     yield f"# Undo: systemctl disable --now mailmapd.service {' '.join(sockets)}"
     yield "#       rm -r /etc/systemd/system/mailmapd*; systemctl daemon-reload"
     for name in ("mailmapd.service", *sockets):

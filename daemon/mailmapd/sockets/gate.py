@@ -41,7 +41,10 @@ class Gate:
             return ""
         if self._peers and not self._peers.refusal(connection):
             return ""
-        return f"user {_user_name(uid)} may not control mailmapd; root may, and the members of the group {_group_name(self._group)}"
+        return (
+            f"user {_user_name(uid)} may not control mailmapd; root may, and the members of "
+            f"the group {_group_name(self._group)}"
+        )
 
 
 def _groups(connection: socket.socket, uid: int, gid: int) -> list[int]:

@@ -1,4 +1,7 @@
-"""Which sockets a configuration asks for, and opening them: all faults at once, systemd's own sockets taken where they fit."""
+"""Which sockets a configuration asks for, and opening them.
+
+All faults at once, systemd's own sockets taken where they fit.
+"""
 
 from __future__ import annotations
 

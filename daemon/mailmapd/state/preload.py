@@ -166,7 +166,8 @@ class Preloader:
                 names = columns[1:]
                 if columns and not names:
                     raise DataError(
-                        f"table {preload.table.name}: preload returns the key alone, and no column of the table's query behind it"
+                        f"table {preload.table.name}: preload returns the key alone, and no "
+                        "column of the table's query behind it"
                     )
                 for key, *values in rows:
                     looked_up = key if key is None or not preload.fold else fold(key)

@@ -10,7 +10,10 @@ from mailmapd.stats.snapshot import CacheState, HostState, Lookups, Snapshot
 
 @dataclass(frozen=True)
 class LookupActivity:
-    """The lookups of one map or dict: how many a second, the part answered from memory, and latencies in seconds (None: no lookups)."""
+    """The lookups of one map or dict.
+
+    How many a second, the part answered from memory, and latencies in seconds (None: no lookups).
+    """
 
     name: str
     dict: bool

@@ -79,7 +79,8 @@ PER_LOGIN = frozenset({"pid", "rport", "real_rport", "session_pid", "session"})
 _NAMES_24 = {"protocol": "service", "client_pid": "pid"}
 
 _REFUSED = {
-    "password": "is the password in plain: an answer that depends on it cannot be cached, and the password must not leave Dovecot. "
+    "password": "is the password in plain: an answer that depends on it cannot be cached, and "
+    "the password must not leave Dovecot. "
     "Return the hash and let Dovecot compare",
     "passdb": "is a field of an earlier passdb, which Dovecot does not put into a dict key. Use SQL for it",
     "userdb": "is a field of an earlier userdb, which Dovecot does not put into a dict key. Use SQL for it",
@@ -220,7 +221,8 @@ def _source(name: str, written: str, *, long: bool) -> tuple[str, str]:
     if full in _PARTS:
         return _PARTS[full]
     raise TemplateError(
-        f"{written} is not a variable of Dovecot's auth; the usual ones are %u %n %d %s %l %r %c, and %% is a percent sign"
+        f"{written} is not a variable of Dovecot's auth; the usual ones are %u %n %d %s %l %r "
+        "%c, and %% is a percent sign"
     )
 
 

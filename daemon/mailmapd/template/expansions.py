@@ -56,7 +56,8 @@ def _expansion(letter_byte: bytes, parameter: str) -> str:
     if letter not in _LETTERS + _DIGITS:
         shown = letter if letter.isprintable() and letter.isascii() else f"\\x{letter_byte[0]:02x}"
         raise TemplateError(
-            f"{parameter}: there is no expansion '%{shown}'; there are %s %u %d %S %U %D and %1 to %9, and %% for a percent sign"
+            f"{parameter}: there is no expansion '%{shown}'; there are %s %u %d %S %U %D and %1 "
+            "to %9, and %% for a percent sign"
         )
     return letter
 

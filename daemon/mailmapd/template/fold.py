@@ -20,7 +20,10 @@ def fold(key: bytes) -> bytes | None:
 
 
 def unfolded(key: bytes) -> bytes | None:
-    """Return the key itself, or None when no table can hold it: what Postfix does for a table that keeps upper and lower case."""
+    """Return the key itself, or None when no table can hold it.
+
+    What Postfix does for a table that keeps upper and lower case.
+    """
     if b"\0" in key:
         return None
     if not key.isascii():

@@ -51,7 +51,8 @@ _MULTI_BYTE: dict[str, tuple[bytes, bytes]] = {
 _BYTE_BY_BYTE = frozenset(
     re.findall(
         r"\w+",
-        "utf8 utf8mb3 utf8mb4 ascii binary armscii8 cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 dec8 geostd8 greek hebrew hp8 keybcs2 "
+        "utf8 utf8mb3 utf8mb4 ascii binary armscii8 cp1250 cp1251 cp1256 cp1257 cp850 cp852 "
+        "cp866 dec8 geostd8 greek hebrew hp8 keybcs2 "
         "koi8r koi8u latin1 latin2 latin5 latin7 macce macroman swe7 tis620",
     )
 )
@@ -100,7 +101,10 @@ _double_quotes = sqlite_quote
 def _quoting(
     pattern: re.Pattern[bytes], replacements: dict[bytes, bytes], before_lone_first_byte: bytes
 ) -> Callable[[bytes], bytes]:
-    """Return a function that leaves whole characters alone and treats single bytes: a special one, or a first byte without its second."""
+    """Return a function that leaves whole characters alone and treats single bytes.
+
+    A special one, or a first byte without its second.
+    """
 
     def replace(found: re.Match[bytes]) -> bytes:
         piece = found[0]

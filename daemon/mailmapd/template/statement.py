@@ -52,7 +52,10 @@ class Statement(NamedTuple):
         )
 
     def values_outside_strings(self) -> list[str]:
-        """Return, in lower case, the values that the server takes for a part of the SQL: a number, or the name of a column or table."""
+        """Return, in lower case, the values that the server takes for a part of the SQL.
+
+        A number, or the name of a column or table.
+        """
         found: list[str] = []
         quote = ""
         for piece in self.pieces:

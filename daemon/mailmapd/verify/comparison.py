@@ -43,7 +43,10 @@ def compare(section: Map, key: bytes, old: OldAnswer, new: Answer) -> Verdict:
 
 
 def values(section: Map, key: bytes, answer: OldFound | Found) -> list[bytes]:
-    """Return what Postfix makes of an answer: the recipients of a rewriting map, the parts between commas of any other."""
+    """Return what Postfix makes of an answer.
+
+    The recipients of a rewriting map, the parts between commas of any other.
+    """
     extension = answer.extension if isinstance(answer, OldFound) else b""
     if section.propagate_unmatched_extensions is None:
         return answer.value.split(b",")

@@ -19,7 +19,8 @@ _LOGGED = re.compile(
 _SEPARATORS = re.compile(rb"[,;\s]+")
 _TEXT_COLUMNS = (
     b"SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
-    b" AND data_type IN ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext') ORDER BY table_name, ordinal_position"
+    b" AND data_type IN ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext') ORDER "
+    b"BY table_name, ordinal_position"
 )
 _WORD = re.compile(r"[A-Za-z0-9_$]+")
 

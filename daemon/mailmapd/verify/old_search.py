@@ -1,4 +1,6 @@
-"""The keys that Postfix asks a table of fixed strings for, in its order: the old way, written after its sources a second time.
+"""The keys that Postfix asks a table of fixed strings for, in its order.
+
+The old way, written after its sources a second time.
 
     exact       the key
     domain      match_hostname(3): the name, then its parents

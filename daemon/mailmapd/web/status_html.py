@@ -35,7 +35,8 @@ def _source(text: str) -> str:
 
 
 CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src {_source(_STYLE)}; script-src {_source(_SCRIPT)}; connect-src 'self'; img-src data:; "
+    f"default-src 'none'; style-src {_source(_STYLE)}; script-src {_source(_SCRIPT)}; "
+    "connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -221,7 +222,10 @@ def _section(
         f"<tr>{''.join(_cell(cell, place < words) for place, cell in enumerate(row))}</tr>"
         for row in rows
     )
-    return f"<section><h2>{title}</h2><div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    return (
+        f"<section><h2>{title}</h2><div "
+        f"class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
 
 
 def _cell(cell: Cell, word: bool) -> str:

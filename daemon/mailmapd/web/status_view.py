@@ -11,9 +11,12 @@ from mailmapd.stats.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class StatusView:
-    """A moment of the daemon: its counters, what happened lately, its configuration without secrets, and the last errors.
+    """A moment of the daemon.
 
-    `settings` are sections with their keys and values; `errors` are (seconds since the epoch, level, message), the newest first.
+    Its counters, what happened lately, its configuration without secrets, and the last errors.
+
+    `settings` are sections with their keys and values; `errors` are (seconds since the epoch,
+    level, message), the newest first.
     """
 
     snapshot: Snapshot

@@ -1,8 +1,11 @@
-"""A day of mail in compressed time: how many SELECTs reach the database, beside those that Postfix would have sent (row 8).
+"""A day of mail in compressed time.
 
-The engine is the real one, with its clock passed in and a database that counts. Recipients are chosen in proportion to 1 / rank; ATTACK of
-them are a dictionary attack: common names tried on every domain. For each recipient Postfix asks PostfixAdmin's maps as smtpd,
-trivial-rewrite and cleanup do.
+How many SELECTs reach the database, beside those that Postfix would have sent (row 8).
+
+The engine is the real one, with its clock passed in and a database that counts. Recipients are
+chosen in proportion to 1 / rank; ATTACK of them are a dictionary attack: common names tried on
+every domain. For each recipient Postfix asks PostfixAdmin's maps as smtpd, trivial-rewrite and
+cleanup do.
 """
 
 from __future__ import annotations
@@ -146,7 +149,10 @@ class Mail:
         )
 
     async def recipient(self, address: bytes, *, known: bool) -> None:
-        """Look up what Postfix does for one recipient: trivial-rewrite, smtpd, and cleanup once smtpd has let a known one pass."""
+        """Look up what Postfix does for one recipient.
+
+        Trivial-rewrite, smtpd, and cleanup once smtpd has let a known one pass.
+        """
         domain = address.rpartition(b"@")[2]
         lookups = [
             ("virtual_alias_maps", domain),

@@ -89,7 +89,10 @@ def _settings(bench: Workbench, stack: ExitStack, database: Path) -> tuple[str, 
     connect = f"host={database} dbname={DATABASE} user={ACCOUNT} password={ACCOUNT_PASSWORD}"
     sql.write_text(f"driver = mysql\nconnect = {connect}\n{QUERIES}", encoding="utf-8")
     section = f"{{\n  driver = sql\n  args = {sql}\n}}\n"
-    config = f'[listen]\ndict = [{{address = "unix:{{directory}}/dict", mode = "0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n'
+    config = (
+        f'[listen]\ndict = [{{address = "unix:{{directory}}/dict", mode = '
+        f'"0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n'
+    )
     daemon = stack.enter_context(bench.daemon(config, pinned=False))
     write_snippet(dovecot_23(load_config(daemon.config), str(daemon.directory)))
     return (

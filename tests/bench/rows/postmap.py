@@ -145,7 +145,10 @@ def _warm(
     *,
     where: str = "",
 ) -> Iterator[Line]:
-    """Look up another part of the keys in each round: a table that does not keep what it has answered gains nothing from a round."""
+    """Look up another part of the keys in each round.
+
+    A table that does not keep what it has answered gains nothing from a round.
+    """
     parts = bench.scale.repetitions
     files = [
         mailboxes.write_keys(client.directory / f"part{part}", keys[part::parts])

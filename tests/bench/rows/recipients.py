@@ -1,4 +1,7 @@
-"""Recipients that a real smtpd checks on PostfixAdmin's maps: near the database (row 5) and with a network before it (row 6)."""
+"""Recipients that a real smtpd checks on PostfixAdmin's maps.
+
+Near the database (row 5) and with a network before it (row 6).
+"""
 
 from __future__ import annotations
 

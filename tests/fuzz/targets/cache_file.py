@@ -1,4 +1,7 @@
-"""Any bytes as a cache file, and as the entries inside a sound one: records or a CacheFileError, and what is read can be written again."""
+"""Any bytes as a cache file, and as the entries inside a sound one.
+
+Records or a CacheFileError, and what is read can be written again.
+"""
 
 from __future__ import annotations
 

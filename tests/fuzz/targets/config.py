@@ -33,7 +33,10 @@ search = ["full", "noext", "at_domain"]
 recipient_delimiter = "+-"
 local_domains = ["a.b"]
 """,
-    b'[database.d]\ndriver = "mysql"\nhosts = ["db:3306"]\nuser = "u"\npassword = "hunter2hunter2"\nprefer = ["other"]\n',
+    (
+        b'[database.d]\ndriver = "mysql"\nhosts = ["db:3306"]\nuser = "u"\npassword = '
+        b'"hunter2hunter2"\nprefer = ["other"]\n'
+    ),
     b"a = [[[[[[[[\n",
     b"[map]\nm = 1\n",
 )

@@ -12,13 +12,18 @@ from support.scratch_file import ScratchFile
 
 SEEDS = (
     (
-        b"driver = mysql\nconnect = host=/run/mysqld/mysqld.sock dbname=mail user=mail password=x\ndefault_pass_scheme = CRYPT\n"
+        b"driver = mysql\nconnect = host=/run/mysqld/mysqld.sock dbname=mail user=mail "
+        b"password=x\ndefault_pass_scheme = CRYPT\n"
         b"password_query = SELECT username AS user, password FROM mailbox WHERE username = '%u' AND active = '1'\n"
-        b"user_query = SELECT '/var/vmail/%d/%n' AS home, \\\n 5000 AS uid FROM mailbox WHERE username = '%Lu' AND enable%Ls%Lc = 1\n"
+        b"user_query = SELECT '/var/vmail/%d/%n' AS home, \\\n 5000 AS uid FROM mailbox WHERE "
+        b"username = '%Lu' AND enable%Ls%Lc = 1\n"
         b"iterate_query = SELECT username AS user FROM mailbox\n"
     ),
     b'driver = sqlite\nconnect = /var/lib/mail.sqlite\npassword_query = "SELECT \'a \\"b\\"\' AS password"  # note\n',
-    b"driver = mysql\nconnect = host=db1 host=db2 port=3307 ssl_verify_server_cert=no\nuser_query = SELECT %5.3u, %{user}, %%, %w\n",
+    (
+        b"driver = mysql\nconnect = host=db1 host=db2 port=3307 "
+        b"ssl_verify_server_cert=no\nuser_query = SELECT %5.3u, %{user}, %%, %w\n"
+    ),
     b"!include other.conf\n!include_try *\nconnect\n",
     b"!include_try \0 = x\n",
 )

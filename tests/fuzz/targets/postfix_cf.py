@@ -14,11 +14,23 @@ from mailmapd.template.statement import Value
 from support.scratch_file import ScratchFile
 
 SEEDS = (
-    b"hosts = unix:/run/mysqld/mysqld.sock\nuser=mail\npassword=x\ndbname=mail\nquery = SELECT goto FROM alias WHERE address = '%s'\n",
-    b"dbname = m\nquery = SELECT '%u', '%d'\n  FROM t WHERE a = '%1.%2'\nresult_format = lmtp:%d:%U\nexpansion_limit = 3\ndomain = a.b\n",
-    b"dbname=m\ntable = t\nselect_field = f\nwhere_field = w\nadditional_conditions = and x = '%%'\nrequire_result_set = no\n",
+    (
+        b"hosts = unix:/run/mysqld/mysqld.sock\nuser=mail\npassword=x\ndbname=mail\nquery = SELECT "
+        b"goto FROM alias WHERE address = '%s'\n"
+    ),
+    (
+        b"dbname = m\nquery = SELECT '%u', '%d'\n  FROM t WHERE a = '%1.%2'\nresult_format = "
+        b"lmtp:%d:%U\nexpansion_limit = 3\ndomain = a.b\n"
+    ),
+    (
+        b"dbname=m\ntable = t\nselect_field = f\nwhere_field = w\nadditional_conditions = and x = "
+        b"'%%'\nrequire_result_set = no\n"
+    ),
     b"dbpath = /var/lib/mail.sqlite\nquery = SELECT a FROM t WHERE k = '%S'\n",
-    b"dbname = m\nquery = SELECT 1\ntls_verify_cert = yes\ntls_CAfile = /x\noption_file = /y\nhosts = inet:db:3306 [::1]:1\n",
+    (
+        b"dbname = m\nquery = SELECT 1\ntls_verify_cert = yes\ntls_CAfile = /x\noption_file = "
+        b"/y\nhosts = inet:db:3306 [::1]:1\n"
+    ),
     b"dbname = m\nquery = SELECT a FROM t WHERE k = \"%s\" AND l = '%u'\n",
     b"# comment\n = 1\nname\n\tgoes on\n\0=\0\n",
 )

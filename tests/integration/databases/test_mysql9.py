@@ -247,7 +247,10 @@ async def test_lookups(connect: Connect, settings: MysqlSettings) -> None:
     assert (await database.fetch(statement("SELECT REPEAT('x', 300000)"))).rows == (
         (b"x" * 300_000,),
     )
-    numbers = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT a.i FROM n a, n b LIMIT 20000"
+    numbers = (
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900) "
+        "SELECT a.i FROM n a, n b LIMIT 20000"
+    )
     assert sum([len(rows) async for _, rows in database.stream(statement(numbers))]) == 20_000
 
 
@@ -313,7 +316,10 @@ async def test_quoting(server: Mysql9, connect: Connect, mode: str, charset: str
 async def test_key_stays_alone(
     server: Mysql9, connect: Connect, record: Record, key: bytes
 ) -> None:
-    """A key that cannot be compared with a latin1 column, or is no UTF-8, fails alone: the next is answered on the same connection."""
+    """A key that cannot be compared with a latin1 column, or is no UTF-8, fails alone.
+
+    The next is answered on the same connection.
+    """
     database = connect(settings_for(server, pool_size=1))
     sql = "SELECT maildir FROM old WHERE username = '%s'"
     assert (await database.fetch(statement(sql, b"user@example.com"))).rows == ((b"old/user/",),)

@@ -25,7 +25,10 @@ from support.mysql_lookups import (
 async def test_collation_stays_with_key(
     lookup_server: MariaDB, connect: Connect, record: Record
 ) -> None:
-    """A key that the server cannot compare fails alone: the next key is answered on the same connection, the host stays up."""
+    """A key that the server cannot compare fails alone.
+
+    The next key is answered on the same connection, the host stays up.
+    """
     database = connect(settings_for(lookup_server, pool_size=1))
     sql = "SELECT maildir FROM old WHERE username = '%s'"
     await database.fetch(statement(sql, b"user@example.com"))

@@ -184,7 +184,10 @@ async def test_host_that_refuses_queries(
     It is asked again when it takes queries.
     """
     first, second = make_lookup_server(), make_lookup_server(tcp=True)
-    desynced = "CREATE PROCEDURE ready() SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = 1047, MESSAGE_TEXT = 'WSREP has not yet prepared node'"
+    desynced = (
+        "CREATE PROCEDURE ready() SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = 1047, "
+        "MESSAGE_TEXT = 'WSREP has not yet prepared node'"
+    )
     first.run_sql(desynced, database=DBNAME)
     second.run_sql("CREATE PROCEDURE ready() SELECT 'yes'", database=DBNAME)
     hosts = (label(first), f"127.0.0.1:{second.port}")

@@ -39,7 +39,10 @@ def mode(request: pytest.FixtureRequest, lookup_server: MariaDB) -> Iterator[str
 async def test_hostile_keys(
     lookup_server: MariaDB, connect: Connect, mode: str, charset: str
 ) -> None:
-    """A hostile key is one string for the server, in every mode and character set: never a syntax error, never a second row."""
+    """A hostile key is one string for the server, in every mode and character set.
+
+    Never a syntax error, never a second row.
+    """
     database = connect(settings_for(lookup_server, charset=charset))
     for key in HOSTILE:
         # The comparison is bytewise, so that no collation can refuse it; the length tells whether

@@ -112,7 +112,10 @@ def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
             f"connect = host={mariadb.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
         )
         (directory / "sql.conf").write_text(f"driver = mysql\n{connect}{QUERIES}")
-        config = f'[listen]\nlookup_http = {{address = "unix:{socket}", mode = "0666"}}\n[dict.auth]\ndovecot_sql = "sql.conf"\n'
+        config = (
+            f'[listen]\nlookup_http = {{address = "unix:{socket}", mode = '
+            f'"0666"}}\n[dict.auth]\ndovecot_sql = "sql.conf"\n'
+        )
         daemon = stack.enter_context(Daemon(directory, config))
         snippet = dovecot_24(load_config(daemon.config), "/etc/dovecot-lua").replace(
             str(socket), "/run/mailmapd-lua"

@@ -62,7 +62,8 @@ def pair(request: pytest.FixtureRequest, mariadb: MariaDB, hashed: str) -> Itera
         one, other = (stack.enter_context(private_directory()) for _ in range(2))
         sql = one / "dovecot-sql.conf.ext"
         sql.write_text(
-            f"driver = mysql\nconnect = host={mariadb.socket} dbname={database} user={database} password=geheim\n{schema.settings}"
+            f"driver = mysql\nconnect = host={mariadb.socket} dbname={database} user={database} "
+            f"password=geheim\n{schema.settings}"
         )
         daemon = stack.enter_context(Daemon(other, _config(other, sql)))
         own = stack.enter_context(Dovecot(one, RELAXED + _own_sections(schema, sql)))
@@ -78,7 +79,10 @@ def pair(request: pytest.FixtureRequest, mariadb: MariaDB, hashed: str) -> Itera
 
 
 def _config(directory: Path, sql: Path) -> str:
-    return f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n'
+    return (
+        f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = '
+        f'"0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n'
+    )
 
 
 def _own_sections(schema: MailSchema, sql: Path) -> str:

@@ -42,7 +42,10 @@ def _settings() -> str:
         f"t{number}={template.replace(' ', '_')}" for number, template in enumerate(TEMPLATES)
     )
     userdb = f"userdb {{\n  driver = static\n  args = uid=5000 gid=5000 home=/srv {fields}\n}}\n"
-    return f"auth_username_chars =\nauth_username_format =\npassdb {{\n  driver = static\n  args = nopassword=y\n}}\n{userdb}"
+    return (
+        f"auth_username_chars =\nauth_username_format =\npassdb {{\n  driver = static\n  args "
+        f"= nopassword=y\n}}\n{userdb}"
+    )
 
 
 def test_as_dovecot(short_path: Path) -> None:

@@ -180,7 +180,8 @@ def test_verify_without_a_common_map_is_a_clear_fault(imported: Installation) ->
     """A configuration with other maps than main.cf's is refused with both lists."""
     strange = imported.folder / "strange.toml"
     strange.write_text(
-        '[database.d]\ndriver = "sqlite"\npath = "/x"\n[table.t]\ndatabase = "d"\nquery = "SELECT \'%s\'"\n[map.m]\ntables = ["t"]\n'
+        '[database.d]\ndriver = "sqlite"\npath = "/x"\n[table.t]\ndatabase = "d"\nquery = '
+        '"SELECT \'%s\'"\n[map.m]\ntables = ["t"]\n'
     )
     done = imported.mailmapd(
         "verify", "--config", str(strange), "--postfix", str(imported.postfix.config)

@@ -1,4 +1,7 @@
-"""Lists that mix mysql: with other tables, options in master.cf, restrictions and classes: the move changes no answer."""
+"""Lists that mix mysql.
+
+With other tables, options in master.cf, restrictions and classes: the move changes no answer.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.servers
 QUERIES = {
     "mysql-mailuser": "SELECT 1 FROM email_user WHERE user_mail='%s'",
     "mysql-maildomain": "SELECT 1 FROM email_user WHERE mail_domain='%s'",
-    "mysql-mailaliase": "SELECT mail_account FROM email_user WHERE mail_account='%s'\n#query = SELECT destination FROM email_aliase",
+    "mysql-mailaliase": "SELECT mail_account FROM email_user WHERE mail_account='%s'\n#query = "
+    "SELECT destination FROM email_aliase",
     "mysql-mailboxdir": "SELECT mail_dir FROM email_user WHERE user_mail='%s'",
 }
 

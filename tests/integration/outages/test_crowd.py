@@ -68,7 +68,10 @@ def crowd(folder: Path) -> Iterator[None]:
 
 
 def test_crowd(server: MariaDB, short_path: Path) -> None:
-    """5 000 idle, 500 slow and 500 deaf connections: the others' p99 is within twice the quiet one, and memory is bounded."""
+    """5 000 idle, 500 slow and 500 deaf connections.
+
+    The others' p99 is within twice the quiet one, and memory is bounded.
+    """
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < IDLE + SLOW + DEAF + 500:
         pytest.skip("this account may not open enough files")
     quiet: list[float] = []
@@ -100,7 +103,8 @@ def test_crowd(server: MariaDB, short_path: Path) -> None:
         assert set(statuses(traffic.samples)) == {"OK"}
     print(
         f"\n  p99 alone {', '.join(f'{one * 1e3:.2f}' for one in quiet)} ms, "
-        f"beside the crowd {', '.join(f'{one * 1e3:.2f}' for one in loud)} ms; {more / 2**20:.0f} MiB more memory, {files} files"
+        f"beside the crowd {', '.join(f'{one * 1e3:.2f}' for one in loud)} ms; "
+        f"{more / 2**20:.0f} MiB more memory, {files} files"
     )
     assert median(loud) < max(
         2 * median(quiet), median(quiet) + GRAIN, PROMPT if PROMPT > PROMISED else 0.0

@@ -79,7 +79,8 @@ def go_through(daemon: Daemon, begin: Callable[[], object], end: Callable[[], ob
     uncached = [sample for sample in during if not sample.cached]
     slowest = max(sample.seconds for sample in traffic.samples)
     print(
-        f"\n  {len(traffic.samples)} lookups; outage of {ended - began:.1f} s: {dict(statuses(during))}; p99 of cached keys: "
+        f"\n  {len(traffic.samples)} lookups; outage of {ended - began:.1f} s: "
+        f"{dict(statuses(during))}; p99 of cached keys: "
         + ", ".join(
             f"{kind} {percentile(samples, 0.99) * 1e3:.2f} ms" for kind, samples in cached.items()
         )
@@ -155,7 +156,8 @@ def test_one_of_two_hosts_down(
             time.sleep(RETURN)
         fresh = percentile([sample for sample in traffic.samples if sample.kind == "fresh"], 0.99)
         print(
-            f"\n  {len(traffic.samples)} lookups {dict(statuses(traffic.samples))}; p99 of fresh keys {fresh * 1e3:.2f} ms"
+            f"\n  {len(traffic.samples)} lookups {dict(statuses(traffic.samples))}; p99 of fresh "
+            f"keys {fresh * 1e3:.2f} ms"
         )
         assert set(statuses(traffic.samples)) == {"OK"}
         assert fresh < PROMPT  # expired ones ask the other host

@@ -1,4 +1,7 @@
-"""Unknown recipients at full speed, a client with endless misses, and keys that the database cannot evaluate: nobody else notices."""
+"""Unknown recipients at full speed, a client with endless misses, and keys that the database cannot evaluate.
+
+Nobody else notices.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,10 @@ def queries(daemon: Daemon) -> float:
 
 @pytest.mark.timeout(3600)
 def test_unknown_recipients(server: MariaDB, short_path: Path) -> None:
-    """Unknown recipients at full speed: every hot key stays a hit, memory reaches a plateau, no key costs more than one query."""
+    """Unknown recipients at full speed.
+
+    Every hot key stays a hit, memory reaches a plateau, no key costs more than one query.
+    """
     with serve(short_path, server, BUDGET) as daemon:
         put_ahead(daemon.process.pid)
         warm(daemon)
@@ -147,7 +153,8 @@ def test_endless_misses_of_one_client(server: MariaDB, short_path: Path) -> None
         with Traffic(f"{short_path}/socketmap", kinds=("fresh",), hot=HOT) as traffic:
             assert finish(flooding) == {"NOTFOUND": UNKNOWN // 5}
     print(
-        f"\n  {len(traffic.samples)} hits beside {UNKNOWN // 5} misses: p99 {percentile(traffic.samples, 0.99) * 1e3:.2f} ms"
+        f"\n  {len(traffic.samples)} hits beside {UNKNOWN // 5} misses: p99 "
+        f"{percentile(traffic.samples, 0.99) * 1e3:.2f} ms"
     )
     assert set(statuses(traffic.samples)) == {"OK"}
     assert percentile(traffic.samples, 0.99) < PROMPT
@@ -240,7 +247,8 @@ def test_poison_among_normal_traffic(server: MariaDB, short_path: Path) -> None:
         ]
         log = daemon.text()
     print(
-        f"\n  {poisoned} lookups of the poisonous key, {sent} of them reached the database; {len(traffic.samples)} others"
+        f"\n  {poisoned} lookups of the poisonous key, {sent} of them reached the database; "
+        f"{len(traffic.samples)} others"
     )
     assert set(statuses(traffic.samples)) == {"OK"}
     assert 1 <= sent <= seconds / 5 + 1

@@ -134,7 +134,8 @@ class Load:
         seen = statuses(self.traffic.samples)
         slowest = max(sample.seconds for sample in self.traffic.samples)
         print(
-            f"\n  traffic {dict(seen)}, slowest {slowest:.2f} s; postmap, tcp, smtpd: {[one.lookups for one in self.asking]} lookups"
+            f"\n  traffic {dict(seen)}, slowest {slowest:.2f} s; postmap, tcp, smtpd: "
+            f"{[one.lookups for one in self.asking]} lookups"
         )
         assert [one.failures[:3] for one in self.asking] == [[], [], []]
         assert set(seen) == {"OK"}, reasons(self.traffic.samples)
@@ -202,7 +203,10 @@ def test_reloads(site: Site) -> None:
 
 
 def test_wrong_configuration_is_survived(site: Site) -> None:
-    """SIGHUP with a configuration that cannot be used, and with a good one again: no lookup fails, and /readyz and metrics tell."""
+    """SIGHUP with a configuration that cannot be used, and with a good one again.
+
+    No lookup fails, and /readyz and metrics tell.
+    """
     with site.load.running():
         site.daemon.write_config(site.configuration() + "[map.broken]\ntables = ['nothere']\n")
         site.daemon.process.send_signal(signal.SIGHUP)

@@ -112,7 +112,10 @@ class Disturbances:
 
 @pytest.mark.timeout(3600)
 def test_soak(server: MariaDB, short_path: Path) -> None:
-    """Traffic, unknown users, new connections, garbage, reloads, lost connections, flushes: memory stays flat, no descriptor is left."""
+    """Traffic, unknown users, new connections, garbage, reloads, lost connections, flushes.
+
+    Memory stays flat, no descriptor is left.
+    """
     listen = LISTENERS.replace("{http}", str(free_port()))
     with Daemon(
         short_path, configuration(short_path, [f"unix:{server.socket}"], listen) + SMALL
@@ -137,7 +140,8 @@ def test_soak(server: MariaDB, short_path: Path) -> None:
     print(
         f"\n  {SECONDS:.0f} s, {sum(seen.values())} lookups {dict(seen)}; "
         f"memory {settled[0][1] / 2**20:.1f} then {settled[-1][1] / 2**20:.1f} MiB "
-        f"(line: {growth / 2**20:+.2f} MiB in {settled[-1][0] - settled[0][0]:.0f} s); files {files_before} then {files_after}"
+        f"(line: {growth / 2**20:+.2f} MiB in {settled[-1][0] - settled[0][0]:.0f} s); files "
+        f"{files_before} then {files_after}"
     )
     assert set(seen) == {"OK"}, reasons(traffic.samples)
     assert growth < settled[0][1] * SLOPE

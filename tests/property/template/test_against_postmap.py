@@ -1,4 +1,6 @@
-"""Templates and files as Postfix reads them: the same .cf files and keys for ``postmap -q`` of a sqlite: table and for our table.
+"""Templates and files as Postfix reads them.
+
+The same .cf files and keys for ``postmap -q`` of a sqlite: table and for our table.
 
 The queries return their own expanded text, so that every expansion and every escape shows in the answer.
 """

@@ -1,4 +1,6 @@
-"""Six ways in which real installations keep mail in MySQL: tables, rows, Postfix's maps and main.cf, written for these tests.
+"""Six ways in which real installations keep mail in MySQL.
+
+Tables, rows, Postfix's maps and main.cf, written for these tests.
 
 Every stack holds the same mail (see `world`), as far as its tables have a place for it.
 """

@@ -65,14 +65,16 @@ CREATE TABLE panel_customers (customerid int unsigned PRIMARY KEY, deactivated t
         ),
         "virtual_alias_maps": (
             (
-                "SELECT destination FROM mail_virtual AS v, panel_customers AS c WHERE c.customerid = v.customerid AND c.deactivated = 0"
+                "SELECT destination FROM mail_virtual AS v, panel_customers AS c WHERE "
+                "c.customerid = v.customerid AND c.deactivated = 0"
                 " AND v.email = '%s' AND TRIM(v.destination) <> ''"
             ),
             "",
         ),
         "sender_permissions": (
             (
-                "SELECT DISTINCT username FROM mail_users WHERE email IN ((SELECT email_full FROM mail_virtual WHERE email = '%s'"
+                "SELECT DISTINCT username FROM mail_users WHERE email IN ((SELECT email_full "
+                "FROM mail_virtual WHERE email = '%s'"
                 " UNION SELECT destination FROM mail_virtual WHERE email = '%s'));"
             ),
             "",

@@ -112,13 +112,15 @@ CREATE TABLE sender_relayhost (
         "transport_maps_user": (
             _of_domain(
                 "SELECT mailbox.transport FROM mailbox, domain WHERE mailbox.username = '%s' AND mailbox.domain = '%d'"
-                " AND mailbox.domain = domain.domain AND mailbox.transport <> '' AND mailbox.active = 1 AND mailbox.enabledeliver = 1"
+                " AND mailbox.domain = domain.domain AND mailbox.transport <> '' AND "
+                "mailbox.active = 1 AND mailbox.enabledeliver = 1"
             ),
             "",
         ),
         "transport_maps_maillist": (
             (
-                "SELECT maillists.transport FROM maillists, domain WHERE maillists.address = '%s' AND maillists.active = 1"
+                "SELECT maillists.transport FROM maillists, domain WHERE maillists.address = "
+                "'%s' AND maillists.active = 1"
                 " AND maillists.domain = domain.domain AND domain.active = 1"
             ),
             "",
@@ -153,8 +155,10 @@ CREATE TABLE sender_relayhost (
         ),
         "virtual_mailbox_maps": (
             (
-                "SELECT CONCAT(mailbox.storagenode, '/', mailbox.maildir, '/Maildir/') FROM mailbox, domain WHERE mailbox.username = '%s'"
-                " AND mailbox.active = 1 AND mailbox.enabledeliver = 1 AND domain.domain = mailbox.domain AND domain.active = 1"
+                "SELECT CONCAT(mailbox.storagenode, '/', mailbox.maildir, '/Maildir/') FROM "
+                "mailbox, domain WHERE mailbox.username = '%s'"
+                " AND mailbox.active = 1 AND mailbox.enabledeliver = 1 AND domain.domain = "
+                "mailbox.domain AND domain.active = 1"
             ),
             "",
         ),
@@ -167,7 +171,8 @@ CREATE TABLE sender_relayhost (
         ),
         "domain_alias_maps": (
             (
-                "SELECT forwardings.forwarding FROM forwardings, alias_domain, domain WHERE alias_domain.alias_domain = '%d'"
+                "SELECT forwardings.forwarding FROM forwardings, alias_domain, domain WHERE "
+                "alias_domain.alias_domain = '%d'"
                 " AND forwardings.address = CONCAT('%u', '@', alias_domain.target_domain)"
                 " AND alias_domain.target_domain = domain.domain"
                 " AND forwardings.active = 1 AND alias_domain.active = 1 AND domain.backupmx = 0"
@@ -176,14 +181,16 @@ CREATE TABLE sender_relayhost (
         ),
         "catchall_maps": (
             _of_domain(
-                "SELECT forwardings.forwarding FROM forwardings, domain WHERE forwardings.address = '%d' AND '%u' NOT LIKE '%%+%%'"
+                "SELECT forwardings.forwarding FROM forwardings, domain WHERE "
+                "forwardings.address = '%d' AND '%u' NOT LIKE '%%+%%'"
                 " AND forwardings.address = domain.domain AND forwardings.active = 1"
             ),
             "",
         ),
         "domain_alias_catchall_maps": (
             (
-                "SELECT forwardings.forwarding FROM forwardings, alias_domain, domain WHERE alias_domain.alias_domain = '%d'"
+                "SELECT forwardings.forwarding FROM forwardings, alias_domain, domain WHERE "
+                "alias_domain.alias_domain = '%d'"
                 " AND forwardings.address = alias_domain.target_domain AND alias_domain.target_domain = domain.domain"
                 " AND forwardings.active = 1 AND alias_domain.active = 1"
             ),

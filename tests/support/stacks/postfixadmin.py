@@ -67,14 +67,16 @@ CREATE TABLE mailbox (
         "virtual_alias_domain_maps": (
             (
                 "SELECT goto FROM alias, alias_domain WHERE alias_domain.alias_domain = '%d'"
-                " AND alias.address = CONCAT('%u', '@', alias_domain.target_domain) AND alias.active = '1' AND alias_domain.active = '1'"
+                " AND alias.address = CONCAT('%u', '@', alias_domain.target_domain) AND "
+                "alias.active = '1' AND alias_domain.active = '1'"
             ),
             "",
         ),
         "virtual_alias_domain_catchall_maps": (
             (
                 "SELECT goto FROM alias, alias_domain WHERE alias_domain.alias_domain = '%d'"
-                " AND alias.address = CONCAT('@', alias_domain.target_domain) AND alias.active = '1' AND alias_domain.active = '1'"
+                " AND alias.address = CONCAT('@', alias_domain.target_domain) AND alias.active = "
+                "'1' AND alias_domain.active = '1'"
             ),
             "# the target domain's catch-all\n",
         ),
@@ -95,7 +97,10 @@ CREATE TABLE mailbox (
             "",
         ),
         "relay_domains": (
-            "SELECT domain FROM domain WHERE domain = '%s' AND active = '1' AND (transport LIKE 'smtp%%' OR transport LIKE 'relay%%')",
+            (
+                "SELECT domain FROM domain WHERE domain = '%s' AND active = '1' AND (transport LIKE "
+                "'smtp%%' OR transport LIKE 'relay%%')"
+            ),
             "",
         ),
         "transport_maps": (

@@ -52,5 +52,8 @@ class Stack:
         """Write the .cf files."""
         folder.mkdir(exist_ok=True)
         for name, (query, more) in self.queries.items():
-            text = f"hosts = unix:{server.socket}\nuser = {USER}\npassword = {PASSWORD}\ndbname = s_{self.name}\n{more}query = {query}\n"
+            text = (
+                f"hosts = unix:{server.socket}\nuser = {USER}\npassword = {PASSWORD}\ndbname "
+                f"= s_{self.name}\n{more}query = {query}\n"
+            )
             (folder / f"{name}.cf").write_text(text)

@@ -42,7 +42,10 @@ CREATE TABLE email_aliase (
 ) DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 """
 
-INDEXES = "CREATE INDEX mail_account_lookup ON email_user (mail_account); CREATE INDEX mail_domain_lookup ON email_user (mail_domain);"
+INDEXES = (
+    "CREATE INDEX mail_account_lookup ON email_user (mail_account); CREATE INDEX "
+    "mail_domain_lookup ON email_user (mail_domain);"
+)
 
 TUTORIAL = Stack(
     name="tutorial",

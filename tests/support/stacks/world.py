@@ -1,4 +1,7 @@
-"""The mail that every stack holds: domains, users, aliases, catch-alls, a domain that stands for another, a relayed one, inactive ones."""
+"""The mail that every stack holds.
+
+Domains, users, aliases, catch-alls, a domain that stands for another, a relayed one, inactive ones.
+"""
 
 from __future__ import annotations
 

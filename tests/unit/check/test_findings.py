@@ -257,7 +257,10 @@ def test_main_cf_and_the_configuration_agree(config: Config, tmp_path: Path) -> 
             ["owner_request_special", "parent_domains"],
         ),
         (
-            "virtual_transport = virtual\nvirtual_mailbox_maps = unionmap:{texthash:/x,socketmap:unix:x:virtual_mailbox_maps}\n",
+            (
+                "virtual_transport = virtual\nvirtual_mailbox_maps = "
+                "unionmap:{texthash:/x,socketmap:unix:x:virtual_mailbox_maps}\n"
+            ),
             ["virtual_agent"],
         ),
     ],

@@ -57,7 +57,10 @@ def path(tmp_path: Path) -> Path:
             ["example.com is in mydestination and in the map h"],
         ),
         (
-            "mydestination = example.com\nrelay_domains = socketmap:unix:x:other\nvirtual_mailbox_domains = socketmap:unix:x:gone\n",
+            (
+                "mydestination = example.com\nrelay_domains = "
+                "socketmap:unix:x:other\nvirtual_mailbox_domains = socketmap:unix:x:gone\n"
+            ),
             [],
         ),
     ],

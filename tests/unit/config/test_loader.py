@@ -111,7 +111,10 @@ tables = []
         "limits.backlog: must be a whole number, not a text in quotes",
         'database.a.driver: must be one of "mysql", "sqlite"',
         "database.a.pool_size: must be > 0",
-        'table.t.cache.ttl: "5 parsecs" is not a duration; write a number with ms, s, m, h, d or w, such as "30s" or "5m"',
+        (
+            'table.t.cache.ttl: "5 parsecs" is not a duration; write a number with ms, s, m, h, d or '
+            'w, such as "30s" or "5m"'
+        ),
         'table.t.querry: unknown key; did you mean "query"?',
         "map.m.tables: must not be empty",
         'listne: unknown key; did you mean "listen"?',
@@ -152,7 +155,10 @@ tables = []
         (
             "127.0.0.1:2552",
             "127.0.0.1:9780",
-            "listen.http: 127.0.0.1:9780 is already used by listen.socketmap[1]; give each listener an address of its own",
+            (
+                "listen.http: 127.0.0.1:9780 is already used by listen.socketmap[1]; give each "
+                "listener an address of its own"
+            ),
         ),
         (
             "[::1]:2553",

@@ -123,7 +123,10 @@ async def test_key_of_a_map(bench: Bench) -> None:
 
 
 async def test_user(bench: Bench) -> None:
-    """A user is forgotten everywhere: address, any extension, what its lookups share with others, passwords by any service."""
+    """A user is forgotten everywhere.
+
+    Address, any extension, what its lookups share with others, passwords by any service.
+    """
     bench.fill(
         "alias",
         [

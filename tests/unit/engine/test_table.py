@@ -173,7 +173,10 @@ async def test_failed_refresh_keeps_the_row(bench: Bench) -> None:
 
 
 async def test_refreshes_leave_room(bench: Bench) -> None:
-    """When many rows reach their refresh age at once, a few are fetched anew at a time: a lookup that misses does not queue behind them."""
+    """When many rows reach their refresh age at once, a few are fetched anew at a time.
+
+    A lookup that misses does not queue behind them.
+    """
     keys = [b"user%d@example.com" % number for number in range(10 * REFRESHES)]
     for key in keys:
         bench.rows[key,] = [(key,)]

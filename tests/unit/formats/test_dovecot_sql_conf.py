@@ -19,8 +19,10 @@ def test_whole_file(tmp_path: Path) -> None:
     conf = read(
         tmp_path,
         "driver = mysql\n"
-        'connect = "host=/run/mysqld/mysqld.sock host=db1 host=2001:db8::1 host=localhost port=3307 dbname=mail user=me  password=s#cr=t"\n'
-        "default_pass_scheme = SHA512-CRYPT\npassword_query = SELECT 1\nuser_query = SELECT 2;\niterate_query = SELECT 3\n",
+        'connect = "host=/run/mysqld/mysqld.sock host=db1 host=2001:db8::1 host=localhost '
+        'port=3307 dbname=mail user=me  password=s#cr=t"\n'
+        "default_pass_scheme = SHA512-CRYPT\npassword_query = SELECT 1\nuser_query = SELECT "
+        "2;\niterate_query = SELECT 3\n",
     )
     assert conf.connect.hosts == (
         "unix:/run/mysqld/mysqld.sock",

@@ -53,7 +53,8 @@ def test_every_parameter_is_read(file: Path) -> None:
         + "user = u\npassword = p#'\" =x\nhosts = unix:/run/db.sock, inet:db:3307 db2\nresult_format = <%s>\n"
         "domain = a.example, !b.example\nexpansion_limit = 9\nrequire_result_set = No\ncharset = latin1\n"
         "retry_interval = 5\nidle_interval = 6\noption_file = /o\noption_group =\n"
-        "tls_cert_file = /c\ntls_key_file = /k\ntls_CAfile = /ca\ntls_CApath = /cas\ntls_ciphers = HIGH\ntls_verify_cert = YES\n",
+        "tls_cert_file = /c\ntls_key_file = /k\ntls_CAfile = /ca\ntls_CApath = /cas\ntls_ciphers "
+        "= HIGH\ntls_verify_cert = YES\n",
     )
     assert (cf.dbname, cf.user, cf.password) == ("mail", "u", "p#'\" =x")
     assert cf.hosts == ("unix:/run/db.sock", "inet:db:3307", "db2")

@@ -112,7 +112,10 @@ def test_sections_decide_about_queries(sql: Path) -> None:
     }
     assert result.notes == [
         "passdb with driver pam stays as it is in Dovecot's configuration.",
-        "userdb with driver static (uid=vmail gid=vmail home=/home/vmail/%d/%n) stays as it is in Dovecot's configuration.",
+        (
+            "userdb with driver static (uid=vmail gid=vmail home=/home/vmail/%d/%n) stays as it is "
+            "in Dovecot's configuration."
+        ),
         "userdb with driver prefetch stays as it is in Dovecot's configuration.",
     ]
 
@@ -137,7 +140,10 @@ def test_sections_of_other_purposes_stay(sql: Path, purpose: str) -> None:
 
 def test_further_settings_are_noted(sql: Path) -> None:
     """Settings of a section that a dict does not hold are in the report, because the new section needs them, too."""
-    fields = "  default_fields = uid=vmail gid=vmail\n  override_fields = home=/srv/%u\n  result_failure = return-fail\n"
+    fields = (
+        "  default_fields = uid=vmail gid=vmail\n  override_fields = home=/srv/%u\n  "
+        "result_failure = return-fail\n"
+    )
     sections = list(parse_auth_sections(f"userdb {{\n  args = {sql}\n{fields}  driver = sql\n}}\n"))
     settings = "default_fields = uid=vmail gid=vmail; override_fields = home=/srv/%u; result_failure = return-fail"
     note = f"userdb with driver sql ({sql}) has further settings. Write them into its successor, too: {settings}"

@@ -70,7 +70,8 @@ def test_parent_domains_and_propagation_follow_main_cf(postfix: Path) -> None:
     """parent_domain_matches_subdomains and propagate_unmatched_extensions decide what a map does."""
     made = plan(
         postfix,
-        "parent_domain_matches_subdomains = transport_maps\npropagate_unmatched_extensions = generic\nrelay_domains = {cf}/aliases.cf\n"
+        "parent_domain_matches_subdomains = transport_maps\npropagate_unmatched_extensions = "
+        "generic\nrelay_domains = {cf}/aliases.cf\n"
         "transport_maps = {cf}/aliases.cf\nvirtual_alias_maps = {cf}/aliases.cf\nsmtp_generic_maps = {cf}/aliases.cf\n",
     )
     found = {section.name: section.settings for section in made.draft.maps}
@@ -107,7 +108,8 @@ def test_virtual_keeps_its_table_where_a_transport_may_name_it(postfix: Path) ->
     text = switch_over(
         plan(
             postfix,
-            "virtual_mailbox_maps = {cf}/aliases.cf\nvirtual_transport = lmtp:unix:x\ntransport_maps = {cf}/mysql-domains.cf\n",
+            "virtual_mailbox_maps = {cf}/aliases.cf\nvirtual_transport = "
+            "lmtp:unix:x\ntransport_maps = {cf}/mysql-domains.cf\n",
         )
     )
     assert f"virtual/unix/virtual_mailbox_maps=mysql:{postfix}/aliases.cf" in text
@@ -158,7 +160,8 @@ def test_a_service_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) 
     )
     made = plan(
         postfix,
-        "recipient_delimiter = +\nvirtual_alias_maps = {cf}/aliases.cf\nvirtual_mailbox_domains = {cf}/mysql-domains.cf\n"
+        "recipient_delimiter = +\nvirtual_alias_maps = {cf}/aliases.cf\nvirtual_mailbox_domains "
+        "= {cf}/mysql-domains.cf\n"
         "smtpd_sender_restrictions = check_sender_access {cf}/all.cf\n",
     )
     found = {
@@ -181,7 +184,8 @@ def test_what_postfix_refuses_is_named_with_its_remedy(postfix: Path) -> None:
     """Tables of local(8) and virtual(8)'s own ones stay, and the report says why and what to do."""
     made = plan(
         postfix,
-        "alias_maps = {cf}/aliases.cf\nvirtual_uid_maps = {cf}/aliases.cf\nrelay_domains = {cf}/all.cf\nmystery = {cf}/all.cf\n",
+        "alias_maps = {cf}/aliases.cf\nvirtual_uid_maps = {cf}/aliases.cf\nrelay_domains = "
+        "{cf}/all.cf\nmystery = {cf}/all.cf\n",
     )
     text = report(made, [Path("/etc/mailmapd/mailmapd.toml")])
     assert "local(8) takes no socketmap: tables; let LMTP deliver" in text
@@ -218,7 +222,8 @@ def test_every_broken_cf_file_is_named_at_once(postfix: Path) -> None:
 def test_crlf_unknown_keys_and_a_missing_newline_are_fine(postfix: Path) -> None:
     """A .cf file with CRLF, a key that nobody knows and no final newline reads as it does in Postfix."""
     (postfix / "odd.cf").write_bytes(
-        b"hosts = localhost\r\nfavourite_colour = blue\r\nuser=a\r\ndbname = b\r\nquery = SELECT 1\r\n  FROM x WHERE y = '%s'"
+        b"hosts = localhost\r\nfavourite_colour = blue\r\nuser=a\r\ndbname = b\r\nquery = SELECT "
+        b"1\r\n  FROM x WHERE y = '%s'"
     )
     made = plan(postfix, "virtual_mailbox_domains = {cf}/odd.cf\n")
     assert made.draft.tables[0].settings["query"].split() == [

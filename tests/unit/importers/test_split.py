@@ -154,7 +154,8 @@ def test_restrictions_keep_everything_but_their_tables() -> None:
     The rest of the list stays.
     """
     value = (
-        "smtpd_recipient_restrictions = permit_mynetworks, check_recipient_access proxy:mysql:/p/a.cf, CHECK_CLIENT_ACCESS mysql:/p/b.cf"
+        "smtpd_recipient_restrictions = permit_mynetworks, check_recipient_access "
+        "proxy:mysql:/p/a.cf, CHECK_CLIENT_ACCESS mysql:/p/b.cf"
         " check_helo_access hash:/p/x check_sasl_access mysql:/p/c.cf"
         " check_ccert_access { mysql:/p/d.cf, search_order = pubkey_fingerprint } reject"
     )
@@ -178,7 +179,8 @@ def test_restrictions_keep_everything_but_their_tables() -> None:
 def test_a_restriction_class_and_a_bare_table() -> None:
     """Restriction classes are restriction lists; a table without a restriction in front means the list's own one."""
     settings = settings_of(
-        "smtpd_restriction_classes = strict\nstrict = check_sender_access mysql:/p/a.cf, reject\nsmtpd_helo_restrictions = mysql:/p/b.cf"
+        "smtpd_restriction_classes = strict\nstrict = check_sender_access mysql:/p/a.cf, "
+        "reject\nsmtpd_helo_restrictions = mysql:/p/b.cf"
     )
     found = {
         setting.parameter.name: split_setting(
@@ -213,7 +215,10 @@ def test_names_stand_for_parts_of_tables_and_for_lists() -> None:
 def test_options_of_a_service_are_found() -> None:
     """An option that sets a map, and one that changes a name inside main.cf's value, are both uses of their service."""
     main = "login = mysql:/p/a.cf\nsmtpd_sender_login_maps = $login"
-    master = "submission inet n - y - - smtpd -o login=mysql:/p/b.cf -o smtpd_client_restrictions=check_client_access,mysql:/p/c.cf"
+    master = (
+        "submission inet n - y - - smtpd -o login=mysql:/p/b.cf -o "
+        "smtpd_client_restrictions=check_client_access,mysql:/p/c.cf"
+    )
     found = [
         (setting.name, [token.text for token in setting.tokens])
         for setting in settings_of(main, master)

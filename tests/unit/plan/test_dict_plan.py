@@ -63,7 +63,8 @@ def test_tables(tmp_path: Path) -> None:
     one = plan(
         tmp_path,
         f"{MAIL}[table.p]\ndatabase = 'mail'\ndovecot_query = \"SELECT password FROM m WHERE u='%u' AND s='%s'\"\n"
-        "[table.u]\ndatabase = 'mail'\nquery = \"SELECT home FROM m WHERE u='%s'\"\n[dict.auth]\npassdb = 'p'\nuserdb = 'u'\n",
+        "[table.u]\ndatabase = 'mail'\nquery = \"SELECT home FROM m WHERE "
+        "u='%s'\"\n[dict.auth]\npassdb = 'p'\nuserdb = 'u'\n",
     )
     assert one.default_scheme == "CRYPT"
     assert one.passdb is not None
@@ -106,5 +107,6 @@ def test_faults_of_tables_are_named(tmp_path: Path) -> None:
     ):
         plan(
             tmp_path,
-            f"{MAIL}[table.p]\ndatabase = 'mail'\ndovecot_query = \"SELECT '%{{nosuch}}'\"\n[dict.auth]\npassdb = 'p'\n",
+            f"{MAIL}[table.p]\ndatabase = 'mail'\ndovecot_query = \"SELECT "
+            f"'%{{nosuch}}'\"\n[dict.auth]\npassdb = 'p'\n",
         )

@@ -150,7 +150,10 @@ def test_mappings_are_asked_in_the_form_of_the_request() -> None:
 
 
 def test_a_bare_domain_is_never_split() -> None:
-    """virtual_alias_domains = $virtual_alias_maps asks for domains: info-systems.example must not find the alias "info"."""
+    """virtual_alias_domains = $virtual_alias_maps asks for domains.
+
+    Info-systems.example must not find the alias "info".
+    """
     search = Search.compile("address", recipient_delimiter=b"-")
     assert keys(search, b"info-systems.example") == [b"info-systems.example"]
     assert keys(search, b"info-list") == [b"info-list", b"info"]

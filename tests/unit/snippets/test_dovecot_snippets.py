@@ -48,8 +48,8 @@ def test_dovecot_24() -> None:
     """The settings for 2.4 name the script, the socket and the variables by their names in 2.4."""
     text = dovecot_24(parse_config(WHOLE, "mailmapd.toml"))
     assert (
-        "passdb lua {\n  lua_file = /etc/dovecot/mailmapd.lua\n  lua_settings {\n    socket = /run/mailmapd/lookup\n    dict = auth\n"
-        in text
+        "passdb lua {\n  lua_file = /etc/dovecot/mailmapd.lua\n  lua_settings {\n    socket = "
+        "/run/mailmapd/lookup\n    dict = auth\n" in text
     )
     assert "    variables = user remote_ip secured protocol\n" in text
     assert "userdb prefetch {\n}\nuserdb lua {" in text

@@ -64,7 +64,10 @@ def test_tables_name_the_socket_as_postfix_finds_it(address: str, table: str) ->
 
 def test_a_shell_takes_the_lines() -> None:
     """Every snippet for a shell is valid shell."""
-    listen = 'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]\nhttp = "127.0.0.1:9999"\ncontrol = "unix:/srv/x/control"'
+    listen = (
+        'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]\nhttp = '
+        '"127.0.0.1:9999"\ncontrol = "unix:/srv/x/control"'
+    )
     for text in (postfix(config(listen)), systemd(config(listen, "/srv/x/mailmapd.toml"))):
         assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
         assert "# Undo:" in text
@@ -72,7 +75,10 @@ def test_a_shell_takes_the_lines() -> None:
 
 def test_systemd_follows_the_configuration() -> None:
     """Only configured sockets get units; other addresses, files, secrets and folders get drop-ins."""
-    listen = 'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]\nhttp = "127.0.0.1:9999"\ncontrol = "unix:/srv/x/control"'
+    listen = (
+        'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]\nhttp = '
+        '"127.0.0.1:9999"\ncontrol = "unix:/srv/x/control"'
+    )
     text = systemd(config(listen, "/srv/x/mailmapd.toml"))
     assert (
         "systemctl enable --now mailmapd.socket mailmapd-http.socket mailmapd-control.socket"

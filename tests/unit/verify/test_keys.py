@@ -85,7 +85,8 @@ def test_addresses_of_a_mail_log(tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
     log.write_text(
         "Nov 22 mx postfix/qmgr[1]: 4AB: from=<a@x.test>, size=1\n"
-        "Nov 22 mx postfix/lmtp[1]: 4AB: to=<b+e@y.test>, orig_to=<c@y.test>, relay=x\nNov 22 mx: from=<>, to=<a@x.test>,\n"
+        "Nov 22 mx postfix/lmtp[1]: 4AB: to=<b+e@y.test>, orig_to=<c@y.test>, relay=x\nNov 22 "
+        "mx: from=<>, to=<a@x.test>,\n"
     )
     assert keys_of_mail_log(log) == [b"a@x.test", b"b+e@y.test", b"c@y.test"]
 

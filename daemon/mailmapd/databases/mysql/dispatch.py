@@ -1,8 +1,12 @@
-"""Brings statements to connections: the queue, the deadlines, and what becomes of a statement when its connection fails.
+"""Brings statements to connections.
 
-A reply settles its statement and sends the next one on the same connection in the same loop iteration. A statement whose connection ends
-under it is sent once more, on a connection opened since: all of them only read. One that runs beyond query_timeout fails with its
-connection, and its host is suspect if it has answered nothing for half that time. While every host is down, statements fail at once.
+The queue, the deadlines, and what becomes of a statement when its connection fails.
+
+A reply settles its statement and sends the next one on the same connection in the same loop
+iteration. A statement whose connection ends under it is sent once more, on a connection opened
+since: all of them only read. One that runs beyond query_timeout fails with its connection, and its
+host is suspect if it has answered nothing for half that time. While every host is down, statements
+fail at once.
 """
 
 from __future__ import annotations

@@ -189,7 +189,8 @@ _SCHEMA = {
     1583: "a function's arguments are wrong",
     1584: "a function's arguments are wrong",
     1630: "a function does not exist",
-    1792: "the query or procedure writes (or makes a temporary table) in a read-only session; set read_only = false for this database",
+    1792: "the query or procedure writes (or makes a temporary table) in a read-only session; "
+    "set read_only = false for this database",
     3065: "DISTINCT does not go with ORDER BY a column that is not selected",
     3066: "DISTINCT does not go with ORDER BY an aggregate that is not selected",
     3552: "a system table may not be read",

@@ -45,7 +45,10 @@ _SALT_SIZE = 20
 _KEY_REQUESTS = (b"\x01", b"\x02")
 """How sha256_password and caching_sha2_password ask for the server's public key."""
 
-_KEYLESS = "; the server gave no key to encrypt the password with: configure tls, or use its UNIX socket with caching_sha2_password"
+_KEYLESS = (
+    "; the server gave no key to encrypt the password with: configure tls, or use its "
+    "UNIX socket with caching_sha2_password"
+)
 
 _CUT = (2006, 2013, 1927)
 """Error numbers of a connection that ended while logging in."""
@@ -119,7 +122,8 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
         await super()._get_server_information()
         if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
             raise _Refused(
-                "TLS is configured, but the server offers none; give the server a certificate, or remove tls from this database"
+                "TLS is configured, but the server offers none; give the server a certificate, "
+                "or remove tls from this database"
             )
         if self._server_auth_plugin not in _PLUGINS:
             # The server will ask to switch if the account really wants another one.
@@ -130,7 +134,8 @@ class _Login(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has no type
         plugin = plugin_name.decode("ascii", "backslashreplace")
         if plugin not in _PLUGINS:
             raise _Refused(
-                f"the server wants the login method {plugin}, which is not supported; give the database user {_PLUGINS[0]} or {_PLUGINS[1]}"
+                f"the server wants the login method {plugin}, which is not supported; give the "
+                f"database user {_PLUGINS[0]} or {_PLUGINS[1]}"
             )
         return await super()._process_auth(plugin_name, auth_packet)
 

@@ -67,7 +67,10 @@ class MysqlOpener:
     async def _prepare(
         self, connection: MysqlConnection, preparing: PreparingOwner, limit_queries: bool
     ) -> None:
-        """Make the session's settings: what the answers depend on must succeed, what only protects the server may fail."""
+        """Make the session's settings.
+
+        What the answers depend on must succeed, what only protects the server may fail.
+        """
         refusal = await preparing.run(
             connection, f"SET NAMES {self._settings.charset}, autocommit = 1"
         )
@@ -100,7 +103,10 @@ class MysqlOpener:
             try:
                 context = make_tls_context(tls)
             except OSError as error:
-                text = f"{address.label}: TLS files (ca {tls.ca}, cert {tls.cert}, key {tls.key}): {error.strerror or error}"
+                text = (
+                    f"{address.label}: TLS files (ca {tls.ca}, cert {tls.cert}, key "
+                    f"{tls.key}): {error.strerror or error}"
+                )
                 raise DatabaseUnavailable(text, host=address.label) from error
             self._contexts[tls] = context
         return context

@@ -44,7 +44,10 @@ MAX_CUTS = 8
 
 
 LIFETIME = 300.0
-"""A connection to a host given by name is replaced after so many seconds: each new one follows the name to where it leads by then."""
+"""A connection to a host given by name is replaced after so many seconds.
+
+Each new one follows the name to where it leads by then.
+"""
 
 
 class PoolUser(ConnectionOwner, Protocol):
@@ -105,7 +108,10 @@ class ConnectionPool:
         return connection
 
     def may_be_used(self, host: Host, connection: MysqlConnection, now: float) -> bool:
-        """Tell whether a free connection may have another statement: not if it is suspect or old, or only stood in for a better host."""
+        """Tell whether a free connection may have another statement.
+
+        Not if it is suspect or old, or only stood in for a better host.
+        """
         if connection.generation != host.generation or now >= connection.retires_at:
             return False
         preferred = self._hosts.preferred

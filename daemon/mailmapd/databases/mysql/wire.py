@@ -1,7 +1,10 @@
-"""The command phase of the MySQL client/server protocol, text protocol only, as a pure codec: no socket, no loop, no clock.
+"""The command phase of the MySQL client/server protocol, text protocol only, as a pure codec.
 
-Every packet is a 3-byte length (little endian), a sequence number that starts at 0 with each command, and the payload; a payload of 16 MiB
-- 1 bytes goes on in the next packet. One query and its reply::
+No socket, no loop, no clock.
+
+Every packet is a 3-byte length (little endian), a sequence number that starts at 0 with each
+command, and the payload; a payload of 16 MiB - 1 bytes goes on in the next packet. One query and
+its reply::
 
     client   03 SQL                                   COM_QUERY
     server   00 rows id status(2) warnings(2) …       OK: no result set
@@ -14,9 +17,9 @@ Every packet is a 3-byte length (little endian), a sequence number that starts a
 
 While `status` has SERVER_MORE_RESULTS_EXISTS another reply follows: CALL ends in an OK of its own.
 
-Why not the library's reader: it awaits each packet's header and body one by one, ten awaits for a one-row result. This one reads a whole
-reply in a single call. See MySQL's "Client/Server Protocol" and MariaDB's "Clientserver protocol" manuals; the capability
-CLIENT_DEPRECATE_EOF is off.
+Why not the library's reader: it awaits each packet's header and body one by one, ten awaits for a
+one-row result. This one reads a whole reply in a single call. See MySQL's "Client/Server Protocol"
+and MariaDB's "Clientserver protocol" manuals; the capability CLIENT_DEPRECATE_EOF is off.
 """
 
 from __future__ import annotations

@@ -77,7 +77,10 @@ class SqliteDatabase:
                     result = await reader.fetch(statement)
             except TimeoutError:
                 outcome = "timeout"
-                text = f"{self._path}: table {statement.table}: no result within query_timeout ({self._settings.query_timeout:g} s)"
+                text = (
+                    f"{self._path}: table {statement.table}: no result within query_timeout "
+                    f"({self._settings.query_timeout:g} s)"
+                )
                 raise DatabaseUnavailable(text, host=self._path) from None
             finally:
                 await self._release(reader)

@@ -19,7 +19,8 @@ _FILE = {
     sqlite3.SQLITE_NOMEM: "out of memory",
     sqlite3.SQLITE_IOERR: "input/output error",
     sqlite3.SQLITE_CORRUPT: "the file is damaged",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; in WAL mode its folder must be writable or its -shm file there",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; in WAL mode its folder must be writable "
+    "or its -shm file there",
     sqlite3.SQLITE_PROTOCOL: "the file's lock cannot be had",
     sqlite3.SQLITE_SCHEMA: "the schema keeps changing",
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",

@@ -74,7 +74,10 @@ class SqliteReader:
             raise
 
     async def _break_off(self) -> None:
-        """Interrupt the statement that was given up until the connection is free again: it may not have begun when first interrupted."""
+        """Interrupt the statement that was given up until the connection is free again.
+
+        It may not have begun when first interrupted.
+        """
         behind_it = asyncio.ensure_future(self._connection.execute_fetchall("SELECT 1"))
         while not behind_it.done():
             await self.interrupt()

@@ -91,7 +91,8 @@ class Dict:
         missing = [name_in_24(name) for name in served.key.names if name not in values]
         if missing:
             return TempFail(
-                f"dict {self.name}: the {namespace} query depends on {', '.join(missing)}, which the request does not give"
+                f"dict {self.name}: the {namespace} query depends on {', '.join(missing)}, which "
+                "the request does not give"
             )
         return self._question(served, values)
 

@@ -129,7 +129,9 @@ class Map:
         return Lookup(self, walk, probe, parts)
 
     def _tell_plainly(self, key: bytes, now: float) -> Told | None:
-        """Return what the walk would find at its first step, in the usual case: a plain address that the first table holds, fresh.
+        """Return what the walk would find at its first step, in the usual case.
+
+        A plain address that the first table holds, fresh.
 
         None says nothing: the walk decides. This is half of the time of a walk.
         """

@@ -97,7 +97,10 @@ def _kept_settings(section: AuthSection) -> list[str]:
     if not kept:
         return []
     return [
-        f"{section.kind} with driver sql ({section.args}) has further settings. Write them into its successor, too: {'; '.join(kept)}"
+        (
+            f"{section.kind} with driver sql ({section.args}) has further settings. Write them into "
+            f"its successor, too: {'; '.join(kept)}"
+        )
     ]
 
 
@@ -172,7 +175,8 @@ class _Importer:
         if query.per_login:
             names = ", ".join(f"%{{{name}}}" for name in sorted(query.per_login))
             self._result.notes.append(
-                f"{conf.file}: {_QUERIES[use]} uses {names}, which differ at every login, so its answers are hardly ever used again."
+                f"{conf.file}: {_QUERIES[use]} uses {names}, which differ at every login, so its "
+                "answers are hardly ever used again."
             )
         return True
 

@@ -83,7 +83,8 @@ _ALL = [
     *_maps(Keys.ADDRESS, "smtp_generic_maps lmtp_generic_maps", propagates="generic"),
     *_maps(
         Keys.ADDRESS,
-        "sender_bcc_maps recipient_bcc_maps relocated_maps smtpd_sender_login_maps local_recipient_maps relay_recipient_maps"
+        "sender_bcc_maps recipient_bcc_maps relocated_maps smtpd_sender_login_maps "
+        "local_recipient_maps relay_recipient_maps"
         " sender_dependent_relayhost_maps sender_dependent_default_transport_maps"
         " address_verify_sender_dependent_relayhost_maps address_verify_sender_dependent_default_transport_maps",
     ),
@@ -100,15 +101,19 @@ _ALL = [
     ),
     *_maps(
         Keys.EXACT,
-        "mailbox_transport_maps fallback_transport_maps local_login_sender_maps rbl_reply_maps relay_clientcerts tls_server_sni_maps"
+        "mailbox_transport_maps fallback_transport_maps local_login_sender_maps rbl_reply_maps "
+        "relay_clientcerts tls_server_sni_maps"
         " smtp_tls_policy_maps lmtp_tls_policy_maps tlsproxy_client_policy_maps tlsproxy_client_policy"
         " smtp_tls_per_site lmtp_tls_per_site tlsproxy_client_per_site"
-        " smtpd_milter_maps smtpd_command_filter smtpd_reject_footer_maps smtpd_reject_filter_maps postscreen_reject_footer_maps"
+        " smtpd_milter_maps smtpd_command_filter smtpd_reject_footer_maps "
+        "smtpd_reject_filter_maps postscreen_reject_footer_maps"
         " postscreen_command_filter postscreen_dnsbl_reply_map smtpd_discard_ehlo_keyword_address_maps"
-        " smtp_discard_ehlo_keyword_address_maps lmtp_discard_lhlo_keyword_address_maps postscreen_discard_ehlo_keyword_address_maps"
+        " smtp_discard_ehlo_keyword_address_maps lmtp_discard_lhlo_keyword_address_maps "
+        "postscreen_discard_ehlo_keyword_address_maps"
         " smtp_pix_workaround_maps lmtp_pix_workaround_maps smtp_reply_filter lmtp_reply_filter"
         " smtp_dns_reply_filter lmtp_dns_reply_filter smtpd_dns_reply_filter"
-        " default_delivery_status_filter smtp_delivery_status_filter lmtp_delivery_status_filter local_delivery_status_filter"
+        " default_delivery_status_filter smtp_delivery_status_filter lmtp_delivery_status_filter "
+        "local_delivery_status_filter"
         " pipe_delivery_status_filter virtual_delivery_status_filter"
         " header_checks mime_header_checks nested_header_checks body_checks milter_header_checks"
         " smtp_header_checks smtp_mime_header_checks smtp_nested_header_checks smtp_body_checks"
@@ -119,14 +124,16 @@ _ALL = [
     *_patterns(Keys.DOMAIN, "fast_flush_domains", parent_style="fast_flush_domains"),
     *_patterns(
         Keys.EXACT,
-        "virtual_alias_domains virtual_mailbox_domains mydestination masquerade_exceptions smtp_connection_cache_destinations"
+        "virtual_alias_domains virtual_mailbox_domains mydestination masquerade_exceptions "
+        "smtp_connection_cache_destinations"
         " lmtp_connection_cache_destinations authorized_submit_users authorized_mailq_users authorized_flush_users"
         " postscreen_access_list smtpd_forbidden_commands smtpd_noop_commands postscreen_forbidden_commands"
         " smtpd_sasl_mechanism_filter smtp_sasl_mechanism_filter lmtp_sasl_mechanism_filter",
     ),
     *_patterns(
         Keys.MIXED,
-        "mynetworks permit_mx_backup_networks debug_peer_list qmqpd_authorized_clients smtpd_client_event_limit_exceptions"
+        "mynetworks permit_mx_backup_networks debug_peer_list qmqpd_authorized_clients "
+        "smtpd_client_event_limit_exceptions"
         " smtpd_client_connection_limit_exceptions smtpd_authorized_verp_clients smtpd_authorized_xclient_hosts"
         " smtpd_authorized_xforward_hosts smtpd_sasl_exceptions_networks smtpd_forbid_bare_newline_exclusions",
     ),

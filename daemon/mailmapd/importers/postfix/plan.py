@@ -107,7 +107,10 @@ class _Planner:
     def plan(self, findings: Findings) -> Plan:
         """Fill the plan in."""
         plan = self._plan
-        plan.draft.comment = f"Written by mailmapd import from {plan.directory}.\nEvery key is explained in mailmapd.toml(5)."
+        plan.draft.comment = (
+            f"Written by mailmapd import from {plan.directory}.\nEvery key is "
+            "explained in mailmapd.toml(5)."
+        )
         plan.draft.listen.setdefault(
             "socketmap", [f"unix:{plan.queue_directory}/{SOCKET_IN_QUEUE}"]
         )
@@ -125,7 +128,10 @@ class _Planner:
     def _move(self, setting: Setting) -> None:
         refused_by = setting.parameter.refused_by
         if refused_by == "local(8)":
-            reason = "local(8) takes no socketmap: tables; let LMTP deliver (mailbox_transport), or keep these aliases in a file"
+            reason = (
+                "local(8) takes no socketmap: tables; let LMTP deliver (mailbox_transport), "
+                "or keep these aliases in a file"
+            )
             self._plan.refusals.append(Refusal(setting.where, reason))
             return
         if (
@@ -134,12 +140,18 @@ class _Planner:
             and setting.service.command == "virtual"
         ):
             if setting.parameter.name in setting.service.overrides:
-                reason = "virtual(8) takes no socketmap: tables; its own option is of no use once virtual_transport names LMTP"
+                reason = (
+                    "virtual(8) takes no socketmap: tables; its own option is of no use "
+                    "once virtual_transport names LMTP"
+                )
                 self._plan.refusals.append(Refusal(setting.where, reason))
             return
         agents = self._virtual_agents(setting.settings) if refused_by == "virtual(8)" else []
         if setting.parameter.name in ("virtual_uid_maps", "virtual_gid_maps"):
-            reason = "only virtual(8) reads it, which takes no socketmap: tables; it is of no use once virtual_transport names LMTP"
+            reason = (
+                "only virtual(8) reads it, which takes no socketmap: tables; it is of no "
+                "use once virtual_transport names LMTP"
+            )
             self._plan.refusals.append(Refusal(setting.where, reason))
             return
         kept = self._kept_for_virtual(setting, agents) if setting.service is None else []
@@ -194,7 +206,10 @@ class _Planner:
         return self._named[key]
 
     def _virtual_agents(self, settings: MainCf) -> list[Service]:
-        """Return the virtual(8) services that deliver mail here, or may do so: the results of transport_maps are not known here."""
+        """Return the virtual(8) services that deliver mail here, or may do so.
+
+        The results of transport_maps are not known here.
+        """
         transports = {
             settings.value(name).partition(":")[0]
             for name in ("virtual_transport", "local_transport", "default_transport")
@@ -210,14 +225,20 @@ class _Planner:
         """Return whether ``postconf -P`` takes the value; refuse the setting if not."""
         if not any(blank in value for blank in BLANKS):
             return True
-        reason = "its value holds white space, which postconf -P does not take: put the table with the white space into a file of its own"
+        reason = (
+            "its value holds white space, which postconf -P does not take: put the table "
+            "with the white space into a file of its own"
+        )
         self._plan.refusals.append(Refusal(setting.where, reason))
         return False
 
     def _kept_for_virtual(self, setting: Setting, agents: list[Service]) -> list[Change]:
         """Let virtual(8) go on with the old tables, which it reads itself, while everything else asks mailmapd."""
         old = ",".join(token.text for token in setting.tokens)
-        note = "virtual(8) takes no socketmap: tables and keeps the old ones; with virtual_transport = lmtp:… nothing would ask them"
+        note = (
+            "virtual(8) takes no socketmap: tables and keeps the old ones; with "
+            "virtual_transport = lmtp:… nothing would ask them"
+        )
         return [
             Change(setting.parameter.name, service, old, (), (), (note,))
             for service in agents

@@ -135,9 +135,15 @@ class _Splitter:
         ]
         for index, member in others:
             if index > direct[0]:
-                return f"{member.text} comes after a mysql: table, and a partial key of one may precede a key of the other"
+                return (
+                    f"{member.text} comes after a mysql: table, and a partial key of one may "
+                    "precede a key of the other"
+                )
             if member.asked_partial_keys:
-                return f"{member.text} is asked for partial keys, too, and they take turns with those of the mysql: tables"
+                return (
+                    f"{member.text} is asked for partial keys, too, and they take turns with "
+                    "those of the mysql: tables"
+                )
         return ""
 
     def patterns(self, replaced: dict[int, str | None]) -> None:

@@ -303,7 +303,10 @@ async def test_close(path: Path) -> None:
 async def test_stream(database: Open) -> None:
     """A stream yields every row in batches, and an empty batch for none."""
     mail = database()
-    numbers = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 2500) SELECT x, x / 2.0 AS half FROM n"
+    numbers = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 2500) SELECT "
+        "x, x / 2.0 AS half FROM n"
+    )
     batches = [item async for item in mail.stream(select(numbers))]
     assert [len(rows) for _, rows in batches] == [1000, 1000, 500]
     assert batches[0][0] == ("x", "half")

@@ -122,7 +122,10 @@ async def test_domain_query_is_asked_once() -> None:
 
 
 async def test_cannot_tell_ends_the_search() -> None:
-    """A table that cannot tell makes a temporary failure even when a later table has the key: it might have had a better answer."""
+    """A table that cannot tell makes a temporary failure even when a later table has the key.
+
+    It might have had a better answer.
+    """
     broken, database = table({})
     database.failure = DatabaseUnavailable("db1: gone")
     good, _ = table({"user@example.com": ["u"]})
