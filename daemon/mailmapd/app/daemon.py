@@ -192,7 +192,7 @@ class Daemon:
     async def _retire(
         self, leaving: Iterable[Listener], databases: Iterable[Database], tables: Iterable[Table]
     ) -> None:
-        """End what is left of a former configuration when the lookups that still wait for it have had their time, or the daemon ends."""
+        """End what is left of a former configuration when its lookups have had their time, or the daemon ends."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), self._config.limits.drain_timeout)
         self._front.close_listeners(leaving)

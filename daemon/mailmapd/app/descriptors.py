@@ -1,4 +1,7 @@
-"""File descriptors: every connection takes one, and a login shell allows 1024 where the kernel would allow far more, see getrlimit(2)."""
+"""File descriptors, which every connection takes one of.
+
+A login shell allows 1024 where the kernel would allow far more, see getrlimit(2).
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def _formatter(chosen: str) -> logging.Formatter:
 
 
 def _stderr_is_journal() -> bool:
-    """Return whether stderr is the stream that systemd connected to the journal, see JOURNAL_STREAM in systemd.exec(5)."""
+    """Return whether stderr is the journal that systemd connected, see JOURNAL_STREAM in systemd.exec(5)."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     status = os.fstat(sys.stderr.fileno())
     return (device, inode) == (str(status.st_dev), str(status.st_ino))

@@ -1,10 +1,10 @@
-"""Repeats: a line that comes again and again is written a few times, then counted, and the count is written now and then.
+"""Repeats: a line that comes again and again is written a few times, then counted and summed up.
 
     WARNING listener socketmap: protocol error, connection closed: …
     WARNING listener socketmap: protocol error, connection closed: … (… 1 234 more like this in 60 s)
 
-Lines are alike when they come from the same place: one logger, one level and one template. What is different in them (a map, a host) may be
-lost for the time of a flood, and only then.
+Lines are alike when they come from the same place: one logger, one level and one template. What is
+different in them (a map, a host) may be lost for the time of a flood, and only then.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Budget(Cache[bytes, Any]):
         return self._entries.get(key)
 
     def keys_now(self) -> list[bytes]:
-        """Return every key at this moment, in no particular order, which takes a tenth of the time of the order of use."""
+        """Return every key, in no particular order, which takes a tenth of the time of the order of use."""
         return list(dict.__iter__(self._entries))
 
     def popitem(self) -> tuple[bytes, Any]:

@@ -109,7 +109,7 @@ class TableCache:
             self.rows[key] = _pack(found, now + self._fresh_for * spread)
 
     def read(self, key: bytes) -> Entry | None:
-        """Return what is held of a key, however old, and until when it is (or was) fresh, without counting that as a use."""
+        """Return what is held of a key, however old, and until when it is fresh, without counting a use."""
         packed = self.rows.look(key)
         if packed is not None:
             return _unpack(packed)
@@ -117,7 +117,7 @@ class TableCache:
         return None if expires is None else (NO_ROW, expires)
 
     def restore(self, key: bytes, entry: Entry, now: float) -> bool:
-        """Keep what was read from another cache of this table, unless more is known, it is of no use any more, or there is no room.
+        """Keep what another cache of this table held, unless more is known, it is useless, or there is no room.
 
         No entry is fresh for longer than if it had been stored now. Return whether it was kept.
         """

@@ -1,4 +1,4 @@
-"""Files and folders: secrets that others can read, sockets that Postfix cannot reach, mail folders that everybody may write to."""
+"""Files and folders: secrets that others can read, sockets out of Postfix's reach, mail folders open to all."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ NAMES = ("postfix", "dovecot-2.3", "dovecot-2.4", "prometheus", "systemd")
 @click.argument("name", type=click.Choice(NAMES))
 @config_option
 def command(name: str, config_file: str) -> None:
-    """Print what to paste into Postfix, Dovecot, Prometheus or systemd for this configuration, with what it does and how to undo it.
+    """Print what to paste into Postfix, Dovecot, Prometheus or systemd, what it does and how to undo it.
 
     \b
     Example:

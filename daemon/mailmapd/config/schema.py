@@ -169,7 +169,7 @@ class TableCache:
 
 @frozen(kw_only=True)
 class Table:
-    """`[table.NAME]`: one SQL query with mysql_table(5) meaning, or a .cf file used as it is, or a query with Dovecot's variables."""
+    """`[table.NAME]`: a query with mysql_table(5) meaning, a .cf file used as it is, or a query for Dovecot."""
 
     database: str | None = None
     query: str | None = None

@@ -32,7 +32,7 @@ class ShownSection(NamedTuple):
 
 
 def shown_sections(config: Config) -> list[ShownSection]:
-    """Return every section with the keys that are set, and with all keys where defaults matter most (cache, limits, state, log)."""
+    """Return every section with the keys that are set, and with all keys of cache, limits, state and log."""
     return [section for section in _sections("", config) if section.settings]
 
 

@@ -1,9 +1,9 @@
 """The control protocol: one JSON object per line in both directions, over a UNIX stream socket.
 
-    → {"do": "flush", "user": "user@example.com"}        or key, domain, table, map (texts) or all (true); key with table or map
+    → {"do": "flush", "user": "user@example.com"}   or key, domain, table, map, or all (true)
     ← {"ok": true, "dropped": {"alias": 3, "auth.passdb": 1}}
     → {"do": "look", "table": "alias", "sql_key": "info@example.com"}
-    ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7}}             see mailmapd.engine.look; never the value itself
+    ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7}}   never the value itself
     → {"do": "stats"}
     ← {"ok": true, "stats": {…}}                         see mailmapd.stats.snapshot
     ← {"ok": false, "error": "unknown_name", "message": "there is no table …; the tables are: alias"}

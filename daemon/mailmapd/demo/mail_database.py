@@ -16,7 +16,11 @@ DOMAINS = ("example.com", "example.net", "example.org")
 ACCOUNTS_PER_DOMAIN = 1000
 CATCH_ALL_DOMAIN = "example.org"
 
-_PASSWORD = "{SHA512-CRYPT}$6$gnYL3GjdH8PLM03Y$wmw6XxXpevnwNeuCAR5sp7dBXfJFOCxG1q1o2lCecAIuIjVKrjAYy52R3nWQ4SjZkRPtRHKY/FQiSEEdovTeA1"  # noqa: S105 (the word "demo", hashed)
+# The word "demo", hashed.
+_PASSWORD = (
+    "{SHA512-CRYPT}$6$gnYL3GjdH8PLM03Y$"  # noqa: S105
+    "wmw6XxXpevnwNeuCAR5sp7dBXfJFOCxG1q1o2lCecAIuIjVKrjAYy52R3nWQ4SjZkRPtRHKY/FQiSEEdovTeA1"
+)
 
 _SCHEMA = """
 CREATE TABLE email_user (

@@ -1,7 +1,7 @@
 """Flush: forget what memory holds about a key, a user, a domain, a table, a map, or everything.
 
-    key      the entry of exactly this key in every table, or in one `table`; with a `map`, every key that its search tries for it
-    user     everything that may influence an answer about user@domain, in every map and dict: the address, with any extension, its bare
+    key      the entry of exactly this key in every table, or in one `table`; with a `map`, all its search tries
+    user     everything that may influence an answer about user@domain: the address, with any extension, its bare
              local part where that is asked, the catch-all and domain entries that its lookups read,
              passwords and user data
     domain   the domain itself, its catch-all, and every address and user in it; not its parents, not its subdomains

@@ -25,7 +25,7 @@ class LookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held: its age, whether it is a row or the absence of one, and for how many more seconds it is fresh (negative: past)."""
+    """What is held: its age, whether it is a row, and for how many more seconds it is fresh (negative: past)."""
 
     age: str
     row: bool = False

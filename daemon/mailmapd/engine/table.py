@@ -1,7 +1,7 @@
 """Tables: one SQL query each, answered from memory where possible.
 
     peek   what is known now, without waiting
-    ask    what is known, or what the database says, or what was known a while ago when the database cannot say; `told` later if need be
+    ask    what is known, or what the database says, or what was known a while ago; `told` later if need be
     get    the same for a coroutine
 
 Equal misses share one query. A row that cannot be used, or a key that the database cannot evaluate,

@@ -2,8 +2,8 @@ r"""The old settings syntax of Dovecot 2.3's .conf.ext files (src/lib-settings/s
 
     # a comment; it also starts at a ` #` outside quotes
     user_query = SELECT home FROM mailbox \
-                 WHERE username = '%u'          a line that ends in a backslash goes on in the next one, joined by one blank
-    iterate_query = "SELECT 'a \"b\"' …"          quotes around the whole value are taken off, and then only a backslash escapes
+                 WHERE username = '%u'    a backslash at the end: the next line goes on, after one blank
+    iterate_query = "SELECT 'a \"b\"' …"     quotes around the value are taken off; then a backslash escapes
     !include other.conf.ext                     relative to the including file; !include_try forgives a missing one
 
 Later settings replace earlier ones. Comment lines and empty lines inside a continued value are skipped.

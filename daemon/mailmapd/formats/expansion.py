@@ -3,7 +3,7 @@
     $name  $(name)  ${name}              the value of name, expanded in its turn; nothing when it is not defined
     ${name?text}  ${name:text}           text when name is not empty; text when it is empty or not defined
     ${name?{one}:{other}}                either
-    ${{a} == {b} ? {one} : {other}}      comparison with ==, !=, <, <=, >= and >; with the suffix ``level`` of compatibility levels
+    ${{a} == {b} ? {one} : {other}}   with ==, !=, <, <=, >= and >, and with the suffix ``level``
     $$                                   a dollar sign
 
 A value that refers to itself, over however many steps, is an error, as it is for Postfix.

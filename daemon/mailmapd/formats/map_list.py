@@ -1,6 +1,7 @@
 """Lists in main.cf: tables, domain patterns and restrictions, separated by white space or commas.
 
-    type:name   proxy:mysql:/file   !type:name   unionmap:{type:name, type:name}   { type:name, search_order = … }   /file   word
+    type:name   proxy:mysql:/file   !type:name   unionmap:{type:name, type:name}
+    { type:name, search_order = … }   /file   word
 
 Braces protect the separators inside them, as in Postfix's mystrtokq(3).
 """
@@ -79,7 +80,7 @@ class Member:
 
     @property
     def asked_partial_keys(self) -> bool:
-        """Return whether Postfix asks this table for partial keys (fixed strings), not for the full key only (patterns).
+        """Return whether Postfix asks this table for partial keys, which it does not do for patterns.
 
         An unknown type counts as asked: that is the careful assumption.
         """

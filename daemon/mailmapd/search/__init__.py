@@ -1,4 +1,4 @@
-"""Search: which keys Postfix would ask a table of fixed strings for, in which order, and what it would make of the result."""
+"""Search: which keys Postfix asks a table of fixed strings for, in which order, and what it makes of the result."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ For a table of fixed strings such as ``mysql:`` Postfix asks, in this order and 
     localpart_if_local      user+ext, user              if the domain is one of local_domains
     localpart_at_if_local   user+ext@, user@            the same
     at_domain               @sub.example.com
-    domain                  sub.example.com             with pdms also example.com, com; with pddms also .example.com, .com
+    domain                  sub.example.com   with pdms also example.com, com; with pddms also .example.com, .com
     localpart_at            user+ext@, user@
 
 Over a socket Postfix takes us for a table of patterns and asks only for the full address: in

@@ -125,7 +125,7 @@ def _tokens(text: bytes) -> Iterator[Token]:
 
 
 def _collect(text: bytes, position: int, stop: bytes) -> tuple[bytes, int]:
-    """Return the text up to a character of `stop`, without backslashes and with white space as blanks, and where it ends."""
+    """Return the text up to a character of `stop`, without backslashes, white space as blanks, and its end."""
     content = bytearray()
     while position < len(text):
         char = text[position]

@@ -1,6 +1,6 @@
 """Strategies: the names of searches, and what each one asks for.
 
-    exact       the key as it is: virtual_mailbox_domains, virtual_alias_domains, mydestination, check_sasl_access, check_ccert_access
+    exact       the key as it is: virtual_mailbox_domains, virtual_alias_domains, mydestination, check_sasl_access
     domain      the name and its parents: relay_domains and other lists that match host names
     address     full, noext, localpart_if_local, at_domain: aliases, mailboxes, canonical, bcc, senders' logins
     access      mail addresses, host names with their parents, IP addresses with their prefixes: check_*_access

@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _answer(self) -> None:
-        """Answer from memory until a query must wait, no query is left, the turn is over, or the client does not take the replies."""
+        """Answer until a query must wait, none is left, the turn is over, or the client takes no more replies."""
         more = self._answer_some()
         if self._waiting or not self._taking:
             self._quiet = False

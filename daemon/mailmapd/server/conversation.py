@@ -40,7 +40,7 @@ class Conversation(Protocol):
 
     @property
     def between_queries(self) -> bool:
-        """Return whether no byte received so far waits to become a query, and a reply may be recalled by the bytes of the next one."""
+        """Return whether no byte waits to become a query: a reply may be recalled by the bytes of the next one."""
         ...
 
     @property

@@ -17,7 +17,7 @@ _FIRST = 3  # SD_LISTEN_FDS_START
 def take_sockets(
     environment: MutableMapping[str, str] = os.environ,
 ) -> dict[Address, socket.socket]:
-    """Return the sockets handed to this process, by address, and remove them from the environment (a child must not take them again)."""
+    """Return the sockets handed to this process, by address, and hide them from its children."""
     count, pid = environment.pop("LISTEN_FDS", ""), environment.pop("LISTEN_PID", "")
     environment.pop("LISTEN_FDNAMES", None)
     if not count.isdigit() or pid != str(os.getpid()):

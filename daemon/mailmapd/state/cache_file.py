@@ -5,7 +5,7 @@
     block     kind (1 byte), length of the body (4 bytes), body
     table     kind "T": digest of the table's definition (32 bytes), its name (UTF-8)
     entries   kind "E": records of the table before it, at most `BLOCK_LIMIT` bytes
-    record    kind of value (1 byte), until when it is fresh (float, seconds since the epoch), length of the key (4 bytes), key, then
+    record    kind of value (1 byte), fresh until (float, seconds since the epoch), length of the key (4 bytes), key
               0  the definite absence of a row: nothing
               1  a finished value: its length (4 bytes) and bytes
               2  values: their number (4 bytes), then each with its length (4 bytes)

@@ -1,4 +1,4 @@
-"""State files: opened only when nobody else can have written them, replaced in one step, set aside when they are damaged.
+"""State files: opened only when nobody else can have written them, replaced in one step, set aside if damaged.
 
 The cached answers in such a file decide where mail goes, so a file that another user owns or may write to is not read.
 """

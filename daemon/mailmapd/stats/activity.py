@@ -73,7 +73,7 @@ class Activity:
 
 
 def between(before: Snapshot | None, after: Snapshot) -> Activity:
-    """Return what happened between two snapshots of one daemon, or since its start without `before` (or when it was another process)."""
+    """Return what happened between two snapshots of one daemon, or since its start without (a fitting) `before`."""
     if before is None or before["started"] != after["started"] or before["time"] >= after["time"]:
         before = None
     seconds = max(after["time"] - (after["started"] if before is None else before["time"]), 1e-3)

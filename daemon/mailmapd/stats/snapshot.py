@@ -3,12 +3,13 @@
     {"version": "0.1.0", "started": 1790000000.0, "time": 1790000600.0,          seconds since the epoch
      "config": {"file": "/etc/mailmapd/mailmapd.toml", "loaded": 1790000000.0, "reload_failed": false},
      "problems": ["database mail: no host can be reached (…)"],
-     "buckets": [0.000005, …, 10.0],                                             upper bounds of the latencies' counts, in seconds
+     "buckets": [0.000005, …, 10.0],    upper bounds of the latencies' counts, in seconds
      "maps": {"virtual_alias_maps": {"results": {"found": 3, "notfound": 1, "tempfail": 0, "permfail": 0}, "avoided": 7,
                                      "latencies": {"cache": {"counts": […], "total": 0.0001},
                                      "stale": {…}, "database": {…}}}},
      "dicts": {"auth": {…}},                                                     the same
-     "tables": {"alias": {"hits": 0, "negative_hits": 0, "stale": 0, "coalesced": 0, "misses": 0, "entries": 0, "negative_entries": 0,
+     "tables": {"alias": {"hits": 0, "negative_hits": 0, "stale": 0, "coalesced": 0, "misses": 0,
+                          "entries": 0, "negative_entries": 0,
                           "evictions": 0, "negative_evictions": 0, "schema_error": ""}},
      "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "idle": 7, "busy": 1,
      "last_error": ""}], "queries": {"ok": 12}}}, "listeners": {"socketmap": {"connections": 12,

@@ -1,8 +1,8 @@
-"""The ``domain`` parameter of mysql_table(5): which domains a table is asked about at all (string_list(3), match_list(3)).
+"""The ``domain`` parameter of mysql_table(5): which domains a table is asked about (string_list(3), match_list(3)).
 
-Patterns are separated by commas and white space, and the first that matches decides. ``!pattern`` excludes, ``/file`` stands for the
-patterns in that file (lines that begin with ``#`` are comments), and anything else is compared with the whole domain, without regard to
-case. A subdomain is a domain of its own.
+Patterns are separated by commas and white space, and the first that matches decides. ``!pattern`` excludes,
+``/file`` stands for the patterns in that file (lines that begin with ``#`` are comments), and anything else
+is compared with the whole domain, without regard to case. A subdomain is a domain of its own.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MAX_FILE_DEPTH = 20
 
 
 def matching_domains(patterns: Iterable[str]) -> frozenset[bytes] | None:
-    """Return the domains (folded) that the pattern list matches, or None when the list is empty and every key may be asked.
+    """Return the domains (folded) that the list matches, or None when it is empty and every key may be asked.
 
-    Raise TemplateError for a pattern that Postfix would refuse, for an unreadable file and for ``type:table`` patterns, which are not
-    supported here.
+    Raise TemplateError for a pattern that Postfix would refuse, for an unreadable file and for
+    ``type:table`` patterns, which are not supported here.
     """
     decided: dict[bytes, bool] = {}
     empty = True

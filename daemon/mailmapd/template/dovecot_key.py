@@ -1,7 +1,7 @@
 """The layout of dict keys: how the variables of a query travel in the key that Dovecot asks for, and back.
 
     passdb/%u                          the query depends on the user only
-    passdb/%u/%Ls/%Lc                  and on bounded variables, which never hold a slash: they are parsed from the right
+    passdb/%u/%Ls/%Lc   and on bounded variables, which hold no slash: parsed from the right
     passdb/%u/%s/%{local_name}         and on one free variable, last
 
 Dovecot expands `key = …` of its dict settings without escaping, and a user name may hold ``/``.

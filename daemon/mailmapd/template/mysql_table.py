@@ -117,7 +117,7 @@ class MysqlTable:
         )
 
     def sql_key(self, key: bytes) -> bytes | None:
-        """Return the part of the (folded) key that the statement depends on, or None when the key is not found without asking."""
+        """Return the part of the (folded) key that the statement depends on, or None: not found without asking."""
         if not key or b"\0" in key:
             return None
         if self.identity:

@@ -1,11 +1,11 @@
-r"""Quoting values for the inside of a SQL string, equal to the client library's mysql_real_escape_string() and to SQLite's %q.
+r"""Quoting values inside a SQL string, equal to the library's mysql_real_escape_string() and to SQLite's %q.
 
     \0 \n \r \Z \\ \' \"     what a backslash goes before (NUL, newline, return, control-Z, and the three themselves)
-    ''                       the one thing to do when the SQL mode has NO_BACKSLASH_ESCAPES: there, a backslash would open an injection
+    ''   the one thing to do with NO_BACKSLASH_ESCAPES: there, a backslash would open an injection
 
-In a character set whose characters may hold a byte such as 0x5C (gbk, big5, sjis, cp932, gb18030) a whole character is left alone, and a
-first byte without its second gets a backslash, so that it cannot swallow the quote that follows. Both rules are those of MariaDB
-Connector/C 3.3, which Postfix is linked with.
+In a character set whose characters may hold a byte such as 0x5C (gbk, big5, sjis, cp932, gb18030) a whole
+character is left alone, and a first byte without its second gets a backslash, so that it cannot swallow the
+quote that follows. Both rules are those of MariaDB Connector/C 3.3, which Postfix is linked with.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _BYTE_BY_BYTE = frozenset(
 
 
 def make_quote(charset: str, no_backslash_escapes: bool) -> Quote:
-    """Return the quoting function of a connection with this character set, whose SQL mode has NO_BACKSLASH_ESCAPES or not.
+    """Return the quoting function of a connection with this character set and NO_BACKSLASH_ESCAPES or not.
 
     Raise ValueError for a character set that does not exist or that no connection can use (ucs2, utf16, utf32).
     """

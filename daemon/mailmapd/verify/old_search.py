@@ -5,7 +5,7 @@ The old way, written after its sources a second time.
     exact       the key
     domain      match_hostname(3): the name, then its parents
     address     mail_addr_find(3): full, without extension, user names in local domains, @domain
-    access      check_mail_access: full, without extension, domain and parents, user@; check_domain_access, check_addr_access
+    access      check_mail_access: full, without extension, domain and parents, user@; check_domain_access, …
     helo        check_domain_access
     transport   transport_lookup: full, without extension, domain and parents
 

@@ -4,7 +4,7 @@ Dovecot 2.4 reads userdb fields as settings and ignores old names without a word
 for 2.3 would lose its mail location and its quota. The two fields that every such query returns are
 translated:
 
-    mail = maildir:~/Maildir:INDEX=/var/idx    →  mail_driver = maildir, mail_path = ~/Maildir, mail_index_path = /var/idx
+    mail = maildir:~/Maildir:INDEX=/idx  →  mail_driver = maildir, mail_path = ~/Maildir, mail_index_path = /var/idx
     quota_rule = *:bytes=1048576               →  quota_storage_size = 1048576B
     quota_rule = *:storage=1024:messages=100   →  quota_storage_size = 1024k, quota_message_count = 100
 

@@ -63,7 +63,7 @@ class HttpClient(asyncio.Protocol):
         return ""
 
     def _unread_for(self, now: float) -> float:
-        """Return for how long the client has taken nothing of what is waiting for it, as far as calls of this method saw it."""
+        """Return for how long the client has taken nothing of what waits for it, as calls of this method saw it."""
         unread = 0 if self.transport is None else self.transport.get_write_buffer_size()
         if not unread or unread != self._unread:
             self._unread, self._unread_since = unread, now if unread else None

@@ -1,4 +1,4 @@
-"""Serving an aiohttp application on a socket that is already bound, to as many clients as `[limits]` allows, for as long as it allows."""
+"""Serving an aiohttp application on a bound socket, to as many clients and as long as `[limits]` allows."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """`listen.lookup_http`: passwords and users over HTTP, for the Lua script of Dovecot 2.4.
 
-    POST /passdb   dict=auth&user=a%40example.com&service=imap     (a form, or a JSON object; GET with a query string does the same)
+    POST /passdb   dict=auth&user=a%40example.com&service=imap   (a form, a JSON object, or GET with a query)
     POST /userdb   the same
     POST /users    dict=auth[&mask=u*][&limit=100]
 
     200  {"result": "found", "fields": {"user": "a@example.com", "password": "{BLF-CRYPT}…"}}     passdb and userdb
     200  {"result": "not_found"}
-    200  {"result": "found", "users": ["a@example.com", …]}                                        users, complete with its closing bracket
-    400, 403  {"result": "temporary_failure", "reason": "…"}       the request is at fault, or its sender is not one of the peers
+    200  {"result": "found", "users": ["a@example.com", …]}   users, complete with its closing bracket
+    400, 403  {"result": "temporary_failure", "reason": "…"}   the request is at fault, or its sender no peer
     503  {"result": "temporary_failure", "reason": "…"}            nobody could tell
 
 Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page

@@ -1,6 +1,7 @@
-"""MySQL and MariaDB: a server group with failover, as mysql_table(5) and its client would see it, but without waiting for any of it.
+"""MySQL and MariaDB: a server group with failover, as mysql_table(5) has it, but without waiting for any of it.
 
-Values come as the server's text form, in the connection's character set; each connection quotes for its own character set and SQL mode.
+Values come as the server's text form, in the connection's character set; each connection quotes for its
+own character set and SQL mode.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ class Dispatcher:
         )
 
     def _settle_soon(self, job: Job, error: DatabaseError) -> None:
-        """Tell a failure when everything here is in order again, for whoever is told may ask the next question at once."""
+        """Tell a failure when everything here is in order again: whoever is told may ask the next at once."""
         asyncio.get_running_loop().call_soon(job.settle, error)
 
     def _fail_queue(self, text: str) -> None:

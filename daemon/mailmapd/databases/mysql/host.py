@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """One host: its idle connections, the one used last at the end, its busy ones, and how many are being opened (stalled: for long).
+    """One host: its idle connections (the one used last at the end), its busy ones, and how many are being opened.
 
-    `cuts` counts logins in a row that the host cut short. `generation` grows when a connection is lost in use: those opened before are
-    suspect. `refusals` counts queries that it refused as it would any other.
+    `cuts` counts logins in a row that the host cut short. `generation` grows when a connection is lost in
+    use: those opened before are suspect. `refusals` counts queries that it refused as it would any other.
     """
 
     __slots__ = (

@@ -57,7 +57,7 @@ def translate(
     table: str,
     outside: Sequence[str] = (),
 ) -> DatabaseError:
-    """Return what an exception of sqlite3 means for a statement of `table`, whose values `outside` stand outside strings."""
+    """Return what sqlite3's exception means for a statement of `table`; values `outside` stand outside strings."""
     text = str(error)
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _FILE:

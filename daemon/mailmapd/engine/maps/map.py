@@ -114,7 +114,7 @@ class Map:
         return told.answer if isinstance(told, Told) else None
 
     def tell(self, key: bytes, now: float) -> Told | Lookup:
-        """Return the answer with what it was made of if memory holds all of it, or else the lookup that goes on from there."""
+        """Return the answer with its parts if memory holds all of it, or else the lookup that goes on."""
         plain = self._tell_plainly(key, now)
         if plain is not None:
             return plain
@@ -168,7 +168,7 @@ class Map:
         return await later if ended is None else ended
 
     def _walk(self, key: bytes, now: float, parts: list[Part]) -> Walk:
-        """Search: yield each probe that memory cannot answer and take its outcome, end with the answer and until when its parts are fresh.
+        """Yield each probe that memory cannot answer, take its outcome; end with the answer and how long it is fresh.
 
         Adds to `parts` the cached entries that were used.
         """

@@ -1,4 +1,4 @@
-"""From a running Postfix to mailmapd: which of its lookups go to MySQL, what each one means, and how to move it and back.
+"""From a running Postfix to mailmapd: which lookups go to MySQL, what each means, how to move it and back.
 
 The parts, each built on the ones above it:
 

@@ -154,7 +154,7 @@ def _overridden(
 
 
 def _differs(parameter: Parameter, service: Service, view: MainCf, main_cf: MainCf) -> bool:
-    """Return whether a service with options of its own has another value of the parameter, or searches its tables for other keys."""
+    """Return whether a service has another value of the parameter, or searches its tables for other keys."""
     searching = [
         name
         for name, kinds in _SEARCH_SETTINGS.items()

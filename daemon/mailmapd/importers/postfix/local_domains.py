@@ -16,7 +16,7 @@ from mailmapd.formats.map_list import parse_members, split_list
 
 
 def local_domains(main_cf: MainCf) -> tuple[str, ...] | None:
-    """Return the local domains, or None when only Postfix can know them (mydestination names tables, files or exceptions)."""
+    """Return the local domains, or None when only Postfix can know them (tables, files, exceptions)."""
     names = [_origin(main_cf)]
     for member in parse_members(main_cf.value("mydestination")):
         if member.negated or member.is_table or member.text.startswith("/"):

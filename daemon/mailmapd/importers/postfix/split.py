@@ -61,7 +61,7 @@ class Unmovable(Exception):
 
 
 def one_by_one(table: str) -> str:
-    """Return a table that Postfix asks for every partial key, and that answers as `table`, which it would ask for the full key only."""
+    """Return a table that answers as `table`, but that Postfix asks for every partial key."""
     return f"unionmap:{{texthash:/dev/null,{table}}}"
 
 
@@ -197,7 +197,7 @@ class _Splitter:
         return self.name_map(MapNeed(restriction, (_file(token.member),), keys))
 
     def _bundle(self, bundle: Member) -> str:
-        """Return a ``unionmap:`` or ``pipemap:`` with its ``mysql:`` members replaced, and asked for the keys it was asked for."""
+        """Return a ``unionmap:`` or ``pipemap:`` with its ``mysql:`` members replaced, asked for the same keys."""
         members = []
         for index, member in enumerate(bundle.inner):
             text = member.text
