@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailmapd.cache import NO_ROW, TableCache
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import CacheSection
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
@@ -79,7 +79,11 @@ def a_map(key: bytes, held: dict[bytes, bytes | None], search: str, propagates: 
     """Return a map over one table whose memory holds `key` and `held`, None for a row that is known not to exist."""
     definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
     table = Table(
-        "t", definition, MemoryDatabase("mail", {}), TableCache(Cache(jitter=0.0)), lambda: 0.0
+        "t",
+        definition,
+        MemoryDatabase("mail", {}),
+        TableCache(CacheSection(jitter=0.0)),
+        lambda: 0.0,
     )
     for name, value in {key.lower(): b"value", **held}.items():
         table.cache.store(name, NO_ROW if value is None else value, 0.0)

@@ -6,7 +6,7 @@ Passdb depends on user and service, userdb on the user, and two users are listed
 from __future__ import annotations
 
 from mailmapd.cache import TableCache
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import CacheSection
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.dicts.dict import Dict, DictTable
@@ -75,5 +75,7 @@ def sample_service(database: MemoryDatabase) -> DictService:
 def _table(namespace: str, text: str, fields: UserdbFields, database: MemoryDatabase) -> DictTable:
     query = DovecotQuery.compile(fields.table, text)
     definition = DictDefinition(query, fields)
-    table = Table(fields.table, definition, database, TableCache(Cache()), lambda: 0.0, secret=True)
+    table = Table(
+        fields.table, definition, database, TableCache(CacheSection()), lambda: 0.0, secret=True
+    )
     return DictTable(table, definition, DictKey.of(namespace, query))

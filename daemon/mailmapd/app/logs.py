@@ -16,7 +16,7 @@ import time
 
 from mailmapd.app.recent_errors import RecentErrors
 from mailmapd.app.repeats import Repeats
-from mailmapd.config.schema import Log
+from mailmapd.config.schema import LogSection
 
 _PRIORITIES = {
     logging.DEBUG: 7,
@@ -48,7 +48,7 @@ class _JsonFormatter(logging.Formatter):
 class Logs(logging.Handler):
     """The log of this process, as the root's one handler. `recent` keeps its last warnings and errors."""
 
-    def __init__(self, settings: Log) -> None:
+    def __init__(self, settings: LogSection) -> None:
         super().__init__()
         self.recent = RecentErrors()
         self._stream = logging.StreamHandler(sys.stderr)
@@ -57,7 +57,7 @@ class Logs(logging.Handler):
         logging.basicConfig(handlers=[self], force=True)
         self.apply(settings)
 
-    def apply(self, settings: Log) -> None:
+    def apply(self, settings: LogSection) -> None:
         """Write as configured from now on."""
         self._stream.setFormatter(_formatter(settings.format))
         logging.getLogger().setLevel(settings.level.upper())

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Final
 
 from mailmapd.cache.budget import Budget
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import CacheSection
 
 Payload = bytes | tuple[bytes, ...]
 """What a table keeps of a row: a finished value, or the values that `result_format` still has to join with the key."""
@@ -58,7 +58,7 @@ def _unpack(packed: _Packed) -> tuple[Payload, float]:
 class TableCache:
     """Answers by SQL key, with the ages and budgets of `settings`."""
 
-    def __init__(self, settings: Cache, rng: random.Random | None = None) -> None:
+    def __init__(self, settings: CacheSection, rng: random.Random | None = None) -> None:
         self.settings = settings
         self.rows = Budget(settings.max_entries)
         self.absences = Budget(settings.max_negative_entries)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailmapd.check.finding import Finding, Level
-from mailmapd.config.schema import Config, Map
+from mailmapd.config.schema import Config, MapSection
 from mailmapd.formats.main_cf import MainCf, read_main_cf
 from mailmapd.formats.map_list import Member, parse_members, split_list
 from mailmapd.formats.master_cf import Service, read_master_cf
@@ -149,7 +149,7 @@ def _use_findings(config: Config, main_cf: MainCf, use: Use) -> Iterator[Finding
         yield from _search_findings(main_cf, use, one, where)
 
 
-def _search_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterator[Finding]:
+def _search_findings(main_cf: MainCf, use: Use, one: MapSection, where: str) -> Iterator[Finding]:
     delimiter = main_cf.value("recipient_delimiter")
     if (
         use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS)
@@ -209,7 +209,7 @@ def _search_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterato
             )
 
 
-def _parent_findings(main_cf: MainCf, use: Use, one: Map, where: str) -> Iterator[Finding]:
+def _parent_findings(main_cf: MainCf, use: Use, one: MapSection, where: str) -> Iterator[Finding]:
     if use.keys not in (Keys.TRANSPORT, Keys.ACCESS, Keys.HELO, Keys.DOMAIN):
         return
     wanted = use.parameter.parent_style in split_list(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from mailmapd.check.finding import Finding, Level
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import CacheSection
 
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"")
 _TIME = re.compile(
@@ -29,7 +29,7 @@ _SHORT_TTL = (
 
 
 def query_findings(
-    name: str, query: str, cache: Cache, *, dovecot: bool = False
+    name: str, query: str, cache: CacheSection, *, dovecot: bool = False
 ) -> Iterator[Finding]:
     """Yield what is worth knowing about a query's text. `cache` is how long its answers are remembered.
 

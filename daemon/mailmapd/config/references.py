@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 
 from mailmapd.config.address import TcpAddress
-from mailmapd.config.schema import Config, Database, ListenAddress, Table
+from mailmapd.config.schema import Config, DatabaseSection, ListenAddress, TableSection
 from mailmapd.errors import Fault
 
 
@@ -122,7 +122,7 @@ def _database_faults(config: Config) -> Iterator[_Finding]:
 
 
 def _foreign(
-    where: str, driver: str, database: Database, names: tuple[str, ...]
+    where: str, driver: str, database: DatabaseSection, names: tuple[str, ...]
 ) -> Iterator[_Finding]:
     for name in names:
         if getattr(database, name):
@@ -154,7 +154,9 @@ def _table_faults(config: Config) -> Iterator[_Finding]:
             yield _missing(f"{where}.database", "database", table.database, config.databases)
 
 
-def _excluded(where: str, table: Table, beside: str, keys: tuple[str, ...]) -> Iterator[_Finding]:
+def _excluded(
+    where: str, table: TableSection, beside: str, keys: tuple[str, ...]
+) -> Iterator[_Finding]:
     for key in keys:
         if getattr(table, key):
             yield f"{where}.{key}", f"cannot stand beside {beside}", "remove one of them"

@@ -45,7 +45,7 @@ class ListenAddress:
 
 
 @frozen(kw_only=True)
-class Listen:
+class ListenSection:
     """`[listen]`: where each protocol is served."""
 
     socketmap: tuple[ListenAddress, ...] = ()
@@ -58,7 +58,7 @@ class Listen:
 
 
 @frozen(kw_only=True)
-class Limits:
+class LimitsSection:
     """`[limits]`: what clients may use up."""
 
     max_connections: int = field(default=10_000, validator=_positive)
@@ -69,7 +69,7 @@ class Limits:
 
 
 @frozen(kw_only=True)
-class Log:
+class LogSection:
     """`[log]`: how much is written to stderr, and how."""
 
     level: str = field(
@@ -82,7 +82,7 @@ class Log:
 
 
 @frozen(kw_only=True)
-class State:
+class StateSection:
     """`[state]`: what outlives the process."""
 
     directory: str | None = None
@@ -91,7 +91,7 @@ class State:
 
 
 @frozen(kw_only=True)
-class Tls:
+class TlsSection:
     """`tls = {…}` of a database: PEM files, and whether the server's certificate must be valid for its name."""
 
     ca: str | None = None
@@ -103,7 +103,7 @@ class Tls:
 
 
 @frozen(kw_only=True)
-class Database:
+class DatabaseSection:
     """`[database.NAME]`: a server group (driver "mysql") or a file (driver "sqlite")."""
 
     driver: str = field(validator=validators.in_(("mysql", "sqlite")))
@@ -125,11 +125,11 @@ class Database:
     idle_interval: Seconds = field(default=Seconds(60.0), validator=_positive)
     prefer: tuple[str, ...] = ()
     read_only: bool = True
-    tls: Tls | None = None
+    tls: TlsSection | None = None
 
 
 @frozen(kw_only=True)
-class Cache:
+class CacheSection:
     """`[cache]`: the defaults of every table's cache. Times in seconds, sizes in entries."""
 
     ttl: Seconds = field(default=Seconds(300.0), validator=_positive)
@@ -143,7 +143,7 @@ class Cache:
 
 
 @frozen(kw_only=True)
-class TableCache:
+class TableCacheSection:
     """`[table.NAME.cache]`: what differs from `[cache]` for one table; None means as there."""
 
     ttl: Seconds | None = field(default=None, validator=_optional_positive)
@@ -155,11 +155,11 @@ class TableCache:
     refresh_ahead: float | None = field(default=None, validator=_optional_fraction)
     jitter: float | None = field(default=None, validator=_optional_fraction)
 
-    def over(self, defaults: Cache) -> Cache:
+    def over(self, defaults: CacheSection) -> CacheSection:
         """Return the defaults with this table's own settings in their place."""
         names = [attribute.name for attribute in self.__attrs_attrs__]
         own = {name: getattr(self, name) for name in names}
-        return Cache(
+        return CacheSection(
             **{
                 name: getattr(defaults, name) if value is None else value
                 for name, value in own.items()
@@ -168,7 +168,7 @@ class TableCache:
 
 
 @frozen(kw_only=True)
-class Table:
+class TableSection:
     """`[table.NAME]`: a query with mysql_table(5) meaning, a .cf file used as it is, or a query for Dovecot."""
 
     database: str | None = None
@@ -181,11 +181,11 @@ class Table:
     fold: bool = True
     postfix_cf: str | None = None
     preload: str | None = None
-    cache: TableCache = field(factory=TableCache)
+    cache: TableCacheSection = field(factory=TableCacheSection)
 
 
 @frozen(kw_only=True)
-class Map:
+class MapSection:
     """`[map.NAME]`: what one main.cf parameter names, an ordered list of tables and the search that Postfix would do.
 
     `propagate_unmatched_extensions` is set, to true or false, for the maps that rewrite addresses
@@ -203,7 +203,7 @@ class Map:
 
 
 @frozen(kw_only=True)
-class Dict:
+class DictSection:
     """`[dict.NAME]`: what Dovecot asks."""
 
     passdb: str | None = None
@@ -219,19 +219,19 @@ class Config:
     """A whole mailmapd.toml. `file` is where it was read from; relative file names in it are relative to its folder."""
 
     file: str
-    listen: Listen = field(factory=Listen)
-    limits: Limits = field(factory=Limits)
-    log: Log = field(factory=Log)
-    state: State = field(factory=State)
-    cache: Cache = field(factory=Cache)
-    databases: dict[str, Database] = field(factory=dict)
-    tables: dict[str, Table] = field(factory=dict)
-    maps: dict[str, Map] = field(factory=dict)
-    dicts: dict[str, Dict] = field(factory=dict)
+    listen: ListenSection = field(factory=ListenSection)
+    limits: LimitsSection = field(factory=LimitsSection)
+    log: LogSection = field(factory=LogSection)
+    state: StateSection = field(factory=StateSection)
+    cache: CacheSection = field(factory=CacheSection)
+    databases: dict[str, DatabaseSection] = field(factory=dict)
+    tables: dict[str, TableSection] = field(factory=dict)
+    maps: dict[str, MapSection] = field(factory=dict)
+    dicts: dict[str, DictSection] = field(factory=dict)
 
 
 TOML_NAMES = {
-    Listen: {"dicts": "dict"},
+    ListenSection: {"dicts": "dict"},
     Config: {"databases": "database", "tables": "table", "maps": "map", "dicts": "dict"},
 }
 """Attributes whose key in the file is another word: the file speaks of one ([table.NAME]), the code of many."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from mailmapd.config.schema import Config, Database
+from mailmapd.config.schema import Config, DatabaseSection
 from mailmapd.errors import ConfigError, Fault
 
 
@@ -19,7 +19,7 @@ def database_password(
     ($CREDENTIALS_DIRECTORY, see systemd.exec(5)) first, then beside the configuration file. One
     final newline is not part of the password. Raises ConfigError.
     """
-    database: Database = config.databases[name]
+    database: DatabaseSection = config.databases[name]
     if database.password is not None:
         return database.password
     if database.password_file is None:

@@ -37,7 +37,9 @@ def shown_sections(config: Config) -> list[ShownSection]:
 
 
 def _sections(name: str, value: Any) -> Iterator[ShownSection]:
-    complete = isinstance(value, schema.Cache | schema.Limits | schema.State | schema.Log)
+    complete = isinstance(
+        value, schema.CacheSection | schema.LimitsSection | schema.StateSection | schema.LogSection
+    )
     settings: list[tuple[str, str]] = []
     below: list[tuple[str, Any]] = []
     for attribute in attrs.fields(type(value)):

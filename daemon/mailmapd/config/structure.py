@@ -33,18 +33,18 @@ _TYPE_WORDS = {
 _NOT_A_TABLE = "must be a table ([section]), not a single value"
 
 _SECTIONS = (
-    schema.Limits,
-    schema.Log,
-    schema.State,
-    schema.Tls,
-    schema.Database,
-    schema.Cache,
-    schema.TableCache,
-    schema.Table,
-    schema.Map,
-    schema.Dict,
+    schema.LimitsSection,
+    schema.LogSection,
+    schema.StateSection,
+    schema.TlsSection,
+    schema.DatabaseSection,
+    schema.CacheSection,
+    schema.TableCacheSection,
+    schema.TableSection,
+    schema.MapSection,
+    schema.DictSection,
     schema.ListenAddress,
-    schema.Listen,
+    schema.ListenSection,
     schema.Config,
 )
 """Every class of the schema, each after the classes it is made of."""

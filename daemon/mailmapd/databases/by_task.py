@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mailmapd.model import ResultSet
     from mailmapd.template.statement import Statement
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Submitter:
@@ -38,6 +38,6 @@ class Submitter:
         except DatabaseError as error:
             result = error
         except Exception:
-            logger.exception("table %s: a statement failed: a defect of mailmapd", statement.table)
+            log.exception("table %s: a statement failed: a defect of mailmapd", statement.table)
             result = DatabaseError("mailmapd failed; its log says why")
         done(result)

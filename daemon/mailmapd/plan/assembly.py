@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailmapd.cache import TableCache
-from mailmapd.config.schema import Cache, Config
-from mailmapd.config.schema import Map as MapSection
-from mailmapd.config.schema import Table as TableSection
+from mailmapd.config.schema import CacheSection, Config, MapSection, TableSection
 from mailmapd.databases.interface import Database, DatabaseObserver, SilentObserver
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
@@ -45,7 +43,7 @@ class TablePlan:
 
     template: MysqlTable
     settings: Settings
-    cache: Cache
+    cache: CacheSection
     fold: bool
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailmapd.config.schema import Config
-from mailmapd.config.schema import Database as DatabaseSection
+from mailmapd.config.schema import Config, DatabaseSection
 from mailmapd.config.secrets import database_password
 from mailmapd.databases.interface import Database, DatabaseObserver
 from mailmapd.databases.mysql.database import MysqlDatabase

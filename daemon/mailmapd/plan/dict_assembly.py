@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import attrs
 
 from mailmapd.cache import TableCache
-from mailmapd.config.schema import Cache, Config
+from mailmapd.config.schema import CacheSection, Config
 from mailmapd.databases.interface import Database
 from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.dicts.dict import Dict, DictTable
@@ -28,7 +28,7 @@ class DictTablePlan:
 
     definition: DictDefinition
     settings: Settings
-    cache: Cache
+    cache: CacheSection
 
 
 @dataclass

@@ -12,8 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailmapd.config.schema import Config, Database, Seconds, Table, TableCache, Tls
-from mailmapd.config.schema import Dict as DictSection
+from mailmapd.config.schema import (
+    Config,
+    DatabaseSection,
+    DictSection,
+    Seconds,
+    TableCacheSection,
+    TableSection,
+    TlsSection,
+)
 from mailmapd.engine.dicts.definition import DictDefinition, PostfixUserQuery
 from mailmapd.engine.dicts.fields import PassdbFields, UserdbFields
 from mailmapd.errors import ConfigError, Fault, TemplateError
@@ -25,7 +32,7 @@ from mailmapd.template.mysql_table import MysqlTable
 DEFAULT_SCHEME = "CRYPT"
 """What an unprefixed password of a `passdb` table is taken for when `default_pass_scheme` is not set."""
 
-_DEFAULTS = Database(driver="mysql")
+_DEFAULTS = DatabaseSection(driver="mysql")
 _FILE_KEYS = {"passdb": "password_query", "userdb": "user_query", "iterate": "iterate_query"}
 
 
@@ -36,7 +43,7 @@ class PlannedTable:
     name: str
     database: str
     text: str
-    cache: TableCache
+    cache: TableCacheSection
     definition: DictDefinition
     key: DictKey
 
@@ -50,7 +57,7 @@ class DictPlan:
     passdb: PlannedTable | None
     userdb: PlannedTable | None
     iterate: PlannedTable | None
-    own_database: Database | None = None
+    own_database: DatabaseSection | None = None
 
     @property
     def tables(self) -> tuple[PlannedTable, ...]:
@@ -83,7 +90,7 @@ class _Planner:
         self._faults: list[Fault] = []
 
     def plan(self) -> DictPlan:
-        own: Database | None = None
+        own: DatabaseSection | None = None
         if self._section.dovecot_sql is None:
             tables = {use: self._configured(use, getattr(self._section, use)) for use in _FILE_KEYS}
         else:
@@ -121,7 +128,11 @@ class _Planner:
         try:
             query = DovecotQuery.compile(f"{self._name}.{use}", text)
             return self._planned(
-                use, self._section.database or f"dict.{self._name}", text, query, TableCache()
+                use,
+                self._section.database or f"dict.{self._name}",
+                text,
+                query,
+                TableCacheSection(),
             )
         except TemplateError as error:
             self._faults.append(conf.fault(key, f"cannot be used: {error}", ""))
@@ -133,7 +144,7 @@ class _Planner:
         database: str,
         text: str,
         query: DovecotQuery | PostfixUserQuery,
-        cache: TableCache,
+        cache: TableCacheSection,
     ) -> PlannedTable:
         name = f"{self._name}.{use}"
         key = DictKey.of(use, query) if isinstance(query, DovecotQuery) else DictKey(use)
@@ -141,7 +152,7 @@ class _Planner:
         return PlannedTable(name, database, text, cache, DictDefinition(query, fields), key)
 
 
-def _query(name: str, table: Table) -> DovecotQuery | PostfixUserQuery:
+def _query(name: str, table: TableSection) -> DovecotQuery | PostfixUserQuery:
     if table.dovecot_query is not None:
         return DovecotQuery.compile(name, table.dovecot_query)
     if table.query is None:
@@ -156,14 +167,14 @@ def _query(name: str, table: Table) -> DovecotQuery | PostfixUserQuery:
     return PostfixUserQuery(template)
 
 
-def database_of(conf: DovecotSqlConf) -> Database:
+def database_of(conf: DovecotSqlConf) -> DatabaseSection:
     """Return the database section that says what `connect` says."""
     connect = conf.connect
     if conf.driver == "sqlite":
-        return Database(driver="sqlite", path=connect.path)
+        return DatabaseSection(driver="sqlite", path=connect.path)
     tls = None
     if connect.ssl_ca or connect.ssl_ca_path:
-        tls = Tls(
+        tls = TlsSection(
             ca=connect.ssl_ca,
             capath=connect.ssl_ca_path,
             cert=connect.ssl_cert,
@@ -171,7 +182,7 @@ def database_of(conf: DovecotSqlConf) -> Database:
             ciphers=connect.ssl_cipher,
             verify=connect.ssl_verify_server_cert,
         )
-    return Database(
+    return DatabaseSection(
         driver="mysql",
         hosts=connect.hosts,
         user=connect.user,

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from mailmapd.config.address import KEEP_FILE
-from mailmapd.config.schema import Limits, ListenAddress
+from mailmapd.config.schema import LimitsSection, ListenAddress
 from mailmapd.engine.meters import ClientMeter
 from mailmapd.errors import ProtocolError
 from mailmapd.server.connection import Connection
@@ -37,7 +37,7 @@ class Listener:
         bound: socket.socket,
         *,
         converse: Callable[[], Conversation],
-        limits: Limits,
+        limits: LimitsSection,
         clock: Callable[[], float],
         meter: ClientMeter | None = None,
     ) -> None:

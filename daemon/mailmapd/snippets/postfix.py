@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mailmapd.config.address import TcpAddress
-from mailmapd.config.schema import Config, Map
+from mailmapd.config.schema import Config, MapSection
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.importers.postfix.parameters import (
     PARAMETERS,
@@ -83,7 +83,7 @@ def _lines(config: Config, prefix: str) -> Iterator[str]:
     yield ""
 
 
-def _table(parameter: Parameter, one: Map, table: str) -> str:
+def _table(parameter: Parameter, one: MapSection, table: str) -> str:
     """Return the table, wrapped for a map that leaves the search to Postfix."""
     searched_by_postfix = one.search == "exact" and parameter.keys is not Keys.EXACT
     return one_by_one(table) if searched_by_postfix else table

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from mailmapd.config.schema import Map
+from mailmapd.config.schema import MapSection
 from mailmapd.model import Answer, Found, PermFail, TempFail
 from mailmapd.verify.address_forms import external, internal
 from mailmapd.verify.old_maps import OldAnswer, OldFound
@@ -28,7 +28,7 @@ class Verdict(Enum):
     DIFFERENT = "different"
 
 
-def compare(section: Map, key: bytes, old: OldAnswer, new: Answer) -> Verdict:
+def compare(section: MapSection, key: bytes, old: OldAnswer, new: Answer) -> Verdict:
     """Return how the answers relate."""
     if isinstance(old, LookupFailed):
         return Verdict.SAME if isinstance(new, TempFail | PermFail) else Verdict.RESCUED
@@ -42,7 +42,7 @@ def compare(section: Map, key: bytes, old: OldAnswer, new: Answer) -> Verdict:
     return Verdict.REORDERED if sorted(one) == sorted(other) else Verdict.DIFFERENT
 
 
-def values(section: Map, key: bytes, answer: OldFound | Found) -> list[bytes]:
+def values(section: MapSection, key: bytes, answer: OldFound | Found) -> list[bytes]:
     """Return what Postfix makes of an answer.
 
     The recipients of a rewriting map, the parts between commas of any other.

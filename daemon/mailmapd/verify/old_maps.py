@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mailmapd.config.schema import Map
+from mailmapd.config.schema import MapSection
 from mailmapd.verify.old_search import Step, old_steps
 from mailmapd.verify.postmap import LookupFailed, Postmap
 
@@ -28,7 +28,7 @@ OldAnswer = OldFound | LookupFailed | None
 class OldMap:
     """One parameter's old tables (``mysql:/file``), in order, and its search."""
 
-    section: Map
+    section: MapSection
     tables: tuple[str, ...]
     lookups: int = 0
     _known: dict[tuple[str, bytes], bytes | LookupFailed | None] = field(default_factory=dict)

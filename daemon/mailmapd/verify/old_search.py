@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from mailmapd.config.schema import Map
+from mailmapd.config.schema import MapSection
 from mailmapd.verify.address_forms import external, external_local, internal, without_extension
 
 _DOMAIN = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+").fullmatch
@@ -32,7 +32,7 @@ class Step(NamedTuple):
     extension: bytes
 
 
-def old_steps(section: Map, key: bytes) -> list[Step]:
+def old_steps(section: MapSection, key: bytes) -> list[Step]:
     """Return the steps for a key in the external form in which Postfix asks first; each key once."""
     steps: dict[bytes, Step] = {}
     for step in _steps(section, key):
@@ -41,7 +41,7 @@ def old_steps(section: Map, key: bytes) -> list[Step]:
     return list(steps.values())
 
 
-def _steps(section: Map, key: bytes) -> Iterator[Step]:
+def _steps(section: MapSection, key: bytes) -> Iterator[Step]:
     parents = section.parent_domain_matches_subdomains
     match section.search:
         case "address":
@@ -65,7 +65,7 @@ def _plain(keys: Iterable[bytes]) -> Iterator[Step]:
     return (Step(key, b"") for key in keys)
 
 
-def _address(section: Map, key: bytes) -> Iterator[Step]:
+def _address(section: MapSection, key: bytes) -> Iterator[Step]:
     yield from _whole(section, key)
     domain = internal(key).rpartition(b"@")[2]
     if b"@" not in key:
@@ -75,7 +75,7 @@ def _address(section: Map, key: bytes) -> Iterator[Step]:
     yield Step(b"@" + domain, b"")
 
 
-def _transport(section: Map, key: bytes) -> Iterator[Step]:
+def _transport(section: MapSection, key: bytes) -> Iterator[Step]:
     yield from _whole(section, key)
     if b"@" in key:
         yield from _plain(
@@ -83,7 +83,7 @@ def _transport(section: Map, key: bytes) -> Iterator[Step]:
         )
 
 
-def _whole(section: Map, key: bytes) -> Iterator[Step]:
+def _whole(section: MapSection, key: bytes) -> Iterator[Step]:
     """Yield the address with and without its extension. Alias maps are asked for a bare domain as it is."""
     whole = internal(key)
     as_it_is = b"@" not in key and section.propagate_unmatched_extensions is not None
@@ -93,7 +93,7 @@ def _whole(section: Map, key: bytes) -> Iterator[Step]:
         yield from _forms(section, *stripped, external(stripped[0]))
 
 
-def _users(section: Map, key: bytes, end: bytes) -> Iterator[Step]:
+def _users(section: MapSection, key: bytes, end: bytes) -> Iterator[Step]:
     """Yield the user name with and without its extension, each with `end` behind it."""
     whole = internal(key)
     stripped = _stripped(section, whole)
@@ -102,7 +102,7 @@ def _users(section: Map, key: bytes, end: bytes) -> Iterator[Step]:
         yield from _forms(section, user + end, extension, external_local(user) + end)
 
 
-def _stripped(section: Map, whole: bytes) -> tuple[bytes, bytes] | None:
+def _stripped(section: MapSection, whole: bytes) -> tuple[bytes, bytes] | None:
     if b"@" not in whole and _DOMAIN(whole):
         return None  # a bare domain comes from a list of domains, which has no extensions
     return without_extension(
@@ -110,13 +110,13 @@ def _stripped(section: Map, whole: bytes) -> tuple[bytes, bytes] | None:
     )
 
 
-def _forms(section: Map, text: bytes, extension: bytes, quoted: bytes) -> Iterator[Step]:
+def _forms(section: MapSection, text: bytes, extension: bytes, quoted: bytes) -> Iterator[Step]:
     yield Step(quoted, extension)
     if section.propagate_unmatched_extensions is None:
         yield Step(text, extension)
 
 
-def _is_local(section: Map, domain: bytes) -> bool:
+def _is_local(section: MapSection, domain: bytes) -> bool:
     name = domain.decode("utf-8", "surrogateescape").casefold()
     return name in section.local_domains or name.removesuffix(".") in section.local_domains
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mailmapd.config.schema import Config, Map
+from mailmapd.config.schema import Config, MapSection
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.importers.postfix.plan import plan_import
 from mailmapd.importers.postfix.switch import SAVED
@@ -82,16 +82,16 @@ def old_maps(config: Config, directory: Path) -> dict[str, OldMap]:
     return found
 
 
-def _as_postfix_has_it(settings: Mapping[str, object]) -> Map:
+def _as_postfix_has_it(settings: Mapping[str, object]) -> MapSection:
     """Return the search as main.cf asks for it, not as the configuration under test may say."""
     values = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
     }
-    return Map(**values)  # type: ignore[arg-type]
+    return MapSection(**values)  # type: ignore[arg-type]
 
 
 def choose_keys(
-    section: Map, keys: Keys, extra: Sequence[bytes], limit: int, seed: int = 1
+    section: MapSection, keys: Keys, extra: Sequence[bytes], limit: int, seed: int = 1
 ) -> list[bytes]:
     """Return the keys for a map: of the kind it is asked for, edge cases of a few, and all that were given."""
     draw = random.Random(seed)  # noqa: S311 - a repeatable choice
@@ -144,7 +144,7 @@ async def compare_map(
     return result
 
 
-def _count(result: Result, section: Map, key: bytes, old: OldAnswer, new: Answer) -> None:
+def _count(result: Result, section: MapSection, key: bytes, old: OldAnswer, new: Answer) -> None:
     verdict = compare(section, key, old, new)
     result.keys += 1
     result.found += isinstance(new, Found)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from mailmapd.config.schema import Limits
+from mailmapd.config.schema import LimitsSection
 
 Protocols = Callable[[], asyncio.Protocol]
 """Makes aiohttp's side of a connection."""
@@ -52,7 +52,7 @@ class HttpClient(asyncio.Protocol):
         self._answering, self._quiet_since = False, self._clock()
         self._asked_since = self._quiet_since if self._asks_more else None
 
-    def overdue(self, now: float, limits: Limits) -> str:
+    def overdue(self, now: float, limits: LimitsSection) -> str:
         """Return what the client takes too long for, or an empty text."""
         if self._unread_for(now) > limits.stall_timeout:
             return "reads no replies"

@@ -13,7 +13,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from mailmapd.config.address import KEEP_FILE
-from mailmapd.config.schema import Limits
+from mailmapd.config.schema import LimitsSection
 from mailmapd.web.http_client import HttpClient
 
 
@@ -46,7 +46,7 @@ class HttpServer:
         app: web.Application,
         bound: socket.socket,
         name: str,
-        limits: Callable[[], Limits],
+        limits: Callable[[], LimitsSection],
         *,
         most: int | None = None,
         clock: Callable[[], float] = time.monotonic,

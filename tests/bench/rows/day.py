@@ -23,7 +23,7 @@ from bench.report import Line, count
 from bench.rows.recipients import MAPS
 from bench.workbench import Workbench
 from mailmapd.cache import TableCache
-from mailmapd.config.schema import Cache, Seconds
+from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values, values_of
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
@@ -42,8 +42,8 @@ MAILBOXES = 1_000
 DICTIONARY = 400
 """Names that the attack tries on each domain."""
 SETTINGS = {
-    "default times to live (5 min, absent 1 min)": Cache(),
-    "times to live of 2 days, for hosts that flush what they change": Cache(
+    "default times to live (5 min, absent 1 min)": CacheSection(),
+    "times to live of 2 days, for hosts that flush what they change": CacheSection(
         ttl=Seconds(2 * DAY), negative_ttl=Seconds(2 * DAY)
     ),
 }
@@ -99,7 +99,7 @@ class Mail:
     same times to live can avoid.
     """
 
-    def __init__(self, settings: Cache) -> None:
+    def __init__(self, settings: CacheSection) -> None:
         self.clock = FakeClock()
         self.database = MailDatabase(self.clock)
         self.settings = settings

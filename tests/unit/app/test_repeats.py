@@ -8,7 +8,7 @@ import pytest
 from mailmapd.app.logs import Logs
 from mailmapd.app.recent_errors import KEPT, RecentErrors
 from mailmapd.app.repeats import BURST, PERIOD, Repeats
-from mailmapd.config.schema import Log
+from mailmapd.config.schema import LogSection
 from support.clock import FakeClock
 
 
@@ -95,7 +95,7 @@ def test_formats(capfd: pytest.CaptureFixture[str]) -> None:
     first: dict[str, str] = {}
     try:
         for chosen, start in (("plain", "WARNING host"), ("journald", "<4>host"), ("json", "{")):
-            logs = Logs(Log(format=chosen))
+            logs = Logs(LogSection(format=chosen))
             for _ in range(BURST + 2):
                 logging.getLogger("mailmapd.test").warning("host %s is away", "db1")
             logs.write_repeats(all_of_them=True)

@@ -6,9 +6,9 @@ import pytest
 from attrs import evolve
 
 from mailmapd.cache import NO_ROW, TableCache
-from mailmapd.config.schema import Cache, Seconds
+from mailmapd.config.schema import CacheSection, Seconds
 
-SETTINGS = Cache(
+SETTINGS = CacheSection(
     ttl=Seconds(100.0),
     negative_ttl=Seconds(30.0),
     stale_ttl=Seconds(1000.0),
@@ -19,7 +19,7 @@ SETTINGS = Cache(
 """No jitter: 100 s to live, of which the last 20 s refresh, 30 s for absences."""
 
 
-def make(settings: Cache = SETTINGS) -> TableCache:
+def make(settings: CacheSection = SETTINGS) -> TableCache:
     return TableCache(settings, random.Random(1))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mailmapd.check.query_rules import maps_to_itself, query_findings
-from mailmapd.config.schema import Cache, Seconds
+from mailmapd.config.schema import CacheSection, Seconds
 
 
 def codes(query: str, ttl: float = 300.0, *, dovecot: bool = False) -> list[str]:
     """Return the codes of the findings."""
     return [
         finding.code
-        for finding in query_findings("t", query, Cache(ttl=Seconds(ttl)), dovecot=dovecot)
+        for finding in query_findings("t", query, CacheSection(ttl=Seconds(ttl)), dovecot=dovecot)
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from mailmapd.cache import NO_ROW, TableCache
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import CacheSection
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.dicts.definition import DictDefinition
@@ -50,7 +50,7 @@ class Bench:
         )
         definition = DictDefinition(query, PassdbFields("auth.passdb", "CRYPT"))
         self.passdb = Table(
-            "auth.passdb", definition, self.database, TableCache(Cache()), clock, secret=True
+            "auth.passdb", definition, self.database, TableCache(CacheSection()), clock, secret=True
         )
         auth = Dict("auth", passdb=DictTable(self.passdb, definition, DictKey.of("passdb", query)))
         tables = {
@@ -66,7 +66,7 @@ class Bench:
         """Return a table over the memory database."""
         definition = PostfixDefinition(MysqlTable.compile(name, query))
         return MapTable(
-            Table(name, definition, self.database, TableCache(Cache()), clock),
+            Table(name, definition, self.database, TableCache(CacheSection()), clock),
             definition,
             fold=True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailmapd.cache.table_cache import NO_ROW, NoRow, TableCache
-from mailmapd.config.schema import Cache, Seconds
+from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
@@ -14,7 +14,7 @@ from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.table import Table
 from mailmapd.template.mysql_table import MysqlTable
 
-SETTINGS = Cache(
+SETTINGS = CacheSection(
     ttl=Seconds(100.0),
     refresh_ahead=0.2,
     negative_ttl=Seconds(50.0),

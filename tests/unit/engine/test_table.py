@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mailmapd.cache import NO_ROW, TableCache
-from mailmapd.config.schema import Cache, Seconds
+from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
@@ -30,7 +30,7 @@ class Bench:
         self.clock = FakeClock()
         self.rows: dict[Values, Rows] = {(b"user@example.com",): [(b"example.com/user/",)]}
         self.database = MemoryDatabase("mail", self.rows)
-        settings = Cache(
+        settings = CacheSection(
             ttl=Seconds(100.0),
             negative_ttl=Seconds(10.0),
             stale_ttl=Seconds(1000.0),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mailmapd.config.loader import load_config
-from mailmapd.config.schema import Seconds, Tls
+from mailmapd.config.schema import Seconds, TlsSection
 from mailmapd.engine.dicts.definition import PostfixUserQuery
 from mailmapd.errors import ConfigError
 from mailmapd.plan.dict_plan import DictPlan, plan_dicts
@@ -45,7 +45,7 @@ def test_dovecot_sql_file(tmp_path: Path) -> None:
         "geheim",
         "mail",
     )
-    assert one.own_database.tls == Tls(ca="/ca.pem", ciphers=None)
+    assert one.own_database.tls == TlsSection(ca="/ca.pem", ciphers=None)
     assert one.own_database.query_timeout == Seconds(2.0)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mailmapd.cache import TableCache
 from mailmapd.config.address import UnixAddress
-from mailmapd.config.schema import Cache, Limits, ListenAddress, Seconds
+from mailmapd.config.schema import CacheSection, LimitsSection, ListenAddress, Seconds
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
@@ -35,7 +35,7 @@ def ask(key: bytes, name: bytes = b"m") -> bytes:
 class Served:
     """A listener over a memory database, on a socket of its own."""
 
-    def __init__(self, folder: Path, *, peers: tuple[str, ...], limits: Limits) -> None:
+    def __init__(self, folder: Path, *, peers: tuple[str, ...], limits: LimitsSection) -> None:
         self.path = str(folder / "s")
         self.clock = FakeClock()
         self.database = MemoryDatabase(
@@ -43,7 +43,7 @@ class Served:
             {(b"user",): [(b"value",)], (b"fast",): [(b"quick",)], (b"big",): [(b"x" * 90_000,)]},
         )
         definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
-        table = Table("t", definition, self.database, TableCache(Cache()), self.clock)
+        table = Table("t", definition, self.database, TableCache(CacheSection()), self.clock)
         self.service = MapService("socketmap", self.clock)
         self.service.serve(
             {
@@ -75,8 +75,8 @@ async def serve(short_path: Path) -> AsyncIterator[Callable[..., Served]]:
     """Make listeners that end with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        def make(*, peers: tuple[str, ...] = (), limits: Limits | None = None) -> Served:
-            served = Served(short_path, peers=peers, limits=limits or Limits())
+        def make(*, peers: tuple[str, ...] = (), limits: LimitsSection | None = None) -> Served:
+            served = Served(short_path, peers=peers, limits=limits or LimitsSection())
             stack.callback(served.listener.close)
             stack.callback(served.listener.stop_accepting)
             return served
@@ -187,7 +187,7 @@ async def test_connection_limit(
     serve: Callable[..., Served], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Above the limit clients are turned away with one log line, and let in again when there is room."""
-    served = serve(limits=Limits(max_connections=2))
+    served = serve(limits=LimitsSection(max_connections=2))
     await served.listener.start()
     first, second = await served.connect(), await served.connect()
     with closing(first[1], second[1]), caplog.at_level(logging.ERROR):
@@ -228,7 +228,7 @@ print(client.recv(99))
 
 async def test_client_that_never_reads(serve: Callable[..., Served]) -> None:
     """A client that does not read its replies makes us keep a bounded number of bytes, and is closed when it stalls."""
-    served = serve(limits=Limits(stall_timeout=Seconds(10.0)))
+    served = serve(limits=LimitsSection(stall_timeout=Seconds(10.0)))
     await served.listener.start()
     reader, writer = await served.connect()
     with closing(writer):
@@ -268,7 +268,7 @@ async def test_client_that_never_finishes(serve: Callable[..., Served]) -> None:
 
     One that finishes stays.
     """
-    served = serve(limits=Limits(stall_timeout=Seconds(10.0)))
+    served = serve(limits=LimitsSection(stall_timeout=Seconds(10.0)))
     await served.listener.start()
     reader, writer = await served.connect()
     other_reader, other_writer = await served.connect()
@@ -308,7 +308,7 @@ async def test_turns(serve: Callable[..., Served]) -> None:
 
 async def test_idle(serve: Callable[..., Served]) -> None:
     """A connection that asks nothing for the idle time is closed; one that does stays."""
-    served = serve(limits=Limits(idle_timeout=Seconds(100.0)))
+    served = serve(limits=LimitsSection(idle_timeout=Seconds(100.0)))
     await served.listener.start()
     idle_reader, idle_writer = await served.connect()
     reader, writer = await served.connect()
@@ -400,7 +400,7 @@ async def test_drain_waits_for_a_slow_reader(serve: Callable[..., Served]) -> No
 
 async def test_last_replies_that_nobody_takes(serve: Callable[..., Served]) -> None:
     """A client that asks no more and leaves a few replies unread, too few to count as stalled, is closed in the end."""
-    served = serve(limits=Limits(idle_timeout=Seconds(20.0), stall_timeout=Seconds(10.0)))
+    served = serve(limits=LimitsSection(idle_timeout=Seconds(20.0), stall_timeout=Seconds(10.0)))
     await served.listener.start()
     reader, writer = await served.connect()
     with closing(writer):

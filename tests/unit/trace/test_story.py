@@ -7,7 +7,7 @@ import time
 import pytest
 
 from mailmapd.cache.table_cache import TableCache
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import CacheSection
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
@@ -43,7 +43,7 @@ def make_map(recorder: HostRecorder) -> tuple[Map, MemoryDatabase]:
         definition = PostfixDefinition(MysqlTable.compile(name, query))
         parts.append(
             MapTable(
-                Table(name, definition, database, TableCache(Cache()), time.monotonic),
+                Table(name, definition, database, TableCache(CacheSection()), time.monotonic),
                 definition,
                 fold=True,
             )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from mailmapd.config.schema import Map
+from mailmapd.config.schema import MapSection
 from mailmapd.model import NOT_FOUND, Answer, Found, TempFail
 from mailmapd.verify.comparison import Verdict, compare
 from mailmapd.verify.old_maps import OldAnswer, OldFound
 from mailmapd.verify.postmap import LookupFailed
 
-PLAIN = Map(tables=("a",), search="address")
-ALIASES = Map(tables=("a",), search="address", propagate_unmatched_extensions=True)
-KEPT = Map(tables=("a",), search="address", propagate_unmatched_extensions=False)
+PLAIN = MapSection(tables=("a",), search="address")
+ALIASES = MapSection(tables=("a",), search="address", propagate_unmatched_extensions=True)
+KEPT = MapSection(tables=("a",), search="address", propagate_unmatched_extensions=False)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ KEPT = Map(tables=("a",), search="address", propagate_unmatched_extensions=False
     ],
 )
 def test_answers_compare_as_postfix_would_use_them(
-    section: Map, old: OldAnswer, new: Answer, verdict: Verdict
+    section: MapSection, old: OldAnswer, new: Answer, verdict: Verdict
 ) -> None:
     """Recipients are compared after extensions went on, everything else as text.
 

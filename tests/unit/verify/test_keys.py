@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.config.schema import Map
+from mailmapd.config.schema import MapSection
 from mailmapd.search import Search
 from mailmapd.verify.key_sources import Keys, keys_of_mail_log
 from mailmapd.verify.key_variants import variants
@@ -15,7 +15,7 @@ from mailmapd.verify.postmap import _parse
 from mailmapd.verify.run import choose_keys
 
 SECTIONS = [
-    Map(
+    MapSection(
         tables=("a",),
         search=search,
         recipient_delimiter=delimiter,
@@ -38,7 +38,7 @@ SECTIONS = [
 @pytest.mark.parametrize(
     "section", SECTIONS, ids=lambda section: f"{section.search}{section.recipient_delimiter}"
 )
-def test_the_search_written_twice_agrees(section: Map) -> None:
+def test_the_search_written_twice_agrees(section: MapSection) -> None:
     """The search that verify writes out after Postfix's sources and that of the daemon ask for the same keys in the same order."""
     ours = Search.compile(
         section.search,

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from mailmapd.config.schema import Limits, Seconds
+from mailmapd.config.schema import LimitsSection, Seconds
 from mailmapd.web.http_server import SWEEP_INTERVAL, HttpServer
 from support.clock import FakeClock
 from support.polling import until
 
-LIMITS = Limits(max_connections=3, stall_timeout=Seconds(30.0), idle_timeout=Seconds(600.0))
+LIMITS = LimitsSection(max_connections=3, stall_timeout=Seconds(30.0), idle_timeout=Seconds(600.0))
 GET = b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BIG = b"x" * 10_000_000
 

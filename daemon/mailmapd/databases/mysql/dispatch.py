@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mailmapd.model import ResultSet
     from mailmapd.template.statement import Statement
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_LOSSES = 1
 """A statement is sent again after so many lost connections: a second loss may be its own doing."""
@@ -211,7 +211,7 @@ class Dispatcher:
 
     def _refused(self, job: Job, verdict: Verdict) -> None:
         if verdict.blame is Blame.UNKNOWN:
-            logger.warning("database %s: %s", self._name, verdict.error)
+            log.warning("database %s: %s", self._name, verdict.error)
         self._fail(
             job,
             verdict.error,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mailmapd.databases.host_list import HostAddress
     from mailmapd.databases.settings import MysqlSettings, TlsSettings
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class MysqlOpener:
@@ -92,7 +92,7 @@ class MysqlOpener:
         for wish in wishes:
             refusal = await preparing.run(connection, wish)
             if refusal is not None:
-                logger.debug("%s does not take %r: error %d", connection.host, wish, refusal.code)
+                log.debug("%s does not take %r: error %d", connection.host, wish, refusal.code)
 
     def _context(self, address: HostAddress, tls: TlsSettings | None) -> ssl.SSLContext | None:
         """Return the TLS context, made once. Raises DatabaseUnavailable when a file cannot be used."""

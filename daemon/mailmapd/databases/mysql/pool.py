@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mailmapd.databases.mysql.watch import HostWatch
     from mailmapd.databases.settings import MysqlSettings
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 STALL = 0.3
 """After so many seconds without success, a second host is tried beside the first."""
@@ -274,7 +274,7 @@ class ConnectionPool:
         elif (host.connections or host.connecting) and not host.down:
             now = self._clock()
             if host.connections and host.paused_until <= now:
-                logger.warning("database %s: no further connection: %s", self._name, error)
+                log.warning("database %s: no further connection: %s", self._name, error)
             host.paused_until = now + PAUSE
         else:
             self._watch.mark_down(host, error)

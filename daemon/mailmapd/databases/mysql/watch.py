@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mailmapd.databases.mysql.host import Host, HostGroups
     from mailmapd.databases.mysql.opener import MysqlOpener
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class WatchListener(Protocol):
@@ -65,7 +65,7 @@ class HostWatch:
         if host.down or self._ended:
             return
         self._hosts.set_down(host, down=True)
-        logger.warning(
+        log.warning(
             "database %s: host is down, trying again every %g s: %s",
             self._name,
             self._interval,
@@ -89,7 +89,7 @@ class HostWatch:
         probe = self._probes.pop(host, None)
         if probe is not None and probe is not asyncio.current_task():
             probe.cancel()
-        logger.info("database %s: host %s is up again", self._name, host.label)
+        log.info("database %s: host %s is up again", self._name, host.label)
         self._observer.host_state(self._name, host.label, up=True)
         for other in self._hosts.hosts:
             if other not in self._hosts.preferred:

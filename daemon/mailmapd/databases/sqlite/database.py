@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mailmapd.model import ResultSet, Row
     from mailmapd.template.statement import Statement
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 CHECK_INTERVAL = 1.0
 """The file's identity is looked at once in so many seconds."""
@@ -231,7 +231,7 @@ class SqliteDatabase:
             self._up = up
             self._observer.host_state(self._name, self._path, up)
             if up:
-                logger.info("database %s: %s is readable again", self._name, self._path)
+                log.info("database %s: %s is readable again", self._name, self._path)
                 self._last_error = ""
             else:
-                logger.warning("database %s: %s", self._name, error)
+                log.warning("database %s: %s", self._name, error)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mailmapd.cache import TableCache
-from mailmapd.config.schema import Cache
+from mailmapd.config.schema import CacheSection
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
@@ -34,7 +34,7 @@ def table(
         MysqlTable.compile("t", query.encode(), result_format, expansion_limit=expansion_limit)
     )
     return MapTable(
-        Table("t", definition, database, TableCache(Cache()), clock), definition, fold=True
+        Table("t", definition, database, TableCache(CacheSection()), clock), definition, fold=True
     ), database
 
 
