@@ -1,8 +1,31 @@
-"""Settings of each kind of database, as plain checked values. Times are in seconds; passwords never show in a repr."""
+"""Settings of each kind of database, as plain checked values. Times are in seconds; passwords never show in a repr.
+
+What is not said is as in `[database.NAME]`, whose class in `config.schema` has the one copy of every default: a .cf
+file of Postfix, which knows no pool size, gets the same as a section that names none.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import attrs
+
+from mailmapd.config.schema import DatabaseSection
+
+_SECTION = attrs.fields_dict(DatabaseSection)
+_MOST_READERS = 4
+"""Threads that read one SQLite file: more only wait for each other under Python's lock."""
+
+
+def _default(name: str) -> Any:
+    """Return what a section without this key has."""
+    return _SECTION[name].default
+
+
+def sqlite_readers(pool_size: int) -> int:
+    """Return how many readers a SQLite file gets for a `pool_size`."""
+    return min(pool_size, _MOST_READERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +64,19 @@ class MysqlSettings:
     user: str = ""
     password: str = field(default="", repr=False)
     dbname: str = ""
-    pool_size: int = 8
-    connect_timeout: float = 3.0
-    query_timeout: float = 5.0
-    queue_timeout: float = 3.0
-    max_queued: int = 1000
-    retry_interval: float = 60.0
-    idle_interval: float = 60.0
+    pool_size: int = _default("pool_size")
+    connect_timeout: float = _default("connect_timeout")
+    query_timeout: float = _default("query_timeout")
+    queue_timeout: float = _default("queue_timeout")
+    max_queued: int = _default("max_queued")
+    retry_interval: float = _default("retry_interval")
+    idle_interval: float = _default("idle_interval")
     tls: TlsSettings | None = None
-    charset: str = "utf8mb4"
+    charset: str = _default("charset")
     option_file: str | None = None
-    option_group: str = "client"
+    option_group: str = _default("option_group")
     replicas: tuple[str, ...] = ()
-    read_only: bool = True
+    read_only: bool = _default("read_only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +84,7 @@ class SqliteSettings:
     """A SQLite file, opened for reading only; `readers` connections, each with its thread, work in parallel."""
 
     path: str
-    readers: int = 2
-    query_timeout: float = 5.0
-    queue_timeout: float = 3.0
-    max_queued: int = 1000
+    readers: int = sqlite_readers(_default("pool_size"))
+    query_timeout: float = _default("query_timeout")
+    queue_timeout: float = _default("queue_timeout")
+    max_queued: int = _default("max_queued")

@@ -8,7 +8,12 @@ from mailmapd.config.schema import Config, DatabaseSection
 from mailmapd.config.secrets import database_password
 from mailmapd.databases.interface import Database, DatabaseObserver
 from mailmapd.databases.mysql.database import MysqlDatabase
-from mailmapd.databases.settings import MysqlSettings, SqliteSettings, TlsSettings
+from mailmapd.databases.settings import (
+    MysqlSettings,
+    SqliteSettings,
+    TlsSettings,
+    sqlite_readers,
+)
 from mailmapd.databases.sqlite.database import SqliteDatabase
 from mailmapd.formats.postfix_cf import PostfixCf
 
@@ -21,7 +26,7 @@ def section_settings(config: Config, name: str) -> Settings:
     if section.driver == "sqlite":
         return SqliteSettings(
             path=_file(config, section.path) or "",
-            readers=min(section.pool_size, 4),
+            readers=sqlite_readers(section.pool_size),
             query_timeout=section.query_timeout,
             queue_timeout=section.queue_timeout,
             max_queued=section.max_queued,
