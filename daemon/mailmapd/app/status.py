@@ -9,6 +9,7 @@ from mailmapd import __version__
 from mailmapd.config.shown import shown_sections
 from mailmapd.engine.meters import BUCKETS
 from mailmapd.stats.activity import between
+from mailmapd.stats.history import History
 from mailmapd.stats.snapshot import (
     ListenerState,
     Snapshot,
@@ -66,7 +67,8 @@ def _listener_states(daemon: Daemon) -> dict[str, ListenerState]:
 class StatusSource:
     """Makes the view of the status page.
 
-    `tick` must be called now and then: rates are those since the last tick but one.
+    `tick` must be called now and then: rates are those since the last tick but one, and the last
+    hour is made of what ticks saw.
     """
 
     def __init__(self, daemon: Daemon, recent: RecentErrors | None) -> None:
@@ -74,10 +76,12 @@ class StatusSource:
         self._recent = recent
         self._before: Snapshot | None = None
         self._latest: Snapshot | None = None
+        self._history = History()
 
     def tick(self) -> None:
         """Remember this moment, to compare later ones with."""
         self._before, self._latest = self._latest, take_snapshot(self._daemon)
+        self._history.add(self._latest)
 
     def view(self) -> StatusView:
         """Return what the page shows now."""
@@ -86,6 +90,7 @@ class StatusSource:
         return StatusView(
             snapshot,
             between(self._before or self._latest, snapshot),
+            self._history.minutes(snapshot["buckets"]),
             shown_sections(self._daemon.config),
             errors,
         )

@@ -10,6 +10,7 @@
      "dicts": {"auth": {…}},                                                     the same
      "tables": {"alias": {"hits": 0, "negative_hits": 0, "stale": 0, "coalesced": 0, "misses": 0,
                           "entries": 0, "negative_entries": 0,
+                          "max_entries": 1000000, "max_negative_entries": 200000,
                           "evictions": 0, "negative_evictions": 0, "schema_error": ""}},
      "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "idle": 7, "busy": 1,
      "last_error": ""}], "queries": {"ok": 12}}}, "listeners": {"socketmap": {"connections": 12,
@@ -55,6 +56,8 @@ class CacheState(TypedDict):
     misses: int
     entries: int
     negative_entries: int
+    max_entries: int
+    max_negative_entries: int
     evictions: int
     negative_evictions: int
     schema_error: str
@@ -152,6 +155,8 @@ def cache_state(table: Table) -> CacheState:
         "misses": table.misses,
         "entries": len(table.cache.rows),
         "negative_entries": len(table.cache.absences),
+        "max_entries": table.cache.settings.max_entries,
+        "max_negative_entries": table.cache.settings.max_negative_entries,
         "evictions": table.cache.rows.evictions,
         "negative_evictions": table.cache.absences.evictions,
         "schema_error": table.schema_error,

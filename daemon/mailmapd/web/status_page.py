@@ -30,7 +30,12 @@ def status_routes(view: Callable[[], StatusView]) -> list[web.RouteDef]:
             for when, level, message in shown.errors
         ]
         return web.json_response(
-            {"snapshot": shown.snapshot, "activity": asdict(shown.activity), "errors": errors}
+            {
+                "snapshot": shown.snapshot,
+                "activity": asdict(shown.activity),
+                "minutes": [asdict(minute) for minute in shown.minutes],
+                "errors": errors,
+            }
         )
 
     return [web.get(path, handler) for path, handler in zip(PATHS, (page, figures), strict=True)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailmapd.stats.activity import Activity
+from mailmapd.stats.history import Minute
 from mailmapd.stats.snapshot import Snapshot
 
 
@@ -13,7 +14,8 @@ from mailmapd.stats.snapshot import Snapshot
 class StatusView:
     """A moment of the daemon.
 
-    Its counters, what happened lately, its configuration without secrets, and the last errors.
+    Its counters, what happened lately and in the minutes of the last hour, its configuration without
+    secrets, and the last errors.
 
     `settings` are sections with their keys and values; `errors` are (seconds since the epoch,
     level, message), the newest first.
@@ -21,5 +23,6 @@ class StatusView:
 
     snapshot: Snapshot
     activity: Activity
+    minutes: Sequence[Minute]
     settings: Sequence[tuple[str, Sequence[tuple[str, str]]]]
     errors: Sequence[tuple[float, str, str]]

@@ -24,6 +24,8 @@ def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Sn
         "misses": 0,
         "entries": 0,
         "negative_entries": 0,
+        "max_entries": 1_000_000,
+        "max_negative_entries": 200_000,
         "evictions": 0,
         "negative_evictions": 0,
         "schema_error": "",
