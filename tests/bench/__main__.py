@@ -13,12 +13,13 @@ from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
+from bench.draws import Draws
 from bench.machine import this_machine
 from bench.report import Line, failed, insert, render
 from bench.scale import FULL, QUICK
 from bench.workbench import Workbench
 
-MODULES = ("memory", "growth", "postmap", "recipients", "day", "start", "logins")
+MODULES = ("memory", "paths", "pauses", "growth", "postmap", "recipients", "day", "start", "logins")
 Measure = Callable[[Workbench, set[int]], Iterator[Line]]
 
 
@@ -42,6 +43,16 @@ def main() -> None:
         "--rows", type=rows, default=set(range(1, 14)), help="only these rows, such as 1,2,5"
     )
     parser.add_argument(
+        "--seed",
+        type=int,
+        help="draw what an earlier run has drawn: its seed stands above its table (default: a new one)",
+    )
+    parser.add_argument(
+        "--parent",
+        metavar="COMMIT",
+        help="measure this commit, too, in the same rounds of rows 1, 2, 11 and 12",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         help="write the table to this file, too; between its marks, if it has them",
@@ -54,7 +65,8 @@ def main() -> None:
     machine, started, lines = this_machine(), time.monotonic(), []
     scale = QUICK if options.quick else FULL
     with ExitStack() as stack:
-        bench = Workbench(scale, stack)
+        draws = Draws.anew() if options.seed is None else Draws(options.seed)
+        bench = Workbench(scale, stack, draws, options.parent)
         for name in MODULES:
             lines += list(_measure(name, bench, options.rows))
         remarks = _remarks(bench, time.monotonic() - started)
@@ -95,6 +107,7 @@ def _remarks(bench: Workbench, seconds: float) -> list[str]:
             f"{scale.name} run of {seconds:.0f} s; medians of {scale.repetitions} interleaved "
             "rounds, ratios are medians of each round's ratio"
         ),
+        f"every round has drawn its keys anew, but where a line says otherwise; --seed {bench.draws.seed} draws the same",
         (
             f"load average of the last 15 minutes, at the end: {os.getloadavg()[2]:.1f} (the "
             "measurements alone make about 2)"

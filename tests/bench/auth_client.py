@@ -25,14 +25,16 @@ class Rate:
 
 
 class AuthClient:
-    """One connection to one of Dovecot's auth sockets; `kind` is ``passdb`` or ``userdb``."""
+    """One connection to one of Dovecot's auth sockets; `kind` is ``passdb`` or ``userdb``, `seed` chooses the users."""
 
-    def __init__(self, kind: str, socket: Path, users: Sequence[str], password: str) -> None:
+    def __init__(
+        self, kind: str, socket: Path, users: Sequence[str], password: str, seed: int
+    ) -> None:
         self._kind = kind
         self._socket = socket
         self._users = users
         self._password = password
-        self._chooser = random.Random(1)
+        self._chooser = random.Random(seed)
 
     async def measure(self, requests: int, in_flight: int) -> Rate:
         """Ask for `requests` users, chosen at random, with at most `in_flight` at a time."""

@@ -1,6 +1,6 @@
 """How many logins and user lookups a real Dovecot 2.3 completes per second, over its own SQL driver and over mailmapd.
 
-usage: PYTHONPATH=daemon:tests python tests/bench/auth_rate.py [USERS [REQUESTS]]
+usage: PYTHONPATH=daemon:tests python tests/bench/auth_rate.py [USERS [REQUESTS [SEED]]]
 
 Starts a MariaDB, a mailmapd and one Dovecot at a time, all private (root). Passwords are {PLAIN},
 so that no time goes into hashing. Each is measured with and without Dovecot's own auth cache. Every
@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bench.auth_client import AuthClient
+from bench.draws import Draws
 from mailmapd.config.loader import load_config
 from mailmapd.snippets.dovecot import dovecot_23
 from support.daemon import Daemon
@@ -63,8 +65,10 @@ def dovecots(stack: ExitStack, database: MariaDB) -> Iterator[tuple[str, Path, s
     yield "mailmapd, no idle_msecs", stack.enter_context(private_directory()), include + NO_CACHE
 
 
-def main(users: int = 1000, requests: int = 10_000) -> None:
+def main(users: int = 1000, requests: int = 10_000, seed: int | None = None) -> None:
     """Measure and print one line per Dovecot."""
+    draws = Draws.anew() if seed is None else Draws(seed)
+    print(f"seed {draws.seed}")
     names = [f"u{number}@example.com" for number in range(users)]
     print(f"{'per second':30}{'logins, 1':>12}{'logins, 30':>12}{'users, 1':>12}{'users, 30':>12}")
     with ExitStack() as stack:
@@ -85,7 +89,10 @@ def main(users: int = 1000, requests: int = 10_000) -> None:
             with Dovecot(directory, settings) as dovecot:
                 cells = [
                     _median(
-                        AuthClient(kind, dovecot.socket(socket), names, "pw"), requests, in_flight
+                        partial(AuthClient, kind, dovecot.socket(socket), names, "pw"),
+                        draws,
+                        requests,
+                        in_flight,
                     )
                     for kind, socket in (("passdb", "auth-client"), ("userdb", "auth-userdb"))
                     for in_flight in (1, 30)
@@ -93,9 +100,12 @@ def main(users: int = 1000, requests: int = 10_000) -> None:
             print(f"{name:30}" + "".join(f"{cell:>12,.0f}" for cell in cells), flush=True)
 
 
-def _median(client: AuthClient, requests: int, in_flight: int) -> float:
+def _median(
+    client: Callable[[int], AuthClient], draws: Draws, requests: int, in_flight: int
+) -> float:
     asked = requests if in_flight > 1 else max(requests // 5, 1)
-    rates = [asyncio.run(client.measure(asked, in_flight)) for _ in range(RUNS + 1)][1:]
+    clients = [client(draws.fresh("users")) for _ in range(RUNS + 1)]
+    rates = [asyncio.run(one.measure(asked, in_flight)) for one in clients][1:]
     failed = sum(rate.missing for rate in rates)
     if failed:
         sys.exit(f"{failed} requests failed: the numbers would mean nothing")

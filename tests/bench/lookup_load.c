@@ -11,9 +11,10 @@
  *   -w N       requests before those that are measured (0)
  *   -z X       zipf choice of keys: the key on line i is asked in proportion to 1 / i^X (default: every key alike)
  *   -o         every key in order instead of a random choice
- *   -s N       seed of the random choice (1)
- * prints one JSON object: seconds, lookups, lookups_per_s, latencies p50_us p99_us p999_us max_us, found, notfound, errors.
- * The choice is made before the measurement starts. Exit status 1 on a malformed reply, a closed connection, or none for 20 s.
+ *   -s N       seed of the random choice: the same seed replays the same keys, so measure every round with another one (1)
+ * prints one JSON object: seconds, lookups, lookups_per_s, latencies p50_us p99_us p999_us max_us, found, notfound, errors, seed.
+ * The first million choices are made before the measurement starts, those after them one by one: no sequence is asked twice.
+ * Exit status 1 on a malformed reply, a closed connection, or none for 20 s.
  * build: cc -O2 -o lookup_load lookup_load.c -lm
  */
 #include <arpa/inet.h>
@@ -31,7 +32,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { REPLY_ROOM = 131072, REQUEST_ROOM = 12000, CHOICES = 1 << 20 };
+#ifndef CHOICES
+#define CHOICES (1 << 20) /* made before the measurement starts */
+#endif
+enum { REPLY_ROOM = 131072, REQUEST_ROOM = 12000 };
 typedef struct { int fd; size_t have; double asked; char *reply; } Connection;
 typedef struct { const char *text; size_t length; } Text;
 
@@ -41,7 +45,8 @@ static void fail(const char *what) { fprintf(stderr, "lookup_load: %s\n", what);
 
 /* --- keys: the lines of a file, and the order in which they are asked --- */
 
-static Text *keys; static size_t nkeys; static uint32_t *choices; static size_t nchoices, chosen;
+static Text *keys; static size_t nkeys; static uint32_t *choices; static size_t chosen;
+static int in_order; static double *share; static uint64_t state;
 
 static void read_keys(const char *path) {
     FILE *file = fopen(path, "r"); if (!file) fail("cannot open the key file");
@@ -57,21 +62,26 @@ static void read_keys(const char *path) {
     if (!nkeys) fail("the key file is empty");
 }
 
-static void choose(int in_order, double exponent, uint64_t seed) {
-    nchoices = in_order ? nkeys : CHOICES;
-    choices = malloc(nchoices * sizeof *choices);
-    if (in_order) { for (size_t i = 0; i < nchoices; i++) choices[i] = (uint32_t)i; return; }
-    double *share = malloc(nkeys * sizeof *share), sum = 0;
+static uint32_t draw(void) {
+    state ^= state << 13; state ^= state >> 7; state ^= state << 17;
+    double wanted = (double)(state >> 11) / (double)(1ULL << 53) * share[nkeys - 1];
+    size_t low = 0, high = nkeys - 1;
+    while (low < high) { size_t middle = (low + high) / 2; if (share[middle] < wanted) low = middle + 1; else high = middle; }
+    return (uint32_t)low;
+}
+
+static void choose(double exponent, uint64_t seed) {
+    if (in_order) return;
+    share = malloc(nkeys * sizeof *share); choices = malloc(CHOICES * sizeof *choices);
+    double sum = 0;
     for (size_t i = 0; i < nkeys; i++) share[i] = sum += exponent > 0 ? pow((double)(i + 1), -exponent) : 1;
-    uint64_t state = seed * 0x9E3779B97F4A7C15ULL + 88172645463325252ULL;
-    for (size_t i = 0; i < nchoices; i++) {
-        state ^= state << 13; state ^= state >> 7; state ^= state << 17;
-        double wanted = (double)(state >> 11) / (double)(1ULL << 53) * sum;
-        size_t low = 0, high = nkeys - 1;
-        while (low < high) { size_t middle = (low + high) / 2; if (share[middle] < wanted) low = middle + 1; else high = middle; }
-        choices[i] = (uint32_t)low;
-    }
-    free(share);
+    state = seed * 0x9E3779B97F4A7C15ULL + 88172645463325252ULL;
+    for (size_t i = 0; i < CHOICES; i++) choices[i] = draw();
+}
+
+static Text next_key(void) {
+    size_t number = chosen++;
+    return keys[in_order ? number % nkeys : number < CHOICES ? choices[number] : draw()];
 }
 
 /* --- requests: what stands before the key depends on the name only --- */
@@ -96,8 +106,7 @@ static size_t frame(char *to, Text key, Text name) {
 
 static void ask(Connection *c) {
     static char request[REQUEST_ROOM];
-    size_t n = frame(request, keys[choices[chosen]], names[turn]);
-    if (++chosen == nchoices) chosen = 0;
+    size_t n = frame(request, next_key(), names[turn]);
     if (++turn == nnames) turn = 0;
     c->have = 0; c->asked = now();
     if (write(c->fd, request, n) != (ssize_t)n) fail("short write");
@@ -157,7 +166,7 @@ static void cut_prefixes(void) {
 }
 
 int main(int argc, char **argv) {
-    int connections = 1, in_order = 0, option; long requests = 0, warm_up = 0; double seconds = 1, exponent = 0; uint64_t seed = 1;
+    int connections = 1, option; long requests = 0, warm_up = 0; double seconds = 1, exponent = 0; uint64_t seed = 1;
     while ((option = getopt(argc, argv, "c:n:t:w:z:os:")) != -1) {
         if (option == 'c') connections = atoi(optarg);
         else if (option == 'n') requests = atol(optarg);
@@ -171,7 +180,7 @@ int main(int argc, char **argv) {
     if (argc - optind < 4 || connections < 1) fail("usage: lookup_load [OPTION ...] PROTOCOL ENDPOINT KEYFILE NAME...");
     protocol = argv[optind][0]; nnames = argc - optind - 3; names = calloc((size_t)nnames, sizeof *names);
     for (int i = 0; i < nnames; i++) names[i] = (Text){argv[optind + 3 + i], strlen(argv[optind + 3 + i])};
-    read_keys(argv[optind + 2]); choose(in_order, exponent, seed);
+    read_keys(argv[optind + 2]); choose(exponent, seed);
     struct rlimit files; getrlimit(RLIMIT_NOFILE, &files); files.rlim_cur = files.rlim_max; setrlimit(RLIMIT_NOFILE, &files);
 
     Connection *all = calloc((size_t)connections, sizeof *all); int ep = epoll_create1(0);
@@ -210,7 +219,8 @@ int main(int argc, char **argv) {
     if (!measured) fail("nothing was measured");
     qsort(latency, measured, sizeof *latency, ascending);
     printf("{\"seconds\": %.6f, \"lookups\": %zu, \"lookups_per_s\": %.1f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, \"max_us\": %.2f, "
-           "\"found\": %ld, \"notfound\": %ld, \"errors\": %ld}\n", end - start, measured, measured / (end - start), latency[measured / 2] * 1e6,
-           latency[measured * 99 / 100] * 1e6, latency[measured * 999 / 1000] * 1e6, latency[measured - 1] * 1e6, found, missing, errors);
+           "\"found\": %ld, \"notfound\": %ld, \"errors\": %ld, \"seed\": %llu}\n", end - start, measured, measured / (end - start), latency[measured / 2] * 1e6,
+           latency[measured * 99 / 100] * 1e6, latency[measured * 999 / 1000] * 1e6, latency[measured - 1] * 1e6, found, missing, errors,
+           (unsigned long long)seed);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* rcpt_load - measures how many recipients per second a Postfix smtpd checks: the path that map lookups slow down.
  *
  * usage: rcpt_load [-c CLIENTS] [-t SECONDS] [-o] [-s SEED] ADDRESS:PORT KEYFILE
+ *   -s    seed of the random choice: the same seed replays the same recipients, so measure every round with another one
  *   -o    every key once and in order, instead of a random choice until the time is over
  * Sends RCPT TO for the addresses of KEYFILE (one per line) over CLIENTS parallel SMTP sessions, with a new MAIL FROM every ten
  * recipients. Prints one JSON object: seconds, recipients, recipients_per_s, p50_us, p99_us, and accepted (2xx), refused (5xx), deferred.

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 Rounds = dict[str, list[T]]
 """What each contender measured, round by round."""
 
 
-def interleave(repetitions: int, contenders: Mapping[str, Callable[[], T]]) -> Rounds[T]:
-    """Run every contender once per round, in turn."""
+def interleave(stakes: Iterable[S], contenders: Mapping[str, Callable[[S], T]]) -> Rounds[T]:
+    """Run every contender once per round, each with the stake of the round, such as a seed that no round before has had.
+
+    Of three or more, another one begins each round, so that none always has the same one before it. None measures twice in a row:
+    it would find the processor's caches as it has left them.
+    """
     rounds: Rounds[T] = {name: [] for name in contenders}
-    for _ in range(repetitions):
-        for name, measure in contenders.items():
-            rounds[name].append(measure())
+    order = list(contenders.items())
+    for stake in stakes:
+        for name, measure in order:
+            rounds[name].append(measure(stake))
+        if len(order) > 2:
+            order.append(order.pop(0))
     return rounds
 
 

@@ -10,14 +10,15 @@ from functools import cached_property
 from pathlib import Path
 
 from bench import mailboxes, programs
+from bench.draws import Draws
 from bench.programs import Figures
 from bench.scale import Scale
-from support.daemon import SOURCE, Daemon
+from bench.source import Source
+from support.daemon import Daemon
 from support.mariadb import MariaDB, private_directory
 from support.process import ServerProcess, free_port
 from support.stacks.stack import PASSWORD, USER
 
-TESTS = Path(__file__).parents[1]
 DATABASE = "s_bench"
 BIG_BUFFERS = ("--innodb-buffer-pool-size=256M", "--innodb-log-file-size=64M")
 NETWORK_MICROSECONDS = 500
@@ -32,11 +33,12 @@ class BenchDaemon(Daemon):
         directory: Path,
         config: str,
         *,
+        source: Source,
         core: int | None,
         entries: int = 0,
         spread: bool = False,
     ) -> None:
-        super().__init__(directory, config, environment={"PYTHONPATH": f"{SOURCE}:{TESTS}"})
+        super().__init__(directory, config, environment={"PYTHONPATH": source.search_path})
         self._core = core
         self._entries = entries
         self._spread = spread
@@ -60,11 +62,20 @@ class BenchDaemon(Daemon):
 
 
 class Workbench:
-    """Everything that rows share. Rows that need a server of their own put it below `directory()`."""
+    """Everything that rows share. Rows that need a server of their own put it below `directory()`.
 
-    def __init__(self, scale: Scale, stack: ExitStack) -> None:
+    `sources` are the versions of mailmapd to measure, ours first; more than one in the rows that name a parent.
+    """
+
+    def __init__(
+        self, scale: Scale, stack: ExitStack, draws: Draws, parent: str | None = None
+    ) -> None:
         self.scale = scale
+        self.draws = draws
         self._stack = stack
+        self.sources = [Source.here()]
+        if parent is not None:
+            self.sources.append(Source.at(parent, self.directory()))
         cores = sorted(os.sched_getaffinity(0))
         self.server_core: int | None = cores[0] if len(cores) > 1 else None
         self.load_core: int | None = cores[1] if len(cores) > 1 else None
@@ -113,9 +124,19 @@ class Workbench:
     @cached_property
     def keys(self) -> Path:
         """The keys of the rows about memory: the address of every entry, the most asked first."""
-        return mailboxes.write_keys(
-            self.directory() / "keys", mailboxes.addresses(self.scale.entries)
-        )
+        return self.write_keys(self.scale.entries)
+
+    def write_keys(self, entries: int) -> Path:
+        """Write the addresses of so many entries, the most asked first.
+
+        Which those are is drawn: if they were the ones stored first, they would lie side by side in memory.
+        """
+        keys = self.draws.shuffled(f"keys of {entries} entries", mailboxes.addresses(entries))
+        return mailboxes.write_keys(self.directory() / "keys", keys)
+
+    def seeds(self, purpose: str) -> list[int]:
+        """Return a fresh seed for each round."""
+        return [self.draws.fresh(purpose) for _ in range(self.scale.repetitions)]
 
     def end_with_run(self, process: ServerProcess) -> None:
         """End a server with the run."""
@@ -133,22 +154,40 @@ class Workbench:
 
     @contextmanager
     def daemon(
-        self, config: str, *, entries: int = 0, spread: bool = False, pinned: bool = True
+        self,
+        config: str,
+        *,
+        source: Source | None = None,
+        entries: int = 0,
+        spread: bool = False,
+        pinned: bool = True,
     ) -> Iterator[BenchDaemon]:
         """Run a daemon; `{directory}` in the configuration is its own folder, `{port}` a free port."""
         folder = self.directory()
         text = config.replace("{directory}", str(folder)).replace("{port}", str(free_port()))
         with BenchDaemon(
-            folder, text, core=self.server_core if pinned else None, entries=entries, spread=spread
+            folder,
+            text,
+            source=source or self.sources[0],
+            core=self.server_core if pinned else None,
+            entries=entries,
+            spread=spread,
         ) as daemon:
             yield daemon
 
-    def load(self, socket: Path, keys: Path, *names: str, options: Sequence[str] = ()) -> Figures:
-        """Ask a socketmap server and return what was measured."""
+    def load(
+        self,
+        socket: Path,
+        keys: Path,
+        *names: str,
+        options: Sequence[str] = (),
+        protocol: str = "socketmap",
+    ) -> Figures:
+        """Ask a server and return what was measured."""
         command = [
             programs.build("lookup_load", self.programs),
             *options,
-            "socketmap",
+            protocol,
             str(socket),
             str(keys),
             *names,

@@ -99,7 +99,8 @@ class Mail:
     same times to live can avoid.
     """
 
-    def __init__(self, settings: CacheSection) -> None:
+    def __init__(self, settings: CacheSection, chance: random.Random) -> None:
+        self._chance = chance
         self.clock = FakeClock()
         self.database = MailDatabase(self.clock)
         self.settings = settings
@@ -122,7 +123,7 @@ class Mail:
                     table,
                     definition,
                     self._memory,
-                    TableCache(self.settings, random.Random(1)),
+                    TableCache(self.settings, self._chance),
                     self.clock,
                 ),
                 definition,
@@ -199,13 +200,12 @@ class Mail:
 def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     """Yield the lines of row 8."""
     for name, settings in SETTINGS.items():
-        mail = Mail(settings)
-        asyncio.run(_day(mail, bench.scale.day_recipients))
+        mail = Mail(settings, bench.draws.chance("spread of times to live"))
+        asyncio.run(_day(mail, bench.scale.day_recipients, bench.draws.chance("day")))
         yield from _lines(name, mail, bench.scale.day_recipients)
 
 
-async def _day(mail: Mail, recipients: int) -> None:
-    chance = random.Random(1)
+async def _day(mail: Mail, recipients: int, chance: random.Random) -> None:
     people = [address.encode() for address in mailboxes.addresses(MAILBOXES)]
     chance.shuffle(people)
     shares = list(itertools.accumulate(1 / rank for rank in range(1, MAILBOXES + 1)))

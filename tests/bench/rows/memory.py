@@ -1,30 +1,31 @@
-"""Answers from memory: rates, latencies, pauses and processor time of the daemon beside a server that does nothing (rows 1, 2, 3, 12)."""
+"""Answers from memory: rates, latencies and processor time of the daemon beside a server that does nothing (rows 1, 2, 12).
+
+Which of its memories answers decides what a lookup costs, so each is measured: keys drawn anew, as a host has them; one sequence
+replayed, where whole replies are remembered; each key once, where none is and every answer is made of entries.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bench.accounting import ProcessorTime
-from bench.filled_daemon import STRETCH
-from bench.programs import Figures
+from bench import mailboxes
 from bench.report import Line, count, micros, per_second, times
-from bench.rounds import interleave, median_ratio
+from bench.rounds import Rounds, interleave, median_ratio
+from bench.side import ZIPF, Cost, Side, processor_time
+from bench.source import OURS
 from bench.workbench import Workbench, database_section
 
-ROWS = (1, 2, 3, 12)
+ROWS = (1, 2, 12)
 MAP = "virtual_mailbox_maps"
-ZIPF = 1.0
-WARM_UP = 2_000
-ACTIVE_KEYS = 20_000
-"""The keys that row 3 asks for, so often that each is fetched anew before it expires.
-
-The other entries expire unnoticed.
-"""
-SHORT_TTL = 60
-LONGEST_PAUSE_US = 10_000
+LONG = 86_400
+CONNECTIONS = 64
+TARGET = 0.50
+FLOOR = "echo_floor"
+DRAWN, REPLAYED = "keys drawn anew", "one sequence replayed"
 
 
 def configuration(socket: Path, ttl: int, entries: int) -> str:
@@ -48,146 +49,110 @@ max_entries = {entries + 1000}
 
 
 def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
-    """Yield the lines of rows 1, 2, 3 and 12."""
-    with bench.daemon(
-        configuration(bench.near, 86_400, bench.scale.entries), entries=bench.scale.entries
-    ) as daemon:
-        served = daemon.directory / "socketmap"
-        _load(bench, served, "64", bench.scale.seconds)
+    """Yield the lines of rows 1, 2 and 12."""
+    entries = bench.scale.entries
+    config = configuration(bench.near, LONG, entries)
+    with ExitStack() as stack:
+        sides = {}
+        for source in bench.sources:
+            daemon = stack.enter_context(bench.daemon(config, source=source, entries=entries))
+            sides[source.name] = Side(bench, daemon.directory / "socketmap", (MAP,), daemon.process)
+        if 12 in wanted:
+            yield once(bench, sides, "each key once: answered from entries")
+        yield from warm(sides, "row 1")
+        floor = Side(bench, bench.floor, (MAP,))
+        contenders = {FLOOR: floor, **sides}
+        what = f"cached lookups, {CONNECTIONS} connections, {count(entries)} entries, zipf {ZIPF:g}"
         if wanted & {1, 12}:
-            yield from _throughput(bench, served, daemon.process.pid)
+            seeds = bench.seeds("row 1")
+            replayed = [bench.draws.fresh("row 1, replayed")] * len(seeds)
+            yield from _throughput(contenders, f"{what}, {DRAWN}", seeds, wanted, TARGET)
+            for side in sides.values():
+                side.drawn(CONNECTIONS, replayed[0])
+            yield from _throughput(contenders, f"the same, {REPLAYED}", replayed, wanted, None)
         if 2 in wanted:
-            yield _round_trip(bench, served)
-    if 3 in wanted:
-        config = configuration(bench.near, SHORT_TTL, bench.scale.entries)
-        with bench.daemon(config, entries=bench.scale.entries, spread=True) as daemon:
-            yield from _tail(bench, daemon.directory / "socketmap")
-            yield _stretch(daemon.directory / STRETCH)
+            yield from _round_trip(bench, contenders)
 
 
-def _load(
-    bench: Workbench, socket: Path, connections: str, seconds: float, keys: Path | None = None
-) -> Figures:
-    options = ["-c", connections, "-t", str(seconds), "-w", str(WARM_UP), "-z", str(ZIPF)]
-    return bench.load(socket, keys or bench.keys, MAP, options=options)
-
-
-def _throughput(bench: Workbench, served: Path, pid: int) -> Iterator[Line]:
-    used: list[ProcessorTime] = []
-
-    def ours() -> Figures:
-        before = ProcessorTime.of(pid)
-        figures = _load(bench, served, "64", bench.scale.seconds)
-        used.append(ProcessorTime.of(pid).since(before))
-        return figures
-
-    def floor() -> Figures:
-        return _load(bench, bench.floor, "64", bench.scale.seconds)
-
-    rounds = interleave(bench.scale.repetitions, {"floor": floor, "mailmapd": ours})
-    ours_rates, floor_rates = (
-        [one["lookups_per_s"] for one in rounds[name]] for name in ("mailmapd", "floor")
-    )
-    ratio = median_ratio(ours_rates, floor_rates)
-    yield Line(
-        1,
-        f"cached lookups, 64 connections, {count(bench.scale.entries)} entries, zipf {ZIPF:g}",
-        per_second(statistics.median(ours_rates)),
-        f"echo_floor {per_second(statistics.median(floor_rates))}",
-        times(ratio),
-        "≥ 0.55",
-        ratio >= 0.55,
-    )
-    lookups = sum(one["lookups"] + WARM_UP for one in rounds["mailmapd"])
-    user, system = (
-        sum(one.user for one in used) / lookups * 1e6,
-        sum(one.system for one in used) / lookups * 1e6,
-    )
-    yield Line(
-        12,
-        "processor time per cached lookup",
-        f"{user + system:.1f} µs ({user:.1f} user + {system:.1f} system)",
-        target="reported",
-    )
-
-
-def _round_trip(bench: Workbench, served: Path) -> Line:
+def once(bench: Workbench, sides: Mapping[str, Side], what: str) -> Line:
+    """Ask for each key once, another part of them in each round; nothing has been asked before, so that no reply is remembered."""
+    parts = bench.scale.repetitions + 1
+    keys = bench.keys.read_text(encoding="utf-8").splitlines()
+    size = len(keys) // parts
+    files = [
+        mailboxes.write_keys(bench.directory() / "part", keys[size * part : size * (part + 1)])
+        for part in range(parts)
+    ]
+    for side in sides.values():  # what a new reply displaces belongs to what it costs
+        side.ordered(CONNECTIONS, size, files[0])
     rounds = interleave(
-        bench.scale.repetitions,
-        {
-            name: partial(_load, bench, socket, "1", bench.scale.seconds)
-            for name, socket in _sockets(bench, served)
-        },
+        files[1:],
+        {name: partial(side.ordered, CONNECTIONS, size) for name, side in sides.items()},
     )
-    ours, floor = ([one["p50_us"] for one in rounds[name]] for name in ("mailmapd", "floor"))
-    ratio = median_ratio(ours, floor)
-    return Line(
-        2,
-        "the same, 1 connection: median latency",
-        micros(statistics.median(ours)),
-        f"echo_floor {micros(statistics.median(floor))}",
-        times(ratio),
-        "≤ 1.10",
-        ratio <= 1.10,
-    )
+    return processor_time(rounds, what)
 
 
-def _tail(bench: Workbench, served: Path) -> Iterator[Line]:
-    active = bench.directory() / "active"
-    with bench.keys.open(encoding="utf-8") as lines:
-        active.write_text(
-            "".join(line for line, _ in zip(lines, range(ACTIVE_KEYS), strict=False)),
-            encoding="utf-8",
+def warm(sides: Mapping[str, Side], what: str) -> Iterator[Line]:
+    """Ask until the remembered replies are those that stay remembered; say how long that took."""
+    for name, side in sides.items():
+        costs = side.settle(CONNECTIONS, f"{what}, {name}")
+        yield Line(
+            12,
+            f"warm-up for {what}: {name}'s processor time per lookup at first and at last",
+            f"{micros(costs[0].micros)}, {micros(costs[-1].micros)}",
+            f"{count(sum(one.lookups for one in costs))} lookups",
+            target="reported",
         )
+
+
+def _throughput(
+    contenders: dict[str, Side],
+    what: str,
+    seeds: Sequence[int],
+    wanted: set[int],
+    target: float | None,
+) -> Iterator[Line]:
     rounds = interleave(
-        bench.scale.repetitions,
-        {
-            name: partial(_load, bench, socket, "16", bench.scale.seconds, active)
-            for name, socket in _sockets(bench, served)
-        },
+        seeds, {name: partial(side.drawn, CONNECTIONS) for name, side in contenders.items()}
     )
-    ours, floor = ([one["p999_us"] for one in rounds[name]] for name in ("mailmapd", "floor"))
-    ratio = median_ratio(ours, floor)
-    yield Line(
-        3,
-        "16 connections, refresh-ahead and expiry running: p99.9",
-        micros(statistics.median(ours)),
-        f"echo_floor {micros(statistics.median(floor))}",
-        times(ratio),
-        "≤ 3",
-        ratio <= 3,
-    )
-    pauses = {}
-    for name, socket in reversed(
-        _sockets(bench, served)
-    ):  # mailmapd first: while the floor is asked for a minute, its keys would expire
-        bench.load(socket, active, MAP, options=["-c", "16", "-n", str(ACTIVE_KEYS), "-o"])
-        pauses[name] = _load(bench, socket, "16", bench.scale.pause_seconds, active)["max_us"]
-    yield Line(
-        3,
-        f"the same: longest wait in {bench.scale.pause_seconds:g} s",
-        micros(pauses["mailmapd"]),
-        f"echo_floor {micros(pauses['floor'])}",
-        times(pauses["mailmapd"] / pauses["floor"]),
-        "≤ 10 ms",
-        pauses["mailmapd"] <= LONGEST_PAUSE_US,
-    )
+    if 1 in wanted:
+        for peer in contenders:
+            if peer != OURS:
+                yield _rates(rounds, what, peer, target if peer == FLOOR else None)
+    if 12 in wanted:
+        del rounds[FLOOR]
+        yield processor_time(rounds, what.rpartition(", ")[2])
 
 
-def _stretch(file: Path) -> Line:
-    """Return the longest time for which the daemon itself kept its clients waiting.
-
-    The longest wait holds the machine's part, too.
-    """
-    longest = float(file.read_text(encoding="utf-8")) * 1e6
+def _rates(rounds: Rounds[Cost], what: str, peer: str, target: float | None) -> Line:
+    ours, theirs = ([one.figures["lookups_per_s"] for one in rounds[name]] for name in (OURS, peer))
+    ratio = median_ratio(ours, theirs)
     return Line(
-        3,
-        "the same: longest stretch of the daemon's own processor time",
-        micros(longest),
-        target="≤ 10 ms",
-        met=longest <= LONGEST_PAUSE_US,
+        1,
+        what,
+        per_second(statistics.median(ours)),
+        f"{peer} {per_second(statistics.median(theirs))}",
+        times(ratio),
+        "reported" if target is None else f"≥ {target:.2f}",
+        None if target is None else ratio >= target,
     )
 
 
-def _sockets(bench: Workbench, served: Path) -> list[tuple[str, Path]]:
-    return [("floor", bench.floor), ("mailmapd", served)]
+def _round_trip(bench: Workbench, contenders: dict[str, Side]) -> Iterator[Line]:
+    rounds = interleave(
+        bench.seeds("row 2"), {name: partial(side.drawn, 1) for name, side in contenders.items()}
+    )
+    for peer in contenders:
+        if peer == OURS:
+            continue
+        ours, theirs = ([one.figures["p50_us"] for one in rounds[name]] for name in (OURS, peer))
+        ratio = median_ratio(ours, theirs)
+        yield Line(
+            2,
+            f"1 connection, {DRAWN}: median latency",
+            micros(statistics.median(ours)),
+            f"{peer} {micros(statistics.median(theirs))}",
+            times(ratio),
+            "≤ 1.10" if peer == FLOOR else "reported",
+            ratio <= 1.10 if peer == FLOOR else None,
+        )

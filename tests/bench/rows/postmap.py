@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import subprocess
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from bench import mailboxes
 from bench.one_core import on_one_core
 from bench.report import Line, count, per_second, times
-from bench.rounds import Rounds, interleave, median_ratio
+from bench.rounds import interleave, median_ratio
 from bench.workbench import Workbench, database_section
 from support.mariadb import private_directory
 from support.postfix import Postfix
@@ -108,7 +109,10 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
     ):
         client = PostmapClient(bench, postfix)
         ours = f"socketmap:unix:{daemon.directory}/socketmap:mailbox"
-        keys = list(mailboxes.addresses(min(bench.scale.postmap_keys, bench.scale.mailboxes)))
+        keys = bench.draws.shuffled(
+            "keys of postmap",
+            mailboxes.addresses(min(bench.scale.postmap_keys, bench.scale.mailboxes)),
+        )
         if 7 in wanted:
             yield _cold(
                 bench,
@@ -154,12 +158,10 @@ def _warm(
         mailboxes.write_keys(client.directory / f"part{part}", keys[part::parts])
         for part in range(parts)
     ]
-    rounds: Rounds[float] = {name: [] for name in tables}
-    for file in files:
-        for name, seconds in interleave(
-            1, {name: partial(client.seconds, table, [file]) for name, table in tables.items()}
-        ).items():
-            rounds[name] += seconds
+    rounds = interleave(
+        [[file] for file in files],
+        {name: partial(client.seconds, table) for name, table in tables.items()},
+    )
     each = len(keys) / parts
     for name in [name for name in tables if name != "mailmapd"]:
         ratio = median_ratio(rounds[name], rounds["mailmapd"])
@@ -182,23 +184,22 @@ def _cold(
     tables: dict[str, str],
     flush: Callable[[], None],
 ) -> Line:
-    """Look up a quarter of the keys in each round, dealt out to the clients."""
-    keys = keys[: len(keys) // COLD_PART]
-    files = [
-        mailboxes.write_keys(client.directory / f"keys{part}", keys[part::CLIENTS])
-        for part in range(CLIENTS)
-    ]
+    """Look up another quarter of the keys in each round, drawn anew and dealt out to the clients."""
+    size = len(keys) // COLD_PART
+    chosen = [random.Random(seed).sample(keys, size) for seed in bench.seeds("row 7")]
 
-    def cold(table: str) -> float:
+    def cold(table: str, part: Sequence[str]) -> float:
+        files = [
+            mailboxes.write_keys(client.directory / f"keys{number}", part[number::CLIENTS])
+            for number in range(CLIENTS)
+        ]
         flush()
         return client.seconds(table, files)
 
-    rounds = interleave(
-        bench.scale.repetitions, {name: partial(cold, table) for name, table in tables.items()}
-    )
+    rounds = interleave(chosen, {name: partial(cold, table) for name, table in tables.items()})
     ratio = median_ratio(rounds[PROXIED], rounds["mailmapd"])
     ours, theirs = (
-        per_second(len(keys) / statistics.median(rounds[name])) for name in ("mailmapd", PROXIED)
+        per_second(size / statistics.median(rounds[name])) for name in ("mailmapd", PROXIED)
     )
     return Line(
         7,

@@ -5,7 +5,6 @@ Near the database (row 5) and with a network before it (row 6).
 
 from __future__ import annotations
 
-import random
 import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -105,7 +104,9 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
 
 def _key_files(bench: Workbench) -> dict[str, Path]:
     folder = bench.directory()
-    chosen = random.Random(1).sample(range(bench.scale.mailboxes), bench.scale.recipients)
+    chosen = bench.draws.chance("recipients").sample(
+        range(bench.scale.mailboxes), bench.scale.recipients
+    )
     users = [mailboxes.address(number) for number in chosen]
     kinds = {
         "user@": users,
@@ -137,6 +138,7 @@ def _near(bench: Workbench, keys: Mapping[str, Path]) -> Iterator[Line]:
             static = unknown if kind == "unknown@" else known
             for clients in CLIENTS:
                 own = OwnTime(daemon.process.pid, clients)
+                what = _what(kind, clients)
                 rounds = _rounds(
                     bench,
                     {"mailmapd": ours, "proxy:mysql:": sql, "static:": static},
@@ -144,7 +146,6 @@ def _near(bench: Workbench, keys: Mapping[str, Path]) -> Iterator[Line]:
                     clients,
                     own,
                 )
-                what = _what(kind, clients)
                 yield _line(5, what, rounds, "proxy:mysql:", NEAR_TARGETS[kind])
                 yield _line(5, what, rounds, "static:", STATIC_TARGET)
                 yield _ceiling(5, what, rounds, "static:", own)
@@ -204,11 +205,11 @@ def _rounds(
     _load(bench, servers["mailmapd"], keys, ["-c", str(clients), "-o"])
     options = ["-c", str(clients), "-t", str(bench.scale.recipient_seconds)]
 
-    def rate(server: Postfix) -> float:
+    def rate(server: Postfix, seed: int) -> float:
         figures: Figures = {}
 
         def work() -> float:
-            figures.update(_load(bench, server, keys, options))
+            figures.update(_load(bench, server, keys, [*options, "-s", str(seed)]))
             return figures["accepted"] + figures["refused"]
 
         if server is servers["mailmapd"]:
@@ -218,9 +219,11 @@ def _rounds(
         return figures["recipients_per_s"]
 
     for server in servers.values():
-        _load(bench, server, keys, ["-c", str(clients), "-t", "0.1"])
+        seed = bench.draws.fresh("recipients, warm-up")
+        _load(bench, server, keys, ["-c", str(clients), "-t", "0.1", "-s", str(seed)])
     return interleave(
-        bench.scale.repetitions, {name: partial(rate, server) for name, server in servers.items()}
+        bench.seeds("recipients' turns"),
+        {name: partial(rate, server) for name, server in servers.items()},
     )
 
 

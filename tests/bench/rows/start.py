@@ -32,7 +32,8 @@ def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     """Yield the lines of row 10."""
     cold, warm = (_installation(bench, entries) for entries in (0, bench.scale.entries))
     rounds = interleave(
-        bench.scale.starts, {"cold": lambda: first_answer(cold), "warm": lambda: first_answer(warm)}
+        range(bench.scale.starts),
+        {"cold": lambda _: first_answer(cold), "warm": lambda _: first_answer(warm)},
     )
     for name, what in (
         ("cold", "cold"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -74,10 +75,9 @@ def test_malformed_reply(floor: Path, built: Path) -> None:
         load(built, floor, ["a"], "-n", "1", protocol="dict")
 
 
-def test_zipf(short_path: Path, built: Path) -> None:
-    """With a zipf choice, a key is asked about in proportion to one over its line."""
-    path = short_path / "asked.sock"
-    asked: Counter[bytes] = Counter()
+@contextmanager
+def recording(path: Path, asked: list[bytes]) -> Iterator[None]:
+    """Answer one client, and write down the keys that it asks for."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -86,15 +86,58 @@ def test_zipf(short_path: Path, built: Path) -> None:
             connection, _ = listener.accept()
             with connection:
                 while request := connection.recv(1000):
-                    asked[request.rpartition(b" ")[2]] += 1
+                    asked.append(request.rpartition(b" ")[2].rstrip(b","))
                     connection.sendall(b"9:NOTFOUND ,")
 
         server = threading.Thread(target=serve)
         server.start()
-        load(built, path, [f"key{number}" for number in range(1, 101)], "-z", "1", "-n", "4000")
+        yield
         server.join()
-    assert 1.5 < asked[b"key1,"] / asked[b"key2,"] < 2.7
-    assert asked[b"key1,"] > 20 * asked[b"key100,"]
+
+
+def asked_with(short_path: Path, built: Path, *options: str) -> list[bytes]:
+    """Return what the load generator asks for, of a hundred keys."""
+    asked: list[bytes] = []
+    path = short_path / "asked.sock"
+    path.unlink(missing_ok=True)
+    with recording(path, asked):
+        figures = load(built, path, [f"key{number}" for number in range(1, 101)], *options)
+    if "-s" in options:
+        assert figures["seed"] == int(options[options.index("-s") + 1])
+    return asked
+
+
+def test_zipf(short_path: Path, built: Path) -> None:
+    """With a zipf choice, a key is asked about in proportion to one over its line."""
+    asked = Counter(asked_with(short_path, built, "-z", "1", "-n", "4000"))
+    assert 1.5 < asked[b"key1"] / asked[b"key2"] < 2.7
+    assert asked[b"key1"] > 20 * asked[b"key100"]
+
+
+def test_seed(short_path: Path, built: Path) -> None:
+    """A seed repeats its sequence, which stands in the output; another seed draws another one."""
+    first, again, other = (
+        asked_with(short_path, built, "-n", "200", "-s", seed)
+        for seed in ("12", "12", "4294967295")
+    )
+    assert first == again
+    assert first != other
+
+
+def test_long_measurement(short_path: Path, built: Path) -> None:
+    """A measurement that needs more draws than were made before its start goes on drawing, and does not begin again."""
+    whole = asked_with(short_path, built, "-n", "200", "-s", "5")
+    command = [programs.COMPILER, "-O2", "-DCHOICES=50", str(programs.SOURCES / "lookup_load.c")]
+    folder = short_path / "few-choices"
+    folder.mkdir()
+    subprocess.run([*command, "-o", str(folder / "lookup_load"), "-lm"], check=True)
+    path, asked = short_path / "few.sock", list[bytes]()
+    keys = short_path / "keys"
+    keys.write_text("".join(f"key{number}\n" for number in range(1, 101)))
+    with recording(path, asked):
+        options = ["-n", "200", "-s", "5", "socketmap", str(path), str(keys), "map"]
+        programs.figures([str(folder / "lookup_load"), *options])
+    assert asked == whole
 
 
 def test_delay(short_path: Path, built: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from bench.report import BEGIN, END, Line, insert
@@ -7,10 +8,23 @@ from bench.rounds import interleave, median_ratio
 
 
 def test_turns() -> None:
-    """The contenders take turns, round by round."""
+    """The contenders take turns, round by round, and none measures twice in a row."""
     order: list[str] = []
-    interleave(2, {name: partial(order.append, name) for name in "ab"})
+
+    def enter(name: str, _: int) -> None:
+        order.append(name)
+
+    interleave(range(3), {name: partial(enter, name) for name in "abc"})
+    assert order == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
+    order.clear()
+    interleave(range(2), {name: partial(enter, name) for name in "ab"})
     assert order == ["a", "b", "a", "b"]
+
+
+def test_stake_of_a_round() -> None:
+    """All contenders of one round get the same seed, and those of the next one another."""
+    measures: dict[str, Callable[[int], int]] = {"a": partial(pow, 2), "b": int}
+    assert interleave([17, 4], measures) == {"a": [2**17, 2**4], "b": [17, 4]}
 
 
 def test_a_slow_moment_of_the_machine_cancels_out() -> None:
