@@ -289,14 +289,14 @@ class Front:
         await _import_http()
         from mailmapd.metrics.collector import Exposition
         from mailmapd.web.http_server import HttpServer
-        from mailmapd.web.operations import CLIENTS, operations_app
+        from mailmapd.web.operations import operations_app
 
         exposition = Exposition(self._daemon)
         app = operations_app(
-            exposition.render, exposition.content_type, self._daemon.problems, self._view
+            exposition.pieces, exposition.content_type, self._daemon.problems, self._view
         )
         server = HttpServer(
-            app, bound, wanted.name, lambda: self._daemon.config.limits, most=CLIENTS
+            app, bound, wanted.name, lambda: self._daemon.config.limits, strangers=True
         )
         await server.start()
         self._side_servers[wanted] = server

@@ -89,7 +89,7 @@ class MailmapdCollector(Collector):
         self._observed = observed
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric family of mailmapd."""
+        """Yield every metric family of mailmapd; a long one in several pieces, one behind the other."""
         yield from self._lookups()
         yield from self._caches()
         yield from self._databases()
@@ -125,14 +125,12 @@ class MailmapdCollector(Collector):
             for source, histogram in meter.latencies.items():
                 _add(durations.setdefault((meter.name, source), Histogram()), histogram)
         yield lookups
-        family = HistogramMetricFamily(
+        yield from _histograms(
             "mailmapd_lookup_duration_seconds",
             "Time from a decoded lookup to its answer, by where the answer came from.",
-            labels=["map", "source"],
+            ["map", "source"],
+            {(name, source.name.lower()): one for (name, source), one in durations.items()},
         )
-        for (name, source), histogram in durations.items():
-            _add_histogram(family, [name, source.name.lower()], histogram)
-        yield family
         avoided = CounterMetricFamily(
             "mailmapd_queries_avoided",
             "SELECTs that Postfix or Dovecot would have sent and memory answered.",
@@ -179,14 +177,12 @@ class MailmapdCollector(Collector):
         for labels, count in self._observed.database_meter.queries.items():
             queries.add_metric(labels, count)
         yield queries
-        durations = HistogramMetricFamily(
+        yield from _histograms(
             "mailmapd_database_query_duration_seconds",
             "Time of a query on its host.",
-            labels=["database", "host"],
+            ["database", "host"],
+            self._observed.database_meter.durations,
         )
-        for labels_of_host, histogram in self._observed.database_meter.durations.items():
-            _add_histogram(durations, list(labels_of_host), histogram)
-        yield durations
         connections = GaugeMetricFamily(
             "mailmapd_database_connections",
             "Connections to a host.",
@@ -244,11 +240,28 @@ def _add(total: Histogram, part: Histogram) -> None:
     total.total += part.total
 
 
-def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+def _histograms(
+    name: str, meaning: str, labels: list[str], histograms: Mapping[tuple[str, str], Histogram]
+) -> Iterator[Metric]:
+    """Yield a family of histograms: its head, and then one piece for each, because they are long."""
+    yield HistogramMetricFamily(name, meaning, labels=labels)
     bounds = [*[str(bound) for bound in BUCKETS], "+Inf"]
-    family.add_metric(
-        labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total
-    )
+    for values, histogram in histograms.items():
+        piece = HistogramMetricFamily(name, meaning, labels=labels)
+        counts = list(zip(bounds, accumulate(histogram.counts), strict=True))
+        piece.add_metric(list(values), counts, histogram.total)
+        yield piece
+
+
+class _Piece:
+    """What `generate_latest` takes for a registry: one metric family, or a piece of it."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield it."""
+        yield self._metric
 
 
 class Exposition:
@@ -262,6 +275,14 @@ class Exposition:
         for standard in (ProcessCollector, PlatformCollector, GCCollector):
             standard(registry=self._registry)
 
-    def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all metrics in Prometheus' text format, a piece of a family at a time: lookups go between."""
+        before = ""
+        for metric in self._registry.collect():
+            text = generate_latest(_Piece(metric))
+            if metric.name == before:  # its head has been written
+                text = b"".join(
+                    line for line in text.splitlines(keepends=True) if not line.startswith(b"# ")
+                )
+            before = metric.name
+            yield text

@@ -13,6 +13,11 @@ log = logging.getLogger(__name__)
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
+def user_of(connection: socket.socket) -> int:
+    """Return the user id of the process at the other end of a connected UNIX socket."""
+    return _credentials(connection)[1]
+
+
 class Peers:
     """The users of a `peers` setting (names or numeric ids).
 
@@ -30,12 +35,18 @@ class Peers:
 
         Else an empty text.
         """
-        pid, uid, _ = _UCRED.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        )
+        pid, uid = _credentials(connection)
         return (
             "" if not self._ids or uid == 0 or uid in self._ids else f"process {pid} of user {uid}"
         )
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int]:
+    """Return the process id and the user id."""
+    pid, uid, _ = _UCRED.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    )
+    return pid, uid
 
 
 def _user_id(user: str) -> int:

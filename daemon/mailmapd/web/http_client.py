@@ -21,7 +21,10 @@ Admit = Callable[["HttpClient"], bool]
 
 
 class HttpClient(asyncio.Protocol):
-    """Stands between a transport and aiohttp. `leave` is called once when an admitted client is gone."""
+    """Stands between a transport and aiohttp. `leave` is called once when an admitted client is gone.
+
+    `peer` is who it is, where that matters.
+    """
 
     def __init__(
         self,
@@ -31,10 +34,12 @@ class HttpClient(asyncio.Protocol):
         clock: Callable[[], float],
     ) -> None:
         self.transport: asyncio.Transport | None = None
+        self.peer: object = None
         self._make = make
         self._admit = admit
         self._leave = leave
         self._clock = clock
+        self._admitted = False
         self._inner: asyncio.Protocol | None = None
         self._answering = False
         self._asked_since: float | None = None
@@ -52,6 +57,13 @@ class HttpClient(asyncio.Protocol):
         self._answering, self._quiet_since = False, self._clock()
         self._asked_since = self._quiet_since if self._asks_more else None
 
+    @property
+    def waiting_since(self) -> float | None:
+        """Return since when we wait for the client, or None while it waits for us."""
+        if self._answering and not self._unread_bytes():
+            return None
+        return self._quiet_since if self._asked_since is None else self._asked_since
+
     def overdue(self, now: float, limits: LimitsSection) -> str:
         """Return what the client takes too long for, or an empty text."""
         if self._unread_for(now) > limits.stall_timeout:
@@ -62,36 +74,38 @@ class HttpClient(asyncio.Protocol):
             return "asks nothing"
         return ""
 
+    def _unread_bytes(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
     def _unread_for(self, now: float) -> float:
         """Return for how long the client has taken nothing of what waits for it, as calls of this method saw it."""
-        unread = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        unread = self._unread_bytes()
         if not unread or unread != self._unread:
             self._unread, self._unread_since = unread, now if unread else None
         return 0.0 if self._unread_since is None else now - self._unread_since
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many clients."""
-        self.transport = stream = cast("asyncio.Transport", transport)
-        if not self._admit(self):
-            stream.abort()
+        self.transport = cast("asyncio.Transport", transport)
+        self._admitted = self._admit(self)
+        if not self._admitted:
+            self.transport.abort()
             return
-        self._inner = self._make()
-        self._inner.connection_made(transport)
+        self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        if self._inner is not None:
+        if self._admitted:
+            self._admitted = False
             self._leave(self)
+        if self._inner is not None:
             self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Pass on a part of a request. What comes before its last byte counts as an unfinished one."""
-        if self._inner is not None:
-            if self._answering:
-                self._asks_more = True
-            elif self._asked_since is None:
-                self._asked_since = self._clock()
-            self._inner.data_received(data)
+        if self._admitted:
+            self._note_data()
+            self._pass_on(data)
 
     def eof_received(self) -> bool | None:
         """Pass on that nothing more comes."""
@@ -106,3 +120,18 @@ class HttpClient(asyncio.Protocol):
         """Pass on that the client reads again."""
         if self._inner is not None:
             self._inner.resume_writing()
+
+    def _begin(self) -> None:
+        """Have aiohttp speak with the client from now on."""
+        self._inner = self._make()
+        self._inner.connection_made(cast("asyncio.Transport", self.transport))
+
+    def _note_data(self) -> None:
+        if self._answering:
+            self._asks_more = True
+        elif self._asked_since is None:
+            self._asked_since = self._clock()
+
+    def _pass_on(self, data: bytes) -> None:
+        if self._inner is not None:
+            self._inner.data_received(data)

@@ -1,4 +1,9 @@
-"""Serving an aiohttp application on a bound socket, to as many clients and as long as `[limits]` allows."""
+"""Serving an aiohttp application on a bound socket, to as many clients and as long as `[limits]` allows.
+
+Where strangers may connect, they are served at a pace that lookups do not feel. No peer (a user on
+a UNIX socket, an address on TCP) has more than half of the places, the client that we have waited
+for longest makes room for the next one, and some places are kept for questions about health.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,19 @@ import asyncio
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from mailmapd.config.address import KEEP_FILE
 from mailmapd.config.schema import LimitsSection
+from mailmapd.sockets.peers import user_of
+from mailmapd.web.doorway import Doorway
 from mailmapd.web.http_client import HttpClient
+from mailmapd.web.stranger import Stranger
+from mailmapd.web.turns import Turns
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
@@ -28,6 +37,16 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
 FINISH = 2.0
 SWEEP_INTERVAL = 5.0  # seconds between looks for clients that take too long
 
+STRANGERS = 256  # clients; Prometheus, health checks and people need a handful
+RESERVE = 16  # clients beyond these, who may ask about health only
+# A request costs about a quarter of a millisecond and a connection a tenth: these rates take two
+# hundredths of the loop's time at most, and three with questions about health
+REQUESTS = 50.0  # a second, after as many at once as …
+CONNECTIONS = 50.0
+BURST = 8
+NEW_BURST = 32  # … these
+BACKLOG = 128  # strangers that wait to be accepted, in the pace of CONNECTIONS
+
 log = logging.getLogger(__name__)
 log.addFilter(_is_our_fault)
 
@@ -35,10 +54,8 @@ log.addFilter(_is_our_fault)
 class HttpServer:
     """One application on one socket; `name` is the listener's.
 
-    `limits` is asked for at each use: a reload may change it.
-
-    `most` is the number of clients that is enough for this application, however many
-    `limits.max_connections` would allow.
+    `limits` is asked for at each use: a reload may change it. `strangers` says that anybody may
+    connect, and that no request has a body.
     """
 
     def __init__(
@@ -48,50 +65,59 @@ class HttpServer:
         name: str,
         limits: Callable[[], LimitsSection],
         *,
-        most: int | None = None,
+        strangers: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         app.middlewares.insert(0, self._take_request)
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, logger=log, shutdown_timeout=FINISH
+            app,
+            access_log=None,
+            handle_signals=False,
+            logger=log,
+            shutdown_timeout=FINISH,
+            auto_decompress=False,
+            lingering_time=0,
         )
-        self._bound = bound
         self._name = name
         self._limits = limits
-        self._most = most
+        self._strangers = strangers
         self._clock = clock
         self._clients: dict[asyncio.BaseTransport | None, HttpClient] = {}
-        self._server: asyncio.Server | None = None
+        self._peers: Counter[object] = Counter()
         self._sweeper: asyncio.TimerHandle | None = None
         self._full = False
+        self._turns = [
+            Turns(rate, burst)
+            for rate, burst in (
+                (REQUESTS, BURST),
+                (REQUESTS, BURST),
+                (CONNECTIONS, NEW_BURST),
+            )
+        ]
+        self._doorway = Doorway(bound, name, self._client, self._turns[2] if strangers else None)
 
     async def start(self) -> None:
         """Accept requests from now on."""
         await self._runner.setup()
-        make = self._runner.server
-        assert make is not None  # noqa: S101 (setup makes it)
-
-        def client() -> HttpClient:
-            return HttpClient(make, self._admit, self._left, self._clock)
-
-        loop, backlog = asyncio.get_running_loop(), self._limits().backlog
-        if self._bound.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(
-                client, sock=self._bound, backlog=backlog, **KEEP_FILE
-            )
-        else:
-            self._server = await loop.create_server(client, sock=self._bound, backlog=backlog)
-        self._sweeper = loop.call_later(SWEEP_INTERVAL, self.sweep)
+        backlog = self._limits().backlog
+        self._doorway.open(min(backlog, BACKLOG) if self._strangers else backlog)
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self.sweep)
 
     async def close(self) -> None:
         """Finish what is being answered, briefly, and stop."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._doorway.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        for client in list(self._clients.values()):
+            if client.waiting_since is not None and client.transport is not None:
+                client.transport.close()
         await self._runner.cleanup()
+        for turns in self._turns:
+            turns.close()
+        for client in list(self._clients.values()):
+            if client.transport is not None:
+                client.transport.abort()
 
     def sweep(self) -> None:
         """End the connections of clients that take too long, now and again after a while."""
@@ -105,27 +131,79 @@ class HttpServer:
             self._sweeper.cancel()
             self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self.sweep)
 
+    def _client(self) -> HttpClient:
+        make = self._runner.server
+        assert make is not None  # noqa: S101 (start makes it)
+        if not self._strangers:
+            return HttpClient(make, self._admit, self._left, self._clock)
+        return Stranger(
+            make,
+            self._admit,
+            self._left,
+            self._clock,
+            turns=self._turns[0],
+            health=self._turns[1],
+        )
+
     @property
     def _room(self) -> int:
         most = self._limits().max_connections
-        return most if self._most is None else min(most, self._most)
+        return min(most, STRANGERS) if self._strangers else most
 
     def _admit(self, client: HttpClient) -> bool:
-        if len(self._clients) >= self._room:
-            if not self._full:
-                log.error(
-                    "listener %s: %d connections, the limit; more are refused",
-                    self._name,
-                    len(self._clients),
-                )
-            self._full = True
+        if not self._has_place(client):
             return False
         self._clients[client.transport] = client
+        self._peers[client.peer] += 1
+        return True
+
+    def _has_place(self, client: HttpClient) -> bool:
+        """Return whether the client may stay, with a line in the log when places begin to be scarce."""
+        room = self._room
+        crowded = False
+        if isinstance(client, Stranger):
+            client.peer = _peer(client)
+            crowded = self._peers[client.peer] >= (room + 1) // 2
+        if len(self._clients) < room and not crowded:
+            return True
+        if not self._full:
+            log.error(
+                "listener %s: %d connections, the limit; %s",
+                self._name,
+                len(self._clients),
+                "idle ones make room for more" if self._strangers else "more are refused",
+            )
+        self._full = True
+        if not isinstance(client, Stranger):
+            return False
+        peer = client.peer
+        if self._make_room(lambda one: not _of_reserve(one) and (not crowded or one.peer == peer)):
+            return True
+        client.reserve = True
+        reserved = sum(map(_of_reserve, self._clients.values()))
+        return reserved < RESERVE or self._make_room(_of_reserve)
+
+    def _make_room(self, may_go: Callable[[HttpClient], bool]) -> bool:
+        """End the connection of the client that keeps us waiting longest; return whether there is one."""
+        quietest, since = None, float("inf")
+        for one in self._clients.values():
+            if may_go(one):
+                waiting = one.waiting_since
+                if waiting is not None and waiting < since:
+                    quietest, since = one, waiting
+        if quietest is None or quietest.transport is None:
+            return False
+        quietest.transport.abort()
+        self._left(quietest)
         return True
 
     def _left(self, client: HttpClient) -> None:
-        del self._clients[client.transport]
-        if len(self._clients) < self._room * 0.9:
+        if self._clients.pop(client.transport, None) is None:
+            return  # it had to make room
+        self._peers[client.peer] -= 1
+        if not self._peers[client.peer]:
+            del self._peers[client.peer]
+        if len(self._clients) < self._room * (0.25 if self._strangers else 0.9):
             self._full = False
 
     @web.middleware
@@ -136,6 +214,8 @@ class HttpServer:
             return await handler(request)
         try:
             try:
+                if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    raise _compressed()
                 await request.read()
             except web.RequestPayloadError as error:
                 raise web.HTTPBadRequest(text="The body is not what its head says.\n") from error
@@ -144,3 +224,27 @@ class HttpServer:
             return await handler(request)
         finally:
             client.answer_ends()
+
+
+def _compressed() -> web.HTTPException:
+    """Return the refusal of a compressed body: a few bytes may stand for gigabytes."""
+    refusal = web.HTTPUnsupportedMediaType(text="Nothing is decompressed here.\n")
+    refusal.force_close()
+    return refusal
+
+
+def _of_reserve(client: HttpClient) -> bool:
+    return isinstance(client, Stranger) and client.reserve
+
+
+def _peer(client: HttpClient) -> object:
+    """Return who a client is, as far as the kernel tells: a user, or an address."""
+    if client.transport is None:
+        return None
+    connection = client.transport.get_extra_info("socket")
+    if connection is None:
+        return None
+    if connection.family == socket.AF_UNIX:
+        return user_of(connection)
+    address = client.transport.get_extra_info("peername")
+    return address[0] if address else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 
@@ -31,11 +32,11 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def status_html(view: StatusView) -> str:
-    """Return the page."""
+def status_html(view: StatusView) -> Iterator[str]:
+    """Yield the page, piece by piece."""
     snapshot = view.snapshot
     up, window = as_age(snapshot["time"] - snapshot["started"]), as_age(view.activity.seconds)
-    return f"""<!DOCTYPE html>
+    yield f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -52,14 +53,16 @@ def status_html(view: StatusView) -> str:
 <p>Up {up} · {moment(snapshot["time"])} · rates over the last {window}</p>
 </header>
 {_health(view)}
-{errors(view) if view.errors else ""}
-{_tiles(view)}
-{hour(view.minutes, snapshot["time"])}
-{lookups(view.activity)}
-{databases(view.activity)}
-{tables(view.activity)}
-{listeners(view)}
-{"" if view.errors else errors(view)}
+"""
+    yield errors(view) if view.errors else ""
+    yield _tiles(view)
+    yield hour(view.minutes, snapshot["time"])
+    yield lookups(view.activity)
+    yield databases(view.activity)
+    yield tables(view.activity)
+    yield listeners(view)
+    yield "" if view.errors else errors(view)
+    yield f"""
 </div>
 {_settings(view)}
 <script>{_SCRIPT}</script>

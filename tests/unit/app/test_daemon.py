@@ -189,7 +189,7 @@ def counters(daemon: Daemon) -> dict[str, float]:
     """Return everything that must only grow, as Prometheus sees it."""
     lines = [
         line.rpartition(" ")
-        for line in Exposition(daemon).render().decode().splitlines()
+        for line in b"".join(Exposition(daemon).pieces()).decode().splitlines()
         if line.startswith("mailmapd_")
     ]
     ends = ("_total", "_count", "_sum", "_bucket")

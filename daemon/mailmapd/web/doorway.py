@@ -1,0 +1,98 @@
+"""The doorway of an HTTP socket: accepts clients, one after the other when there is a pace to keep.
+
+asyncio's own servers accept as fast as clients connect, a thousand in a row if so many wait; each
+costs time that lookups would have to wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from mailmapd.web.turns import Turns
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16  # clients accepted in a row where no pace is kept; then lookups have their turn
+NO_DESCRIPTORS = 1.0  # seconds until the next attempt when none can be accepted
+
+
+class Doorway:
+    """Accepts on `bound`; `make` gives the protocol of each client."""
+
+    def __init__(
+        self,
+        bound: socket.socket,
+        name: str,
+        make: Callable[[], asyncio.BaseProtocol],
+        turns: Turns | None,
+    ) -> None:
+        self._bound = bound
+        self._name = name
+        self._make = make
+        self._turns = turns
+        self._later: asyncio.TimerHandle | None = None
+        self._entering: set[asyncio.Task[None]] = set()
+        self._open = False
+
+    def open(self, backlog: int) -> None:
+        """Accept from now on."""
+        self._bound.setblocking(False)
+        self._bound.listen(backlog)
+        self._open = True
+        self._watch()
+
+    def close(self) -> None:
+        """Accept no more. The socket file stays."""
+        if not self._open:
+            return
+        self._open = False
+        asyncio.get_running_loop().remove_reader(self._bound)
+        if self._later is not None:
+            self._later.cancel()
+        self._bound.close()
+
+    def _watch(self) -> None:
+        self._later = None
+        if self._open:
+            asyncio.get_running_loop().add_reader(self._bound, self._somebody)
+
+    def _somebody(self) -> None:
+        if self._turns is not None:
+            asyncio.get_running_loop().remove_reader(self._bound)
+            self._turns.ask(self._accept_one, first=True)
+            return
+        for _ in range(AT_ONCE):
+            if not self._accept():
+                break
+
+    def _accept_one(self) -> None:
+        if self._open:
+            self._accept()
+            if self._later is None:
+                self._watch()
+
+    def _accept(self) -> bool:
+        """Accept a client; return whether there was one."""
+        loop = asyncio.get_running_loop()
+        try:
+            client, _ = self._bound.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:  # no descriptor is left; the client waits
+            log.error("listener %s: no client can be accepted: %s", self._name, error.strerror)  # noqa: TRY400
+            loop.remove_reader(self._bound)
+            self._later = loop.call_later(NO_DESCRIPTORS, self._watch)
+            return False
+        client.setblocking(False)
+        self._entering.add(task := loop.create_task(self._enter(client)))
+        task.add_done_callback(self._entering.discard)
+        return True
+
+    async def _enter(self, client: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._make, client)
+        except OSError:  # it has gone already
+            client.close()
