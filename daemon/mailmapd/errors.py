@@ -18,6 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+DEFECT = "mailmapd failed; its log says why"
+"""The reason of a temporary failure that is the fault of this program: nobody waits for an answer in vain."""
+
 
 class MailmapdError(Exception):
     """Base of everything mailmapd raises on purpose."""

@@ -146,11 +146,18 @@ class Daemon:
             )
         return found
 
+    @property
+    def stopping(self) -> bool:
+        """Return whether the daemon has been told to stop."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Have `run` come to its end."""
+        self._stop.set()
+
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until `stop`."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
         async with self._reload_lock:
             await self._front.open(self._front.bind(self._config), self._config, self.engine)
@@ -180,10 +187,16 @@ class Daemon:
             try:
                 await asyncio.wait_for(self._stop.wait(), interval)
             except TimeoutError:
-                self._manager.status(self.status_line())
-                self._status.tick()
-                if self._logs is not None:
-                    self._logs.write_repeats()
+                try:
+                    self._tick()
+                except Exception:
+                    log.exception("the status line could not be written: a defect of mailmapd")
+
+    def _tick(self) -> None:
+        self._manager.status(self.status_line())
+        self._status.tick()
+        if self._logs is not None:
+            self._logs.write_repeats()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.add(task := asyncio.get_running_loop().create_task(work))
@@ -209,7 +222,12 @@ class Daemon:
         """
         async with self._reload_lock:
             if not self._stop.is_set():
-                await self._reload()
+                try:
+                    await self._reload()
+                except Exception:
+                    self.reload_failed = True
+                    log.exception("a reload ended in a defect of mailmapd")
+                    self._manager.ready(self.status_line())
 
     async def _reload(self) -> None:
         self._manager.reloading()
@@ -257,9 +275,17 @@ class Daemon:
         """End. A reload that has begun comes to its end first, and there is no other."""
         self._manager.stopping()
         async with self._reload_lock:
-            await self._front.close(self._config.limits.drain_timeout)
+            await _whatever_happens(self._front.close(self._config.limits.drain_timeout))
         self._ending.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._warm_start.finish()
-        await self.engine.close()
+        await _whatever_happens(self._warm_start.finish())
+        await _whatever_happens(self.engine.close())
         log.info("stopped")
+
+
+async def _whatever_happens(step: Coroutine[None, None, None]) -> None:
+    """Take one step of the end; a defect in it does not keep the next ones from being taken."""
+    try:
+        await step
+    except Exception:
+        log.exception("a step of the end failed: a defect of mailmapd")

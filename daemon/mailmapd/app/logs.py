@@ -68,9 +68,12 @@ class Logs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, and keep it if it tells of trouble."""
-        self._stream.handle(record)
-        if record.levelno >= self.recent.level:
-            self.recent.handle(record)
+        try:
+            self._stream.handle(record)
+            if record.levelno >= self.recent.level:
+                self.recent.handle(record)
+        except Exception:  # noqa: BLE001 (who writes a line must not fail because of it; stderr says why)
+            self.handleError(record)
 
 
 def _formatter(chosen: str) -> logging.Formatter:

@@ -4,13 +4,17 @@
     WARNING listener socketmap: protocol error, connection closed: … (… 1 234 more like this in 60 s)
 
 Lines are alike when they come from the same place: one logger, one level and one template. What is
-different in them (a map, a host) may be lost for the time of a flood, and only then.
+different in them (a map, a host) may be lost for the time of a flood, and only then. Tracebacks are
+alike when the same kind of error was raised at the same place, whatever the text: that of asyncio
+holds addresses in memory, and is never the same twice.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +22,8 @@ from mailmapd.stats.figures import as_count
 
 BURST = 10  # alike lines that are written one by one …
 PERIOD = 60.0  # … within so many seconds
+
+_IN_MEMORY = re.compile(r"0x[0-9a-f]+")
 
 _Kind = tuple[str, int, str]
 
@@ -48,7 +54,7 @@ class Repeats(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the line is to be written."""
         now = self._clock()
-        kind = (record.name, record.levelno, str(record.msg))
+        kind = (record.name, record.levelno, _what(record))
         count = self._counts.get(kind)
         if count is not None and now - count.since >= PERIOD:
             self._end(kind, count)
@@ -58,7 +64,8 @@ class Repeats(logging.Filter):
         count.seen += 1
         if count.seen <= BURST:
             return True
-        count.last = record
+        count.last = logging.makeLogRecord(record.__dict__)
+        count.last.exc_info = None  # it would keep every frame of the traceback
         return False
 
     def flush(self, *, everything: bool = False) -> None:
@@ -80,3 +87,14 @@ class Repeats(logging.Filter):
         )
         summary.exc_info = summary.exc_text = None
         self._emit(summary)
+
+
+def _what(record: logging.LogRecord) -> str:
+    """Return what a line is about, the same for all that are alike."""
+    error, trace = record.exc_info[1:] if record.exc_info else (None, None)
+    if error is None:
+        return _IN_MEMORY.sub("0x", str(record.msg))
+    where = ""
+    for frame, line in traceback.walk_tb(trace):
+        where = f"{frame.f_code.co_filename}:{line}"
+    return f"{type(error).__qualname__} {where}"

@@ -8,6 +8,7 @@ import signal
 import uvloop
 
 from mailmapd.app.daemon import Daemon
+from mailmapd.app.defects import STOP_GRACE, end_within, watch_loop
 from mailmapd.app.descriptors import raise_descriptor_limit
 from mailmapd.app.heap import return_large_blocks
 from mailmapd.app.logs import Logs
@@ -32,13 +33,24 @@ def serve(file: str, make: type[Daemon] = Daemon) -> None:
     sockets = SocketSet(take_sockets())
 
     async def run() -> None:
-        await make(config, sockets, ServiceManager(), logs=logs).run()
-        for number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-        ):  # told twice to stop, it is still an orderly end
-            asyncio.get_running_loop().remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
+        daemon = make(config, sockets, ServiceManager(), logs=logs)
+        loop = asyncio.get_running_loop()
+        watch_loop(loop)
+
+        def stop(*_: object) -> None:
+            if not daemon.stopping:  # told twice to stop, it is still an orderly end
+                end_within(daemon.config.limits.drain_timeout + STOP_GRACE)
+                loop.call_soon_threadsafe(daemon.stop)
+
+        # Python's own handlers, not the loop's: they are called even when the loop does not turn
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        try:
+            await daemon.run()
+        finally:
+            end_within(STOP_GRACE)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
 
     uvloop.run(run())
     logs.write_repeats(all_of_them=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from mailmapd.errors import DatabaseError
+from mailmapd.errors import DEFECT, DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,5 +39,5 @@ class Submitter:
             result = error
         except Exception:
             log.exception("table %s: a statement failed: a defect of mailmapd", statement.table)
-            result = DatabaseError("mailmapd failed; its log says why")
+            result = DatabaseError(DEFECT)
         done(result)

@@ -23,7 +23,7 @@ from mailmapd.cache.table_cache import NO_ROW, Entry, NoRow, Payload, TableCache
 from mailmapd.databases.interface import Database
 from mailmapd.engine.definition import Definition
 from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.errors import DatabaseError, DataError, SchemaError
+from mailmapd.errors import DEFECT, DatabaseError, DataError, SchemaError
 from mailmapd.model import ResultSet
 from mailmapd.single_flight import Flight, SingleFlight
 
@@ -39,8 +39,6 @@ REFRESHES = 32
 # Seconds to wait for a database that should answer, while a stale answer is at hand; then for none
 # until it answers
 STALE_PATIENCE = 0.25
-
-DEFECT = "mailmapd failed; its log says why"
 
 Known = Payload | NoRow | Failure
 
@@ -229,11 +227,11 @@ class Table:
         wanted = self._flights.end(sql_key, flight)
         try:
             known = self._read(result)
+            if wanted:
+                self._keep(sql_key, known)
         except Exception:
-            log.exception("table %s: rows could not be read: a defect of mailmapd", self.name)
+            log.exception("table %s: rows could not be kept: a defect of mailmapd", self.name)
             known = Failure(DEFECT)
-        if wanted:
-            self._keep(sql_key, known)
         flight.land(Outcome(known, Source.DATABASE))
 
     def _keep(self, sql_key: bytes, known: Known) -> None:

@@ -91,6 +91,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer what can be answered now."""
+        try:
+            self._take(data)
+        except Exception:
+            log.exception(DEFECT, self._listener.name)
+            self._transport.abort()
+
+    def _take(self, data: bytes) -> None:
         now = self.last_activity = self._clock()
         if self._quiet:
             recalled = self._conversation.recall(data, now)
@@ -230,9 +237,13 @@ class Connection(asyncio.Protocol):
 
     def _deliver(self, reply: bytes) -> None:
         """Write a reply that had to wait, and go on."""
-        if not self._transport.is_closing():
-            self._transport.write(reply)
-        self._go_on()
+        try:
+            if not self._transport.is_closing():
+                self._transport.write(reply)
+            self._go_on()
+        except Exception:
+            log.exception(DEFECT, self._listener.name)
+            self._transport.abort()
 
     async def _write_all(self, reply: AsyncIterator[bytes]) -> None:
         """Write a reply of many parts, each when the client has taken most of those before, and go on."""

@@ -27,9 +27,9 @@ from mailmapd.web.turns import Turns
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Return whether a line of aiohttp is about us, and not about a client whose request was no HTTP, or too long."""
+    """Return whether a line of aiohttp is about us, and not about a client: its request was no HTTP, or it has left."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
 
 
 # Seconds in which a client that is being answered may take the rest, and as many again until it is

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import pytest
 
@@ -108,3 +109,33 @@ def test_formats(capfd: pytest.CaptureFixture[str]) -> None:
         assert json.loads(first["json"])["message"] == "host db1 is away"
     finally:
         logging.basicConfig(handlers=before, level=level, force=True)
+
+
+def test_tracebacks(bench: Bench) -> None:
+    """Tracebacks are alike by what was raised and where, not by their text, which may be new each time; another error is another line."""
+
+    def fail(error: Exception) -> None:
+        try:
+            raise error
+        except Exception:  # noqa: BLE001 (it is what is logged)
+            text = f"future: <Task at {id(error):#x}>"
+            record = logging.LogRecord(
+                "asyncio", logging.ERROR, __file__, 1, text, None, sys.exc_info()
+            )
+            if bench.repeats.filter(record):
+                bench.lines.append(type(error).__name__)
+
+    errors = [ValueError(str(number)) for number in range(BURST + 5)]
+    for error in errors:
+        fail(error)
+    fail(KeyError("other"))
+    assert bench.lines == ["ValueError"] * BURST + ["KeyError"]
+    bench.repeats.flush(everything=True)
+    assert bench.lines[-1].endswith("(… 5 more like this in 0 s)")
+
+
+def test_addresses_in_texts(bench: Bench) -> None:
+    """Texts that differ in addresses in memory are alike."""
+    for number in range(BURST + 5):
+        bench.log(f"<Handle at {number + 4096:#x}>")
+    assert len(bench.lines) == BURST

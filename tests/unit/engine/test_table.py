@@ -10,14 +10,13 @@ from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.engine.table import (
-    DEFECT,
     POISON_MEMORY,
     REFRESHES,
     SCHEMA_RETRY,
     STALE_PATIENCE,
     Table,
 )
-from mailmapd.errors import DatabaseUnavailable, DataError, SchemaError
+from mailmapd.errors import DEFECT, DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
 from support.clock import FakeClock

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,8 +103,9 @@ class SqliteDatabase:
         self._check_file()
         reader = await SqliteReader.open(self._path)
         try:
-            async for item in reader.stream(statement, batch):
-                yield item
+            async with aclosing(reader.stream(statement, batch)) as batches:
+                async for item in batches:
+                    yield item
         finally:
             await reader.close()
 

@@ -19,7 +19,7 @@ from mailmapd.model import EMPTY, ResultSet
 from mailmapd.template.sql_quoting import sqlite_quote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from mailmapd.model import Row
     from mailmapd.template.statement import Statement
@@ -87,7 +87,7 @@ class SqliteReader:
 
     async def stream(
         self, statement: Statement, batch: int
-    ) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
+    ) -> AsyncGenerator[tuple[tuple[str, ...], Sequence[Row]], None]:
         """Run a statement and yield its columns and rows. Raises DatabaseError."""
         sql = self._text(statement)
         try:

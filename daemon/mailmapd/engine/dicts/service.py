@@ -16,7 +16,7 @@ from mailmapd.engine.dicts.dict import Dict, Question
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.engine.reply_cache import Part, ReplyCache, Use
-from mailmapd.errors import DatabaseError
+from mailmapd.errors import DEFECT, DatabaseError
 from mailmapd.model import (
     NOT_FOUND,
     Answer,
@@ -31,6 +31,8 @@ from mailmapd.model import (
 
 log = logging.getLogger(__name__)
 
+DEFECTIVE = "listener %s: a lookup ended in a defect of mailmapd"
+FAILED = TempFail(DEFECT)
 UNKNOWN_DICT = PermFail("mailmapd has no dict of this name")
 READ_ONLY = PermFail("this dict is read only: mailmapd does not write")
 _USERS_PREFIX = b"shared/userdb/"
@@ -90,6 +92,19 @@ class DictService:
         A reply from memory is remembered for `request`, the bytes that held this query and all that
         its answer depends on, if they are known.
         """
+        try:
+            return self._reply(query, request, encode, told)
+        except Exception:
+            log.exception(DEFECTIVE, self.listener)
+            return encode(FAILED)
+
+    def _reply(
+        self,
+        query: DictLookup,
+        request: bytes | None,
+        encode: Encode,
+        told: Callable[[bytes], None],
+    ) -> bytes | None:
         start = self._clock()
         served = self._served.get(query.dict)
         if served is None:
@@ -99,7 +114,16 @@ class DictService:
         question = one.parse(query.key, query.user)
         memory = self._from_memory(one, meter, question, start)
         if memory is None:
-            ended = self._ask(one, meter, question, start, lambda answer: told(encode(answer)))
+
+            def tell(answer: Answer) -> None:
+                try:
+                    reply = encode(answer)
+                except Exception:
+                    log.exception(DEFECTIVE, self.listener)
+                    reply = encode(FAILED)
+                told(reply)
+
+            ended = self._ask(one, meter, question, start, tell)
             return None if ended is None else encode(ended)
         answer, until, use = memory
         reply = encode(answer)
@@ -213,9 +237,16 @@ class DictService:
                 )
             meter.count(question, Source.CACHE, self._clock() - start)
             return question
-        outcome = question.table.ask(
-            question.sql_key, lambda outcome: told(self._end(one, meter, start, outcome))
-        )
+
+        def tell(outcome: Outcome) -> None:
+            try:
+                answer: Answer = self._end(one, meter, start, outcome)
+            except Exception:
+                log.exception(DEFECTIVE, self.listener)
+                answer = FAILED
+            told(answer)
+
+        outcome = question.table.ask(question.sql_key, tell)
         return None if outcome is None else self._end(one, meter, start, outcome)
 
     def _end(self, one: Dict, meter: LookupMeter, start: float, outcome: Outcome) -> Answer:

@@ -18,7 +18,7 @@ from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.engine.reply_cache import Part
 from mailmapd.engine.table import Known, Table
-from mailmapd.errors import DataError
+from mailmapd.errors import DEFECT, DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, NotFound, TempFail
 from mailmapd.search import Search, SearchKey, propagate
 from mailmapd.template.fold import fold
@@ -258,7 +258,7 @@ class Lookup:
             ended = self._advance(outcome)
         except Exception:
             log.exception("map %s: a lookup failed: a defect of mailmapd", self._map.name)
-            ended = TempFail("mailmapd failed; its log says why"), self._source
+            ended = TempFail(DEFECT), self._source
         if ended is not None:
             self._told(*ended)
 

@@ -13,10 +13,13 @@ from mailmapd.engine.maps.map import Lookup, Map
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Source
 from mailmapd.engine.reply_cache import CountRecalled, Recall, ReplyCache, Use
-from mailmapd.model import Answer, MapQuery, PermFail
+from mailmapd.errors import DEFECT
+from mailmapd.model import Answer, MapQuery, PermFail, TempFail
 
 log = logging.getLogger(__name__)
 
+DEFECTIVE = "listener %s: a lookup ended in a defect of mailmapd"
+FAILED = TempFail(DEFECT)
 UNKNOWN_MAP = PermFail("mailmapd has no map of this name")
 
 Encode = Callable[[Answer], bytes]
@@ -65,6 +68,15 @@ class MapService:
         A reply from memory is remembered for `request`, the bytes that held this query and nothing
         else, if they are known.
         """
+        try:
+            return self._answer(query, request, encode, told)
+        except Exception:
+            log.exception(DEFECTIVE, self.listener)
+            return encode(FAILED)
+
+    def _answer(
+        self, query: MapQuery, request: bytes | None, encode: Encode, told: Callable[[bytes], None]
+    ) -> bytes | None:
         start = self._clock()
         name, key = query
         served = self._served.get(name)
@@ -106,5 +118,13 @@ class MapService:
                 )
             return encode(answer)
 
-        ended = lookup.go_on(lambda answer, source: told(end(answer, source)))
+        def end_later(answer: Answer, source: Source) -> None:
+            try:
+                reply = end(answer, source)
+            except Exception:
+                log.exception(DEFECTIVE, self.listener)
+                reply = encode(FAILED)
+            told(reply)
+
+        ended = lookup.go_on(end_later)
         return None if ended is None else end(*ended)
