@@ -1,0 +1,61 @@
+"""What is sent to have a server stream its log: COM_BINLOG_DUMP (MariaDB), COM_BINLOG_DUMP_GTID (MySQL)."""
+
+from __future__ import annotations
+
+import struct
+import uuid
+
+_COM_BINLOG_DUMP = 0x12
+_COM_BINLOG_DUMP_GTID = 0x1E
+_THROUGH_GTID = 0x04  # flag: skip the transactions of the set that follows
+_FIRST_POSITION = 4  # bytes of every log file's magic number
+
+
+class GtidSetError(ValueError):
+    """A set of global transaction identifiers that this module cannot send; the text says why."""
+
+
+def encode_dump(file: str, position: int, server_id: int) -> bytes:
+    """Return the packet that asks for everything from a position of a file."""
+    command = struct.pack("<BIHI", _COM_BINLOG_DUMP, position, 0, server_id)
+    return _packet(command + file.encode("ascii", "surrogateescape"))
+
+
+def encode_dump_gtid(executed: str, server_id: int) -> bytes:
+    """Return the packet that asks for every transaction but those of a set, written as MySQL writes gtid_executed.
+
+    Raises GtidSetError.
+    """
+    gtids = encode_gtid_set(executed)
+    command = struct.pack(
+        "<BHIIQI", _COM_BINLOG_DUMP_GTID, _THROUGH_GTID, server_id, 0, _FIRST_POSITION, len(gtids)
+    )
+    return _packet(command + gtids)
+
+
+def encode_gtid_set(text: str) -> bytes:
+    """Return the binary form of ``uuid:1-5:7,uuid:1``: for each server its UUID and half-open intervals.
+
+    Raises GtidSetError, also for identifiers with tags (MySQL 8.3 and newer), which have another form.
+    """
+    servers: dict[bytes, list[tuple[int, int]]] = {}
+    for part in text.replace("\n", "").split(","):
+        if not part.strip():
+            continue
+        name, *intervals = part.strip().split(":")
+        try:
+            spans = servers.setdefault(uuid.UUID(name).bytes, [])
+            for interval in intervals:
+                first, _, last = interval.partition("-")
+                spans.append((int(first), int(last or first) + 1))
+        except ValueError:
+            raise GtidSetError(f"gtid_executed has a part that is not understood: {part}") from None
+    packed = [struct.pack("<Q", len(servers))]
+    for server, spans in servers.items():
+        packed.append(server + struct.pack("<Q", len(spans)))
+        packed += [struct.pack("<QQ", first, end) for first, end in spans]
+    return b"".join(packed)
+
+
+def _packet(command: bytes) -> bytes:
+    return len(command).to_bytes(3, "little") + b"\0" + command

@@ -1,0 +1,121 @@
+"""What a binary log says, one value for each event that matters to a cache.
+
+`position` is where the event ends in the server's log, in bytes; 0 for an event that is not in the log itself.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+
+class Absent(Enum):
+    """The one value of a column that a row image does not have (binlog_row_image MINIMAL or NOBLOB)."""
+
+    ABSENT = 0
+
+
+ABSENT: Final = Absent.ABSENT
+
+Value = bytes | None | Absent
+"""A column's raw bytes as the log has them, without their length; None is NULL."""
+
+Image = tuple[Value, ...]
+"""The wanted columns of a row, in the order of `TableShape.ordinals`."""
+
+
+class Kind(Enum):
+    """What happened to rows."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class Change(NamedTuple):
+    """One row before and after: an inserted row has no before, a deleted one no after."""
+
+    before: Image | None
+    after: Image | None
+
+
+class RowsChanged(NamedTuple):
+    """Rows of one table, as one event of a statement has them."""
+
+    schema: str
+    table: str
+    kind: Kind
+    changes: list[Change]
+    position: int
+
+
+class RowsUnreadable(NamedTuple):
+    """Rows of this table changed, but how cannot be read; `reason` is in a person's words."""
+
+    schema: str
+    table: str
+    reason: str
+    position: int
+
+
+class StatementLogged(NamedTuple):
+    """A statement as text: BEGIN and COMMIT, all DDL, and with other formats than ROW what changes rows.
+
+    `schema` is the default one at that time, empty for none.
+    """
+
+    schema: str
+    sql: str
+    position: int
+
+
+class TransactionBegun(NamedTuple):
+    """A transaction with its global identifier: ``uuid:number`` on MySQL, ``domain-server-number`` on MariaDB."""
+
+    gtid: str
+    position: int
+
+
+class TransactionEnded(NamedTuple):
+    """The transaction's changes are logged completely. They may not be visible to every reader yet."""
+
+    position: int
+
+
+class TransactionPrepared(NamedTuple):
+    """An XA transaction's changes are logged; they become visible with a later XA COMMIT."""
+
+    position: int
+
+
+class LogRotated(NamedTuple):
+    """What follows stands in another file, from this position."""
+
+    file: str
+    position: int
+
+
+class Heartbeat(NamedTuple):
+    """Nothing has happened for a heartbeat's period, and the server is there."""
+
+    position: int
+
+
+class NotUnderstood(NamedTuple):
+    """Something that this codec does not know, or that was lost: nothing known before may be believed any more."""
+
+    reason: str
+    position: int
+
+
+Event = (
+    RowsChanged
+    | RowsUnreadable
+    | StatementLogged
+    | TransactionBegun
+    | TransactionEnded
+    | TransactionPrepared
+    | LogRotated
+    | Heartbeat
+    | NotUnderstood
+)

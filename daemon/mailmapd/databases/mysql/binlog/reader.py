@@ -1,0 +1,351 @@
+"""The reader: packets of a binary log stream in, events out. It never passes over anything in silence."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+import zstandard
+
+from mailmapd.databases.mysql.binlog.columns import UnknownColumnType, read_metadata
+from mailmapd.databases.mysql.binlog.events import (
+    Change,
+    Event,
+    Heartbeat,
+    Kind,
+    LogRotated,
+    NotUnderstood,
+    RowsChanged,
+    RowsUnreadable,
+    StatementLogged,
+    TransactionBegun,
+    TransactionEnded,
+    TransactionPrepared,
+)
+from mailmapd.databases.mysql.binlog.packets import PacketSplitter, TooLong
+from mailmapd.databases.mysql.binlog.rows import BrokenRows, TableShape
+from mailmapd.errors import MailmapdError
+
+Wanted = Callable[[str, str, int], tuple[int, ...] | None]
+"""Given a schema, a table and its number of columns: the ordinals to read, or None when nobody cares for the table."""
+
+EVENT_LIMIT = 1 << 30
+"""The longest event, in bytes: what max_allowed_packet can be at most (1 GiB)."""
+
+UNPACKED_LIMIT = 1 << 30
+"""The most that a compressed event or transaction may become, in bytes."""
+
+_HEADER = struct.Struct("<IBIIIH")  # when, type, server, size, end position, flags
+_CHECKSUM = 4
+_TABLES_KEPT = 10_000  # table maps of one log file; a server numbers them anew rarely
+_SHAPES_KEPT = 10_000
+
+_OK, _EOF, _ERR = 0x00, 0xFE, 0xFF
+_CRC32 = 1
+_DUMMY_TABLE = 0xFFFFFF  # the number in a rows event that only ends a statement
+_PAYLOAD_SIZE, _PAYLOAD_ALGORITHM = 1, 2
+_PAYLOAD_ZSTD, _PAYLOAD_PLAIN = 0, 255
+
+_QUERY, _STOP, _ROTATE, _FORMAT_DESCRIPTION, _XID = 2, 3, 4, 15, 16
+_TABLE_MAP, _INCIDENT, _HEARTBEAT, _GTID, _XA_PREPARE, _PARTIAL_UPDATE = 19, 26, 27, 33, 38, 39
+_TRANSACTION_PAYLOAD, _HEARTBEAT_2, _TAGGED_GTID = 40, 41, 42
+_MARIADB_GTID, _MARIADB_QUERY_COMPRESSED = 162, 165
+
+_ROWS = {
+    23: Kind.INSERT, 24: Kind.UPDATE, 25: Kind.DELETE,
+    30: Kind.INSERT, 31: Kind.UPDATE, 32: Kind.DELETE,
+    166: Kind.INSERT, 167: Kind.UPDATE, 168: Kind.DELETE,
+    169: Kind.INSERT, 170: Kind.UPDATE, 171: Kind.DELETE,
+}  # fmt: skip
+_ROWS_WITH_EXTRA = frozenset((30, 31, 32, 169, 170, 171))
+_ROWS_COMPRESSED = frozenset(range(166, 172))
+
+_HARMFUL = {
+    _INCIDENT: "an incident: the server lost changes",
+    _TAGGED_GTID: "a tagged GTID",
+}
+_HARMLESS = {
+    0: "unknown, ignorable",
+    _STOP: "the server stopped",
+    5: "INTVAR: belongs to a statement",
+    13: "RAND: belongs to a statement",
+    14: "USER_VAR: belongs to a statement",
+    28: "ignorable",
+    29: "ROWS_QUERY: a comment",
+    34: "ANONYMOUS_GTID",
+    35: "PREVIOUS_GTIDS",
+    36: "TRANSACTION_CONTEXT of group replication",
+    37: "VIEW_CHANGE of group replication",
+    160: "ANNOTATE_ROWS: a comment",
+    161: "BINLOG_CHECKPOINT",
+    163: "GTID_LIST",
+    164: "START_ENCRYPTION: the stream itself is in clear",
+}
+
+
+class BinlogError(MailmapdError):
+    """The server ended the stream, or broke the protocol; the text says why. `code` is MySQL's error number, or 0."""
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(f"{text} (error {code})" if code else text)
+        self.code = code
+
+
+class BinlogReader:
+    """Takes the bytes of a stream and gives its events.
+
+    `wanted` chooses tables and columns. `checksum` says whether events end in one, as the server's variable
+    binlog_checksum did when the stream was asked for; it is followed from there. `file` is the log file being read.
+    """
+
+    def __init__(self, wanted: Wanted, *, checksum: bool) -> None:
+        self.file = ""
+        self._wanted = wanted
+        self._checksum = checksum
+        self._packets = PacketSplitter(EVENT_LIMIT)
+        self._tables: dict[int, TableShape | None] = {}
+        self._shapes: dict[tuple[str, str, bytes, bytes, tuple[int, ...]], TableShape] = {}
+
+    def forget_shapes(self) -> None:
+        """Ask `wanted` again about every table, from its next map on."""
+        self._shapes.clear()
+        self._tables.clear()
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Return the events that are complete with these bytes. Raises BinlogError."""
+        self._packets.receive_data(data)
+        events: list[Event] = []
+        try:
+            for payload in self._packets.payloads():
+                self._payload(payload, events)
+        except TooLong as error:
+            raise BinlogError(f"the server sent {error}") from None
+        return events
+
+    def _payload(self, payload: bytes, events: list[Event]) -> None:
+        head = payload[0] if payload else _ERR
+        if head == _OK:
+            events += self._read(payload)
+        elif head == _ERR:
+            text = payload[9:].decode("utf-8", "replace")
+            raise BinlogError(text or "no reason", int.from_bytes(payload[1:3], "little"))
+        elif head == _EOF:
+            raise BinlogError("the server ended the stream")
+        else:
+            raise BinlogError("the server sent something else than an event")
+
+    def _read(self, payload: bytes) -> Iterator[Event]:
+        """Yield what one event says. What does not fit is an event that says so."""
+        position = 0
+        try:
+            _, kind, server, _, position, _ = _HEADER.unpack_from(payload, 1)
+            if kind == _FORMAT_DESCRIPTION:
+                # The byte before the place of a checksum, which is always there, names its algorithm.
+                self._checksum = payload[-_CHECKSUM - 1] == _CRC32
+                self._tables.clear()
+                return
+            end = len(payload) - (_CHECKSUM if self._checksum else 0)
+            yield from self._event(kind, server, position, payload[1 + _HEADER.size : end])
+        except (
+            struct.error,
+            IndexError,
+            KeyError,
+            ValueError,
+            zlib.error,
+            UnknownColumnType,
+        ) as error:
+            yield NotUnderstood(f"a broken event ({type(error).__name__})", position)
+        except zstandard.ZstdError:
+            yield NotUnderstood("a transaction that cannot be unpacked", position)
+
+    def _event(  # noqa: C901 (one case for each type of event)
+        self, kind: int, server: int, position: int, body: bytes
+    ) -> Iterator[Event]:
+        if kind in _ROWS:
+            yield from self._rows(kind, position, body)
+        elif kind == _TABLE_MAP:
+            self._table_map(body)
+        elif kind == _XID:
+            yield TransactionEnded(position)
+        elif kind in {_QUERY, _MARIADB_QUERY_COMPRESSED}:
+            yield _statement(kind, position, body)
+        elif kind == _MARIADB_GTID:
+            sequence, domain = struct.unpack_from("<QI", body)
+            yield TransactionBegun(f"{domain}-{server}-{sequence}", position)
+        elif kind == _GTID:
+            yield TransactionBegun(_mysql_gtid(body), position)
+        elif kind in {_HEARTBEAT, _HEARTBEAT_2}:
+            yield Heartbeat(position)
+        elif kind == _ROTATE:
+            self.file = body[8:].decode("ascii", "surrogateescape")
+            self._tables.clear()
+            yield LogRotated(self.file, int.from_bytes(body[:8], "little"))
+        elif kind == _TRANSACTION_PAYLOAD:
+            yield from self._transaction(position, body)
+        elif kind == _XA_PREPARE:
+            yield TransactionPrepared(position)
+        elif kind == _PARTIAL_UPDATE:
+            yield self._partial_update(body, position)
+        elif kind not in _HARMLESS:
+            yield NotUnderstood(
+                _HARMFUL.get(kind, f"an event of the unknown type {kind}"), position
+            )
+
+    def _table_map(self, body: bytes) -> None:
+        number = int.from_bytes(body[:6], "little")
+        schema, at = _name(body, 8)
+        table, at = _name(body, at)
+        count, at = _length(body, at)
+        if len(self._tables) >= _TABLES_KEPT:
+            self._tables.clear()
+        ordinals = self._wanted(schema, table, count)
+        if ordinals is None:
+            self._tables[number] = None
+            return
+        types = body[at : at + count]
+        length, at = _length(body, at + count)
+        metadata = body[at : at + length]
+        if len(types) < count or len(metadata) < length:
+            raise ValueError
+        key = (schema, table, types, metadata, ordinals)
+        shape = self._shapes.get(key)
+        if shape is None:
+            if len(self._shapes) >= _SHAPES_KEPT:
+                self._shapes.clear()
+            shape = TableShape(schema, table, types, read_metadata(types, metadata), ordinals)
+            self._shapes[key] = shape
+        self._tables[number] = shape
+
+    def _rows(self, kind: int, position: int, body: bytes) -> Iterator[Event]:
+        number = int.from_bytes(body[:6], "little")
+        if number not in self._tables:
+            if number != _DUMMY_TABLE:
+                yield NotUnderstood("rows of a table that was not described", position)
+            return
+        shape = self._tables[number]
+        if shape is None:
+            return
+        try:
+            changes = _changes(shape, kind, body)
+        except (UnknownColumnType, BrokenRows, IndexError, zlib.error, ValueError) as error:
+            reason = str(error) or "its rows are broken"
+            yield RowsUnreadable(shape.schema, shape.table, reason, position)
+        else:
+            yield RowsChanged(shape.schema, shape.table, _ROWS[kind], changes, position)
+
+    def _partial_update(self, body: bytes, position: int) -> Event:
+        """Name the table of MySQL's partial JSON updates (binlog_row_value_options), whose rows are not read."""
+        shape = self._tables.get(int.from_bytes(body[:6], "little"))
+        reason = "it was written as a partial JSON update"
+        if shape is None:
+            return NotUnderstood(reason, position)
+        return RowsUnreadable(shape.schema, shape.table, reason, position)
+
+    def _transaction(self, position: int, body: bytes) -> Iterator[Event]:
+        """Yield the events of MySQL's TRANSACTION_PAYLOAD_EVENT; they have no place of their own in the log."""
+        unpacked = _unpacked(body)
+        at = 0
+        while at < len(unpacked):
+            _, kind, server, size, _, _ = _HEADER.unpack_from(unpacked, at)
+            if size < _HEADER.size or at + size > len(unpacked):
+                raise ValueError
+            yield from self._event(kind, server, position, unpacked[at + _HEADER.size : at + size])
+            at += size
+
+
+def _changes(shape: TableShape, kind: int, body: bytes) -> list[Change]:
+    """Return the changes of a rows event.
+
+    Its body is the table's number (6), flags (2), extra data in newer ones, the number of columns, bits of those that
+    the images have, and the images.
+    """
+    at = 8
+    if kind in _ROWS_WITH_EXTRA:
+        at += int.from_bytes(body[at : at + 2], "little")
+    count, at = _length(body, at)
+    width = (count + 7) // 8
+    mask = (1 << count) - 1  # the bits behind the last column may be set
+    present = int.from_bytes(body[at : at + width], "little") & mask
+    at += width
+    present_after = 0
+    if _ROWS[kind] is Kind.UPDATE:
+        present_after = int.from_bytes(body[at : at + width], "little") & mask
+        at += width
+    rows = body[at:]
+    if kind in _ROWS_COMPRESSED:
+        rows = _inflate(rows)
+    return shape.changes(_ROWS[kind], (present, present_after), rows)
+
+
+def _statement(kind: int, position: int, body: bytes) -> StatementLogged:
+    """Return a query event: thread (4), seconds (4), schema's length (1), error (2), length of status (2), …, SQL."""
+    schema_length = body[8]
+    at = 13 + int.from_bytes(body[11:13], "little")
+    schema = body[at : at + schema_length]
+    sql = body[at + schema_length + 1 :]
+    if kind == _MARIADB_QUERY_COMPRESSED:
+        sql = _inflate(sql)
+    return StatementLogged(
+        schema.decode("utf-8", "replace"), sql.decode("utf-8", "replace"), position
+    )
+
+
+def _inflate(data: bytes) -> bytes:
+    """Return what MariaDB compressed: a byte that says how many bytes of a length follow, those, and zlib's data."""
+    unpacker = zlib.decompressobj()
+    unpacked = unpacker.decompress(data[1 + (data[0] & 7) :], UNPACKED_LIMIT)
+    if not unpacker.eof:
+        raise ValueError
+    return unpacked
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return the events in a transaction's payload. Fields (type, length, value) come before it; type 0 ends them."""
+    at, size, algorithm = 0, len(data), _PAYLOAD_PLAIN
+    while True:
+        field, at = _length(data, at)
+        if field == 0:
+            break
+        length, at = _length(data, at)
+        value, _ = _length(data, at)
+        at += length
+        if field == _PAYLOAD_SIZE:
+            size = value
+        elif field == _PAYLOAD_ALGORITHM:
+            algorithm = value
+    packed = data[at : at + size]
+    if algorithm == _PAYLOAD_PLAIN:
+        return packed
+    if algorithm != _PAYLOAD_ZSTD:
+        raise ValueError
+    reader = zstandard.ZstdDecompressor().stream_reader(packed)
+    unpacked = reader.read(UNPACKED_LIMIT)
+    if reader.read(1):
+        raise ValueError
+    return bytes(unpacked)
+
+
+def _mysql_gtid(body: bytes) -> str:
+    """Return the identifier in a GTID event: flags (1), the server's UUID (16), number (8)."""
+    sid = body[1:17].hex()
+    (number,) = struct.unpack_from("<Q", body, 17)
+    return f"{sid[:8]}-{sid[8:12]}-{sid[12:16]}-{sid[16:20]}-{sid[20:]}:{number}"
+
+
+def _name(data: bytes, at: int) -> tuple[str, int]:
+    """Return a name behind its length, and where it and the NUL after it end."""
+    size = data[at]
+    name = data[at + 1 : at + 1 + size]
+    if len(name) < size:
+        raise ValueError
+    return name.decode(), at + size + 2
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """Return a length-encoded integer and where it ends."""
+    first = data[at]
+    if first < 251:
+        return first, at + 1
+    size = {252: 2, 253: 3, 254: 8}[first]
+    return int.from_bytes(data[at + 1 : at + 1 + size], "little"), at + 1 + size

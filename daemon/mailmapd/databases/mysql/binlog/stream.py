@@ -1,0 +1,228 @@
+"""A stream: a server is asked for its log as a replica would ask, from a place where all before it is visible.
+
+On MariaDB the place is that of a consistent snapshot (`Binlog_snapshot_file` and `_position`), on MySQL the set of
+transactions that are executed (`gtid_executed`): neither needs a privilege, and a row that is read after either was
+asked for is as the log before that place says, or newer. SHOW MASTER STATUS says no such thing: it runs ahead of what
+readers see. The stream itself needs REPLICATION SLAVE (REPLICATION REPLICA by MariaDB's newer name).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailmapd.databases.host_list import HostAddress
+from mailmapd.databases.mysql.binlog.commands import GtidSetError, encode_dump, encode_dump_gtid
+from mailmapd.databases.mysql.binlog.events import Event
+from mailmapd.databases.mysql.binlog.reader import BinlogError, BinlogReader, Wanted
+from mailmapd.databases.mysql.connection import MysqlConnection, PreparingOwner
+from mailmapd.databases.mysql.opener import MysqlOpener
+from mailmapd.errors import DatabaseError, DatabaseUnavailable
+
+HEARTBEAT = 1.0
+"""Seconds without an event after which the server says that it is there."""
+
+_ACCESS_DENIED = frozenset((1045, 1142, 1227))
+
+
+class CannotFollow(DatabaseError):
+    """This server's log cannot be followed as things are; the text says why, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a server's log: a file and a position on MariaDB, executed transactions on MySQL.
+
+    `gtid` is MariaDB's position in global identifiers, by which a place is recognised after a reconnect.
+    """
+
+    file: str = ""
+    position: int = 0
+    gtid: str = ""
+
+
+Heard = Callable[[list[Event]], None]
+Lost = Callable[[DatabaseError], None]
+
+
+class BinlogStream(asyncio.Protocol):
+    """A running stream. `heard` is told events, `lost` once why there will be no more of them."""
+
+    def __init__(self, reader: BinlogReader, host: str, heard: Heard, lost: Lost) -> None:
+        self.reader = reader
+        self.host = host
+        self._heard = heard
+        self._lost: Lost | None = lost
+        self._transport: asyncio.Transport | None = None
+
+    def begin(self, connection: MysqlConnection, command: bytes) -> None:
+        """Take a connection over and send the command that starts the stream."""
+        self._transport = connection.hand_over(self)
+        self._transport.write(command)
+
+    def pause(self) -> None:
+        """Take nothing more from the server for now."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """End the stream; nobody is told."""
+        self._lost = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Read events."""
+        if self._lost is None:
+            return
+        try:
+            events = self.reader.receive_data(data)
+        except BinlogError as error:
+            self._end(_refusal(error, self.host))
+            return
+        if events:
+            self._heard(events)
+
+    def eof_received(self) -> bool:
+        """Let the transport close."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say that the stream has ended."""
+        reason = getattr(exc, "strerror", None) or "the server closed the connection"
+        self._end(DatabaseUnavailable(f"{self.host}: {reason}", host=self.host))
+
+    def _end(self, error: DatabaseError) -> None:
+        lost, self._lost = self._lost, None
+        if self._transport is not None:
+            self._transport.abort()
+        if lost is not None:
+            lost(error)
+
+
+def _refusal(error: BinlogError, host: str) -> DatabaseError:
+    if error.code in _ACCESS_DENIED:
+        return CannotFollow(f"{host}: the account may not read the log: {error}")
+    return DatabaseUnavailable(f"{host}: the log ended: {error}", host=host)
+
+
+class Replica:
+    """Asks one server for its log. Its `server_id` is a random one: a duplicate would end the older one."""
+
+    def __init__(self, opener: MysqlOpener, address: HostAddress) -> None:
+        self._opener = opener
+        self._address = address
+        self._server_id = random.getrandbits(31) | 1
+
+    async def open(
+        self, wanted: Wanted, heard: Heard, lost: Lost, place: Place | None = None
+    ) -> tuple[BinlogStream, Place]:
+        """Return a running stream and where it began: at `place`, or where everything before it is visible.
+
+        Raises CannotFollow, DatabaseUnavailable.
+        """
+        owner = PreparingOwner()
+        connection = await self._opener.open(self._address, owner, limit_queries=False)
+        try:
+            session = Session(connection, owner)
+            await session.check_fitness()
+            place = place or await session.visible_place()
+            checksum = await session.prepare(self._server_id)
+            if connection.is_mariadb:
+                command = encode_dump(place.file, place.position, self._server_id)
+            else:
+                command = encode_dump_gtid(place.gtid, self._server_id)
+        except GtidSetError as error:
+            connection.abort()
+            raise CannotFollow(f"{self._address.label}: {error}") from None
+        except BaseException:
+            connection.abort()
+            raise
+        stream = BinlogStream(
+            BinlogReader(wanted, checksum=checksum), self._address.label, heard, lost
+        )
+        stream.reader.file = place.file
+        stream.begin(connection, command)
+        return stream, place
+
+
+class Session:
+    """Statements on a connection of our own, before the stream begins or beside it."""
+
+    def __init__(self, connection: MysqlConnection, owner: PreparingOwner) -> None:
+        self._connection = connection
+        self._owner = owner
+
+    async def rows(self, sql: str) -> list[tuple[bytes | None, ...]]:
+        """Return rows. Raises DatabaseError for a refusal, DatabaseUnavailable when the connection ends."""
+        refusal = await self._owner.run(self._connection, sql)
+        if refusal is not None:
+            host = self._connection.host
+            raise DatabaseError(f"{host}: {refusal.text} (error {refusal.code})")
+        return [tuple(row) for row in self._connection.reader.take_rows()]
+
+    async def variables(self, *names: str) -> dict[str, str]:
+        """Return global variables of the server by name; one that it does not have is an empty text."""
+        listed = ", ".join(f"'{name}'" for name in names)
+        sql = f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({listed})"
+        found = {_text(row[0]).lower(): _text(row[1]) for row in await self.rows(sql)}
+        return {name: found.get(name, "") for name in names}
+
+    async def check_fitness(self) -> None:
+        """Raise CannotFollow where the log would not say what has changed."""
+        host = self._connection.host
+        settings = await self.variables("log_bin", "binlog_format", "gtid_mode")
+        if settings["log_bin"].upper() not in {"ON", "1"}:
+            raise CannotFollow(f"{host}: the server writes no binary log; set log_bin")
+        if settings["binlog_format"].upper() not in {"ROW", ""}:
+            raise CannotFollow(
+                f"{host}: binlog_format is {settings['binlog_format']}, which logs statements, not rows; "
+                "set binlog_format = ROW"
+            )
+        if not self._connection.is_mariadb and settings["gtid_mode"].upper() != "ON":
+            raise CannotFollow(
+                f"{host}: gtid_mode is {settings['gtid_mode'] or 'not there'}, and without it the server cannot "
+                "prove that a change is visible; set gtid_mode = ON and enforce_gtid_consistency = ON"
+            )
+
+    async def visible_place(self) -> Place:
+        """Return a place in the log: whoever reads a row from now on reads what the log before it says, or newer."""
+        if not self._connection.is_mariadb:
+            [(executed,)] = await self.rows("SELECT @@global.gtid_executed")
+            return Place(gtid=_text(executed).replace("\n", ""))
+        await self.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        status = await self.rows("SHOW STATUS LIKE 'Binlog_snapshot_%'")
+        await self.rows("COMMIT")
+        found = {_text(name).lower(): _text(value) for name, value, *_ in status}
+        file, position = found["binlog_snapshot_file"], found["binlog_snapshot_position"]
+        if not position.isdecimal() or not file:
+            raise CannotFollow(
+                f"{self._connection.host}: the server writes no binary log; set log_bin"
+            )
+        return Place(file, int(position))
+
+    async def prepare(self, server_id: int) -> bool:
+        """Make the session's settings for a stream; return whether events end in a checksum."""
+        [(checksum,)] = await self.rows("SELECT @@global.binlog_checksum")
+        period = round(HEARTBEAT * 1e9)
+        same = uuid.UUID(int=server_id)
+        for names, value in (
+            (("master_binlog_checksum", "source_binlog_checksum"), "@@global.binlog_checksum"),
+            (("master_heartbeat_period", "source_heartbeat_period"), str(period)),
+            (("slave_uuid", "replica_uuid"), f"'{same}'"),
+            (("mariadb_slave_capability",), "4"),
+        ):
+            await self.rows("SET " + ", ".join(f"@{name} = {value}" for name in names))
+        return _text(checksum).upper() not in {"NONE", ""}
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "replace")
