@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from mailmapd.errors import DataError, TemplateError
 from mailmapd.template.dovecot_variables import PER_LOGIN, Use, parse_variables
 from mailmapd.template.open_quote import open_quote
-from mailmapd.template.statement import Statement, Value
+from mailmapd.template.statement import Hole, Statement, Value
 
 _BARE = re.compile(rb"[A-Za-z0-9_]*\Z")
 _BACKQUOTED = re.compile(rb"[^`'\"\\]*\Z")
@@ -108,6 +108,15 @@ class DovecotQuery:
                     f"table {self.name}: a variable outside quotes has a value that is more than letters, digits and _"
                 )
         return Statement(self.name, tuple(pieces))
+
+    def holes(self) -> tuple[str | Hole, ...]:
+        """Return the query's text and, where a value goes, the number of the use that it belongs to."""
+        return tuple(
+            piece.decode("utf-8", "surrogateescape")
+            if isinstance(piece, bytes)
+            else Hole(str(piece.use), piece.quote in ("'", '"'))
+            for piece in self.pieces
+        )
 
     def concerns(self, sql_key: bytes, user: bytes) -> bool:
         """Return whether the entry may hold something of this user (for flushing a user)."""

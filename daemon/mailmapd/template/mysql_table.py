@@ -16,7 +16,7 @@ No query is sent, and the key is not found, when
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +27,7 @@ from mailmapd.template.domain_list import matching_domains
 from mailmapd.template.expansions import Pieces
 from mailmapd.template.fold import fold
 from mailmapd.template.open_quote import open_quote
-from mailmapd.template.statement import Statement, Value
+from mailmapd.template.statement import Hole, Statement, Value
 
 _KEY_LETTERS = "UD123456789"
 _KEY_DOMAIN_LETTERS = "D123456789"
@@ -141,6 +141,43 @@ class MysqlTable:
             for piece, quoted in self._query_places
         ]
         return Statement(self.name, tuple(pieces), self._require_result_set)
+
+    def holes(self) -> tuple[str | Hole, ...]:
+        """Return the query's text, and where a part of the key goes, that part: s, u, d or a label's number."""
+        found: list[str | Hole] = []
+        quote = ""
+        for piece, _ in self._query_places:
+            if isinstance(piece, bytes):
+                text = piece.decode("utf-8", "surrogateescape")
+                quote = open_quote(text, quote)
+                found.append(text)
+            else:
+                found.append(Hole(piece.lower(), quote in ("'", '"')))
+        return tuple(found)
+
+    def parts_of(self, sql_key: bytes) -> dict[str, bytes]:
+        """Return the parts that a SQL key holds, under the names of `holes`."""
+        if self._scope == "key":
+            user, at, domain = sql_key.rpartition(b"@")
+            parts = {"s": sql_key, "u": user if at else sql_key, "d": domain if at else b""}
+            labels = expansions.labels(parts["d"])
+            if len(labels) < self._label_count:
+                return parts
+            return parts | {str(number): labels[-number] for number in self._labels}
+        return {name.lower(): value for name, value in self._query_values(sql_key).items()}
+
+    def sql_key_of(self, parts: Mapping[str, bytes]) -> bytes | None:
+        """Return the only SQL key that can hold these parts, or None when several can."""
+        if self._scope == "key":
+            if "s" in parts:
+                return parts["s"]
+            return parts["u"] + b"@" + parts["d"] if {"u", "d"} <= parts.keys() else None
+        if self._scope == "domain":
+            return parts.get("d")
+        names = [str(number) for number in self._labels]
+        found = [parts.get(name) for name in (["u", *names] if self._scope == "user" else names)]
+        known = [one for one in found if one is not None]
+        return b"\0".join(known) if len(known) == len(found) else None
 
     def values(self, result: ResultSet) -> tuple[bytes, ...]:
         """Return the values of all rows, in order, without NULL and empty ones. Nothing left means not found.

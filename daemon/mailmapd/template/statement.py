@@ -16,6 +16,13 @@ Quote = Callable[[bytes], bytes]
 """Escapes a value for the inside of a quoted SQL string; it does not add the quotes (the template has them)."""
 
 
+class Hole(NamedTuple):
+    """A place in a query where a part of the key goes; `quoted` says whether it stands inside a string."""
+
+    part: str
+    quoted: bool
+
+
 class Value(NamedTuple):
     """A piece of a statement that came from a client and must be escaped.
 

@@ -1,0 +1,121 @@
+"""The catalog: what the server says of its tables, as far as the account may see it.
+
+Columns and views come from information_schema. Foreign keys are read from SHOW CREATE TABLE, because MariaDB leaves
+information_schema.referential_constraints empty for an account that may only SELECT.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from mailmapd.errors import DatabaseError
+from mailmapd.provenance.reading import Column
+
+Rows = Callable[[str], Awaitable[Sequence[tuple[bytes | None, ...]]]]
+"""Runs a statement and returns its rows. Raises DatabaseError."""
+
+Name = tuple[str, str]
+"""A table by schema and name."""
+
+_SYSTEM = "('information_schema', 'mysql', 'performance_schema', 'sys')"
+_COLUMNS = (
+    "SELECT table_schema, table_name, column_name, ordinal_position, data_type, collation_name "
+    f"FROM information_schema.columns WHERE table_schema NOT IN {_SYSTEM}"
+)
+_TABLES = (
+    "SELECT table_schema, table_name, table_type, engine "
+    f"FROM information_schema.tables WHERE table_schema NOT IN {_SYSTEM}"
+)
+_VIEWS = (
+    "SELECT table_schema, table_name, view_definition "
+    f"FROM information_schema.views WHERE table_schema NOT IN {_SYSTEM}"
+)
+_ELSEWHERE = frozenset(("FEDERATED", "CONNECT", "SPIDER", "SPHINX", "S3", "OQGRAPH", "NDBCLUSTER"))
+"""Engines whose rows may change without this server's log saying so."""
+
+_NAME = r"`((?:[^`]|``)+)`"
+_FOREIGN_KEY = re.compile(
+    rf"FOREIGN KEY \([^)]*\) REFERENCES (?:{_NAME}\.)?{_NAME} \([^)]*\)([^\n]*)"
+)
+_CASCADES = re.compile(r"ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL|SET DEFAULT)")
+
+
+class Catalog:
+    """A moment's view of the server's tables; a `Schema` for provenance."""
+
+    def __init__(
+        self,
+        columns: Mapping[Name, Mapping[str, Column]],
+        views: Mapping[Name, str],
+        definitions: Mapping[Name, str],
+    ) -> None:
+        self._columns = columns
+        self._views = views
+        self._definitions = definitions
+
+    def columns(self, schema: str, table: str) -> Mapping[str, Column] | None:
+        """Return a base table's columns by name, or None when there is no such table whose rows are logged."""
+        return self._columns.get((schema, table))
+
+    def view(self, schema: str, name: str) -> str | None:
+        """Return a view's query; empty where the account may not see it; None when there is no such view."""
+        return self._views.get((schema, name))
+
+    def cascading_parents(self, schema: str, table: str) -> frozenset[Name]:
+        """Return the tables whose rows, deleted or updated, may change rows of this table by way of foreign keys.
+
+        Raises DatabaseError when the account may not see that of one of them.
+        """
+        found: set[Name] = set()
+        new = {(schema, table)}
+        while new:
+            one = new.pop()
+            definition = self._definitions.get(one)
+            if definition is None:
+                raise DatabaseError(
+                    f"the account may not see the foreign keys of {one[0]}.{one[1]}"
+                )
+            for of_schema, name, rules in _FOREIGN_KEY.findall(definition):
+                parent = (_unquoted(of_schema) or one[0], _unquoted(name))
+                if _CASCADES.search(rules) and parent not in found:
+                    found.add(parent)
+                    new.add(parent)
+        return frozenset(found - {(schema, table)})
+
+
+def _unquoted(name: str) -> str:
+    return name.replace("``", "`")
+
+
+async def read_catalog(rows: Rows) -> Catalog:
+    """Ask a server for its catalog. Raises DatabaseError."""
+    columns: dict[Name, dict[str, Column]] = {}
+    for row in await rows(_COLUMNS):
+        schema, table, name, ordinal, kind, collation = map(_text, row)
+        column = Column(int(ordinal) - 1, kind.lower(), collation)
+        columns.setdefault((schema, table), {})[name.lower()] = column
+    definitions: dict[Name, str] = {}
+    for row in await rows(_TABLES):
+        schema, table, kind, engine = map(_text, row)
+        if kind.upper() != "BASE TABLE" or engine.upper() in _ELSEWHERE:
+            columns.pop((schema, table), None)
+            continue
+        definition = await _definition(rows, schema, table)
+        if definition is not None:
+            definitions[schema, table] = definition
+    views = {(_text(row[0]), _text(row[1])): _text(row[2]) for row in await rows(_VIEWS)}
+    return Catalog(columns, views, definitions)
+
+
+async def _definition(rows: Rows, schema: str, table: str) -> str | None:
+    quoted = ".".join("`" + name.replace("`", "``") + "`" for name in (schema, table))
+    try:
+        [row] = await rows(f"SHOW CREATE TABLE {quoted}")
+    except DatabaseError:
+        return None  # what needs it says so: `cascading_parents` tells what is not known
+    return _text(row[1])
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "replace")
