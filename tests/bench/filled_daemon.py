@@ -1,6 +1,6 @@
 """The real daemon with a cache that is full from the start.
 
-`python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread]`.
+`python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread SEED]`.
 
 Asking a database for a million rows would take a minute for each measurement. The entries are what
 the daemon itself would have kept of the mailboxes' rows. With --spread they were stored at times
@@ -28,12 +28,14 @@ BEAT = 0.001  # seconds
 STRETCH = "stretch"
 
 
-def fill(table: Table, entries: int, *, spread: bool) -> None:
-    """Store the rows of the first `entries` mailboxes."""
+def fill(table: Table, entries: int, spread: int | None) -> None:
+    """Store the rows of the first `entries` mailboxes, with ages that the seed `spread` draws, if there is one."""
     now = time.monotonic()
-    chance = random.Random(1)
+    chance = random.Random(spread)
     lifetime = (
-        table.cache.settings.ttl * (1 - table.cache.settings.refresh_ahead) if spread else 0.0
+        0.0
+        if spread is None
+        else table.cache.settings.ttl * (1 - table.cache.settings.refresh_ahead)
     )
     for number in range(entries):
         address = mailboxes.address(number)
@@ -63,13 +65,13 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("table")
     parser.add_argument("entries", type=int)
-    parser.add_argument("--spread", action="store_true")
+    parser.add_argument("--spread", type=int, metavar="SEED")
     wanted = parser.parse_args()
 
     class FilledDaemon(Daemon):
         async def run(self) -> None:
-            fill(self.engine.tables[wanted.table], wanted.entries, spread=wanted.spread)
-            watching = asyncio.create_task(watch()) if wanted.spread else None
+            fill(self.engine.tables[wanted.table], wanted.entries, wanted.spread)
+            watching = None if wanted.spread is None else asyncio.create_task(watch())
             await super().run()
             if watching is not None:
                 watching.cancel()

@@ -36,7 +36,7 @@ class BenchDaemon(Daemon):
         source: Source,
         core: int | None,
         entries: int = 0,
-        spread: bool = False,
+        spread: int | None = None,
     ) -> None:
         super().__init__(directory, config, environment={"PYTHONPATH": source.search_path})
         self._core = core
@@ -55,7 +55,7 @@ class BenchDaemon(Daemon):
                 "mailbox",
                 str(self._entries),
             ]
-            command += ["--spread"] if self._spread else []
+            command += [] if self._spread is None else ["--spread", str(self._spread)]
         self._process = ServerProcess(command, self.log, cwd=self.directory, env=self._environment)
         self._process.wait_ready(self.accepts, "mailmapd")
         programs.pin(self._process.pid, self._core)
@@ -159,7 +159,7 @@ class Workbench:
         *,
         source: Source | None = None,
         entries: int = 0,
-        spread: bool = False,
+        spread: int | None = None,
         pinned: bool = True,
     ) -> Iterator[BenchDaemon]:
         """Run a daemon; `{directory}` in the configuration is its own folder, `{port}` a free port."""

@@ -16,8 +16,7 @@ class MapQuery(NamedTuple):
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DictLookup:
+class DictLookup(NamedTuple):
     """A Dovecot dict lookup of one key path such as ``shared/passdb/user@example.com``."""
 
     dict: str

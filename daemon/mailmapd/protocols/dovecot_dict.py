@@ -70,6 +70,9 @@ REASONS: Final = (
 _FLAG_NO_VALUE: Final = 0x08
 _END_OF_ROWS: Final = b"\n"
 _NOT_FOUND: Final = b"N\n"
+_LINE_END: Final = ord("\n")
+
+_new = tuple.__new__  # DictLookup(…) without its Python-level __new__
 
 
 class DictCodec:
@@ -120,12 +123,14 @@ class DictCodec:
         if (
             self._dict is None
             or data[:1] != b"L"
-            or data.find(b"\n") != len(data) - 1
+            or data.find(_LINE_END) != len(data) - 1
             or len(data) > LINE_LIMIT
         ):
             return None
         arguments = split(data[1:-1])
-        return DictLookup(self._dict, arguments[0], arguments[1]) if len(arguments) > 1 else None
+        if len(arguments) == 1:
+            return None
+        return _new(DictLookup, (self._dict, arguments[0], arguments[1]))
 
     def encode(self, query: DictQuery, answer: Answer) -> bytes:
         """Return the reply to `query`, which must be the oldest unanswered one.

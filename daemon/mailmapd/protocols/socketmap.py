@@ -44,19 +44,19 @@ _VALUE_TOO_LONG: Final = encode_netstring(b"TEMP the value is longer than a sock
 _OK_PREFIXES: Final = tuple([b"%d:%b" % (len(_OK) + size, _OK) for size in range(1024)])
 
 
-def _beginning(size: int) -> bytes:
-    """Return the length with its colon that a request of `size` bytes in all begins with.
+def _length(size: int) -> bytes:
+    """Return the length that stands before the colon of a request of `size` bytes in all.
 
     For a size that none can have, what none has.
     """
     for digits in range(1, len(str(size)) + 1):
         length = size - digits - len(":,")
         if length >= 0 and len(str(length)) == digits:
-            return b"%d:" % length
-    return b":" * (size + 1)
+            return b"%d" % length
+    return b":"
 
 
-_BEGINNINGS: Final = tuple([_beginning(size) for size in range(1024)])
+_LENGTHS: Final = tuple([_length(size) for size in range(1024)])
 _COMMA: Final = ord(",")
 
 _new = tuple.__new__  # MapQuery(…) without its Python-level __new__
@@ -81,13 +81,13 @@ class SocketmapCodec:
     def whole_query(self, data: bytes, /) -> MapQuery | None:
         """Return the query that is all of `data`; see `MapCodec`."""
         size = len(data)
-        if size >= len(_BEGINNINGS):
+        if size >= len(_LENGTHS):
             return None
-        beginning = _BEGINNINGS[size]
-        if not data.startswith(beginning) or data[-1] != _COMMA:
+        beginning, _, key = data.partition(b" ")
+        length, _, name = beginning.partition(b":")
+        if length != _LENGTHS[size] or data[-1] != _COMMA or not name or len(key) <= 1:
             return None
-        name, _, key = data[len(beginning) : -1].partition(b" ")
-        return _new(MapQuery, (name, key)) if name and key else None
+        return _new(MapQuery, (name, key[:-1]))
 
     def next_query(self) -> MapQuery | None:
         """Return the next complete query, or None when more bytes are needed; raise `ProtocolError`."""

