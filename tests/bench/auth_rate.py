@@ -52,7 +52,7 @@ def dovecots(stack: ExitStack, database: MariaDB) -> Iterator[tuple[str, Path, s
         Daemon(
             directory,
             f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = '
-            f'"0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n',
+            f'"0666", peers = ["dovecot"]}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n',
         )
     )
     snippet = dovecot_23(load_config(daemon.config), str(directory))

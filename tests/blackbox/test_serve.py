@@ -233,7 +233,7 @@ def test_reload_rearranges_sockets(daemon: Daemon) -> None:
         (
             (f"{a}, {b}", b),
             (f"{a}, {b}", f'{{address = {b}, mode = "0606"}}'),
-            (f'{a}, {b}, "{tcp}"]', f'{b}]\nlookup_http = "{tcp}"'),
+            (f"{a}, {b}", f"{b}"),
             (f"{a}, {b}", f"{b}, {a}"),
         ),
         1,

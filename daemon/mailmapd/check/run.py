@@ -15,6 +15,7 @@ from mailmapd.check.explain import PlanRow, explain, scan_findings, tells_nothin
 from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
 from mailmapd.check.finding import Finding, Level
 from mailmapd.check.mail_tables import plain_password_findings, unique_name_findings
+from mailmapd.check.password_columns import password_findings
 from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.query_rules import maps_to_itself, query_findings
 from mailmapd.check.query_texts import query_texts
@@ -47,6 +48,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
         *secret_findings(config),
         *socket_findings(config),
         *_text_findings(config, texts),
+        *password_findings(config, texts),
         *folder_findings(texts.values(), "queries"),
         *dovecot_findings(config, plan.dicts.dicts),
     ]:

@@ -42,7 +42,11 @@ _MAX_ROWS = 20  # rows shown per query
     multiple=True,
     help="For a dict: one of Dovecot's variables, such as service=imap.",
 )
-@click.option("--show-passwords", is_flag=True, help="For a dict: show hashes, on a terminal only.")
+@click.option(
+    "--show-passwords",
+    is_flag=True,
+    help="Show hashes and the values of secret tables, on a terminal only.",
+)
 def command(  # noqa: PLR0917 (click calls it by name)
     map_name: str,
     key: str,
@@ -53,7 +57,8 @@ def command(  # noqa: PLR0917 (click calls it by name)
 ) -> None:
     """Look KEY up in MAP and tell every step: keys in Postfix's order, tables, SQL, host, rows, time and why.
 
-    MAP may also be a dict; then KEY is a user, and its passdb and userdb are asked. Passwords are hidden.
+    MAP may also be a dict; then KEY is a user, and its passdb and userdb are asked. Passwords are
+    hidden, and so is what a table marked as secret answers.
 
     The databases are asked anew; no running daemon is needed. Where one runs with a control socket,
     its memory of each query is told, too. Exit status: 0 found, 1 not found, 75 temporary failure.
@@ -63,15 +68,20 @@ def command(  # noqa: PLR0917 (click calls it by name)
       mailmapd trace virtual_alias_maps info+news@example.com
       mailmapd trace auth info@example.com --variable service=imap
     """
+    from mailmapd.cli.trace_dict import refuse_hidden_terminal
     from mailmapd.config.loader import load_config
     from mailmapd.trace.memory import remembered
+    from mailmapd.trace.story import without_secrets
 
+    refuse_hidden_terminal(show_passwords)
     config = load_config(config_file)
     if map_name in config.dicts:
         _trace_dict(config_file, map_name, key, output, variables, show_passwords)
         return
     story = asyncio.run(_trace(config_file, map_name, os.fsencode(key)))
     memory = remembered(config, story)
+    if not show_passwords:
+        story = without_secrets(story)
     if output == "json":
         click.echo(json.dumps(_as_json(story, memory), ensure_ascii=False, indent=2))
     else:
@@ -108,7 +118,6 @@ def _trace_dict(  # noqa: PLR0917 (called once, with everything by position)
 ) -> None:
     from mailmapd.cli import trace_dict as shown
 
-    shown.refuse_hidden_terminal(show_passwords)
     values = shown.read_variables(os.fsencode(user), variables)
     steps = asyncio.run(_dict_steps(config_file, name, values))
     if output == "json":

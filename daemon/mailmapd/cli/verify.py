@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,12 @@ def command(  # noqa: PLR0917 - click passes every option
     results = asyncio.run(
         _compare(config, Path(directory), socket, extra, not no_database_keys, only, limit)
     )
-    _print(results, time.monotonic() - started, config_file)
+    secret = {
+        name
+        for name, one in config.maps.items()
+        if any(config.tables[table].secret for table in one.tables)
+    }
+    _print(results, time.monotonic() - started, config_file, secret)
     sys.exit(1 if any(result.differences for result in results) else os.EX_OK)
 
 
@@ -179,7 +184,9 @@ async def _database_keys(assembled: Assembled, wanted: bool) -> Keys:
     return keys
 
 
-def _print(results: Sequence[Result], seconds: float, config_file: str) -> None:
+def _print(
+    results: Sequence[Result], seconds: float, config_file: str, secret: Collection[str]
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -209,7 +216,7 @@ def _print(results: Sequence[Result], seconds: float, config_file: str) -> None:
         )
     Console().print(table)
     for result in results:
-        _print_differences(result, config_file)
+        _print_differences(result, config_file, secret=result.name in secret)
     total = sum(result.keys for result in results)
     different = sum(result.verdicts[Verdict.DIFFERENT] for result in results)
     old = sum(result.old_lookups for result in results)
@@ -219,14 +226,14 @@ def _print(results: Sequence[Result], seconds: float, config_file: str) -> None:
     )
 
 
-def _print_differences(result: Result, config_file: str) -> None:
+def _print_differences(result: Result, config_file: str, *, secret: bool) -> None:
     from mailmapd.verify.comparison import shown
 
     for difference in result.differences[:_SHOWN]:
         key = os.fsdecode(difference.key)
         click.echo(f"\n{difference.map}: {key}")
-        click.echo(f"  Postfix:  {shown(difference.old)}")
-        click.echo(f"  mailmapd: {shown(difference.new)}")
+        click.echo(f"  Postfix:  {shown(difference.old, secret=secret)}")
+        click.echo(f"  mailmapd: {shown(difference.new, secret=secret)}")
         click.echo(
             f"  mailmapd trace {shlex.quote(difference.map)} {shlex.quote(key)} --config {shlex.quote(config_file)}"
         )

@@ -28,6 +28,9 @@ def reference_faults(config: Config) -> list[Fault]:
 
 _Finding = tuple[str, str, str]
 
+_GIVES_HASHES = ("listen.dict", "listen.lookup_http")
+OTHERS = 0o006  # the bits of a mode that let accounts in that are neither owner nor in the group
+
 
 def _missing(where: str, kind: str, name: str, known: Iterable[str]) -> _Finding:
     near = difflib.get_close_matches(name, list(known), n=1)
@@ -69,6 +72,7 @@ def _listen_faults(config: Config) -> Iterator[_Finding]:
                     "owner, group, mode and peers need a UNIX socket",
                     "use a unix: address or remove them",
                 )
+        yield from _hash_faults(where, entry)
         text = str(address)
         if text in seen and not (isinstance(address, TcpAddress) and address.port == 0):
             yield (
@@ -86,6 +90,24 @@ def _listen_faults(config: Config) -> Iterator[_Finding]:
     for name in config.listen.tcp_table:
         if name not in config.maps:
             yield _missing(f"listen.tcp_table.{name}", "map", name, config.maps)
+
+
+def _hash_faults(where: str, entry: ListenAddress) -> Iterator[_Finding]:
+    """Yield why a listener that gives out password hashes would give them to others than Dovecot."""
+    if not where.startswith(_GIVES_HASHES):
+        return
+    if isinstance(entry.address, TcpAddress):
+        yield (
+            where,
+            "gives password hashes to every account that can connect over TCP",
+            'use a UNIX socket with a group of its own, such as "unix:/run/mailmapd/dict"',
+        )
+    elif entry.mode is not None and entry.mode & OTHERS and not entry.peers:
+        yield (
+            where,
+            f"mode {entry.mode:04o} gives password hashes to every account of this machine",
+            'write mode = "0660" and group = "dovecot", or name the peers',
+        )
 
 
 def _database_faults(config: Config) -> Iterator[_Finding]:

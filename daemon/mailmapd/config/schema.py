@@ -181,6 +181,7 @@ class TableSection:
     fold: bool = True
     postfix_cf: str | None = None
     preload: str | None = None
+    secret: bool = False
     cache: TableCacheSection = field(factory=TableCacheSection)
 
 

@@ -45,6 +45,7 @@ class TablePlan:
     settings: Settings
     cache: CacheSection
     fold: bool
+    secret: bool = False
 
 
 @dataclass
@@ -101,7 +102,7 @@ def _plan_table(result: Plan, name: str, table: TableSection) -> None:
         )
     else:
         return  # a query with Dovecot's variables, or a database whose own fault is already named
-    result.tables[name] = TablePlan(template, settings, cache, table.fold)
+    result.tables[name] = TablePlan(template, settings, cache, table.fold, table.secret)
     result.table_databases[name] = database
 
 
@@ -195,7 +196,12 @@ def _table(
     ):
         return previous.engine.tables[name]
     return Table(
-        name, PostfixDefinition(wanted.template), database, TableCache(wanted.cache), clock
+        name,
+        PostfixDefinition(wanted.template),
+        database,
+        TableCache(wanted.cache),
+        clock,
+        secret=wanted.secret,
     )
 
 

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailmapd.config.address import Address, UnixAddress
+from mailmapd.config.references import OTHERS
 from mailmapd.config.schema import Config, ListenAddress
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.sockets.binding import bind_socket, set_access
+
+_GIVE_HASHES = ("dict", "lookup_http")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,16 @@ class SocketSet:
         before = set(self._own)
         faults = []
         for one in wanted:
+            if one.name in _GIVE_HASHES and self._lets_others_in(one.entry):
+                faults.append(
+                    Fault(
+                        file,
+                        one.where,
+                        "systemd's socket file lets every account of this machine ask for password hashes",
+                        "write SocketMode=0660 in its .socket unit, or name the peers here",
+                    )
+                )
+                continue
             try:
                 opened[one] = self._take(one.entry).dup()
             except OSError as error:
@@ -96,6 +109,16 @@ class SocketSet:
                 OSError
             ):  # one that cannot be removed is in nobody's way: the next start takes its place
                 Path(address.path).unlink()
+
+    def _lets_others_in(self, entry: ListenAddress) -> bool:
+        """Return whether a socket of systemd's has a mode that lets in who is neither owner nor in its group."""
+        if entry.address not in self._inherited or entry.peers:
+            return False
+        if not isinstance(entry.address, UnixAddress):
+            return True
+        with suppress(OSError):  # a file that is gone lets nobody in
+            return bool(Path(entry.address.path).stat().st_mode & OTHERS)
+        return False
 
     def _take(self, entry: ListenAddress) -> socket.socket:
         address = entry.address

@@ -163,12 +163,13 @@ class WarmStart:
     def _tables(self) -> dict[str, _Saved]:
         assembled = self._assembled()
         passwords = assembled.plan.config.state.passwords
+        marked = {name for name, one in assembled.plan.tables.items() if one.secret}
         tables = assembled.engine.tables
         digests = table_digests(assembled.plan)
         return {
             name: _Saved(tables[name], digest)
             for name, digest in digests.items()
-            if passwords or not tables[name].secret
+            if name not in marked and (passwords or not tables[name].secret)
         }
 
     async def _save(self, path: Path, pause: float) -> int | None:

@@ -7,7 +7,7 @@ order and stops where that one stops.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from mailmapd.cache.table_cache import Payload
@@ -16,6 +16,9 @@ from mailmapd.errors import DatabaseError, DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, ResultSet, TempFail
 from mailmapd.search import SearchKey, propagate
 from mailmapd.template.fold import fold
+
+HIDDEN = b"(hidden)"
+"""Stands for a value of a secret table."""
 
 
 class Event(Enum):
@@ -35,6 +38,8 @@ class Step:
 
     `reason` says why it was not asked, or what failed; `value` is what the table makes of its rows.
 
+    `secret` says that the rows and the value are not to be shown to anybody who did not ask for them.
+
     `sql_key` is what a daemon's memory would know the answer under; None for a key that is not asked.
     """
 
@@ -49,17 +54,22 @@ class Step:
     value: bytes = b""
     reason: str = ""
     sql_key: bytes | None = None
+    secret: bool = False
 
 
 @dataclass(slots=True)
 class Story:
-    """A whole lookup: its steps in order, the answer, and why it is what it is."""
+    """A whole lookup: its steps in order, the answer, and why it is what it is.
+
+    `secret` says that the answer came from a table that is marked so.
+    """
 
     map: str
     key: bytes
     steps: list[Step] = field(default_factory=list)
     answer: Answer = NOT_FOUND
     why: str = ""
+    secret: bool = False
 
 
 @dataclass(slots=True)
@@ -179,6 +189,7 @@ class _Teller:
         self.asked[part.table.name, sql_key] = step
         if value is None:
             return False
+        self.story.secret = part.table.secret
         self._finish(one, search_key, value)
         return True
 
@@ -223,9 +234,31 @@ class _Teller:
             value,
             reason,
             sql_key,
+            part.table.secret,
         )
         self.story.steps.append(step)
         return step
+
+
+def without_secrets(story: Story) -> Story:
+    """Return the story with what secret tables answered hidden."""
+    steps = [
+        replace(step, rows=_hidden_rows(step.rows), value=HIDDEN) if step.secret else step
+        for step in story.steps
+    ]
+    answer = story.answer
+    if story.secret and isinstance(answer, Found):
+        answer = Found(HIDDEN)
+    return replace(story, steps=steps, answer=answer)
+
+
+def _hidden_rows(rows: ResultSet | None) -> ResultSet | None:
+    if rows is None:
+        return None
+    return ResultSet(
+        rows.columns,
+        tuple([tuple([None if one is None else HIDDEN for one in row]) for row in rows.rows]),
+    )
 
 
 def _why_not_asked(name: bytes | None) -> str:

@@ -66,9 +66,11 @@ def _extended(address: bytes, extension: bytes) -> bytes:
     return external(local + extension + at + domain)
 
 
-def shown(answer: OldAnswer | Answer) -> str:
-    """Return an answer as people read it."""
+def shown(answer: OldAnswer | Answer, *, secret: bool = False) -> str:
+    """Return an answer as people read it; the value of a secret map is hidden."""
     match answer:
+        case OldFound() | Found() if secret:
+            return "(hidden)"
         case OldFound(value, extension):
             text = value.decode("utf-8", "backslashreplace")
             return (

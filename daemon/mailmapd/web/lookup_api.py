@@ -7,7 +7,7 @@
     200  {"result": "found", "fields": {"user": "a@example.com", "password": "{BLF-CRYPT}…"}}     passdb and userdb
     200  {"result": "not_found"}
     200  {"result": "found", "users": ["a@example.com", …]}   users, complete with its closing bracket
-    400, 403  {"result": "temporary_failure", "reason": "…"}   the request is at fault, or its sender no peer
+    400, 403, 421  {"result": "temporary_failure", "reason": "…"}   the request is at fault, or its sender no peer
     503  {"result": "temporary_failure", "reason": "…"}            nobody could tell
 
 Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page
@@ -38,12 +38,14 @@ from mailmapd.model import Answer, Found, NotFound, PermFail, TempFail
 from mailmapd.sockets.peers import Peers
 from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
 from mailmapd.web.dovecot_fields import for_dovecot24
+from mailmapd.web.shield import host_allowed
 
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = (
     64 * 1024
 )  # bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
+OUR_NAME = "mailmapd"  # the Host that our Lua script writes: over a UNIX socket there is no name
 _LIMIT_DIGITS = 19  # more users than anybody has
 _PARAMETERS = frozenset({"dict", "fields", "user", *BOUNDED, *FREE})
 _NOT_FOUND = b'{"result": "not_found"}\n'
@@ -67,6 +69,10 @@ def lookup_app(
     async def check_peer(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        # A browser asks with the name of the page that made it ask, see `shield`
+        host = request.headers.get("Host", "")
+        if host != OUR_NAME and not host_allowed(host):
+            return _failure(421, "this name is not served")
         connection = (
             None if request.transport is None else request.transport.get_extra_info("socket")
         )

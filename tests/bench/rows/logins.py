@@ -109,7 +109,7 @@ def _over_mailmapd(
     """Start a mailmapd; return Dovecot's settings for it as `mailmapd snippets` gives them."""
     config = (
         f'[listen]\ndict = [{{address = "unix:{{directory}}/dict", mode = '
-        f'"0666"}}]\n[dict.auth]\ndovecot_sql = "{_sql_settings(bench, database)}"\n'
+        f'"0666", peers = ["dovecot"]}}]\n[dict.auth]\ndovecot_sql = "{_sql_settings(bench, database)}"\n'
     )
     daemon = stack.enter_context(bench.daemon(config, source=source, pinned=False))
     write_snippet(dovecot_23(load_config(daemon.config), str(daemon.directory)))

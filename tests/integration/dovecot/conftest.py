@@ -74,7 +74,7 @@ def mail_stack(stack: ExitStack, mariadb: MariaDB, name: str, *, listen: str = "
 
 def _config(directory: Path, listen: str) -> str:
     return (
-        f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666"}}]\ncontrol = '
+        f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666", peers = ["dovecot"]}}]\ncontrol = '
         f'"unix:{directory}/control"\n{listen}\n'
         '[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\n'
     )

@@ -42,7 +42,7 @@ def dovecot(stack: ExitStack, mariadb: MariaDB) -> Dovecot:
     directory = stack.enter_context(private_directory())
     connect = f"connect = host={mariadb.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
     (directory / "sql.conf").write_text(f"driver = mysql\n{connect}{SETTINGS}")
-    listen = f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666"}}]\n'
+    listen = f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = "0666", peers = ["dovecot"]}}]\n'
     daemon = stack.enter_context(
         Daemon(directory, f'{listen}[dict.auth]\ndovecot_sql = "sql.conf"\n')
     )

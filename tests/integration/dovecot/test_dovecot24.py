@@ -112,9 +112,11 @@ def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
             f"connect = host={mariadb.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
         )
         (directory / "sql.conf").write_text(f"driver = mysql\n{connect}{QUERIES}")
+        accounts = [line.split(":") for line in system.path("etc/passwd").read_text().splitlines()]
+        peer = next(fields[2] for fields in accounts if fields[0] == "dovecot")
         config = (
             f'[listen]\nlookup_http = {{address = "unix:{socket}", mode = '
-            f'"0666"}}\n[dict.auth]\ndovecot_sql = "sql.conf"\n'
+            f'"0666", peers = ["{peer}"]}}\n[dict.auth]\ndovecot_sql = "sql.conf"\n'
         )
         daemon = stack.enter_context(Daemon(directory, config))
         snippet = dovecot_24(load_config(daemon.config), "/etc/dovecot-lua").replace(

@@ -121,7 +121,7 @@ def pair(request: pytest.FixtureRequest, people: MariaDB) -> Iterator[Pair]:
             f"driver = mysql\nconnect = host={people.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
             f"default_pass_scheme = PLAIN\n{QUERIES[request.param]}"
         )
-        listen = f'[listen]\ndict = [{{address = "unix:{other}/dict", mode = "0666"}}]\n'
+        listen = f'[listen]\ndict = [{{address = "unix:{other}/dict", mode = "0666", peers = ["dovecot"]}}]\n'
         daemon = stack.enter_context(Daemon(other, f'{listen}[dict.auth]\ndovecot_sql = "{sql}"\n'))
         section = f"{{\n  driver = sql\n  args = {sql}\n}}\n"
         prefetch = (

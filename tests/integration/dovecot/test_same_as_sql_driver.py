@@ -81,7 +81,7 @@ def pair(request: pytest.FixtureRequest, mariadb: MariaDB, hashed: str) -> Itera
 def _config(directory: Path, sql: Path) -> str:
     return (
         f'[listen]\ndict = [{{address = "unix:{directory}/dict", mode = '
-        f'"0666"}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n'
+        f'"0666", peers = ["dovecot"]}}]\n[dict.auth]\ndovecot_sql = "{sql}"\n'
     )
 
 

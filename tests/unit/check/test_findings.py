@@ -181,7 +181,7 @@ def test_secrets_and_sockets(config: Config, tmp_path: Path) -> None:
         ("", ["no_listener"]),
         ('[listen]\nhttp = "127.0.0.1:9780"\n', []),
         ('[listen]\nsocketmap = ["127.0.0.1:2552"]\n', ["no_map"]),
-        ('[listen]\ndict = ["127.0.0.1:2553"]\n', ["no_dict"]),
+        ('[listen]\ndict = ["unix:/run/d"]\n', ["no_dict"]),
     ],
 )
 def test_something_to_serve(text: str, codes: list[str]) -> None:

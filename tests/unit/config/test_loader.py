@@ -171,6 +171,30 @@ tables = []
             'listen.socketmap[0]: "unix:socketmap" needs an absolute path, such as "unix:/run/mailmapd/socketmap"',
         ),
         (
+            '{address = "unix:/run/mailmapd/dict", group = "dovecot", mode = "0660", peers = ["dovecot"]}',
+            '"127.0.0.1:2554"',
+            (
+                "listen.dict[0]: gives password hashes to every account that can connect over TCP; "
+                'use a UNIX socket with a group of its own, such as "unix:/run/mailmapd/dict"'
+            ),
+        ),
+        (
+            "[listen]",
+            '[listen]\nlookup_http = "[::1]:2554"',
+            (
+                "listen.lookup_http: gives password hashes to every account that can connect over TCP; "
+                'use a UNIX socket with a group of its own, such as "unix:/run/mailmapd/dict"'
+            ),
+        ),
+        (
+            'mode = "0660", peers = ["dovecot"]',
+            'mode = "0662"',
+            (
+                "listen.dict[0]: mode 0662 gives password hashes to every account of this machine; "
+                'write mode = "0660" and group = "dovecot", or name the peers'
+            ),
+        ),
+        (
             'mode = "0660"',
             "mode = 432",
             'listen.dict[0].mode: must be an octal file mode in quotes, such as "0660"',

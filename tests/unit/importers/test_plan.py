@@ -194,6 +194,20 @@ def test_what_postfix_refuses_is_named_with_its_remedy(postfix: Path) -> None:
     assert [change.parameter for change in made.changes] == ["relay_domains"]
 
 
+@pytest.mark.parametrize(
+    "parameter", ["smtp_sasl_password_maps", "lmtp_sasl_password_maps", "tls_server_sni_maps"]
+)
+def test_passwords_stay_with_postfix(postfix: Path, parameter: str) -> None:
+    """A table of passwords or keys stays as it is, and the report says why; nothing of it is in the draft."""
+    text = f"virtual_alias_maps = {{cf}}/aliases.cf\n{parameter} = {{cf}}/all.cf\n"
+    result = plan(postfix, text)
+    assert [change.parameter for change in result.changes] == ["virtual_alias_maps"]
+    (refusal,) = result.refusals
+    assert parameter in refusal.where
+    assert "passwords or keys" in refusal.reason
+    assert [table.name for table in result.draft.tables] == ["aliases"]
+
+
 def test_nothing_to_move_is_said(postfix: Path) -> None:
     """A main.cf without mysql: is one clear line."""
     with pytest.raises(ConfigError, match="names no mysql: table; there is nothing to move"):

@@ -186,6 +186,24 @@ async def test_passwords(bench: Bench) -> None:
     await bench.end()
 
 
+async def test_secret_tables(bench: Bench) -> None:
+    """A table that is marked as secret is never saved or loaded, whatever is said of passwords."""
+    bench.config = bench.config.replace("[state]", "[state]\npasswords = true")
+    bench.start()
+    bench.fill()
+    await bench.warm_start.save()
+    assert b"other@example.com" in bench.file.read_bytes()
+    bench.config = bench.config.replace("[table.alias]", "[table.alias]\nsecret = true")
+    bench.start()
+    await bench.load()
+    assert len(bench.cache().rows) == 0
+    await bench.end()
+    bench.fill()
+    await bench.warm_start.save()
+    assert b"other@example.com" not in bench.file.read_bytes()
+    assert b"secret" in bench.file.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

@@ -17,7 +17,7 @@ from mailmapd.model import NOT_FOUND, Found, TempFail
 from mailmapd.search import Search
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.trace.meaning import meaning
-from mailmapd.trace.story import Event, HostRecorder, Story, trace
+from mailmapd.trace.story import HIDDEN, Event, HostRecorder, Story, trace, without_secrets
 
 ROWS: dict[Values, Rows] = {
     (b"sales@example.com",): [(b"a@example.com",), (b"b@example.com",)],
@@ -132,3 +132,18 @@ def test_what_happens_next() -> None:
     assert "replaces the recipient" in meaning("virtual_alias_maps", Found(b"x"))
     assert "Nothing bounces" in meaning("anything", TempFail(""))
     assert meaning("my_own_map", Found(b"x")) == ""
+
+
+async def test_secret_tables() -> None:
+    """What a secret table answers is hidden, in its rows and in the answer; that it answered is not."""
+    recorder = HostRecorder()
+    one, _ = make_map(recorder)
+    one.tables[0].table.secret = True
+    story = await trace(one, b"sales@example.com", recorder, time.monotonic)
+    assert story.answer == Found(b"a@example.com,b@example.com")
+    hidden = without_secrets(story)
+    assert hidden.answer == Found(HIDDEN)
+    assert [step.event for step in hidden.steps] == [Event.ROWS]
+    assert "a@example.com" not in repr(hidden).replace("sales@example.com", "")
+    open_story = await trace(one, b"who@both.test", recorder, time.monotonic)
+    assert without_secrets(open_story).answer == open_story.answer

@@ -152,6 +152,21 @@ async def test_users(client: ClientSession, database: SampleDatabase) -> None:
     )
 
 
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example"])
+async def test_rebinding(client: ClientSession, database: SampleDatabase, host: str) -> None:
+    """A request for another machine's name is refused unanswered: a page in a browser may have sent it."""
+    asked = client.get(
+        "/passdb",
+        params={"dict": "auth", "user": "alice@example.com", "service": "imap"},
+        headers={"Host": host},
+    )
+    assert await reply(asked) == (
+        421,
+        {"result": "temporary_failure", "reason": "this name is not served"},
+    )
+    assert not database.asked
+
+
 async def test_users_of_any_bytes(client: ClientSession, database: SampleDatabase) -> None:
     """A name that is not UTF-8 is listed as it is, because another name would be another user."""
     database.users = [b"caf\xe9@example.com"]

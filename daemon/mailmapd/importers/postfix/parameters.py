@@ -158,6 +158,11 @@ _ALL = [
     ),
 ]
 
+SECRET_PARAMETERS = frozenset(
+    {"smtp_sasl_password_maps", "lmtp_sasl_password_maps", "tls_server_sni_maps"}
+)
+"""Parameters whose tables hold passwords or private keys, which Postfix reads as root or for few of its processes."""
+
 PARAMETERS: dict[str, Parameter] = {parameter.name: parameter for parameter in _ALL}
 
 _SERVED = ("client", "reverse_client_hostname", "helo", "sender", "recipient")

@@ -19,7 +19,7 @@ from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.importers.postfix.cf_tables import CfTables
 from mailmapd.importers.postfix.finder import Findings, Setting, find_mysql
 from mailmapd.importers.postfix.local_domains import local_domains
-from mailmapd.importers.postfix.parameters import RESTRICTION_KEYS, Keys
+from mailmapd.importers.postfix.parameters import RESTRICTION_KEYS, SECRET_PARAMETERS, Keys
 from mailmapd.importers.postfix.split import MapNeed, Unmovable, split_setting
 
 SOCKET_IN_QUEUE = "mailmapd/socketmap"
@@ -126,6 +126,13 @@ class _Planner:
         return plan
 
     def _move(self, setting: Setting) -> None:
+        if setting.parameter.name in SECRET_PARAMETERS:
+            reason = (
+                "its values are passwords or keys, and whoever may ask mailmapd's socket could read "
+                "them: they stay with Postfix (to serve them all the same, see security.md: secret = true)"
+            )
+            self._plan.refusals.append(Refusal(setting.where, reason))
+            return
         refused_by = setting.parameter.refused_by
         if refused_by == "local(8)":
             reason = (

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from mailmapd.config.address import UnixAddress
+from mailmapd.config.schema import ListenAddress
+from mailmapd.errors import ConfigError
+from mailmapd.sockets.opening import SocketSet, Wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "peers", "refused"),
+    [
+        ("dict", 0o660, (), False),
+        ("dict", 0o666, (), True),
+        ("dict", 0o666, ("root",), False),
+        ("lookup_http", 0o662, (), True),
+        ("socketmap", 0o666, (), False),
+    ],
+)
+def test_mode_of_systemds_sockets(
+    short_path: Path, name: str, mode: int, peers: tuple[str, ...], refused: bool
+) -> None:
+    """A socket of systemd's that lets every account ask for password hashes is a fault, unless the peers are named."""
+    path = short_path / "s"
+    address = UnixAddress(str(path))
+    with socket.socket(socket.AF_UNIX) as inherited:
+        inherited.bind(str(path))
+        path.chmod(mode)
+        sockets = SocketSet({address: inherited})
+        wanted = Wanted(name, f"listen.{name}", ListenAddress(address=address, peers=peers))
+        if refused:
+            with pytest.raises(ConfigError, match="SocketMode=0660"):
+                sockets.open("mailmapd.toml", [wanted])
+        else:
+            for one in sockets.open("mailmapd.toml", [wanted]).values():
+                one.close()
