@@ -1,0 +1,94 @@
+"""Who reads what: for each base table of a database, the tables of the engine whose answers its rows may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mailmapd.changes.catalog import Catalog, Name
+from mailmapd.changes.layout import KeyLayout, layout_of
+from mailmapd.engine.definition import Definition
+from mailmapd.errors import DatabaseError
+from mailmapd.provenance.analysis import analyse
+from mailmapd.provenance.reading import CannotTell, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A table of the engine at one place where its query reads a base table.
+
+    `slots` are the places of the base table's columns in a row image, by name.
+    """
+
+    table: str
+    layout: KeyLayout
+    reading: Reading
+    slots: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Readers:
+    """The readers of one server's tables; `followed` are the engine's tables that are known completely."""
+
+    by_table: dict[Name, list[Reader]] = field(default_factory=dict)
+    ordinals: dict[Name, tuple[int, ...]] = field(default_factory=dict)
+    widths: dict[Name, int] = field(default_factory=dict)
+    children: dict[Name, set[Name]] = field(default_factory=dict)
+    followed: set[str] = field(default_factory=set)
+    not_followed: dict[str, str] = field(default_factory=dict)
+
+    def wanted(self, schema: str, table: str, count: int) -> tuple[int, ...] | None:
+        """Return the ordinals of the columns to read of a table's rows, or None when nobody reads it.
+
+        A table that has another number of columns than the catalog says was altered: none of its columns are sure.
+        """
+        name = (schema, table)
+        if name in self.by_table:
+            return self.ordinals[name] if count == self.widths[name] else ()
+        return () if name in self.children else None
+
+    def tables_of(self, name: Name) -> set[str]:
+        """Return the engine's tables whose queries read a base table."""
+        return {reader.table for reader in self.by_table.get(name, ())}
+
+    def names(self) -> set[Name]:
+        """Return every base table that matters."""
+        return set(self.by_table) | set(self.children)
+
+
+def find_readers(
+    definitions: Mapping[str, Definition], catalog: Catalog, default_schema: str
+) -> Readers:
+    """Return who reads what, of the given tables of the engine; those that cannot be followed with the reason."""
+    readings: dict[str, tuple[KeyLayout, tuple[Reading, ...]]] = {}
+    found = Readers()
+    for table, definition in definitions.items():
+        layout = layout_of(definition)
+        try:
+            provenance = analyse(layout.query, default_schema, catalog)
+            parents = {name: catalog.cascading_parents(*name) for name in provenance.tables}
+        except (CannotTell, DatabaseError) as error:
+            found.not_followed[table] = str(error)
+            continue
+        for name, above in parents.items():
+            for parent in above:
+                found.children.setdefault(parent, set()).add(name)
+        readings[table] = layout, provenance.readings
+        found.followed.add(table)
+    columns: dict[Name, set[str]] = {}
+    for _, of_table in readings.values():
+        for reading in of_table:
+            columns.setdefault((reading.schema, reading.table), set()).update(reading.columns)
+    slots: dict[Name, dict[str, int]] = {}
+    for name, wanted in columns.items():
+        known = catalog.columns(*name) or {}
+        ordered = sorted(wanted, key=lambda column: known[column].ordinal)
+        found.ordinals[name] = tuple(known[column].ordinal for column in ordered)
+        found.widths[name] = len(known)
+        slots[name] = {column: slot for slot, column in enumerate(ordered)}
+    for table, (layout, of_table) in readings.items():
+        for reading in of_table:
+            name = (reading.schema, reading.table)
+            reader = Reader(table, layout, reading, slots[name])
+            found.by_table.setdefault(name, []).append(reader)
+    return found

@@ -1,0 +1,194 @@
+"""From an event of the log to what it touches.
+
+A row that changed in no column that a query mentions touches nothing of it. Otherwise both images count, before and
+after: each says by the reading's alternatives which keys it can matter to. Values that are not printable ASCII, and
+columns that an image does not have, restrict nothing. Where no alternative names a part of the key, the reverse query
+is asked later (see `Asking`), or all of the table is touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from mailmapd.changes.readers import Reader, Readers
+from mailmapd.changes.touched import SomeParts, Touched
+from mailmapd.databases.mysql.binlog.events import (
+    ABSENT,
+    Change,
+    Event,
+    Image,
+    Kind,
+    NotUnderstood,
+    RowsChanged,
+    RowsUnreadable,
+    StatementLogged,
+)
+from mailmapd.provenance.match import Parts, normal, parts_of
+from mailmapd.provenance.reading import Binding
+
+_HARMLESS = re.compile(
+    r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|XA\s+(START|BEGIN|END|PREPARE|ROLLBACK)|#|$)",
+    re.IGNORECASE,
+)
+_OF_EVERYTHING = re.compile(
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|LOAD|CALL|WITH|SET|XA\s+COMMIT|(DROP|ALTER|CREATE)\s+(DATABASE|SCHEMA))\b",
+    re.IGNORECASE,
+)
+_VIEW = re.compile(r"\bVIEW\b", re.IGNORECASE)
+"""A view may read other tables after it was replaced than those that the statement names."""
+
+_WORD = re.compile(r"[\w$-]+")
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
+class Asking(NamedTuple):
+    """A reverse query to be asked for a row: its reader, and the row's values by column."""
+
+    reader: Reader
+    row: tuple[tuple[str, bytes | None], ...]
+
+
+class Selection:
+    """Tells what events touch. `asking` collects the reverse queries that are due; whoever asks them empties it."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self.asking: set[Asking] = set()
+
+    def add(self, event: Event, touched: Touched) -> bool:
+        """Add what an event touches; return whether the tables themselves may be others now (DDL)."""
+        match event:
+            case RowsChanged(schema, table, kind, changes, _):
+                self._add_rows((schema, table), kind, changes, touched)
+            case RowsUnreadable(schema, table):
+                self._add_base_table((schema, table), touched)
+            case StatementLogged(_, sql, _):
+                return self._add_statement(sql, touched)
+            case NotUnderstood(reason, _):
+                touched.add_everything(reason)
+            case _:
+                pass
+        return False
+
+    def _add_base_table(self, name: tuple[str, str], touched: Touched) -> None:
+        for one in (name, *self._readers.children.get(name, ())):
+            for table in self._readers.tables_of(one):
+                touched.add_table(table)
+
+    def _add_statement(self, sql: str, touched: Touched) -> bool:
+        """Take a statement for what it names: words that are names of tables, never its grammar."""
+        if _HARMLESS.match(sql) and not sql.lstrip().startswith("/*"):
+            return False
+        bare = _COMMENT.sub(" ", sql)
+        if _OF_EVERYTHING.match(bare) or _VIEW.search(bare) or "/*!" in sql:
+            touched.add_everything("a statement that is logged as text")
+            return True
+        words = set(_WORD.findall(sql.lower()))
+        for name in self._readers.names():
+            if name[1].lower() in words or not _WORD.fullmatch(name[1].lower()):
+                self._add_base_table(name, touched)
+        return True
+
+    def _add_rows(
+        self, name: tuple[str, str], kind: Kind, changes: list[Change], touched: Touched
+    ) -> None:
+        if kind is not Kind.INSERT:
+            for child in self._readers.children.get(name, ()):
+                for table in self._readers.tables_of(child):
+                    touched.add_table(table)
+        for reader in self._readers.by_table.get(name, ()):
+            for change in changes:
+                if reader.table in touched.whole:
+                    break
+                for image in _images(reader, change):
+                    self._add_image(reader, image, touched)
+
+    def _add_image(self, reader: Reader, image: Image, touched: Touched) -> None:
+        if (
+            not image
+        ):  # the table has other columns than those that are known: DDL will say so, too late
+            touched.add_table(reader.table)
+            return
+        for alternative in reader.reading.alternatives:
+            for parts in _fitting(alternative, image, reader.slots):
+                self._add_parts(reader, parts, image, touched)
+
+    def _add_parts(self, reader: Reader, parts: Parts, image: Image, touched: Touched) -> None:
+        if not parts:
+            row = _plain_row(image, reader.slots)
+            if reader.reading.reverse is None or row is None:
+                touched.add_table(reader.table)
+            else:
+                self.asking.add(Asking(reader, row))
+            return
+        add_parts(reader, parts, touched)
+
+
+def add_parts(reader: Reader, parts: Parts, touched: Touched) -> None:
+    """Add the keys that have these parts: one, if they say all of it."""
+    sql_key = reader.layout.key(parts)
+    if sql_key is None:
+        some: SomeParts = tuple(sorted(parts.items()))
+        touched.add_parts(reader.table, some)
+    elif all(reader.layout.parts(sql_key).get(name) == value for name, value in parts.items()):
+        touched.add_key(reader.table, sql_key)
+
+
+def _images(reader: Reader, change: Change) -> Iterator[Image]:
+    """Yield the images of a change that matter to a reader; none when no column that it mentions has changed."""
+    before, after = change
+    if before is None or after is None:
+        yield before or after or ()
+        return
+    if not before:
+        yield ()
+        return
+    slots = [reader.slots[column] for column in reader.reading.columns]
+    if all(after[slot] is ABSENT or after[slot] == before[slot] for slot in slots):
+        return
+    filled = tuple(old if new is ABSENT else new for old, new in zip(before, after, strict=True))
+    yield filled
+    bound = [reader.slots[column] for column in reader.reading.bound]
+    if reader.reading.grade != "key" or any(before[slot] != filled[slot] for slot in bound):
+        yield before
+
+
+def _fitting(
+    alternative: tuple[Binding, ...], image: Image, slots: Mapping[str, int]
+) -> list[Parts]:
+    """Return the parts of keys for which a row fits an alternative; empty parts stand for every key."""
+    found: list[Parts] = [{}]
+    for binding in alternative:
+        raw = image[slots[binding.column]]
+        if raw is ABSENT:
+            continue
+        if raw is None:
+            return []  # NULL equals nothing
+        value = normal(raw)
+        if value is None:
+            continue
+        fitting = list(parts_of(binding.pattern, value))
+        found = [
+            {**known, **more}
+            for known in found
+            for more in fitting
+            if all(known[name] == more[name] for name in known.keys() & more.keys())
+        ]
+        if not found:
+            break
+    return found
+
+
+def _plain_row(
+    image: Image, slots: Mapping[str, int]
+) -> tuple[tuple[str, bytes | None], ...] | None:
+    """Return the row's values by column, or None when the image lacks one."""
+    row = []
+    for column, slot in slots.items():
+        value = image[slot]
+        if value is ABSENT:
+            return None
+        row.append((column, value))
+    return tuple(row)
