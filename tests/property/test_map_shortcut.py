@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.schema import CacheSection
 from mailmapd.databases.memory import MemoryDatabase
+from mailmapd.engine.answered import Part
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
-from mailmapd.engine.reply_cache import Part
 from mailmapd.engine.table import Table
 from mailmapd.search import PRESETS, Search
 from mailmapd.template.mysql_table import MysqlTable
@@ -96,10 +96,11 @@ def a_map(key: bytes, held: dict[bytes, bytes | None], search: str, propagates: 
 def walked(one: Map, key: bytes, now: float) -> Told:
     """Return what the whole walk tells of a key that memory answers."""
     parts: list[Part] = []
-    walk = one._walk(key, now, parts)
+    keys: list[bytes] = []
+    walk = one._walk(key, now, parts, keys)
     try:
         probe = next(walk)
     except StopIteration as end:
         answer, until = end.value
-        return Told(answer, until, tuple(parts))
+        return Told(answer, until, tuple(parts), tuple(keys))
     pytest.fail(f"memory does not hold {probe.sql_key!r}, though the short way told an answer")

@@ -22,8 +22,9 @@ from mailmapd.app.status import StatusSource, take_snapshot
 from mailmapd.config.loader import load_config
 from mailmapd.config.schema import Config
 from mailmapd.databases.interface import Database
-from mailmapd.engine.engine import Engine
-from mailmapd.engine.flush import FlushRequest, UnknownName, flush, free
+from mailmapd.engine.engine import Engine, free_slowly
+from mailmapd.engine.flush import FlushRequest, flush
+from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.meters import ClientMeter, LookupMeter
 from mailmapd.engine.table import Table
@@ -61,6 +62,7 @@ class Daemon:
         self._front = Front(self, sockets, self._status.view, clock)
         self._manager = manager
         self._assembled = assemble(plan(config), clock=clock, observer=self.database_meter)
+        self._assembled.engine.watchers.append(self._front.forget)
         self._warm_start = WarmStart(lambda: self._assembled, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._reload_lock = asyncio.Lock()
@@ -110,17 +112,12 @@ class Daemon:
     async def flush(self, request: FlushRequest) -> dict[str, int]:
         """Forget what the request selects; return how many entries were dropped, by table. Raises UnknownName."""
         delimiters = "".join(one.recipient_delimiter for one in self._config.maps.values()).encode()
-        named = True
+        forgotten: list[Invalidation] = []
         try:
-            return await flush(self.engine, request, delimiters)
-        except UnknownName:
-            named = False
-            raise
+            return await flush(self.engine, request, delimiters, forgotten.append)
         finally:
-            if named:
-                self._front.forget()
-                await self._warm_start.forgotten()
-                spare_what_stays()
+            await self._warm_start.forgotten(forgotten)
+            spare_what_stays()
 
     def look(self, request: LookRequest) -> Held:
         """Return what memory holds of one entry. Raises UnknownName."""
@@ -213,7 +210,7 @@ class Daemon:
             await database.close()
         if not self._ending.is_set():
             for table in tables:
-                await free(table.clear())
+                free_slowly(table.apply(Invalidation())[1])
 
     async def reload(self) -> None:
         """Read the configuration again and serve it; a wrong one is logged and changes nothing.
@@ -249,6 +246,7 @@ class Daemon:
         self._assembled = assemble(
             planned, clock=self._clock, observer=self.database_meter, previous=previous
         )
+        self._assembled.engine.watchers.append(self._front.forget)
         leaving = await self._front.change(bound, config, self.engine)
         databases = [
             one

@@ -12,6 +12,7 @@ import importlib
 import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mailmapd.config.address import Address
@@ -19,6 +20,7 @@ from mailmapd.config.schema import Config
 from mailmapd.control.server import ControlServer
 from mailmapd.engine.dicts.service import DictService
 from mailmapd.engine.engine import Engine
+from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.maps.service import MapService
 from mailmapd.engine.meters import ClientMeter, LookupMeter
 from mailmapd.errors import ConfigError, Fault
@@ -26,6 +28,7 @@ from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
 from mailmapd.server.conversation import Conversation, MapConversation
 from mailmapd.server.dict_conversation import DictConversation
 from mailmapd.server.listener import Listener
+from mailmapd.server.reply_cache import ReplyCaches
 from mailmapd.sockets.gate import Gate
 from mailmapd.sockets.opening import SocketSet, Wanted, wanted_sockets
 from mailmapd.sockets.peers import Peers
@@ -59,6 +62,7 @@ class Front:
         self._listeners: dict[Wanted, Listener] = {}
         self._side_servers: dict[Wanted, HttpServer | ControlServer] = {}
         self._leaving: set[Listener] = set()
+        self._replies = ReplyCaches()
 
     @property
     def listeners(self) -> Iterable[Listener]:
@@ -156,6 +160,7 @@ class Front:
         for dict_service in self.dict_services.values():
             dict_service.slow = config.log.slow_lookup
             dict_service.serve(engine.dicts)
+        self._replies.forget_all()
         for listener in self._listeners.values():
             listener.limits = config.limits
         self._release(
@@ -171,12 +176,9 @@ class Front:
             listener.close()
             self._leaving.discard(listener)
 
-    def forget(self) -> None:
-        """Forget whole replies, because cached answers they are made of were dropped."""
-        for service in self.services.values():
-            service.forget()
-        for dict_service in self.dict_services.values():
-            dict_service.forget()
+    def forget(self, invalidation: Invalidation) -> None:
+        """Drop the remembered replies that were made of what is touched."""
+        self._replies.forget(invalidation)
 
     async def close(self, drain_timeout: float) -> None:
         """Take no more clients, answer what was asked, and end."""
@@ -248,7 +250,8 @@ class Front:
         kind, _, only_map = name.partition(".")
         if kind == "dict":
             dict_service = self._dict_service(name, config, engine)
-            return lambda: DictConversation(DictCodec(), dict_service)
+            replies_of = partial(self._replies.of, name)
+            return lambda: DictConversation(DictCodec(), dict_service, replies_of)
         service = self.services.get(name)
         if service is None:
             service = self.services[name] = MapService(
@@ -256,9 +259,9 @@ class Front:
             )
             service.meters.update(self._former.pop(name, {}))
             service.serve(engine.maps)
-        if kind == "tcp_table":
-            return lambda: MapConversation(TcpTableCodec(), service)
-        return lambda: MapConversation(SocketmapCodec(), service)
+        codec = TcpTableCodec if kind == "tcp_table" else SocketmapCodec
+        replies = self._replies.of(name)
+        return lambda: MapConversation(codec(), service, replies)
 
     def _dict_service(self, name: str, config: Config, engine: Engine) -> DictService:
         service = self.dict_services.get(name)

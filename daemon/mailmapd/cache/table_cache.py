@@ -10,6 +10,10 @@ An entry passes through three ages. All times are seconds of a monotonic clock t
 stored together do not expire together); `refresh` is its last `refresh_ahead` part. Rows and
 definite absences have budgets of their own: a flood of unknown recipients cannot evict a real one.
 Absences have no refresh age, so that nobody's dictionary attack is kept alive by our own queries.
+
+`distrust` shortens the ages of everything that is held, without touching any of it: each entry
+carries the number of its era in those digits of its time that are below a millisecond, and an era
+that has ended has a moment from which the ordinary time to live counts.
 """
 
 from __future__ import annotations
@@ -55,6 +59,17 @@ def _unpack(packed: _Packed) -> tuple[Payload, float]:
     )
 
 
+_ERAS = 1024
+"""Eras that are told apart; a table that was distrusted more often since its oldest entry forgets everything."""
+
+_TICKS = 1024.0  # a second: what an entry's time is rounded down to
+_ERA_STEP = 1.0 / (_TICKS * _ERAS)
+
+
+def _era_of(until: float) -> int:
+    return round(until * _TICKS % 1.0 * _ERAS)
+
+
 class TableCache:
     """Answers by SQL key, with the ages and budgets of `settings`."""
 
@@ -65,6 +80,9 @@ class TableCache:
         self._random = (rng or random.Random()).random  # noqa: S311 (spreads expiry, hides nothing)
         self._refresh_window = settings.ttl * settings.refresh_ahead
         self._fresh_for = settings.ttl - self._refresh_window
+        self._era = 0
+        self._mark = 0.0  # what marks an entry's time with the era
+        self._ended: list[float] = []  # the moment of which each former era is distrusted from
 
     def peek(self, key: bytes, now: float) -> Entry | None:
         """Return (what is known, until when it is fresh), or None when nothing usable without the database is known.
@@ -74,9 +92,33 @@ class TableCache:
         packed = self.rows.find(key)
         if packed is None:
             expires = self.absences.find(key)
-            return None if expires is None or now >= expires else (NO_ROW, expires)
+            if expires is None or now >= expires:
+                return None
+            return (NO_ROW, expires) if not self._ended else self._believed(NO_ROW, expires, now)
         entry = _unpack(packed)
-        return entry if now < entry[1] + self._refresh_window else None
+        if now >= entry[1] + self._refresh_window:
+            return None
+        return entry if not self._ended else self._believed(*entry, now)
+
+    def distrust(self, before: float) -> list[Budget]:
+        """Believe everything that was stored until now only as if it had been stored at `before`, at no cost by size.
+
+        Younger entries answer and are in their refresh age; older ones are stale. Return budgets to be freed.
+        """
+        self._ended.append(before)
+        self._era += 1
+        self._mark = self._era * _ERA_STEP
+        if self._era < _ERAS:
+            return []
+        return self.clear()
+
+    def _believed(self, found: Payload | NoRow, until: float, now: float) -> Entry | None:
+        """Return a usable entry with its age after what was distrusted, or None."""
+        era = _era_of(until)
+        if era == self._era:
+            return found, until
+        ttl = self.settings.negative_ttl if found is NO_ROW else self.settings.ttl
+        return (found, min(until, now)) if now < self._ended[era] + ttl else None
 
     def stale(self, key: bytes, now: float) -> Payload | NoRow | None:
         """Return what was known until not longer than the stale time ago, or None.
@@ -103,18 +145,29 @@ class TableCache:
         spread = 1.0 - self.settings.jitter * self._random()
         if found is NO_ROW:
             self.rows.drop(key)
-            self.absences[key] = now + self.settings.negative_ttl * spread
+            self.absences[key] = self._stamped(now + self.settings.negative_ttl * spread)
         else:
             self.absences.drop(key)
-            self.rows[key] = _pack(found, now + self._fresh_for * spread)
+            self.rows[key] = _pack(found, self._stamped(now + self._fresh_for * spread))
+
+    def _stamped(self, until: float) -> float:
+        """Return a time with the era of now in its last digits."""
+        return int(until * _TICKS) / _TICKS + self._mark
 
     def read(self, key: bytes) -> Entry | None:
         """Return what is held of a key, however old, and until when it is fresh, without counting a use."""
         packed = self.rows.look(key)
         if packed is not None:
-            return _unpack(packed)
+            found, until = _unpack(packed)
+            return found, self._fresh_until(until, self._fresh_for)
         expires = self.absences.look(key)
-        return None if expires is None else (NO_ROW, expires)
+        if expires is None:
+            return None
+        return NO_ROW, self._fresh_until(expires, self.settings.negative_ttl)
+
+    def _fresh_until(self, until: float, lifetime: float) -> float:
+        era = _era_of(until)
+        return until if era == self._era else min(until, self._ended[era] + lifetime)
 
     def restore(self, key: bytes, entry: Entry, now: float) -> bool:
         """Keep what another cache of this table held, unless more is known, it is useless, or there is no room.
@@ -133,7 +186,7 @@ class TableCache:
             or self.useless(entry, now)
         ):
             return False
-        until = min(until, now + lifetime)
+        until = self._stamped(min(until, now + lifetime))
         budget[key] = until if found is NO_ROW else _pack(found, until)
         return True
 
@@ -154,6 +207,7 @@ class TableCache:
         slices.
         """
         old = [self.rows, self.absences]
+        self._era, self._mark, self._ended = 0, 0.0, []
         self.rows = Budget(self.settings.max_entries)
         self.absences = Budget(self.settings.max_negative_entries)
         for before, after in zip(old, (self.rows, self.absences), strict=True):

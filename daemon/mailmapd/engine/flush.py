@@ -19,17 +19,15 @@ A million keys are looked at in slices, between which lookups are answered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
-from mailmapd.cache.budget import Budget
-from mailmapd.engine.engine import Engine
+from mailmapd.engine.engine import SLICE, Engine
+from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.maps.map import Map
 from mailmapd.engine.selection import Selection, of_domain, of_key, of_lookup, of_user
 from mailmapd.engine.table import Table
 from mailmapd.errors import MailmapdError
-
-SLICE = 1000  # keys looked at, or entries freed, before lookups get their turn: about a millisecond
 
 
 class UnknownName(MailmapdError):
@@ -74,17 +72,23 @@ class FlushRequest:
         return ""
 
 
-async def flush(engine: Engine, request: FlushRequest, delimiters: bytes) -> dict[str, int]:
+async def flush(
+    engine: Engine,
+    request: FlushRequest,
+    delimiters: bytes,
+    told: Callable[[Invalidation], None] = lambda _: None,
+) -> dict[str, int]:
     """Forget what the request selects; return how many entries were dropped, by table. Raises UnknownName.
 
-    `delimiters` are the characters that may begin an address extension.
+    `delimiters` are the characters that may begin an address extension. `told` hears of every invalidation that was
+    applied.
     """
     dropped: dict[str, int] = {}
     for name, selection in _select(engine, request, delimiters).items():
-        table = engine.tables[name]
-        if table.flushed is not None:
-            table.flushed.append(selection.covers)
-        dropped[name] = await _forget(table, selection)
+        dropped[name] = 0
+        async for invalidation in _invalidations(engine.tables[name], selection):
+            dropped[name] += engine.apply(invalidation)
+            told(invalidation)
     return dropped
 
 
@@ -143,27 +147,17 @@ def _tables_of(engine: Engine, name: str) -> list[str]:
     return list(names)
 
 
-async def _forget(table: Table, selection: Selection) -> int:
+async def _invalidations(table: Table, selection: Selection) -> AsyncIterator[Invalidation]:
+    """Yield what a selection is in terms of keys; a million of them are looked at in slices."""
     if selection.everything:
-        old = table.clear()
-        known = sum(len(budget) for budget in old)
-        await free(old)
-        return known
-    dropped = sum(table.drop(key) for key in selection.keys)
+        yield Invalidation(table.name)
+        return
+    yield Invalidation(table.name, frozenset(selection.keys), unseen=selection.matches is not None)
     if selection.matches is None:
-        return dropped
-    keys = table.keys()
-    for start in range(0, len(keys), SLICE):
-        dropped += sum(
-            table.drop(key) for key in keys[start : start + SLICE] if selection.matches(key)
-        )
+        return
+    held = table.keys()
+    for start in range(0, len(held), SLICE):
+        found = [key for key in held[start : start + SLICE] if selection.matches(key)]
+        if found:
+            yield Invalidation(table.name, frozenset(found), unseen=True)
         await asyncio.sleep(0)
-    return dropped
-
-
-async def free(old: list[Budget]) -> None:
-    """Free entries that nobody needs any more, in slices."""
-    for budget in old:
-        for _ in range(0, len(budget), SLICE):
-            budget.release(SLICE)
-            await asyncio.sleep(0)

@@ -33,14 +33,6 @@ class Selection:
     matches: Matcher | None = None
     everything: bool = False
 
-    def covers(self, sql_key: bytes) -> bool:
-        """Return whether an entry under this SQL key is meant."""
-        return (
-            self.everything
-            or sql_key in self.keys
-            or (self.matches is not None and self.matches(sql_key))
-        )
-
 
 def of_key(table: Table, key: bytes) -> Selection:
     """Select what a lookup of exactly this key reads in the table.

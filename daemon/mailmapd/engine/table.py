@@ -22,6 +22,7 @@ from mailmapd.cache.budget import Budget
 from mailmapd.cache.table_cache import NO_ROW, Entry, NoRow, Payload, TableCache
 from mailmapd.databases.interface import Database
 from mailmapd.engine.definition import Definition
+from mailmapd.engine.invalidation import Invalidation, TouchedSince
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.errors import DEFECT, DatabaseError, DataError, SchemaError
 from mailmapd.model import ResultSet
@@ -46,7 +47,8 @@ Known = Payload | NoRow | Failure
 class Table:
     """One query over one database, with its cache. The counters are plain integers, read when somebody looks.
 
-    `flushed` is a list while entries are loaded from elsewhere: each flush adds what tells whether it covers a key.
+    `touched` is there while entries are loaded from elsewhere: what was touched since is not to be believed of them.
+    `invalidations` are counted by grade.
     """
 
     def __init__(
@@ -65,7 +67,8 @@ class Table:
         self.cache = cache
         self.secret = secret
         self.schema_error = ""
-        self.flushed: list[Callable[[bytes], bool]] | None = None
+        self.touched: TouchedSince | None = None
+        self.invalidations = dict.fromkeys(("key", "reverse", "table", "distrust"), 0)
         self.hits = self.negative_hits = self.stale = self.coalesced = self.misses = 0
         self._clock = clock
         self._flights: SingleFlight[Outcome] = SingleFlight()
@@ -80,6 +83,7 @@ class Table:
         """Count on from where the table that had this name before stands."""
         self.hits, self.negative_hits, self.stale = former.hits, former.negative_hits, former.stale
         self.coalesced, self.misses = former.coalesced, former.misses
+        self.invalidations = former.invalidations
         self.cache.rows.evictions, self.cache.absences.evictions = (
             former.cache.rows.evictions,
             former.cache.absences.evictions,
@@ -102,8 +106,8 @@ class Table:
             self.negative_hits += 1
         else:
             self.hits += 1
-            if now >= entry[1]:
-                self._refresh(sql_key)
+        if now >= entry[1]:
+            self._refresh(sql_key)
         return entry
 
     def ask(self, sql_key: bytes, told: Callable[[Outcome], None]) -> Outcome | None:
@@ -133,20 +137,28 @@ class Table:
         )
         return await later if outcome is None else outcome
 
-    def drop(self, sql_key: bytes) -> bool:
-        """Forget a key; a query already on its way will not bring the old answer back.
+    def apply(self, invalidation: Invalidation) -> tuple[int, list[Budget]]:
+        """Forget what an invalidation says of this table; return how many entries were known, and what is to be freed.
 
-        Return whether anything was known.
+        A query that is on its way is answered, and what it brings is not kept.
         """
+        keys = invalidation.keys
+        self.invalidations[invalidation.grade] += 1 if keys is None else len(keys)
+        if invalidation.before is not None:
+            return 0, self.cache.distrust(invalidation.before)
+        if self.touched is not None:
+            self.touched.add(keys, unseen=invalidation.unseen)
+        if keys is not None:
+            return sum(self._drop(key) for key in keys), []
+        self._flights.forget_all()
+        self._poison.clear()
+        old = self.cache.clear()
+        return sum(len(budget) for budget in old), old
+
+    def _drop(self, sql_key: bytes) -> bool:
         self._flights.forget(sql_key)
         self._poison.pop(sql_key, None)
         return self.cache.drop(sql_key)
-
-    def clear(self) -> list[Budget]:
-        """Forget every key at once; return the old entries, for the caller to free in slices."""
-        self._flights.forget_all()
-        self._poison.clear()
-        return self.cache.clear()
 
     def keys(self) -> list[bytes]:
         """Return every key that something is known of, or will be when a query on its way comes back."""

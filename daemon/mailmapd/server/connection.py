@@ -104,9 +104,7 @@ class Connection(asyncio.Protocol):
             if recalled is not None:
                 seconds = self._clock() - now
                 self._transport.write(recalled[0])
-                self._conversation.count_recalled(
-                    data, recalled, seconds
-                )  # while the client wakes up
+                self._conversation.count_recalled(recalled, seconds)  # while the client wakes up
                 return
             reply = self._conversation.reply_to(data, self._deliver)
             if reply is LATER:

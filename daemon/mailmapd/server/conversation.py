@@ -7,13 +7,19 @@ a stream; nothing after it is decoded until that has ended.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from enum import Enum
 from typing import Final, Protocol
 
+from mailmapd.engine.answered import Answered
 from mailmapd.engine.maps.service import MapService
-from mailmapd.engine.reply_cache import CountRecalled, Recall
+from mailmapd.errors import DEFECT
+from mailmapd.model import Answer, TempFail
 from mailmapd.protocols import MapCodec
+from mailmapd.server.reply_cache import CountRecalled, Recall, ReplyCache
+
+log = logging.getLogger(__name__)
 
 
 class Later(Enum):
@@ -28,6 +34,9 @@ Deliver = Callable[[bytes], None]
 """Takes a reply that comes later."""
 
 Reply = bytes | Later | AsyncIterator[bytes]
+
+Encode = Callable[[Answer], bytes]
+"""Makes an answer a reply of the listener's protocol."""
 
 
 class Conversation(Protocol):
@@ -82,17 +91,57 @@ class Conversation(Protocol):
         ...
 
 
+class Waiting(Protocol):
+    """An answer that memory does not hold."""
+
+    def go_on(self, done: Callable[[Answer], None]) -> Answer | None:
+        """Have it asked for; return it if that can be said at once, or None: `done` gets it later."""
+        ...
+
+
+class Replier:
+    """Makes replies of answers, and remembers them; what cannot be encoded is a temporary failure."""
+
+    def __init__(self, listener: str, encode: Encode, replies: ReplyCache) -> None:
+        self._listener = listener
+        self._encode = encode
+        self._remember = replies.remember
+
+    def reply(
+        self, answered: Answered | Waiting, request: bytes | None, deliver: Deliver
+    ) -> bytes | Later:
+        """Return the reply to a query if its answer is there, and remember it for `request`, if that is known.
+
+        When the answer comes later, `deliver` gets the reply.
+        """
+        if isinstance(answered, Answered):
+            reply = self._encoded(answered.answer)
+            if request is not None:
+                self._remember(request, reply, answered)
+            return reply
+        answer = answered.go_on(lambda answer: deliver(self._encoded(answer)))
+        return LATER if answer is None else self._encoded(answer)
+
+    def _encoded(self, answer: Answer) -> bytes:
+        try:
+            return self._encode(answer)
+        except Exception:
+            log.exception("listener %s: an answer could not be encoded: a defect", self._listener)
+            return self._encode(TempFail(DEFECT))
+
+
 class MapConversation:
     """Postfix on the other side: socketmap or tcp_table."""
 
     asks_again = True
 
-    def __init__(self, codec: MapCodec, service: MapService) -> None:
-        self.recall = service.recall
-        self.count_recalled = service.count_recalled
+    def __init__(self, codec: MapCodec, service: MapService, replies: ReplyCache) -> None:
+        self.recall = replies.find
+        self.count_recalled = replies.count
         self.receive_data = codec.receive_data
         self._codec = codec
         self._service = service
+        self._reply = Replier(service.listener, codec.encode, replies).reply
 
     @property
     def between_queries(self) -> bool:
@@ -106,15 +155,10 @@ class MapConversation:
 
     def reply_to(self, data: bytes, deliver: Deliver, /) -> bytes | Later | None:
         """Return the reply to these bytes if they are one usual query; see `Conversation`."""
-        codec = self._codec
-        query = codec.whole_query(data)
-        if query is None:
-            return None
-        return self._service.answer(query, data, codec.encode, deliver) or LATER
+        query = self._codec.whole_query(data)
+        return None if query is None else self._reply(self._service.answer(query), data, deliver)
 
     def next_reply(self, deliver: Deliver, /) -> Reply | None:
         """Return the reply to the next query; see `Conversation`."""
         query = self._codec.next_query()
-        if query is None:
-            return None
-        return self._service.answer(query, None, self._codec.encode, deliver) or LATER
+        return None if query is None else self._reply(self._service.answer(query), None, deliver)

@@ -7,15 +7,15 @@ taken the last, so that a listing of any length costs the memory of one batch.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from mailmapd.engine.dicts.service import DictService
-from mailmapd.engine.reply_cache import CountRecalled, Recall, ReplyCache
 from mailmapd.errors import DatabaseError, ProtocolError
 from mailmapd.model import NOT_FOUND, DictCommit, DictIterate, DictLookup, TempFail
 from mailmapd.protocols import DictCodec
 from mailmapd.protocols.dovecot_dict import encode_lookup
-from mailmapd.server.conversation import LATER, Deliver, Later, Reply
+from mailmapd.server.conversation import Deliver, Later, Replier, Reply
+from mailmapd.server.reply_cache import CountRecalled, Recall, ReplyCache
 
 UNKNOWN_DICT = "unknown_dict"
 """The reason of the protocol error for a hello that names no dict of ours."""
@@ -32,9 +32,12 @@ class DictConversation:
 
     asks_again = False
 
-    def __init__(self, codec: DictCodec, service: DictService) -> None:
+    def __init__(
+        self, codec: DictCodec, service: DictService, replies_of: Callable[[str], ReplyCache]
+    ) -> None:
         self._codec = codec
         self._service = service
+        self._replies_of = replies_of
         self._greeted = False
         self.recall: Recall
         self.count_recalled: CountRecalled
@@ -56,7 +59,7 @@ class DictConversation:
         query = self._codec.whole_query(data)
         if query is None:
             return None
-        return self._service.answer(query, data, encode_lookup, deliver) or LATER
+        return self._reply(self._service.answer(query), data, deliver)
 
     def next_reply(self, deliver: Deliver, /) -> Reply | None:
         """Return the reply to the next query. Raises ProtocolError, also for a dict that is not configured."""
@@ -66,7 +69,7 @@ class DictConversation:
         if query is None:
             return None
         if isinstance(query, DictLookup):
-            return self._service.answer(query, None, encode_lookup, deliver) or LATER
+            return self._reply(self._service.answer(query), None, deliver)
         if isinstance(query, DictCommit):
             return self._codec.encode(query, self._service.commit(query))
         return self._list(query)
@@ -76,9 +79,10 @@ class DictConversation:
             shown = name if name.isprintable() and len(name) <= 64 else "of another name"
             raise ProtocolError(UNKNOWN_DICT, f"there is no dict {shown}")
         self._greeted = True
-        self._remember_in(self._service.replies(name))
+        self._remember_in(self._replies_of(name))
 
     def _remember_in(self, replies: ReplyCache) -> None:
+        self._reply = Replier(self._service.listener, encode_lookup, replies).reply
         self.recall, self.count_recalled = replies.find, replies.count
 
     async def _list(self, query: DictIterate) -> AsyncIterator[bytes]:

@@ -26,6 +26,7 @@ from weakref import WeakSet
 
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.dicts.definition import DictDefinition
+from mailmapd.engine.invalidation import TouchedSince
 from mailmapd.engine.table import Table
 from mailmapd.errors import (
     DatabaseError,
@@ -105,9 +106,9 @@ class Preloader:
     async def _preload(self, preload: Preload) -> bool:
         """Fill one table; return whether that is settled, for good or bad."""
         table, started = preload.table, self._clock()
-        table.flushed = []
+        touched = table.touched = TouchedSince()
         try:
-            count = await self._fill(preload, table.flushed)
+            count = await self._fill(preload, touched)
         except DatabaseError as error:
             again = isinstance(error, DatabaseUnavailable | DatabaseOverloaded)
             log.error(  # noqa: TRY400
@@ -126,11 +127,11 @@ class Preloader:
                 self._clock() - started,
             )
         finally:
-            table.flushed = None
+            table.touched = None
         self._done.add(table)
         return True
 
-    async def _fill(self, preload: Preload, flushed: list[Callable[[bytes], bool]]) -> int:
+    async def _fill(self, preload: Preload, touched: TouchedSince) -> int:
         table = preload.table
         columns, groups = await self._fetch(preload)
         kept = 0
@@ -138,7 +139,7 @@ class Preloader:
             if number % BATCH == 0:
                 await asyncio.sleep(PAUSE)
             sql_key = _sql_key(table, key)
-            if not rows or sql_key is None or any(covers(sql_key) for covers in flushed):
+            if not rows or sql_key is None or sql_key in touched:
                 continue
             try:
                 payload = table.definition.payload(ResultSet(columns, tuple(rows)))

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mailmapd.engine.invalidation import Invalidation, TouchedSince
 from mailmapd.engine.table import Table
 from mailmapd.plan.assembly import Assembled
 from mailmapd.state.cache_file import (
@@ -34,6 +35,7 @@ from mailmapd.state.cache_file import (
     decode_records,
     encode_record,
 )
+from mailmapd.state.journal import Journal
 from mailmapd.state.preload import Preloader
 from mailmapd.state.state_file import Replacement, open_to_read, set_aside
 from mailmapd.state.table_digest import table_digests
@@ -89,20 +91,26 @@ class WarmStart:
     def begin(self) -> None:
         """Load and preload in the background, then save again and again."""
         for saved in self._tables().values():
-            saved.table.flushed = []
+            saved.table.touched = TouchedSince()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def reloaded(self) -> None:
         """Preload the tables that a new configuration has brought."""
         self._preloader.wake()
 
-    async def forgotten(self) -> None:
-        """Remove the file, because something in it was flushed."""
-        self._flushes += 1
+    async def forgotten(self, invalidations: Sequence[Invalidation]) -> None:
+        """Have it written down that these entries may not be loaded again; remove the file if that cannot be done."""
         path = self.path
-        if path is None:
+        if path is None or not invalidations:
             return
         async with self._replacing:
+            try:
+                await asyncio.to_thread(_journal(path).add, invalidations)
+            except OSError as error:
+                log.error("state: a flush cannot be written down: %s", error.strerror)  # noqa: TRY400
+            else:
+                return
+            self._flushes += 1
             try:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
             except OSError as error:
@@ -153,7 +161,7 @@ class WarmStart:
             gc.freeze()  # … now and ever after
             gc.enable()
         for table in self._assembled().engine.tables.values():
-            table.flushed = None
+            table.touched = None
         self._loaded = True
         async with self._preloader:
             while True:
@@ -175,6 +183,9 @@ class WarmStart:
     async def _save(self, path: Path, pause: float) -> int | None:
         """Write the file; return how many entries it has, or None when a flush came in between."""
         flushes, count = self._flushes, 0
+        journal = _journal(path)
+        async with self._replacing:
+            written_down = await asyncio.to_thread(journal.size)
         offset = self._wall_clock() - self._clock()
         replacement = await asyncio.to_thread(Replacement, path)
         try:
@@ -193,6 +204,7 @@ class WarmStart:
             async with self._replacing:
                 if flushes == self._flushes:
                     await asyncio.to_thread(replacement.commit)
+                    await asyncio.to_thread(journal.cut, written_down)
                     return count
         finally:
             await asyncio.to_thread(replacement.discard)
@@ -213,6 +225,8 @@ class WarmStart:
             return
         started = self._clock()
         try:
+            for invalidation in await asyncio.to_thread(_journal(path).read):
+                self._leave_out(invalidation)
             with open_to_read(path) as stream:
                 written_at = await asyncio.to_thread(check, stream)
                 count = await self._take(stream)
@@ -255,11 +269,17 @@ class WarmStart:
         return count
 
     def _restore(self, table: Table, block: bytes, offset: float) -> int:
-        now, restore, flushed, count = self._clock(), table.cache.restore, table.flushed, 0
+        now, restore, touched, count = self._clock(), table.cache.restore, table.touched, 0
         for key, found, until in decode_records(block):
-            if not flushed or not any(covers(key) for covers in flushed):
+            if touched is None or key not in touched:
                 count += restore(key, (found, until + offset), now)
         return count
+
+    def _leave_out(self, invalidation: Invalidation) -> None:
+        """Believe nothing that the file says of what was forgotten after it was written."""
+        for name, table in self._assembled().engine.tables.items():
+            if table.touched is not None and invalidation.table in {"", name}:
+                table.touched.add(invalidation.keys, unseen=invalidation.unseen)
 
     async def _set_aside(self, path: Path, error: CacheFileError) -> None:
         try:
@@ -268,3 +288,7 @@ class WarmStart:
             log.error("state: %s %s, and cannot be set aside: %s", path, error, failure.strerror)  # noqa: TRY400
         else:
             log.error("state: %s %s; it is ignored, and set aside as %s", path, error, bad.name)
+
+
+def _journal(path: Path) -> Journal:
+    return Journal(path.with_suffix(".forgotten"))

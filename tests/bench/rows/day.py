@@ -26,7 +26,7 @@ from mailmapd.cache import TableCache
 from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values, values_of
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.maps.map import Map, MapTable
+from mailmapd.engine.maps.map import Map, MapTable, Told
 from mailmapd.engine.table import Table
 from mailmapd.search import Search
 from mailmapd.template.fold import fold
@@ -165,7 +165,7 @@ class Mail:
             ("virtual_alias_maps" if known else "virtual_mailbox_maps", address),
         ]
         for name, key in lookups:
-            if self._maps[name].answer_now(key, self.clock.now) is None:
+            if not isinstance(self._maps[name].tell(key, self.clock.now), Told):
                 await self._maps[name].answer(key)
             self._count(name, key)
         self._memory.asked.clear()

@@ -155,7 +155,7 @@ async def test_reload_ends_a_stalled_client(short_path: Path) -> None:
 
 
 async def test_flush_of_an_unknown_name(short_path: Path) -> None:
-    """A flush that names nothing we have leaves the saved cache alone."""
+    """A flush that names nothing we have is not written down beside the saved cache; every other one is."""
     running = Running(short_path, f'control = "unix:{short_path}/control"')
     await running.loaded()
     await running.daemon._warm_start.save()
@@ -163,7 +163,8 @@ async def test_flush_of_an_unknown_name(short_path: Path) -> None:
     for name, kept in (("nothere", True), ("alias", False)):
         writer.write(json.dumps({"do": "flush", "table": name}).encode() + b"\n")
         assert json.loads(await reader.readline())["ok"] is not kept
-        assert (short_path / "cache").exists() is kept
+        assert (short_path / "cache.forgotten").exists() is not kept
+        assert (short_path / "cache").exists()
     writer.close()
     await running.stop()
 

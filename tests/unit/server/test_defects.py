@@ -26,6 +26,7 @@ from mailmapd.search import Search
 from mailmapd.server.conversation import Conversation, MapConversation
 from mailmapd.server.dict_conversation import DictConversation
 from mailmapd.server.listener import Listener
+from mailmapd.server.reply_cache import ReplyCache
 from mailmapd.sockets.binding import bind_socket
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
@@ -51,7 +52,7 @@ def _map_conversation(clock: FakeClock) -> Conversation:
     one = Map("m", [MapTable(table, definition, fold=True)], Search.compile("exact"), clock)
     service = MapService("socketmap", clock)
     service.serve({"m": one})
-    return MapConversation(SocketmapCodec(), service)
+    return MapConversation(SocketmapCodec(), service, ReplyCache())
 
 
 @pytest.fixture
@@ -60,7 +61,9 @@ async def connect(short_path: Path) -> AsyncIterator[Connect]:
     clock = FakeClock()
     kinds: dict[str, Callable[[], Conversation]] = {
         "socketmap": lambda: _map_conversation(clock),
-        "dict": lambda: DictConversation(DictCodec(), sample_service(SampleDatabase())),
+        "dict": lambda: DictConversation(
+            DictCodec(), sample_service(SampleDatabase()), lambda _: ReplyCache()
+        ),
     }
     async with contextlib.AsyncExitStack() as stack:
         for name, converse in kinds.items():

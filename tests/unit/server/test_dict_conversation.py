@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -8,6 +9,7 @@ from mailmapd.errors import DatabaseUnavailable, ProtocolError
 from mailmapd.protocols import DictCodec
 from mailmapd.server.conversation import LATER
 from mailmapd.server.dict_conversation import UNKNOWN_DICT, DictConversation
+from mailmapd.server.reply_cache import ReplyCache, ReplyCaches
 from support.dict_samples import SampleDatabase, sample_service
 
 HELLO = b"H3\t2\t0\t\tauth\n"
@@ -21,7 +23,9 @@ def too_late(reply: bytes) -> None:
 
 async def talk(data: bytes, database: SampleDatabase | None = None) -> bytes:
     """Return every reply to the bytes, in order."""
-    conversation = DictConversation(DictCodec(), sample_service(database or SampleDatabase()))
+    conversation = DictConversation(
+        DictCodec(), sample_service(database or SampleDatabase()), lambda _: ReplyCache()
+    )
     conversation.receive_data(data)
     replies = []
     delivered: asyncio.Queue[bytes] = asyncio.Queue()
@@ -60,7 +64,10 @@ async def test_whole_lookups_are_remembered_by_dict() -> None:
     One that leaves its user to the hello is not.
     """
     service = sample_service(SampleDatabase())
-    auth, other, bare = (DictConversation(DictCodec(), service) for _ in range(3))
+    caches = ReplyCaches()
+    auth, other, bare = (
+        DictConversation(DictCodec(), service, partial(caches.of, "dict")) for _ in range(3)
+    )
     assert auth.reply_to(ALICE, too_late) is None, "answered before the hello"
     for conversation, hello in (
         (auth, HELLO),

@@ -22,6 +22,7 @@ from mailmapd.search import Search
 from mailmapd.server.connection import DRAIN_GRACE, READ_AHEAD, WRITE_AHEAD
 from mailmapd.server.conversation import MapConversation
 from mailmapd.server.listener import SWEEP_INTERVAL, Listener
+from mailmapd.server.reply_cache import ReplyCache
 from mailmapd.sockets.binding import bind_socket
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
@@ -45,6 +46,7 @@ class Served:
         definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
         table = Table("t", definition, self.database, TableCache(CacheSection()), self.clock)
         self.service = MapService("socketmap", self.clock)
+        self.replies = ReplyCache()
         self.service.serve(
             {
                 "m": Map(
@@ -60,7 +62,7 @@ class Served:
             "socketmap",
             entry,
             bind_socket(entry),
-            converse=lambda: MapConversation(SocketmapCodec(), self.service),
+            converse=lambda: MapConversation(SocketmapCodec(), self.service, self.replies),
             limits=limits,
             clock=self.clock,
         )

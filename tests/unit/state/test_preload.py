@@ -150,5 +150,5 @@ async def test_database_away(bench: Bench, caplog: pytest.LogCaptureFixture) -> 
     async with bench.preloader:
         await until(lambda: caplog.text.count("next try in 30 s") == 3)
     assert elsewhere.exists()
-    assert all(table.flushed is None for table in bench.assembled.engine.tables.values())
+    assert all(table.touched is None for table in bench.assembled.engine.tables.values())
     await bench.assembled.engine.close()

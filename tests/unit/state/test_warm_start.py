@@ -15,6 +15,7 @@ import pytest
 from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.loader import parse_config
 from mailmapd.engine.flush import FlushRequest, flush
+from mailmapd.engine.invalidation import Invalidation
 from mailmapd.plan.assembly import Assembled, assemble, plan
 from mailmapd.state.warm_start import SLICE, WarmStart
 from support.clock import FakeClock
@@ -96,7 +97,7 @@ class Bench:
     async def loaded(self) -> None:
         """Wait until everything is loaded."""
         await until(
-            lambda: all(table.flushed is None for table in self.assembled.engine.tables.values())
+            lambda: all(table.touched is None for table in self.assembled.engine.tables.values())
         )
 
     async def end(self) -> None:
@@ -256,7 +257,7 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
     await bench.warm_start.save()
     bench.start()
     bench.warm_start.begin()
-    await flush(bench.assembled.engine, FlushRequest(user=b"user1@example.com"), b"+")
+    await flush(bench.assembled.engine, FlushRequest(key=b"user1@example.com"), b"+")
     bench.cache().store(b"user2@example.com", b"new", bench.clock.now)
     bench.cache().store(b"user3@example.com", NO_ROW, bench.clock.now)
     await bench.loaded()
@@ -277,20 +278,77 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
     await bench.end()
 
 
-async def test_flush_removes_the_file(bench: Bench) -> None:
-    """After a flush the file is gone, so that not even a crash brings back what was flushed.
+FLUSHED = Invalidation("alias", frozenset((b"user@example.com",)))
 
-    A save that was under way is given up.
-    """
+
+async def test_flushed_entries_stay_out(bench: Bench) -> None:
+    """What was flushed after a save is not loaded again, not even after a crash, and everything else is."""
     bench.fill()
     await bench.warm_start.save()
-    await bench.warm_start.forgotten()
-    assert not bench.file.exists()
+    await bench.warm_start.forgotten([FLUSHED])
+    bench.start()
+    await bench.load()
+    assert bench.cache().peek(b"user@example.com", bench.clock.now) is None
+    assert bench.cache().peek(b"none@example.com", bench.clock.now) is not None
+    assert bench.cache("mailbox").peek(b"user@example.com", bench.clock.now) is not None
+    await bench.end()
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [Invalidation(), Invalidation("alias"), Invalidation("alias", frozenset(), unseen=True)],
+)
+async def test_flushed_as_a_whole(bench: Bench, whole: Invalidation) -> None:
+    """Where a flush was about more than the keys in memory, nothing of the table is loaded."""
+    bench.fill()
+    await bench.warm_start.save()
+    await bench.warm_start.forgotten([whole])
+    bench.start()
+    await bench.load()
+    assert bench.cache().keys() == []
+    assert len(bench.cache("mailbox").keys()) == (1 if whole.table else 0)
+    await bench.end()
+
+
+async def test_flushed_during_a_save(bench: Bench) -> None:
+    """A flush while a save is under way counts for the file that comes of it; the next one needs to know nothing of it."""
+    bench.fill()
     saving = asyncio.ensure_future(bench.warm_start.save())
     await asyncio.sleep(0)
-    await bench.warm_start.forgotten()
+    await bench.warm_start.forgotten([FLUSHED])
     await saving
-    assert list(bench.file.parent.iterdir()) == []
+    bench.start()
+    await bench.load()
+    assert bench.cache().peek(b"user@example.com", bench.clock.now) is None
+    await bench.end()
+    await bench.warm_start.save()
+    assert [path.name for path in bench.file.parent.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("line", [b'{"table": "alias", "ke', b"\n", b'{"table": 1}\n', b"\0\0"])
+async def test_a_journal_that_was_cut_off(bench: Bench, line: bytes) -> None:
+    """A line that does not end, or says nothing, could have been about anything: nothing is loaded."""
+    bench.fill()
+    await bench.warm_start.save()
+    await bench.warm_start.forgotten([Invalidation("other")])
+    with bench.file.with_suffix(".forgotten").open("ab") as stream:
+        stream.write(line)
+    bench.start()
+    await bench.load()
+    assert bench.cache().keys() == []
+    await bench.end()
+
+
+async def test_a_flush_that_cannot_be_written_down(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the journal cannot be written the state file goes, and the log says why."""
+    bench.fill()
+    await bench.warm_start.save()
+    bench.file.with_suffix(".forgotten").mkdir()
+    await bench.warm_start.forgotten([FLUSHED])
+    assert not bench.file.exists()
+    assert "a flush cannot be written down: Is a directory" in caplog.text
 
 
 @pytest.mark.parametrize("size", [0, 10, 40, -1])
@@ -377,7 +435,7 @@ async def test_off(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.fill()
     await bench.load()
     await bench.warm_start.finish()
-    await bench.warm_start.forgotten()
+    await bench.warm_start.forgotten([Invalidation()])
     assert [record for record in caplog.records if record.name.startswith("mailmapd")] == []
     assert list(bench.file.parent.iterdir()) == []
 

@@ -12,10 +12,10 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 
 from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
+from mailmapd.engine.answered import Answered, Part, Use
 from mailmapd.engine.dicts.dict import Dict, Question
 from mailmapd.engine.meters import LookupMeter
 from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.engine.reply_cache import Part, ReplyCache, Use
 from mailmapd.errors import DEFECT, DatabaseError
 from mailmapd.model import (
     NOT_FOUND,
@@ -42,9 +42,6 @@ _Asked = Question | NotFound | PermFail | TempFail
 
 DictRows = list[tuple[bytes, bytes]]
 
-Encode = Callable[[Answer], bytes]
-"""Makes the answer to a lookup a reply of the dict protocol."""
-
 
 class DictService:
     """Answers dict queries for one listener. Lookups that take longer than `slow` seconds are logged."""
@@ -55,81 +52,32 @@ class DictService:
         self.slow = slow
         self._clock = clock
         self._served: dict[str, tuple[Dict, LookupMeter]] = {}
-        self._replies: dict[str, ReplyCache] = {}
 
     def serve(self, dicts: Mapping[str, Dict]) -> None:
         """Answer from these dicts from now on."""
         for name in dicts:
             self.meters.setdefault(name, LookupMeter(self.listener, name))
         self._served = {name: (one, self.meters[name]) for name, one in dicts.items()}
-        self.forget()
-
-    def forget(self) -> None:
-        """Forget whole replies, because cached answers they are made of were dropped."""
-        for replies in self._replies.values():
-            replies.forget()
-
-    def replies(self, name: str) -> ReplyCache:
-        """Return the remembered replies of a dict: always the same cache, whatever is configured anew."""
-        replies = self._replies.get(name)
-        if replies is None:
-            replies = self._replies[name] = ReplyCache()
-        return replies
 
     def knows(self, name: str) -> bool:
         """Return whether there is a dict of this name."""
         return name in self._served
 
-    def answer(
-        self,
-        query: DictLookup,
-        request: bytes | None,
-        encode: Encode,
-        told: Callable[[bytes], None],
-    ) -> bytes | None:
-        """Return the reply if it can be given now; when that is None, `told` gets it later.
-
-        A reply from memory is remembered for `request`, the bytes that held this query and all that
-        its answer depends on, if they are known.
-        """
+    def answer(self, query: DictLookup) -> Answered | DictWaiting:
+        """Return the answer if memory holds it, or else what goes on to the database when it is told to."""
         try:
-            return self._reply(query, request, encode, told)
+            start = self._clock()
+            served = self._served.get(query.dict)
+            if served is None:
+                self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
+                return Answered(UNKNOWN_DICT)
+            one, meter = served
+            question = one.parse(query.key, query.user)
+            memory = self._from_memory(one, meter, question, start)
+            return DictWaiting(self, one, meter, question, start) if memory is None else memory
         except Exception:
             log.exception(DEFECTIVE, self.listener)
-            return encode(FAILED)
-
-    def _reply(
-        self,
-        query: DictLookup,
-        request: bytes | None,
-        encode: Encode,
-        told: Callable[[bytes], None],
-    ) -> bytes | None:
-        start = self._clock()
-        served = self._served.get(query.dict)
-        if served is None:
-            self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
-            return encode(UNKNOWN_DICT)
-        one, meter = served
-        question = one.parse(query.key, query.user)
-        memory = self._from_memory(one, meter, question, start)
-        if memory is None:
-
-            def tell(answer: Answer) -> None:
-                try:
-                    reply = encode(answer)
-                except Exception:
-                    log.exception(DEFECTIVE, self.listener)
-                    reply = encode(FAILED)
-                told(reply)
-
-            ended = self._ask(one, meter, question, start, tell)
-            return None if ended is None else encode(ended)
-        answer, until, use = memory
-        reply = encode(answer)
-        if request is not None and start < until:
-            self.replies(one.name).remember(request, reply, until, use)
-        return reply
+            return Answered(FAILED)
 
     async def ask(self, name: str, namespace: str, values: Mapping[str, bytes]) -> Answer:
         """Return the answer about a user given by the values of Dovecot's variables.
@@ -144,14 +92,10 @@ class DictService:
         question = served[0].question(namespace, values)
         memory = self._from_memory(*served, question, start)
         if memory is not None:
-            return memory[0]
+            return memory.answer
         later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        answer = self._ask(
-            *served,
-            question,
-            start,
-            lambda answer: None if later.done() else later.set_result(answer),
-        )
+        waiting = DictWaiting(self, *served, question, start)
+        answer = waiting.go_on(lambda answer: None if later.done() else later.set_result(answer))
         return await later if answer is None else answer
 
     def commit(self, query: DictCommit) -> Answer:
@@ -201,55 +145,24 @@ class DictService:
 
     def _from_memory(
         self, one: Dict, meter: LookupMeter, question: _Asked, start: float
-    ) -> tuple[Answer, float, Use] | None:
-        """Return and count what memory holds, or None: the answer, until when it is fresh, what it counted for."""
+    ) -> Answered | None:
+        """Return and count what memory holds, or None."""
         if not isinstance(question, Question):
             return None
-        entry = question.table.entry(question.sql_key, start)
+        table, sql_key = question
+        entry = table.entry(sql_key, start)
         if entry is None:
             return None
         known, until = entry
         answer = _answer(known)
         one.avoided += 1
         result = meter.count(answer, Source.CACHE, self._clock() - start)
-        return (
-            answer,
-            until,
-            Use(one, meter, result, (Part(question.table, absent=known is NO_ROW),)),
-        )
+        if start >= until:
+            return Answered(answer)
+        parts = (Part(table, absent=known is NO_ROW),)
+        return Answered(answer, until, Use(one, meter, result, parts), (sql_key,))
 
-    def _ask(
-        self,
-        one: Dict,
-        meter: LookupMeter,
-        question: _Asked,
-        start: float,
-        told: Callable[[Answer], None],
-    ) -> Answer | None:
-        """Return and count what can be said of a question that memory does not answer; else have the database asked."""
-        if not isinstance(question, Question):
-            if not isinstance(question, NotFound):
-                log.warning(
-                    "dict %s: a lookup over %s was refused: %s",
-                    one.name,
-                    self.listener,
-                    question.reason,
-                )
-            meter.count(question, Source.CACHE, self._clock() - start)
-            return question
-
-        def tell(outcome: Outcome) -> None:
-            try:
-                answer: Answer = self._end(one, meter, start, outcome)
-            except Exception:
-                log.exception(DEFECTIVE, self.listener)
-                answer = FAILED
-            told(answer)
-
-        outcome = question.table.ask(question.sql_key, tell)
-        return None if outcome is None else self._end(one, meter, start, outcome)
-
-    def _end(self, one: Dict, meter: LookupMeter, start: float, outcome: Outcome) -> Answer:
+    def end(self, one: Dict, meter: LookupMeter, start: float, outcome: Outcome) -> Answer:
         """Count an answer that the database took part in, and log it if it was bad or slow."""
         answer = _answer(outcome.known)
         seconds = self._clock() - start
@@ -268,8 +181,53 @@ class DictService:
             )
         return answer
 
+    def refuse(
+        self, one: Dict, meter: LookupMeter, start: float, answer: NotFound | PermFail | TempFail
+    ) -> Answer:
+        """Count an answer to a question that no table is asked, and log a refusal."""
+        if not isinstance(answer, NotFound):
+            log.warning(
+                "dict %s: a lookup over %s was refused: %s", one.name, self.listener, answer.reason
+            )
+        meter.count(answer, Source.CACHE, self._clock() - start)
+        return answer
+
     def _meter(self, name: str) -> LookupMeter:
         return self.meters.get(name) or self.meters[""]
+
+
+class DictWaiting:
+    """A lookup that memory could not answer."""
+
+    __slots__ = ("_asked", "_meter", "_one", "_service", "_start")
+
+    def __init__(
+        self, service: DictService, one: Dict, meter: LookupMeter, asked: _Asked, start: float
+    ) -> None:
+        self._service = service
+        self._one = one
+        self._meter = meter
+        self._asked = asked
+        self._start = start
+
+    def go_on(self, done: Callable[[Answer], None]) -> Answer | None:
+        """Ask the database; return the answer if that can be said at once, or None: `done` gets it later."""
+        asked = self._asked
+        try:
+            if not isinstance(asked, Question):
+                return self._service.refuse(self._one, self._meter, self._start, asked)
+            outcome = asked.table.ask(asked.sql_key, lambda outcome: done(self._end(outcome)))
+            return None if outcome is None else self._end(outcome)
+        except Exception:
+            log.exception(DEFECTIVE, self._service.listener)
+            return FAILED
+
+    def _end(self, outcome: Outcome) -> Answer:
+        try:
+            return self._service.end(self._one, self._meter, self._start, outcome)
+        except Exception:
+            log.exception(DEFECTIVE, self._service.listener)
+            return FAILED
 
 
 def _answer(known: Payload | NoRow | Failure) -> Answer:

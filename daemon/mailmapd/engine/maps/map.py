@@ -14,9 +14,9 @@ from math import inf
 from typing import NamedTuple
 
 from mailmapd.cache.table_cache import NO_ROW, Payload
+from mailmapd.engine.answered import Part
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.engine.reply_cache import Part
 from mailmapd.engine.table import Known, Table
 from mailmapd.errors import DEFECT, DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, NotFound, TempFail
@@ -66,11 +66,12 @@ class Probe(NamedTuple):
 
 
 class Told(NamedTuple):
-    """An answer from memory: until when all of its parts are fresh, and what they were, in order."""
+    """An answer from memory: until when all of its parts are fresh, what they were and their SQL keys, in order."""
 
     answer: Answer
     until: float
     parts: tuple[Part, ...]
+    keys: tuple[bytes, ...]
 
 
 Walk = Generator[Probe, Outcome, tuple[Answer, float]]
@@ -108,24 +109,20 @@ class Map:
             hosted is None and first.fold and first.definition.template.identity and asks_itself
         )
 
-    def answer_now(self, key: bytes, now: float) -> Answer | None:
-        """Return the answer if memory holds all of it, or None."""
-        told = self.tell(key, now)
-        return told.answer if isinstance(told, Told) else None
-
     def tell(self, key: bytes, now: float) -> Told | Lookup:
         """Return the answer with its parts if memory holds all of it, or else the lookup that goes on."""
         plain = self._tell_plainly(key, now)
         if plain is not None:
             return plain
         parts: list[Part] = []
-        walk = self._walk(key, now, parts)
+        keys: list[bytes] = []
+        walk = self._walk(key, now, parts, keys)
         try:
             probe = next(walk)
         except StopIteration as end:
             self.avoided += len(parts)
             answer, until = end.value
-            return Told(answer, until, tuple(parts))
+            return Told(answer, until, tuple(parts), tuple(keys))
         return Lookup(self, walk, probe, parts)
 
     def _tell_plainly(self, key: bytes, now: float) -> Told | None:
@@ -144,7 +141,8 @@ class Map:
         ):
             return None
         place = self.tables[0]
-        entry = place.table.cache.peek(key.lower(), now)
+        sql_key = key.lower()
+        entry = place.table.cache.peek(sql_key, now)
         if entry is None or now >= entry[1]:
             return None
         payload = entry[0]
@@ -154,7 +152,7 @@ class Map:
             return None
         place.table.hits += 1
         self.avoided += 1
-        return Told(Found(payload), entry[1], place.present_parts)
+        return Told(Found(payload), entry[1], place.present_parts, (sql_key,))
 
     async def answer(self, key: bytes) -> tuple[Answer, Source]:
         """Return the answer, asking databases for what memory lacks, and the costliest source that took part."""
@@ -167,17 +165,17 @@ class Map:
         )
         return await later if ended is None else ended
 
-    def _walk(self, key: bytes, now: float, parts: list[Part]) -> Walk:
+    def _walk(self, key: bytes, now: float, parts: list[Part], keys: list[bytes]) -> Walk:
         """Yield each probe that memory cannot answer, take its outcome; end with the answer and how long it is fresh.
 
-        Adds to `parts` the cached entries that were used.
+        Adds to `parts` and `keys` the cached entries that were used.
         """
         until = inf
         if self.hosted is not None:
             domain = key.rpartition(b"@")[2]
             if domain and len(domain) < len(key):
                 # A map of the same class
-                hosted, until = yield from self.hosted._walk(domain, now, parts)  # noqa: SLF001
+                hosted, until = yield from self.hosted._walk(domain, now, parts, keys)  # noqa: SLF001
                 if isinstance(hosted, NotFound):
                     return NOT_FOUND, until
                 now = self._clock()
@@ -195,6 +193,7 @@ class Map:
                         known, fresh_until = entry
                         until = min(until, fresh_until)
                         parts.append(place.absent_part if known is NO_ROW else place.present_part)
+                        keys.append(sql_key)
                     else:
                         probe = Probe(place.table, sql_key)
                         known = fetched[probe] = (yield probe).known

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from mailmapd.engine.answered import Answered
 from mailmapd.engine.dicts.service import READ_ONLY, UNKNOWN_DICT, DictService
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 from mailmapd.model import (
@@ -17,7 +18,6 @@ from mailmapd.model import (
     PermFail,
     TempFail,
 )
-from mailmapd.protocols.dovecot_dict import encode_lookup
 from support.dict_samples import SampleDatabase, sample_service
 
 ALICE = b"alice@example.com"
@@ -28,22 +28,13 @@ async def ask(
     key: bytes,
     user: bytes = b"",
     name: str = "auth",
-    request: bytes | None = None,
 ) -> Answer:
-    later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    answers: dict[bytes, Answer] = {}
-
-    def encode(answer: Answer) -> bytes:
-        reply = repr(answer).encode()
-        answers[reply] = answer
-        return reply
-
-    reply = service.answer(DictLookup(name, key, user), request, encode, later.set_result)
-    return answers[await later if reply is None else reply]
-
-
-def too_late(reply: bytes) -> None:
-    pytest.fail(f"answered later: {reply!r}")
+    later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    answered = service.answer(DictLookup(name, key, user))
+    if isinstance(answered, Answered):
+        return answered.answer
+    answer = answered.go_on(later.set_result)
+    return await later if answer is None else answer
 
 
 async def listing(
@@ -80,34 +71,35 @@ async def test_answers_are_kept_per_variable() -> None:
 
 
 async def test_memory_answers_at_once() -> None:
-    """What is in memory is answered without waiting, and what is not is None."""
+    """What is in memory is answered without waiting, with what it was made of; what is not waits for the database."""
     service = sample_service(SampleDatabase())
     query = DictLookup("auth", b"shared/userdb/alice@example.com", ALICE)
-    later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    assert service.answer(query, None, encode_lookup, later.set_result) is None
-    reply = await later
-    assert service.answer(query, None, encode_lookup, too_late) == reply
+    waiting = service.answer(query)
+    assert not isinstance(waiting, Answered)
+    later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    assert waiting.go_on(later.set_result) is None
+    answer = await later
+    answered = service.answer(query)
+    assert isinstance(answered, Answered)
+    assert answered.answer == answer
+    assert answered.keys == (ALICE,)
+    assert answered.use is not None
+    assert [(part.table.name, part.absent) for part in answered.use.parts] == [
+        ("auth.userdb", False)
+    ]
+    assert answered.until > 0.0
 
 
-async def test_replies_are_remembered() -> None:
-    """A reply from memory is remembered for its request until a flush or a new configuration, and its use counts as any lookup does."""
+async def test_repeated_answers_are_counted() -> None:
+    """Who gives an answer again counts it by its use, as a lookup of the dict and a hit of the table."""
     service = sample_service(SampleDatabase())
-    replies = service.replies("auth")
     for key in (b"shared/userdb/alice@example.com", b"shared/userdb/nobody"):
-        await ask(service, key, request=key)
-        assert replies.find(key, 0.0) is None, "remembered though the database answered"
-        answer = await ask(service, key, request=key)
-        found = replies.find(key, 0.0)
-        assert found is not None
-        assert found[0] == repr(answer).encode()
-        before = service.meters["auth"].results.copy()
-        replies.count(key, found, 0.0)
-        assert sum(service.meters["auth"].results) == sum(before) + 1
+        await ask(service, key)
+        answered = service.answer(DictLookup("auth", key, b""))
+        assert isinstance(answered, Answered)
+        assert answered.use is not None
+        answered.use.count_lookup(0.0)
     assert service.meters["auth"].results == [3, 3, 0, 0]
-    assert replies.find(b"shared/userdb/nobody", 1e9) is None
-    service.forget()
-    assert replies.find(b"shared/userdb/alice@example.com", 0.0) is None
-    assert service.replies("auth") is replies
 
 
 async def test_database_failure_is_temporary() -> None:

@@ -1,0 +1,151 @@
+"""The reply cache: whole replies by the bytes of their requests, in front of the maps and dicts.
+
+It saves decoding, search and encoding for the requests that come again and again. It never outlives its parts: a reply
+is good only while every cached answer that it was made of is fresh, and it is dropped when one of them is touched. For
+that, an index leads from each part to the replies made of it; a recall costs nothing for it.
+
+What is remembered lives in two generations, each with its index. When the young one is full it becomes the old one, and
+the one before it is dropped, a few replies at a time, because freeing a whole generation at once would keep everybody
+waiting. A reply that is asked for again and again is made anew from its parts once in a generation, and nothing has to
+move between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mailmapd.engine.answered import Answered, Use
+from mailmapd.engine.invalidation import Invalidation
+
+GENERATION = 131_072  # replies per generation
+REQUEST_LIMIT = 512  # bytes of the longest request that is remembered
+REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
+_FREED = 4  # entries of dropped dictionaries that are freed for each new reply
+
+Remembered = tuple[bytes, float, int]
+"""A reply, until when it is good, and the number of its use: nothing that the garbage collector has to visit."""
+
+Recall = Callable[[bytes, float], Remembered | None]
+CountRecalled = Callable[[Remembered, float], None]
+"""`ReplyCache.find` and `ReplyCache.count`."""
+
+_Index = dict[int, bytes | set[bytes]]
+"""From the mark of a part to the request, or requests, whose replies were made of it."""
+
+
+def _mark(table: str, sql_key: bytes) -> int:
+    """Return a number for a part; two parts with the same number are only dropped together."""
+    return hash(table) ^ hash(sql_key)
+
+
+class ReplyCache:
+    """Replies by request."""
+
+    def __init__(self, generation: int = GENERATION) -> None:
+        self._generation = generation
+        self._young: dict[bytes, Remembered] = {}
+        self._old: dict[bytes, Remembered] = {}
+        self._young_index: _Index = {}
+        self._old_index: _Index = {}
+        self._dropped: list[dict[bytes, Remembered] | _Index] = []
+        self._uses: list[Use] = []
+        self._numbers: dict[Use, int] = {}
+
+    def find(self, request: bytes, now: float) -> Remembered | None:
+        """Return what is remembered for a request, if it is still good. Who uses it says so to `count` afterwards."""
+        found = self._young.get(request) or self._old.get(request)
+        return found if found is not None and now < found[1] else None
+
+    def count(self, found: Remembered, seconds: float) -> None:
+        """Count a lookup that `find` answered in so many seconds."""
+        self._uses[found[2]].count_lookup(seconds)
+
+    def remember(self, request: bytes, reply: bytes, answered: Answered) -> None:
+        """Keep the reply that an answer became, unless it may not be given again, or it or its request is very long."""
+        _, until, use, keys = answered
+        if use is None or len(request) > REQUEST_LIMIT or len(reply) > REPLY_LIMIT:
+            return
+        number = self._numbers.get(use)
+        if number is None:
+            number = self._numbers[use] = len(self._uses)
+            self._uses.append(use)
+        if len(self._young) >= self._generation:
+            self._age()
+        self._young[request] = (reply, until, number)
+        index = self._young_index
+        for part, key in zip(use.parts, keys, strict=True):
+            mark = _mark(part.table.name, key)
+            known = index.get(mark)
+            if known is None:
+                index[mark] = request
+            elif isinstance(known, set):
+                known.add(request)
+            elif known != request:
+                index[mark] = {known, request}
+        if self._dropped:
+            self._free_some()
+
+    def forget(self, invalidation: Invalidation) -> None:
+        """Drop the replies that were made of what an invalidation touches; all of them where it names no keys."""
+        if invalidation.keys is None:
+            self.forget_all()
+            return
+        for key in invalidation.keys:
+            mark = _mark(invalidation.table, key)
+            for index in (self._young_index, self._old_index):
+                found = index.pop(mark, None)
+                if found is not None:
+                    self._drop((found,) if isinstance(found, bytes) else found)
+
+    def forget_all(self) -> None:
+        """Forget every reply."""
+        self._drop_later(self._young, self._old, self._young_index, self._old_index)
+        self._young, self._young_index = {}, {}
+        self._old, self._old_index = {}, {}
+        self._uses = []
+        self._numbers = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def _drop(self, requests: Iterable[bytes]) -> None:
+        for request in requests:
+            self._young.pop(request, None)
+            self._old.pop(request, None)
+
+    def _age(self) -> None:
+        self._drop_later(self._old, self._old_index)
+        self._old, self._old_index = self._young, self._young_index
+        self._young, self._young_index = {}, {}
+
+    def _drop_later(self, *dropped: dict[bytes, Remembered] | _Index) -> None:
+        self._dropped += [one for one in dropped if one]
+
+    def _free_some(self) -> None:
+        """Free some of what was dropped: a generation is gone before the next one is dropped."""
+        last = self._dropped[-1]
+        for _ in range(min(_FREED, len(last))):
+            last.popitem()
+        if not last:
+            self._dropped.pop()
+
+
+class ReplyCaches:
+    """The reply caches of the process: one for each listener, of dicts one for each listener and dict."""
+
+    def __init__(self) -> None:
+        self._caches: dict[tuple[str, str], ReplyCache] = {}
+
+    def of(self, listener: str, name: str = "") -> ReplyCache:
+        """Return the cache of a listener (and dict): always the same one, whatever is configured anew."""
+        return self._caches.setdefault((listener, name), ReplyCache())
+
+    def forget(self, invalidation: Invalidation) -> None:
+        """Drop what an invalidation touches."""
+        for cache in self._caches.values():
+            cache.forget(invalidation)
+
+    def forget_all(self) -> None:
+        """Forget every reply, because other maps and dicts answer from now on."""
+        for cache in self._caches.values():
+            cache.forget_all()
