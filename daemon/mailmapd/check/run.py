@@ -16,6 +16,7 @@ from mailmapd.check.files import folder_findings, open_folder, secret_findings, 
 from mailmapd.check.finding import Finding, Level
 from mailmapd.check.mail_tables import plain_password_findings, unique_name_findings
 from mailmapd.check.password_columns import password_findings
+from mailmapd.check.plain_tcp import plain_tcp_findings
 from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.query_rules import maps_to_itself, query_findings
 from mailmapd.check.query_texts import query_texts
@@ -90,6 +91,8 @@ def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding
 async def _database_findings(
     name: str, settings: MysqlSettings, queries: list[AskedQuery]
 ) -> AsyncIterator[Finding]:
+    async for finding in plain_tcp_findings(name, settings):
+        yield finding
     reachable = []
     for host in settings.hosts:
         alone = MysqlDatabase(name, dataclasses.replace(settings, hosts=(host,), replicas=()))

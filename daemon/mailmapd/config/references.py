@@ -124,7 +124,16 @@ def _database_faults(config: Config) -> Iterator[_Finding]:
                 where,
                 "sqlite",
                 database,
-                ("hosts", "user", "password", "password_file", "dbname", "option_file", "tls"),
+                (
+                    "hosts",
+                    "user",
+                    "password",
+                    "password_file",
+                    "dbname",
+                    "option_file",
+                    "tls",
+                    "server_public_key",
+                ),
             )
         else:
             yield from _foreign(where, "mysql", database, ("path",))

@@ -92,7 +92,10 @@ class StateSection:
 
 @frozen(kw_only=True)
 class TlsSection:
-    """`tls = {…}` of a database: PEM files, and whether the server's certificate must be valid for its name."""
+    """`tls = {…}` of a database: PEM files, and whether the server's certificate must be valid for its name.
+
+    With a `ca` or `capath` the certificate must come from that authority, whatever `verify` says.
+    """
 
     ca: str | None = None
     capath: str | None = None
@@ -126,6 +129,8 @@ class DatabaseSection:
     prefer: tuple[str, ...] = ()
     read_only: bool = True
     tls: TlsSection | None = None
+    server_public_key: str | None = None
+    get_server_public_key: bool = False
 
 
 @frozen(kw_only=True)

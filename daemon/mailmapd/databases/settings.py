@@ -33,9 +33,9 @@ class TlsSettings:
     """How connections to TCP hosts are encrypted (UNIX sockets never leave the machine and are not).
 
     Given at all, TLS is compulsory: a server that offers none is refused before the password is
-    used. `verify` checks the server's certificate against `ca` or `ca_path` (the system's
-    authorities when neither is set) and its name against the configured host. `ciphers` is an
-    OpenSSL cipher list.
+    used. Whoever names an authority (`ca`, `ca_path`) has the server's certificate checked against
+    it, always. `verify` asks for the certificate to be valid for the configured host name, too, and
+    for the system's authorities where none is named. `ciphers` is an OpenSSL cipher list.
     """
 
     ca: str | None = None
@@ -58,6 +58,10 @@ class MysqlSettings:
     for `queue_timeout`. A host that failed is left alone until a probe (every second, or every
     `retry_interval` when that is shorter) finds it back. `read_only` makes the session refuse
     writes; a stored procedure that writes needs it off.
+
+    Over plain TCP to another host, a server's own key for the password (caching_sha2_password,
+    sha256_password) is not taken unless `server_public_key` names its file, in PEM, or
+    `get_server_public_key` accepts any.
     """
 
     hosts: tuple[str, ...] = ("localhost",)
@@ -77,6 +81,8 @@ class MysqlSettings:
     option_group: str = _default("option_group")
     replicas: tuple[str, ...] = ()
     read_only: bool = _default("read_only")
+    server_public_key: str | None = None
+    get_server_public_key: bool = _default("get_server_public_key")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ def section_settings(config: Config, name: str) -> Settings:
         option_group=section.option_group,
         replicas=section.prefer,
         read_only=section.read_only,
+        server_public_key=_file(config, section.server_public_key),
+        get_server_public_key=section.get_server_public_key,
     )
 
 
@@ -95,7 +97,8 @@ def cf_settings(cf: PostfixCf) -> Settings:
 def _cf_tls(cf: PostfixCf) -> TlsSettings | None:
     """Return how a .cf file wants TLS.
 
-    The server's certificate is checked only when the file says so, as by the client library.
+    An authority that it names is used; the name in the certificate is compared only when
+    tls_verify_cert says so, as by the client library.
     """
     files = (cf.tls_ca_file, cf.tls_ca_path, cf.tls_cert_file, cf.tls_key_file, cf.tls_ciphers)
     if not any(files) and not cf.tls_verify_cert:

@@ -1,4 +1,4 @@
-"""Logging in, and what is expected of aiomysql's inside (see mailmapd.databases.mysql.login)."""
+"""Logging in, and what is expected of aiomysql's inside (see mailmapd.databases.mysql.library_login)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,13 @@ from support.sha2_server import Sha2Server
 def test_inside_of_aiomysql() -> None:
     """The installed aiomysql has the methods and attributes that the login builds on."""
     connection = aiomysql.Connection
-    for name in ("_connect", "_get_server_information", "_process_auth", "sha256_password_auth"):
+    for name in (
+        "_connect",
+        "_read_bytes",
+        "_get_server_information",
+        "_process_auth",
+        "sha256_password_auth",
+    ):
         assert inspect.iscoroutinefunction(getattr(connection, name)), name
     assert list(inspect.signature(connection._process_auth).parameters) == [
         "self",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mailmapd.databases.host_list import CLIENT_SOCKET, DEFAULT_PORT, HostAddress
@@ -23,15 +24,24 @@ class Account:
     password: str = field(repr=False)
     dbname: str
     tls: TlsSettings | None
+    server_public_key: bytes | None = None
+    get_server_public_key: bool = False
 
 
 def account_for(address: HostAddress, settings: MysqlSettings) -> tuple[HostAddress, Account]:
     """Return where to connect and what to log in with.
 
-    Raises DatabaseUnavailable for an option file that cannot be read.
+    Raises DatabaseUnavailable for an option file or a key that cannot be read.
     """
-    account = Account(settings.user, settings.password, settings.dbname, settings.tls)
     if settings.option_file is None:
+        account = Account(
+            settings.user,
+            settings.password,
+            settings.dbname,
+            settings.tls,
+            _public_key(address, settings.server_public_key),
+            settings.get_server_public_key,
+        )
         return _local(address, CLIENT_SOCKET), account
     try:
         options = read_option_file(settings.option_file, settings.option_group)
@@ -44,11 +54,28 @@ def account_for(address: HostAddress, settings: MysqlSettings) -> tuple[HostAddr
         user=settings.user or options.get("user", ""),
         password=settings.password or options.get("password", ""),
         dbname=settings.dbname or options.get("database", ""),
-        tls=settings.tls or _tls(options),
+        tls=_completed(settings.tls, _tls(options)),
+        server_public_key=_public_key(
+            address, settings.server_public_key or options.get("server_public_key_path")
+        ),
+        get_server_public_key=settings.get_server_public_key
+        or _is_on(options, "get_server_public_key"),
     )
     if address.name or address.path:
         return address, account
     return _directed(address, options), account
+
+
+def _public_key(address: HostAddress, path: str | None) -> bytes | None:
+    """Return the server's public key, in PEM, from its file."""
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"{address.label}: server_public_key {path}: {error.strerror}", host=address.label
+        ) from error
 
 
 def _local(address: HostAddress, path: str) -> HostAddress:
@@ -68,9 +95,13 @@ def _directed(address: HostAddress, options: dict[str, str]) -> HostAddress:
 def _tls(options: dict[str, str]) -> TlsSettings | None:
     """Return the TLS settings of an option file, None when it has none."""
     named = {name: options.get(option) for name, option in _TLS_OPTIONS.items()}
-    verify = _is_on(options, "ssl_verify_server_cert")
-    if not any(named.values()) and not verify and not _is_on(options, "ssl"):
+    mode = options.get("ssl_mode", "").upper()
+    verify = _is_on(options, "ssl_verify_server_cert") or mode == "VERIFY_IDENTITY"
+    wanted = verify or mode in _MODES_WITH_TLS or _is_on(options, "ssl")
+    if not any(named.values()) and not wanted:
         return None
+    if mode == "VERIFY_CA" and not (named["ca"] or named["ca_path"]):
+        verify = True  # the authorities are the system's, which vouch for names
     return TlsSettings(
         ca=named["ca"],
         ca_path=named["ca_path"],
@@ -81,10 +112,29 @@ def _tls(options: dict[str, str]) -> TlsSettings | None:
     )
 
 
+def _completed(ours: TlsSettings | None, theirs: TlsSettings | None) -> TlsSettings | None:
+    """Return our TLS settings with the option file's where ours say nothing: neither side's authority is lost."""
+    if ours is None or theirs is None:
+        return ours or theirs
+    own_authority = bool(ours.ca or ours.ca_path)
+    own_certificate = bool(ours.cert)
+    return TlsSettings(
+        ca=ours.ca if own_authority else theirs.ca,
+        ca_path=ours.ca_path if own_authority else theirs.ca_path,
+        cert=ours.cert if own_certificate else theirs.cert,
+        key=ours.key if own_certificate else theirs.key,
+        ciphers=ours.ciphers or theirs.ciphers,
+        verify=ours.verify or theirs.verify,
+    )
+
+
 def _is_on(options: dict[str, str], name: str) -> bool:
     """Tell whether a switch is there, with any value but one that means no."""
     return options.get(name, "0").lower() not in {"0", "off", "false", "no"}
 
+
+_MODES_WITH_TLS = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+"""MySQL's `ssl-mode`, as far as it insists on encryption; MariaDB's client library does not know it."""
 
 _TLS_OPTIONS = {
     "ca": "ssl_ca",
@@ -101,13 +151,15 @@ def make_tls_context(tls: TlsSettings) -> ssl.SSLContext:
     Raises OSError (ssl.SSLError among them) when a file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.verify:
-        if tls.ca or tls.ca_path:
-            context.load_verify_locations(cafile=tls.ca, capath=tls.ca_path)
-        else:
-            context.load_default_certs()
+    context.check_hostname = tls.verify
+    if tls.ca or tls.ca_path:
+        context.load_verify_locations(cafile=tls.ca, capath=tls.ca_path)
+        # What is named is trusted as it stands, also without the root that signed it, as the
+        # client library has it.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    elif tls.verify:
+        context.load_default_certs()
     else:
-        context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if tls.cert:
         context.load_cert_chain(tls.cert, tls.key)

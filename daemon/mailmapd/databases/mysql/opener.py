@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mailmapd.databases.mysql.account import account_for, make_tls_context
 from mailmapd.databases.mysql.connection import ConnectionOwner, MysqlConnection, PreparingOwner
-from mailmapd.databases.mysql.login import column_encoding, log_in
+from mailmapd.databases.mysql.library_login import column_encoding
+from mailmapd.databases.mysql.login import log_in
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.template.sql_quoting import make_quote
 
