@@ -2,8 +2,9 @@
 
 What memory can answer is answered in the callback that read the question, all replies of one read
 in one write. Anything else is delivered later, while reading goes on into a bounded buffer; answers
-leave in the order of their questions. A client that does not read its replies is not read from
-either, and closed when it stalls.
+leave in the order of their questions.
+
+The state of a connection, and what leads from one to another, are in `connection_state`.
 """
 
 from __future__ import annotations
@@ -12,28 +13,44 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from mailmapd.errors import ProtocolError
-from mailmapd.server.conversation import LATER
-
-if TYPE_CHECKING:
-    from mailmapd.server.conversation import Conversation
-    from mailmapd.server.listener import Listener
+from mailmapd.server.connection_state import AT_REST, BEHIND, State
+from mailmapd.server.conversation import LATER, Conversation
+from mailmapd.server.flow_control import WRITE_AHEAD, FlowControl
 
 log = logging.getLogger(__name__)
 
-READ_AHEAD = (
-    128 * 1024
-)  # bytes taken from a client whose earlier query still waits, before reading pauses
 DRAIN_GRACE = 0.5  # seconds in which a draining connection waits for the question that ends it
-WRITE_AHEAD = (
-    64 * 1024
-)  # bytes of replies kept for a client that does not read them, before answering pauses
 DEFECT = "listener %s: a query ended in a defect of mailmapd; its connection is closed"
 TURN = 64  # queries answered at one go; then the other connections have their turn
+
+
+# A lookup compares with these: an attribute of an Enum class costs a call in Python 3.11
+_QUIET = State.QUIET
+_WAITING = State.WAITING
+
+
+class Reception(Protocol):
+    """What a connection needs of the listener that its client came to."""
+
+    name: str
+    clock: Callable[[], float]
+
+    def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
+        """Take the client in, or return False."""
+        ...
+
+    def departed(self, connection: Connection) -> None:
+        """Forget a client that is gone."""
+        ...
+
+    def violated(self, error: ProtocolError) -> None:
+        """Note that a client left the protocol; its connection ends."""
+        ...
 
 
 class Connection(asyncio.Protocol):
@@ -43,23 +60,14 @@ class Connection(asyncio.Protocol):
     when it began the query that it has not finished yet, if there is one.
     """
 
-    def __init__(self, listener: Listener, conversation: Conversation) -> None:
+    def __init__(self, listener: Reception, conversation: Conversation) -> None:
+        self.state = _QUIET if conversation.between_queries else State.PART
+        self._rest = _QUIET  # the state that follows when every query is answered
         self._listener = listener
         self._conversation = conversation
         self._transport: asyncio.Transport
-        self._waiting = False  # for the reply to a query
+        self._flow: FlowControl
         self._stream: asyncio.Task[None] | None = None  # writes a reply of many parts
-        self._ahead = 0
-        self._paused_reading = False
-        self._taking = True  # the client takes its replies
-        self._taking_again = asyncio.Event()
-        self._turn_due = False  # queries that have arrived wait for this connection's next turn
-        self._closing = False
-        self._leaving = False  # the next question ends the connection
-        self._refused = False  # the client left the protocol, which has been counted
-        self._quiet = (
-            True  # nothing is being answered, no byte waits, and the client takes its replies
-        )
         self._clock = listener.clock
         self.last_activity = 0.0
         self.partial_since: float | None = None
@@ -67,26 +75,27 @@ class Connection(asyncio.Protocol):
     @property
     def stalled(self) -> bool:
         """Return whether replies wait for a client that does not read them."""
-        return not self._taking
+        return not self._flow.taking
 
     @property
     def busy(self) -> bool:
         """Return whether a query of this connection waits for a database."""
-        return self._waiting
+        return self.state is _WAITING
+
+    # - what the event loop says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start, if the listener lets this client in."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        self._flow = FlowControl(self._transport)
         self.last_activity = self._clock()
         if not self._listener.admit(self, self._transport):
-            self._closing = True
-            self._transport.abort()
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         """Forget the client; a query on its way to the database still lands in the cache."""
-        self._closing = True
-        self._taking_again.set()
+        self.state = self._rest = State.CLOSED
+        self._flow.resume_writing()
         self._listener.departed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -95,59 +104,30 @@ class Connection(asyncio.Protocol):
             self._take(data)
         except Exception:
             log.exception(DEFECT, self._listener.name)
-            self._transport.abort()
-
-    def _take(self, data: bytes) -> None:
-        now = self.last_activity = self._clock()
-        if self._quiet:
-            recalled = self._conversation.recall(data, now)
-            if recalled is not None:
-                seconds = self._clock() - now
-                self._transport.write(recalled[0])
-                self._conversation.count_recalled(recalled, seconds)  # while the client wakes up
-                return
-            reply = self._conversation.reply_to(data, self._deliver)
-            if reply is LATER:
-                self._waiting = True
-                self._quiet = False
-                return
-            if reply is not None:
-                self._transport.write(reply)
-                return
-        elif (
-            self._leaving
-            and not self._waiting
-            and self._taking
-            and self._conversation.between_queries
-        ):
-            self._transport.close()
-            return
-        self._conversation.receive_data(data)
-        if not self._waiting and self._taking and not self._turn_due:
-            self._answer()
-            return
-        self._ahead += len(data)
-        if (self._ahead > READ_AHEAD or not self._taking) and not self._paused_reading:
-            self._paused_reading = True
-            self._transport.pause_reading()
+            self.abort()
 
     def eof_received(self) -> bool:
         """Keep the connection half open while an answer is due; otherwise let it close."""
-        self._closing = True
-        return self._waiting or self._turn_due or not self._taking
+        self._rest = State.CLOSED
+        if self.state in BEHIND:
+            return True
+        self.state = State.CLOSED
+        return False
 
     def pause_writing(self) -> None:
         """Stop answering: the client does not read."""
-        self._taking = self._quiet = False
-        self._taking_again.clear()
+        self._flow.pause_writing()
+        if self.state in AT_REST:
+            self.state = State.STALLED
 
     def resume_writing(self) -> None:
         """Go on answering."""
         self.last_activity = self._clock()
-        self._taking = True
-        self._taking_again.set()
-        if not self._waiting and not self._turn_due:
+        self._flow.resume_writing()
+        if self.state is State.STALLED:
             self._catch_up()
+
+    # - what the listener says
 
     def drain(self) -> None:
         """Close soon, and never with a question that is neither answered nor sure to be asked again.
@@ -156,12 +136,14 @@ class Connection(asyncio.Protocol):
         when it asks next; one that asks nothing for a moment is hung up on like every other.
         Closing between two questions would kill a postmap, by SIGPIPE, when it writes the next.
         """
-        self._quiet = False
-        if self._conversation.asks_again:
-            self._leaving = True
-            asyncio.get_running_loop().call_later(DRAIN_GRACE, self.hang_up)
-        else:
+        if not self._conversation.asks_again:
             self.hang_up()
+            return
+        if self._rest is _QUIET:
+            self._rest = State.LEAVING
+            if self.state is _QUIET:
+                self.state = State.LEAVING
+        asyncio.get_running_loop().call_later(DRAIN_GRACE, self.hang_up)
 
     def hang_up(self) -> None:
         """Close as soon as everything the client has already sent is answered.
@@ -170,78 +152,112 @@ class Connection(asyncio.Protocol):
         comes the end of file. Between UNIX sockets this leaves no gap: what the client sends next
         fails at once (EPIPE), and it asks again over a new connection.
         """
-        self._quiet = self._leaving = False
+        if self._rest is State.LEAVING:
+            self._rest = _QUIET
+            if self.state is State.LEAVING:
+                self.state = _QUIET
         if not self._transport.is_closing():
             with suppress(OSError):  # the client is gone already
                 descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
-                with socket.socket(fileno=descriptor) as one:
-                    one.shutdown(socket.SHUT_RD)
+                with socket.socket(fileno=descriptor) as own:
+                    own.shutdown(socket.SHUT_RD)
 
     def abort(self) -> None:
         """Close at once."""
+        self.state = self._rest = State.CLOSED
         self._transport.abort()
 
-    def _answer(self) -> None:
-        """Answer until a query must wait, none is left, the turn is over, or the client takes no more replies."""
-        more = self._answer_some()
-        if self._waiting or not self._taking:
-            self._quiet = False
-        elif more:
-            self._quiet = False
-            self._turn_due = True
-            asyncio.get_running_loop().call_soon(self._take_turn)
-        elif self._closing:
-            self._transport.close()
+    # - answering
+
+    def _take(self, data: bytes) -> None:
+        now = self.last_activity = self._clock()
+        state = self.state
+        if state is _QUIET:
+            # The two ways of nearly every lookup, with nothing in them that others need
+            recalled = self._conversation.recall(data, now)
+            if recalled is not None:
+                seconds = self._clock() - now
+                self._transport.write(recalled[0])
+                # While the client wakes up
+                self._conversation.count_recalled(recalled, seconds)
+                return
+            reply = self._conversation.reply_to(data, self._deliver)
+            if reply is LATER:
+                self.state = _WAITING
+                return
+            if reply is not None:
+                self._transport.write(reply)
+                return
+        elif state is State.LEAVING:
+            self._close()
+            return
+        self._conversation.receive_data(data)
+        if state in BEHIND:
+            self._flow.hold(len(data))
         else:
-            self._quiet = not self._leaving and self._conversation.between_queries
+            self._answer()
+
+    def _answer(self) -> None:
+        """Answer what is here, while the client takes replies, and go to the state that follows."""
+        state = self._answer_some()
+        if state is State.CLOSED:
+            self._close()
+        elif state is _WAITING:
+            self.state = _WAITING
+        elif not self._flow.taking:
+            self.state = State.STALLED
+        elif state is State.TURN:
+            self.state = State.TURN
+            asyncio.get_running_loop().call_soon(self._catch_up)
+        elif self._rest is State.CLOSED:
+            self._close()
+        else:
+            self.state = self._rest if self._conversation.between_queries else State.PART
             if self.partial_since is None and self._conversation.buffered:
                 self.partial_since = self.last_activity
 
-    def _answer_some(self) -> bool:
-        """Write the replies to the queries of one turn; return whether more may follow."""
+    def _answer_some(self) -> State:
+        """Write the replies to the queries of one turn.
+
+        Return what ended it: WAITING, a query must wait; CLOSED, the client left the protocol; TURN, more may be here;
+        QUIET, no whole query is left.
+        """
         replies: list[bytes] = []
         size = 0
-        more = False
-        try:
-            while not more:
+        ended = State.TURN
+        while len(replies) < TURN and size < WRITE_AHEAD:
+            try:
                 reply = self._conversation.next_reply(self._deliver)
-                if reply is None:
-                    break
-                if not isinstance(reply, bytes):
-                    self._waiting = True
-                    if reply is not LATER:
-                        self._stream = asyncio.get_running_loop().create_task(
-                            self._write_all(reply)
-                        )
-                    break
-                replies.append(reply)
-                size += len(reply)
-                more = len(replies) >= TURN or size >= WRITE_AHEAD
-        except ProtocolError as error:
-            self._violated(error)
-        except Exception:
-            log.exception(DEFECT, self._listener.name)
-            self._transport.abort()
-        if replies or self._waiting:
+            except ProtocolError as error:
+                self._listener.violated(error)
+                ended = State.CLOSED
+                break
+            if reply is None:
+                ended = _QUIET
+                break
+            if not isinstance(reply, bytes):
+                ended = _WAITING
+                if reply is not LATER:
+                    writing = self._write_all(reply)
+                    self._stream = asyncio.get_running_loop().create_task(writing)
+                break
+            replies.append(reply)
+            size += len(reply)
+        if replies or ended is _WAITING:
             self.partial_since = None
         if replies and not self._transport.is_closing():
             self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
-        return more
-
-    def _take_turn(self) -> None:
-        self._turn_due = False
-        if not self._waiting and not self._transport.is_closing():
-            self._catch_up()
+        return ended
 
     def _deliver(self, reply: bytes) -> None:
         """Write a reply that had to wait, and go on."""
         try:
             if not self._transport.is_closing():
                 self._transport.write(reply)
-            self._go_on()
         except Exception:
             log.exception(DEFECT, self._listener.name)
-            self._transport.abort()
+            self.abort()
+        self._catch_up()
 
     async def _write_all(self, reply: AsyncIterator[bytes]) -> None:
         """Write a reply of many parts, each when the client has taken most of those before, and go on."""
@@ -250,35 +266,29 @@ class Connection(asyncio.Protocol):
                 if self._transport.is_closing():
                     break
                 self._transport.write(chunk)
-                if not self._taking:
-                    await self._taking_again.wait()
+                await self._flow.taken()
         except Exception:
             log.exception(DEFECT, self._listener.name)
-            self._transport.abort()
+            self.abort()
         self._stream = None
-        self._go_on()
-
-    def _go_on(self) -> None:
-        self._waiting = False
-        if not self._transport.is_closing():
-            self._catch_up()
+        self._catch_up()
 
     def _catch_up(self) -> None:
-        """Answer what arrived in the meantime, and read again."""
-        if self._taking:
-            self._answer()
-        if self._waiting or not self._taking or self._turn_due:
+        """Answer what arrived in the meantime, and read again when all of it is answered."""
+        if self._transport.is_closing():
             return
-        self._ahead = 0
-        if self._paused_reading and not self._transport.is_closing():
-            self._paused_reading = False
-            self._transport.resume_reading()
+        if not self._flow.taking:
+            self.state = State.STALLED
+            return
+        try:
+            self._answer()
+        except Exception:
+            log.exception(DEFECT, self._listener.name)
+            self.abort()
+        if self.state not in BEHIND:
+            self._flow.release()
 
-    def _violated(self, error: ProtocolError) -> None:
-        """Close when all replies are written.
-
-        The codec raises the same error again when it is asked once more after a pause.
-        """
-        if not self._refused:
-            self._listener.violated(error)
-        self._closing = self._refused = True
+    def _close(self) -> None:
+        """Close when all replies are written."""
+        self.state = self._rest = State.CLOSED
+        self._transport.close()

@@ -13,7 +13,7 @@ from statistics import median
 
 import pytest
 
-from mailmapd.server.connection import WRITE_AHEAD
+from mailmapd.server.flow_control import WRITE_AHEAD
 from support.daemon import Daemon
 from support.mariadb import MariaDB
 from support.numbered_mail import address, configuration, mailbox

@@ -19,8 +19,9 @@ from mailmapd.engine.maps.service import MapService
 from mailmapd.engine.table import Table
 from mailmapd.protocols import SocketmapCodec
 from mailmapd.search import Search
-from mailmapd.server.connection import DRAIN_GRACE, READ_AHEAD, WRITE_AHEAD
+from mailmapd.server.connection import DRAIN_GRACE
 from mailmapd.server.conversation import MapConversation
+from mailmapd.server.flow_control import READ_AHEAD, WRITE_AHEAD
 from mailmapd.server.listener import SWEEP_INTERVAL, Listener
 from mailmapd.server.reply_cache import ReplyCache
 from mailmapd.sockets.binding import bind_socket
