@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.plan.assembly import Plan
+from mailmapd.plan.dict_plan import DictPlan, PlannedTable
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
 
@@ -29,13 +30,15 @@ class AskedQuery:
     """One query.
 
     `statement` makes it for a key, or None where no query would be sent. `by_key` is false for a
-    list of all users.
+    list of all users. `user_fields` is what the names of user fields begin with, if Dovecot 2.4
+    gets them.
     """
 
     table: str
     text: str
     statement: Callable[[bytes], Statement | None]
     by_key: bool = True
+    user_fields: str | None = None
 
 
 def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterator[AskedQuery]:
@@ -51,7 +54,14 @@ def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterat
                     table.text,
                     _of_dict(table.definition),
                     by_key=table is not one.iterate,
+                    user_fields=_user_fields(plan, one, table),
                 )
+
+
+def _user_fields(plan: Plan, one: DictPlan, table: PlannedTable) -> str | None:
+    if plan.config.listen.lookup_http is None or table is one.iterate:
+        return None
+    return "userdb_" if table is one.passdb else ""
 
 
 def _of_map(template: MysqlTable) -> Callable[[bytes], Statement | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from mailmapd.check.accounts import account_findings, grants
 from mailmapd.check.asked_queries import AskedQuery, asked_queries
 from mailmapd.check.database_schema import TableShape, read_schema
+from mailmapd.check.dovecot_rows import ignored_name_findings, row_findings
 from mailmapd.check.dovecot_traps import dovecot_findings
 from mailmapd.check.explain import PlanRow, explain, scan_findings, tells_nothing
 from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
@@ -34,6 +36,7 @@ from mailmapd.plan.assembly import Plan
 from mailmapd.template.statement import Statement
 
 _SAMPLE = b"user@example.com"
+_USERS = 100  # whose rows are looked at
 _WORD = re.compile(r"\w+")
 _COMPARED_COLUMN = re.compile(r"(?:`?(\w+)`?\.)?`?(\w+)`?\s*=\s*'%[sSdDuUn]'")
 
@@ -52,6 +55,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
         *password_findings(config, texts),
         *folder_findings(texts.values(), "queries"),
         *dovecot_findings(config, plan.dicts.dicts),
+        *ignored_name_findings(config, plan.dicts.dicts.values()),
     ]:
         yield finding
     for name, settings in plan.databases.items():
@@ -179,7 +183,22 @@ async def _query_findings(
                 "correct the query",
             )
         ]
-    return list(scan_findings(query.table, query.text, shown, schema)) if query.by_key else []
+    scans = list(scan_findings(query.table, query.text, shown, schema)) if query.by_key else []
+    return [*scans, *await _field_findings(database, query, schema)]
+
+
+async def _field_findings(
+    database: Database, query: AskedQuery, schema: Mapping[str, TableShape]
+) -> list[Finding]:
+    """Return what Dovecot 2.4 could not take of the rows of some users."""
+    if query.user_fields is None:
+        return []
+    keys = await _sample_keys(database, query.text, schema, _USERS)
+    results = []
+    for statement in filter(None, map(query.statement, keys)):
+        with contextlib.suppress(DataError):  # of this key alone; EXPLAIN has told what is wrong
+            results.append(await database.fetch(statement))
+    return list(row_findings(query.table, query.user_fields, results))
 
 
 async def _address_columns(
@@ -206,7 +225,7 @@ async def _address_columns(
 
 
 async def _sample_keys(
-    database: Database, query: str, schema: Mapping[str, TableShape]
+    database: Database, query: str, schema: Mapping[str, TableShape], number: int = 3
 ) -> list[bytes]:
     """Return keys that have rows: a few values of the columns that the query compares with its key."""
     keys: list[bytes] = []
@@ -214,7 +233,7 @@ async def _sample_keys(
     for _, column in _COMPARED_COLUMN.findall(query):
         for name, shape in schema.items():
             if name in words and column in shape.columns:
-                sql = f"SELECT `{column}` FROM `{name}` WHERE `{column}` <> '' LIMIT 3"
+                sql = f"SELECT `{column}` FROM `{name}` WHERE `{column}` <> '' LIMIT {number}"
                 result: ResultSet = await database.fetch(Statement("check", (sql.encode(),)))
                 values = [row[0] for row in result.rows if row[0]]
                 keys += [value if b"@" in value else b"user@" + value for value in values]

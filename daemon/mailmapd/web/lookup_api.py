@@ -13,7 +13,7 @@
 Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page
 or a broken body cannot. The parameters beside `dict` are the variables of Dovecot, by their names
 in 2.3 or 2.4; each that the query uses must be there, if only empty. `fields=2.4` asks for user
-fields under their names in 2.4.
+fields under their names in 2.4; a row with one that 2.4 would ignore is a temporary failure.
 
 The list of users is sent in pieces as the database gives them; if it ends early, so does the
 connection, before the closing bracket. It ends early, too, for a client that takes nothing of it
@@ -33,7 +33,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from mailmapd.engine.dicts.service import DictService
-from mailmapd.errors import DatabaseError
+from mailmapd.errors import DatabaseError, DataError
 from mailmapd.model import Answer, Found, NotFound, PermFail, TempFail
 from mailmapd.sockets.peers import Peers
 from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
@@ -115,13 +115,23 @@ async def _lookup(service: DictService, namespace: str, request: web.Request) ->
     name = values.pop("dict", b"").decode("utf-8", "surrogateescape")
     modern = values.pop("fields", b"") == b"2.4"
     answer = await service.ask(name, namespace, values)
-    return _response(answer, namespace if modern else "")
+    if modern and isinstance(answer, Found):
+        answer = _in_24(answer, name, namespace, service.listener)
+    return _response(answer)
 
 
-def _response(answer: Answer, modern: str) -> web.Response:
+def _in_24(found: Found, name: str, namespace: str, listener: str) -> Found | TempFail:
+    """Return the fields under their names in 2.4, or a failure when 2.4 would ignore one."""
+    try:
+        return Found(for_dovecot24(found.value, passdb=namespace == "passdb"))
+    except DataError as error:
+        log.warning("dict %s: a lookup over %s failed: %s", name, listener, error)
+        return TempFail(str(error))
+
+
+def _response(answer: Answer) -> web.Response:
     match answer:
-        case Found(payload):
-            fields = for_dovecot24(payload, passdb=modern == "passdb") if modern else payload
+        case Found(fields):
             return web.Response(
                 body=b'{"result": "found", "fields": %b}\n' % fields,
                 content_type="application/json",

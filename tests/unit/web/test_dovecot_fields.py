@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mailmapd.errors import DataError
 from mailmapd.web.dovecot_fields import for_dovecot24
 
 
@@ -28,11 +29,22 @@ def translate(fields: dict[str, str], *, passdb: bool = False) -> dict[str, str]
         ),
         ({"quota_rule": "*:bytes=1048576"}, {"quota_storage_size": "1048576B"}),
         ({"quota_rule": "*:bytes=0"}, {"quota_storage_size": "0B"}),
-        ({"quota_rule": "*:bytes=10m"}, {"quota_storage_size": "10M"}),
-        ({"quota_rule": "*:storage=1024"}, {"quota_storage_size": "1024k"}),
+        ({"quota_rule": "*:bytes=10m"}, {"quota_storage_size": "10485760B"}),
+        ({"quota_rule": "*:storage=1024"}, {"quota_storage_size": "1048576B"}),
+        ({"quota_rule": "*:storage=100MB"}, {"quota_storage_size": "104857600B"}),
+        ({"quota_rule": "?:storage=1Go"}, {"quota_storage_size": "1073741824B"}),
+        ({"quota_rule": "*:messages=2k"}, {"quota_message_count": "2048"}),
         (
             {"quota_rule": "*:storage=5M:messages=100"},
-            {"quota_storage_size": "5M", "quota_message_count": "100"},
+            {"quota_storage_size": "5242880B", "quota_message_count": "100"},
+        ),
+        (
+            {"quota_rule2": "*:bytes=7", "quota_rule": "*:bytes=5:messages=3"},
+            {"quota_storage_size": "7B", "quota_message_count": "3"},
+        ),
+        (
+            {"mail": "maildir:~/Maildir:UTF-8"},
+            {"mail_driver": "maildir", "mail_path": "~/Maildir", "mailbox_list_utf8": "yes"},
         ),
         ({"home": "/srv/a", "uid": "1", "x": "é"}, {"home": "/srv/a", "uid": "1", "x": "é"}),
     ],
@@ -46,14 +58,53 @@ def test_translation(old: dict[str, str], new: dict[str, str]) -> None:
     "field",
     [
         {"mail": "/srv/mbox"},
+        {"mail": ""},
+        {"mail": "maildir:"},
+        {"mail": "dbox:/x"},
         {"mail": "maildir:/x:ODD"},
+        {"mail": "maildir:/x:ODD=1"},
+        {"mail": "maildir:/srv/%d/%n"},
+        {"mail_location": "maildir:/x:UTF-9"},
         {"quota_rule": "Trash:storage=1M"},
+        {"quota_rule2": "Trash:storage=+10%"},
+        {"quota_rule3": "Trash:ignore"},
         {"quota_rule": "*:storage=+10%"},
+        {"quota_rule": "*:storage=10%"},
+        {"quota_rule": "*:bytes=+10"},
+        {"quota_rule": "*:bytes=-1"},
+        {"quota_rule": "*:bytes="},
+        {"quota_rule": "*:storage=M"},
+        {"quota_rule": "*:bytes=unlimited"},
+        {"quota_rule": "*:storage=1 GB"},
+        {"quota_rule": "*:storage=99999999999T"},
+        {"quota_rule": "*:ignore"},
+        {"quota_rule": "*:backend=1000S"},
+        {"quota_rule": "*:"},
+        {"quota_rule": "*"},
+        {"quota_rule": ""},
+        {"quota2_rule": "*:bytes=1"},
+        {"quota": "maildir:User quota"},
+        {"quota_warning": "storage=90%% quota-warning 90"},
+        {"sieve": "~/.dovecot.sieve"},
+        {"sieve_before": "/x"},
+        {"sieve2": "/x"},
+        {"acl": "vfile"},
     ],
 )
-def test_other_forms_pass_unchanged(field: dict[str, str]) -> None:
-    """A value of another form is left as it is."""
-    assert translate(field) == field
+@pytest.mark.parametrize("prefix", ["", "userdb_"])
+def test_what_24_would_ignore_is_a_fault(field: dict[str, str], prefix: str) -> None:
+    """A user field without an equal in 2.4 is a failure that names it, never a setting that is not there."""
+    fields = {prefix + name: value for name, value in field.items()}
+    with pytest.raises(DataError, match=f"the user field {next(iter(field))} "):
+        translate({"home": "/x", **fields}, passdb=bool(prefix))
+
+
+@pytest.mark.parametrize(
+    "name", ["mailbox", "mail_uid", "quota_storage_size", "sieve_script", "acl_driver", "aclx"]
+)
+def test_names_of_24_pass(name: str) -> None:
+    """A field of another name, such as a setting of 2.4, is left as it is."""
+    assert translate({name: "x:y"}) == {name: "x:y"}
 
 
 def test_passdb_translates_prefetch_fields_only() -> None:
