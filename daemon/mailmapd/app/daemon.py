@@ -30,6 +30,7 @@ from mailmapd.engine.meters import ClientMeter, LookupMeter
 from mailmapd.engine.table import Table
 from mailmapd.errors import ConfigError
 from mailmapd.metrics.database_meter import DatabaseMeter
+from mailmapd.model.legible import legible
 from mailmapd.plan.assembly import assemble, plan
 from mailmapd.server.listener import Listener
 from mailmapd.sockets.opening import SocketSet, wanted_sockets
@@ -141,7 +142,7 @@ class Daemon:
             found.append(
                 "the configuration on disk is wrong; the daemon goes on with the one before"
             )
-        return found
+        return [legible(line) for line in found]
 
     @property
     def stopping(self) -> bool:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 
+from mailmapd.app.log_lines import LineFormatter
 from mailmapd.app.recent_errors import RecentErrors
 from mailmapd.app.repeats import Repeats
 from mailmapd.config.schema import LogSection
@@ -27,13 +28,13 @@ _PRIORITIES = {
 }
 
 
-class _JournaldFormatter(logging.Formatter):
+class _JournaldFormatter(LineFormatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 
-class _JsonFormatter(logging.Formatter):
+class _JsonFormatter(LineFormatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -83,7 +84,7 @@ def _formatter(chosen: str) -> logging.Formatter:
         return _JsonFormatter("%(message)s")
     if chosen == "journald":
         return _JournaldFormatter("%(message)s")
-    return logging.Formatter("%(levelname)s %(message)s")
+    return LineFormatter("%(levelname)s %(message)s")
 
 
 def _stderr_is_journal() -> bool:

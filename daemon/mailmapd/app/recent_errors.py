@@ -6,6 +6,8 @@ import logging
 from collections import deque
 from typing import NamedTuple
 
+from mailmapd.model.legible import legible
+
 KEPT = 50  # lines
 
 
@@ -32,5 +34,5 @@ class RecentErrors(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
         self._kept.append(
-            RecentError(record.created, record.levelname.lower(), record.getMessage())
+            RecentError(record.created, record.levelname.lower(), legible(record.getMessage()))
         )

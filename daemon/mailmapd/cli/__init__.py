@@ -14,7 +14,9 @@ from typing import Any
 import click
 
 from mailmapd import __version__
+from mailmapd.app.log_lines import LineFormatter
 from mailmapd.errors import ConfigError, MailmapdError
+from mailmapd.model.legible import legible
 
 COMMANDS = {
     "serve": "run the daemon",
@@ -54,10 +56,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except ConfigError as error:
             for fault in error.faults:
-                click.echo(f"mailmapd: {fault}", err=True)
+                click.echo(f"mailmapd: {legible(str(fault))}", err=True)
             ctx.exit(os.EX_CONFIG)
         except MailmapdError as error:
-            click.echo(f"mailmapd: {error}", err=True)
+            click.echo(f"mailmapd: {legible(str(error))}", err=True)
             ctx.exit(os.EX_TEMPFAIL)
 
 
@@ -71,9 +73,9 @@ def mailmapd() -> None:
       mailmapd demo                                   try it, without a server and without root
       mailmapd serve --config /etc/mailmapd/mailmapd.toml
     """
-    logging.basicConfig(
-        format="mailmapd: %(message)s", level=logging.WARNING
-    )  # until serve has a log of its own
+    lines = logging.StreamHandler()  # until serve has a log of its own
+    lines.setFormatter(LineFormatter("mailmapd: %(message)s"))
+    logging.basicConfig(handlers=[lines], level=logging.WARNING)
 
 
 def main() -> None:

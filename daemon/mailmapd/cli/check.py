@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailmapd.cli.options import config_option
+from mailmapd.model.legible import legible
 
 if TYPE_CHECKING:
     from mailmapd.check.finding import Finding
@@ -65,7 +66,7 @@ def command(config_file: str, directory: str | None, no_postfix: bool, output: s
             }
             for f in findings
         ]
-        click.echo(json.dumps(fields, ensure_ascii=False, indent=2))
+        click.echo(legible(json.dumps(fields, ensure_ascii=False, indent=2), keep="\n"))
     else:
         _print(findings)
     sys.exit(1 if any(finding.level > Level.NOTE for finding in findings) else os.EX_OK)
@@ -93,9 +94,13 @@ def _print(findings: Sequence[Finding]) -> None:
     table = Table(show_lines=True, expand=False)
     for column in ("", "where", "what", "what to do"):
         table.add_column(column, overflow="fold")
+
+    def _cell(text: str) -> Text:
+        return Text(legible(text, keep="\n"))
+
     for finding in findings:
         level = Text(finding.level.word, style=colours[finding.level])
-        table.add_row(level, Text(finding.where), Text(finding.problem), Text(finding.remedy))
+        table.add_row(level, *map(_cell, (finding.where, finding.problem, finding.remedy)))
     console = Console()
     console.print(table)
     counts = [

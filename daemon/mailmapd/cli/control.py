@@ -17,6 +17,7 @@ import click
 
 from mailmapd.cli.options import config_option
 from mailmapd.config.address import UnixAddress, parse_address
+from mailmapd.model.legible import legible
 
 if TYPE_CHECKING:
     from mailmapd.control.client import ControlClient
@@ -76,7 +77,7 @@ class ControlCommand(click.Command):
         try:
             return super().invoke(ctx)
         except ControlError as error:
-            click.echo(f"mailmapd: {error}", err=True)
+            click.echo(f"mailmapd: {legible(str(error))}", err=True)
             ctx.exit(_STATUSES[error.word])
 
 

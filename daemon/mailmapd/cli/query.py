@@ -10,6 +10,7 @@ import click
 
 from mailmapd.cli.options import config_option
 from mailmapd.model import Answer, Found, NotFound
+from mailmapd.model.legible import legible, legible_bytes
 
 
 @click.command("query")
@@ -28,11 +29,12 @@ def command(map_name: str, key: str, config_file: str) -> None:
     """
     answer = asyncio.run(_ask(config_file, map_name, key))
     if isinstance(answer, Found):
-        click.echo(answer.value)
+        # A program gets the bytes; on a terminal they must not be obeyed
+        click.echo(legible_bytes(answer.value) if sys.stdout.isatty() else answer.value)
         return
     if isinstance(answer, NotFound):
         sys.exit(1)
-    click.echo(f"mailmapd: {map_name}: {answer.reason}", err=True)
+    click.echo(f"mailmapd: {map_name}: {legible(answer.reason)}", err=True)
     sys.exit(os.EX_TEMPFAIL)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailmapd.cli.options import config_option
+from mailmapd.model.legible import legible, legible_bytes
 
 if TYPE_CHECKING:
     from mailmapd.trace.dict_story import DictStep
@@ -83,7 +84,8 @@ def command(  # noqa: PLR0917 (click calls it by name)
     if not show_passwords:
         story = without_secrets(story)
     if output == "json":
-        click.echo(json.dumps(_as_json(story, memory), ensure_ascii=False, indent=2))
+        text = json.dumps(_as_json(story, memory), ensure_ascii=False, indent=2)
+        click.echo(legible(text, keep="\n"))
     else:
         click.echo("\n".join(_as_text(story, memory)))
     sys.exit(_status(story))
@@ -121,11 +123,9 @@ def _trace_dict(  # noqa: PLR0917 (called once, with everything by position)
     values = shown.read_variables(os.fsencode(user), variables)
     steps = asyncio.run(_dict_steps(config_file, name, values))
     if output == "json":
-        click.echo(
-            json.dumps(
-                shown.as_json(name, user, steps, show_passwords), ensure_ascii=False, indent=2
-            )
-        )
+        members = shown.as_json(name, user, steps, show_passwords)
+        text = json.dumps(members, ensure_ascii=False, indent=2)
+        click.echo(legible(text, keep="\n"))
     else:
         click.echo("\n".join(shown.as_text(name, user, steps, show_passwords)))
     sys.exit(shown.exit_status(steps))
@@ -162,16 +162,18 @@ def _text(data: bytes) -> str:
 def _as_text(story: Story, memory: Memory | None) -> Iterator[str]:
     from mailmapd.trace.meaning import meaning
 
-    yield f"{click.style(story.map, bold=True)}  {_text(story.key)}"
+    yield f"{click.style(story.map, bold=True)}  {legible_bytes(story.key)}"
     for number, (key, steps) in enumerate(groupby(story.steps, key=lambda step: step.key), start=1):
         group = list(steps)
-        extension = f"   (without {_text(group[0].extension)})" if group[0].extension else ""
-        yield f"\n{number:3}  {click.style(_text(key), bold=True)}{extension}"
+        extension = (
+            f"   (without {legible_bytes(group[0].extension)})" if group[0].extension else ""
+        )
+        yield f"\n{number:3}  {click.style(legible_bytes(key), bold=True)}{extension}"
         for step in group:
             yield from _step_lines(step, memory)
     yield f"\nAnswer: {_answer_text(story)}"
     if story.why:
-        yield f"  {story.why}"
+        yield f"  {legible(story.why)}"
     sentence = meaning(story.map, story.answer)
     if sentence:
         yield f"  {sentence}"
@@ -185,15 +187,17 @@ def _step_lines(step: Step, memory: Memory | None) -> Iterator[str]:
     event = click.style(step.event.value, fg=colours.get(step.event))
     measured = f", {step.seconds * 1000:.1f} ms" if step.sql else ""
     host = f", {step.host}" if step.host else ""
-    reason = f": {step.reason}" if step.reason else ""
+    reason = f": {legible(step.reason)}" if step.reason else ""
     yield f"       {step.table}: {event}{measured}{host}{reason}"
     if step.sql:
-        yield f"         {step.sql}"
+        yield f"         {legible(step.sql)}"
     if memory is not None and step.sql_key is not None:
         yield f"         in the daemon's memory: {described(memory[step.table, step.sql_key])}"
     rows = step.rows.rows if step.rows is not None else ()
     for row in rows[:_MAX_ROWS]:
-        yield "         → " + " | ".join("NULL" if value is None else _text(value) for value in row)
+        yield "         → " + " | ".join(
+            "NULL" if value is None else legible_bytes(value) for value in row
+        )
     if len(rows) > _MAX_ROWS:
         yield f"         → … {len(rows) - _MAX_ROWS} more rows"
 
@@ -202,10 +206,10 @@ def _answer_text(story: Story) -> str:
     from mailmapd.model import Found, NotFound
 
     if isinstance(story.answer, Found):
-        return click.style(f"found  {_text(story.answer.value)}", fg="green")
+        return click.style(f"found  {legible_bytes(story.answer.value)}", fg="green")
     if isinstance(story.answer, NotFound):
         return "not found"
-    return click.style(f"temporary failure: {story.answer.reason}", fg="red")
+    return click.style(f"temporary failure: {legible(story.answer.reason)}", fg="red")
 
 
 def _as_json(story: Story, memory: Memory | None) -> dict[str, Any]:

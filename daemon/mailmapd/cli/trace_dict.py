@@ -12,6 +12,7 @@ import click
 
 from mailmapd.engine.dicts.fields import mask_secrets
 from mailmapd.model import Found, NotFound
+from mailmapd.model.legible import legible
 from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
 from mailmapd.trace.dict_story import DictStep
 
@@ -43,14 +44,14 @@ def refuse_hidden_terminal(show_passwords: bool) -> None:
 
 def as_text(name: str, user: str, steps: Sequence[DictStep], show_passwords: bool) -> Iterator[str]:
     """Yield the lines for people."""
-    yield f"{click.style(name, bold=True)}  {user}"
+    yield f"{click.style(name, bold=True)}  {legible(user)}"
     for step in steps:
         yield f"\n{click.style(step.namespace, bold=True)}  {step.table}: {_word(step)}{_measured(step)}"
         if step.sql:
-            yield f"  {step.sql}"
+            yield f"  {legible(step.sql)}"
         if isinstance(step.answer, Found):
             for field, value in _fields(step, show_passwords).items():
-                yield f"  → {field} = {value}"
+                yield f"  → {legible(field)} = {legible(value)}"
 
 
 def as_json(
@@ -99,7 +100,7 @@ def _word(step: DictStep) -> str:
     return (
         _kind(step)
         if isinstance(step.answer, NotFound)
-        else click.style(f"{_kind(step)}: {step.answer.reason}", fg="red")
+        else click.style(f"{_kind(step)}: {legible(step.answer.reason)}", fg="red")
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailmapd.cli.options import config_option
+from mailmapd.model.legible import legible
 
 if TYPE_CHECKING:
     from mailmapd.config.schema import Config
@@ -231,12 +232,11 @@ def _print_differences(result: Result, config_file: str, *, secret: bool) -> Non
 
     for difference in result.differences[:_SHOWN]:
         key = os.fsdecode(difference.key)
-        click.echo(f"\n{difference.map}: {key}")
+        click.echo(f"\n{difference.map}: {legible(key)}")
         click.echo(f"  Postfix:  {shown(difference.old, secret=secret)}")
         click.echo(f"  mailmapd: {shown(difference.new, secret=secret)}")
-        click.echo(
-            f"  mailmapd trace {shlex.quote(difference.map)} {shlex.quote(key)} --config {shlex.quote(config_file)}"
-        )
+        words = [shlex.quote(word) for word in (difference.map, key, "--config", config_file)]
+        click.echo(legible(f"  mailmapd trace {' '.join(words)}"))
     more = len(result.differences) - _SHOWN
     if more > 0:
         click.echo(f"\n{result.name}: {more} more differences")

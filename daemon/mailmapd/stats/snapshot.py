@@ -29,6 +29,7 @@ from mailmapd.engine.engine import Engine
 from mailmapd.engine.meters import RESULTS, LookupMeter
 from mailmapd.engine.outcome import Source
 from mailmapd.engine.table import Table
+from mailmapd.model.legible import legible
 
 
 class Latencies(TypedDict):
@@ -159,7 +160,7 @@ def cache_state(table: Table) -> CacheState:
         "max_negative_entries": table.cache.settings.max_negative_entries,
         "evictions": table.cache.rows.evictions,
         "negative_evictions": table.cache.absences.evictions,
-        "schema_error": table.schema_error,
+        "schema_error": legible(table.schema_error),
     }
 
 
@@ -175,7 +176,7 @@ def database_states(
                 "up": one.up,
                 "idle": one.idle,
                 "busy": one.busy,
-                "last_error": one.last_error,
+                "last_error": legible(one.last_error),
             }
             for one in database.status()
         ]

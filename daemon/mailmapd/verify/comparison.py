@@ -12,6 +12,7 @@ from enum import Enum
 
 from mailmapd.config.schema import MapSection
 from mailmapd.model import Answer, Found, PermFail, TempFail
+from mailmapd.model.legible import legible, legible_bytes
 from mailmapd.verify.address_forms import external, internal
 from mailmapd.verify.old_maps import OldAnswer, OldFound
 from mailmapd.verify.postmap import LookupFailed
@@ -72,17 +73,13 @@ def shown(answer: OldAnswer | Answer, *, secret: bool = False) -> str:
         case OldFound() | Found() if secret:
             return "(hidden)"
         case OldFound(value, extension):
-            text = value.decode("utf-8", "backslashreplace")
-            return (
-                f"{text} (found without {extension.decode('utf-8', 'backslashreplace')})"
-                if extension
-                else text
-            )
+            text = legible_bytes(value)
+            return f"{text} (found without {legible_bytes(extension)})" if extension else text
         case Found(value):
-            return value.decode("utf-8", "backslashreplace")
+            return legible_bytes(value)
         case LookupFailed(text):
-            return f"temporary failure: {text}"
+            return f"temporary failure: {legible(text)}"
         case TempFail(reason) | PermFail(reason):
-            return f"temporary failure: {reason}"
+            return f"temporary failure: {legible(reason)}"
         case _:
             return "not found"
