@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
+from bench import pictures
 from bench.draws import Draws
 from bench.machine import this_machine
 from bench.report import Line, failed, insert, render
@@ -57,7 +58,16 @@ def main() -> None:
         type=Path,
         help="write the table to this file, too; between its marks, if it has them",
     )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: draw the table that is in this page",
+    )
     options = parser.parse_args()
+    if options.pictures is not None:
+        _draw(options.pictures)
+        return
     _allow_many_files()
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit("told to stop")
@@ -75,6 +85,12 @@ def main() -> None:
     if options.output is not None:
         document = options.output.read_text(encoding="utf-8") if options.output.exists() else ""
         options.output.write_text(insert(document, table), encoding="utf-8")
+        _draw(options.output)
+
+
+def _draw(page: Path) -> None:
+    """Draw the table of a page into the folder beside it that the page takes its pictures from."""
+    pictures.write(page.parent / "pictures", pictures.read(page.read_text(encoding="utf-8")))
 
 
 def _measure(name: str, bench: Workbench, wanted: set[int]) -> Iterator[Line]:
