@@ -128,7 +128,7 @@ def test_lock_covers_every_dependency() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     run_time = project["project"]["dependencies"]
-    tools = [line for name in ("test", "check", "build", "hooks") for line in groups[name]]
+    tools = [line for name in ("test", "check", "build", "hooks", "docs") for line in groups[name]]
     for lock, wanted in (("run-time.lock", run_time), ("test-tools.lock", run_time + tools)):
         text = (PROJECT / "scripts" / lock).read_text()
         names = [re.split(r"[<>=!~ ]", line)[0].lower() for line in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)?")
+DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)?")
 
 
 def parse_duration(value: object) -> float:
@@ -16,7 +16,7 @@ def parse_duration(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f'expected a duration such as "30s" or "5m", not {type(value).__name__}')
     if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
+        match = DURATION.fullmatch(value.strip())
         if match is None:
             raise ValueError(
                 f'"{value}" is not a duration; write a number with ms, s, m, h, d or w, such as "30s" or "5m"'
