@@ -14,6 +14,7 @@ import pytest
 from mailmapd.demo import mail_database
 from support.debian import CannotDownload, DebianSystem
 from support.mariadb import private_directory
+from support.namespaces import namespaces_allowed
 from support.process import wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -52,12 +53,6 @@ ASK = (
     "user1@example.com",
     "socketmap:unix:/var/spool/postfix/mailmapd/socketmap:virtual_mailbox_maps",
 )
-
-
-def namespaces_allowed() -> bool:
-    """Tell whether this is a user and a kernel that can boot a system beside this one."""
-    command = ["unshare", "--mount", "--pid", "--net", "--fork", "true"]
-    return not MISSING and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 pytestmark = [

@@ -1,0 +1,140 @@
+"""The guide to the tutorial's installation, followed to the letter on a fresh Debian, in both languages: its commands are read from the page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.debian import CannotDownload, DebianSystem
+from support.guide import LANGUAGES, commands, page, section
+from support.kept_debian import KeptDebian
+from support.mariadb import private_directory
+from support.namespaces import namespaces_allowed
+
+PROJECT = Path(__file__).parents[2]
+PACKAGES = (
+    *(
+        "systemd-sysv",
+        "dbus",
+        "python3",
+        "procps",
+        "ca-certificates",
+        "openssl",
+        "ssl-cert",
+        "curl",
+    ),
+    *("postfix", "postfix-mysql", "mariadb-server"),
+    *("dovecot-imapd", "dovecot-pop3d", "dovecot-lmtpd", "dovecot-mysql"),
+)
+TUTORIAL = (PROJECT / "tests/support/tutorial_host.sh").read_text()
+WORKED_EXAMPLE = -2  # the section of docs/migrate.md before the last
+BACK = -1  # its last part
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # a Debian system with four servers is downloaded and unpacked
+    pytest.mark.skipif(
+        shutil.which("debootstrap") is None or not namespaces_allowed(),
+        reason="needs debootstrap and namespaces",
+    ),
+]
+
+
+@dataclass
+class Base:
+    """A Debian 12 with Postfix, Dovecot and MariaDB, and the package of mailmapd, which is not installed yet."""
+
+    debian: Path
+    package: Path
+    folder: Path
+
+    @contextmanager
+    def booted(self, name: str) -> Iterator[DebianSystem]:
+        """Boot a copy of it on which the tutorial was followed to the letter, and remove it afterwards."""
+        folder = self.folder / name
+        subprocess.run(["cp", "--archive", "--reflink=auto", self.debian, folder], check=True)
+        shutil.copy(self.package, folder / "mailmapd.deb")
+        system = DebianSystem(folder, [])
+        try:
+            with system.booted():
+                system.run("sh", "-c", TUTORIAL)
+                system.run("dpkg", "--install", "/mailmapd.deb")
+                yield system
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Base]:
+    """The system that each test copies."""
+    with private_directory() as folder:
+        subprocess.run(
+            [PROJECT / "scripts" / "build-deb", folder / "deb"], check=True, capture_output=True
+        )
+        [package] = (folder / "deb").glob("mailmapd_*.deb")
+        try:
+            with KeptDebian("guides", "bookworm", include=PACKAGES) as system:
+                yield Base(system.folder, package, folder)
+        except CannotDownload as error:
+            pytest.skip(str(error))
+
+
+def paste(system: DebianSystem, blocks: list[str]) -> str:
+    """Paste blocks into one root shell and return what it prints; no command may fail."""
+    script = "exec 2>&1\ntrap 'echo \"COMMAND FAILED: $BASH_COMMAND\"' ERR\n" + "\n".join(blocks)
+    shown = system.run("bash", data=script).stdout
+    assert "COMMAND FAILED" not in shown, shown
+    return shown
+
+
+def read_mail(system: DebianSystem, protocol: str, number: int) -> str:
+    """Return a message, as an IMAP or a POP3 client gets it."""
+    place = f"INBOX;MAILINDEX={number}" if protocol == "imaps" else str(number)
+    options = ("--silent", "--show-error", "--insecure", "--max-time", "10")
+    options += ("--user", "you@example.com:secret")
+    return system.run("curl", *options, f"{protocol}://localhost/{place}", check=False).stdout
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_worked_example(base: Base, language: str) -> None:
+    """Followed to the letter, the guide ends with mail that is delivered and read by IMAP and POP3; and so does the way back."""
+    example = section(page("migrate", language), 2, WORKED_EXAMPLE)
+    back = commands(section(example, 3, BACK))
+    steps = [block for block in commands(example) if block not in back]
+    assert (len(steps), len(back)) == (8, 1)
+    with base.booted(language) as system:
+        assert "It works." not in read_mail(system, "imaps", 1)
+
+        shown = paste(system, steps)
+        assert "0 differences" in shown
+        assert shown.count("It works.") == 2  # by IMAP and by POP3
+        assert re.search(r"auth \(dict\) +[1-9]", shown)
+        assert re.search(r"virtual_mailbox_domains +[1-9]", shown)
+        [switch] = [block for block in steps if "socketmap" in block]
+        assert switch in shown  # what the page shows is what `import` prints
+
+        # Only mailmapd asks the database now; every password has become a hash, however odd it was.
+        settings = system.run("postconf", "-n").stdout + system.run("doveconf", "-n").stdout
+        assert "mysql:" not in settings
+        assert "driver = sql" not in settings
+        plain = "SELECT COUNT(*) FROM email_user WHERE mail_password NOT LIKE '{SHA512-CRYPT}$%'"
+        counted = system.run("mysql", "--skip-column-names", "virtual_email", "-e", plain)
+        assert counted.stdout.split() == ["0"]
+        login = ("doveadm", "auth", "test", "odd@example.com")
+        assert "auth succeeded" in system.run(*login, " two words\\").stdout
+        assert "auth failed" in system.run(*login, "two words\\", check=False).stdout
+
+        paste(system, back)
+        system.run("systemctl", "stop", "mailmapd.socket", "mailmapd-dict.socket", "mailmapd")
+        paste(system, next(block for block in steps if "sendmail" in block).splitlines()[:2])
+        for protocol in ("imaps", "pop3s"):
+            assert "It works." in read_mail(system, protocol, 2)
+        assert "socketmap" not in system.run("postconf", "-n").stdout
