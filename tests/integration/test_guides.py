@@ -99,8 +99,10 @@ def read_mail(system: DebianSystem, protocol: str, number: int) -> str:
     """Return a message, as an IMAP or a POP3 client gets it."""
     place = f"INBOX;MAILINDEX={number}" if protocol == "imaps" else str(number)
     options = ("--silent", "--show-error", "--insecure", "--max-time", "10")
-    options += ("--user", "you@example.com:secret")
-    return system.run("curl", *options, f"{protocol}://localhost/{place}", check=False).stdout
+    login = ("--user", "you@example.com:secret")
+    return system.run(
+        "curl", *options, *login, f"{protocol}://localhost/{place}", check=False
+    ).stdout
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
