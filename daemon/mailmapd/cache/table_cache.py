@@ -140,15 +140,21 @@ class TableCache:
         del self.absences[key]
         return None
 
-    def store(self, key: bytes, found: Payload | NoRow, now: float) -> None:
-        """Keep what the database just said, in place of whatever was known."""
+    def store(
+        self, key: bytes, found: Payload | NoRow, now: float, lifetime: float | None = None
+    ) -> None:
+        """Keep what the database just said, in place of whatever was known; for `lifetime` seconds instead of `ttl`."""
         spread = 1.0 - self.settings.jitter * self._random()
         if found is NO_ROW:
             self.rows.drop(key)
-            self.absences[key] = self._stamped(now + self.settings.negative_ttl * spread)
+            self.absences[key] = self._stamped(
+                now + (lifetime or self.settings.negative_ttl) * spread
+            )
         else:
             self.absences.drop(key)
-            self.rows[key] = _pack(found, self._stamped(now + self._fresh_for * spread))
+            self.rows[key] = _pack(
+                found, self._stamped(now + (lifetime or self._fresh_for) * spread)
+            )
 
     def _stamped(self, until: float) -> float:
         """Return a time with the era of now in its last digits."""

@@ -17,13 +17,14 @@ from mailmapd.provenance.reading import CannotTell, Reading
 class Reader:
     """A table of the engine at one place where its query reads a base table.
 
-    `slots` are the places of the base table's columns in a row image, by name.
+    `slots` are the places of the base table's columns in a row image, `types` their data types, by name.
     """
 
     table: str
     layout: KeyLayout
     reading: Reading
     slots: Mapping[str, int]
+    types: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -50,6 +51,21 @@ class Readers:
     def tables_of(self, name: Name) -> set[str]:
         """Return the engine's tables whose queries read a base table."""
         return {reader.table for reader in self.by_table.get(name, ())}
+
+    def same(self, other: Readers, table: str) -> bool:
+        """Return whether a table of the engine is followed in both, and reads the same in the same way."""
+        if table not in self.followed or table not in other.followed:
+            return False
+        mine, theirs = self._of(table), other._of(table)
+        return mine == theirs
+
+    def _of(self, table: str) -> list[tuple[Name, Reading, Mapping[str, int], tuple[int, ...]]]:
+        return [
+            (name, reader.reading, reader.slots, self.ordinals[name])
+            for name, readers in sorted(self.by_table.items())
+            for reader in readers
+            if reader.table == table
+        ]
 
     def names(self) -> set[Name]:
         """Return every base table that matters."""
@@ -80,15 +96,17 @@ def find_readers(
         for reading in of_table:
             columns.setdefault((reading.schema, reading.table), set()).update(reading.columns)
     slots: dict[Name, dict[str, int]] = {}
+    types: dict[Name, dict[str, str]] = {}
     for name, wanted in columns.items():
         known = catalog.columns(*name) or {}
         ordered = sorted(wanted, key=lambda column: known[column].ordinal)
         found.ordinals[name] = tuple(known[column].ordinal for column in ordered)
         found.widths[name] = len(known)
         slots[name] = {column: slot for slot, column in enumerate(ordered)}
+        types[name] = {column: known[column].type for column in ordered}
     for table, (layout, of_table) in readings.items():
         for reading in of_table:
             name = (reading.schema, reading.table)
-            reader = Reader(table, layout, reading, slots[name])
+            reader = Reader(table, layout, reading, slots[name], types[name])
             found.by_table.setdefault(name, []).append(reader)
     return found

@@ -106,6 +106,17 @@ class TlsSection:
 
 
 @frozen(kw_only=True)
+class ChangesSection:
+    """`[database.NAME.changes]`: following the server's log of changed rows."""
+
+    follow: str = field(default="auto", validator=validators.in_(("auto", "yes", "no")))
+    watched_ttl: Seconds = field(default=Seconds(86400.0), validator=_positive)
+    watched_negative_ttl: Seconds = field(default=Seconds(86400.0), validator=_positive)
+    user: str | None = None
+    password_file: str | None = None
+
+
+@frozen(kw_only=True)
 class DatabaseSection:
     """`[database.NAME]`: a server group (driver "mysql") or a file (driver "sqlite")."""
 
@@ -131,6 +142,7 @@ class DatabaseSection:
     tls: TlsSection | None = None
     server_public_key: str | None = None
     get_server_public_key: bool = False
+    changes: ChangesSection = field(factory=ChangesSection)
 
 
 @frozen(kw_only=True)

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from cachetools import TTLCache
 
@@ -44,11 +45,20 @@ STALE_PATIENCE = 0.25
 Known = Payload | NoRow | Failure
 
 
+class Watch(Protocol):
+    """Whoever knows of changes of what a table reads, while that is proven."""
+
+    def lifetime(self, sql_key: bytes, absent: bool) -> float | None:
+        """Return for how many seconds an answer that was fetched just now is good, or None: the ordinary time."""
+        ...
+
+
 class Table:
     """One query over one database, with its cache. The counters are plain integers, read when somebody looks.
 
     `touched` is there while entries are loaded from elsewhere: what was touched since is not to be believed of them.
-    `invalidations` are counted by grade.
+    `invalidations` are counted by grade. `watch` is there while
+    changes of what the query reads are followed.
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class Table:
         self.secret = secret
         self.schema_error = ""
         self.touched: TouchedSince | None = None
+        self.watch: Watch | None = None
         self.invalidations = dict.fromkeys(("key", "reverse", "table", "distrust"), 0)
         self.hits = self.negative_hits = self.stale = self.coalesced = self.misses = 0
         self._clock = clock
@@ -145,6 +156,7 @@ class Table:
         keys = invalidation.keys
         self.invalidations[invalidation.grade] += 1 if keys is None else len(keys)
         if invalidation.before is not None:
+            self._flights.forget_all()
             return 0, self.cache.distrust(invalidation.before)
         if self.touched is not None:
             self.touched.add(keys, unseen=invalidation.unseen)
@@ -154,6 +166,10 @@ class Table:
         self._poison.clear()
         old = self.cache.clear()
         return sum(len(budget) for budget in old), old
+
+    def cut_flights(self) -> None:
+        """Keep nothing of what is on its way now; whoever asks next starts anew."""
+        self._flights.forget_all()
 
     def _drop(self, sql_key: bytes) -> bool:
         self._flights.forget(sql_key)
@@ -248,7 +264,8 @@ class Table:
 
     def _keep(self, sql_key: bytes, known: Known) -> None:
         if not isinstance(known, Failure):
-            self.cache.store(sql_key, known, self._clock())
+            lifetime = None if self.watch is None else self.watch.lifetime(sql_key, known is NO_ROW)
+            self.cache.store(sql_key, known, self._clock(), lifetime)
         elif known.lasts:
             self._poison[sql_key] = known
             self._poisoned_until = self._clock() + POISON_MEMORY

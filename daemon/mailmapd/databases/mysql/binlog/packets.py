@@ -21,7 +21,7 @@ class PacketSplitter:
         self._parts: list[bytes] = []
         self._size = 0
 
-    def receive_data(self, data: bytes) -> None:
+    def receive_data(self, data: bytes | memoryview) -> None:
         """Store bytes as they came."""
         self._buffer += data
 

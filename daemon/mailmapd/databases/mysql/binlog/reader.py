@@ -112,7 +112,13 @@ class BinlogReader:
         self._shapes.clear()
         self._tables.clear()
 
-    def receive_data(self, data: bytes) -> list[Event]:
+    def skip(self, schema: str, table: str) -> None:
+        """Pass over what is left of rows of a table that were described already; its next map asks `wanted` again."""
+        for number, shape in self._tables.items():
+            if shape is not None and (shape.schema, shape.table) == (schema, table):
+                self._tables[number] = None
+
+    def receive_data(self, data: bytes | memoryview) -> list[Event]:
         """Return the events that are complete with these bytes. Raises BinlogError."""
         self._packets.receive_data(data)
         events: list[Event] = []

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +26,10 @@ from mailmapd.errors import DatabaseError, DatabaseUnavailable
 
 HEARTBEAT = 1.0
 """Seconds without an event after which the server says that it is there."""
+
+_PIECE = 4096  # bytes that are read at one go
+_TURN = 0.001  # seconds of reading after which lookups have theirs
+_REST = 0.0005  # seconds that lookups have
 
 _ACCESS_DENIED = frozenset((1045, 1142, 1227))
 
@@ -57,21 +63,13 @@ class BinlogStream(asyncio.Protocol):
         self._heard = heard
         self._lost: Lost | None = lost
         self._transport: asyncio.Transport | None = None
+        self._pieces: deque[memoryview] = deque()
+        self._working = False
 
     def begin(self, connection: MysqlConnection, command: bytes) -> None:
         """Take a connection over and send the command that starts the stream."""
         self._transport = connection.hand_over(self)
         self._transport.write(command)
-
-    def pause(self) -> None:
-        """Take nothing more from the server for now."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
 
     def close(self) -> None:
         """End the stream; nobody is told."""
@@ -80,16 +78,32 @@ class BinlogStream(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read events."""
-        if self._lost is None:
-            return
-        try:
-            events = self.reader.receive_data(data)
-        except BinlogError as error:
-            self._end(_refusal(error, self.host))
-            return
-        if events:
-            self._heard(events)
+        """Read events, for a moment; what is left waits for the next turn, and the server with it."""
+        whole = memoryview(data)
+        self._pieces += [whole[at : at + _PIECE] for at in range(0, len(whole), _PIECE)]
+        if not self._working:
+            self._work()
+
+    def _work(self) -> None:
+        self._working = False
+        deadline = time.monotonic() + _TURN
+        while self._pieces and self._lost is not None:
+            try:
+                events = self.reader.receive_data(self._pieces.popleft())
+            except BinlogError as error:
+                self._end(_refusal(error, self.host))
+                return
+            if events:
+                self._heard(events)
+            if self._pieces and time.monotonic() >= deadline:
+                self._working = True
+                break
+        if self._transport is not None and not self._transport.is_closing():
+            if self._working:
+                self._transport.pause_reading()
+                asyncio.get_running_loop().call_later(_REST, self._work)
+            else:
+                self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Let the transport close."""
@@ -154,12 +168,33 @@ class Replica:
         return stream, place
 
 
+async def open_session(opener: MysqlOpener, address: HostAddress) -> Session:
+    """Return a session on a connection of its own. Raises DatabaseUnavailable."""
+    owner = PreparingOwner()
+    return Session(await opener.open(address, owner), owner)
+
+
 class Session:
     """Statements on a connection of our own, before the stream begins or beside it."""
 
     def __init__(self, connection: MysqlConnection, owner: PreparingOwner) -> None:
         self._connection = connection
         self._owner = owner
+        self.is_mariadb = connection.is_mariadb
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether another statement may be sent."""
+        return self._connection.is_usable
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    async def identity(self) -> tuple[str, ...]:
+        """Return what tells this server from every other one."""
+        names = ("server_id", "hostname", "port", "datadir", "server_uuid")
+        return tuple((await self.variables(*names)).values())
 
     async def rows(self, sql: str) -> list[tuple[bytes | None, ...]]:
         """Return rows. Raises DatabaseError for a refusal, DatabaseUnavailable when the connection ends."""

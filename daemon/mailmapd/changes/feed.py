@@ -1,0 +1,297 @@
+"""A feed: one server's log is followed, and what it says is forgotten, for as long as that is proven.
+
+    start      read the catalog; find out who reads what; ask for the log from where everything is visible
+    events     what they touch is forgotten at once, and again behind the fence
+    DDL        the catalog is read anew; tables that are read in another way now are forgotten
+    the end    of the stream, of the fence's connection, or of the server's patience: the feed is lost, everything that
+               was known counts from the last proof, and after a pause it starts again
+
+Whatever goes wrong here ends the feed, never a lookup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from mailmapd.changes.catalog import read_catalog
+from mailmapd.changes.fence import Pending, passed
+from mailmapd.changes.lease import PATIENCE
+from mailmapd.changes.readers import Readers, find_readers
+from mailmapd.changes.reverse import ask
+from mailmapd.changes.selection import Selection
+from mailmapd.changes.touched import Touched
+from mailmapd.databases.host_list import HostAddress
+from mailmapd.databases.mysql.binlog.events import (
+    Event,
+    Heartbeat,
+    LogRotated,
+    NotUnderstood,
+    RowsChanged,
+    RowsUnreadable,
+    StatementLogged,
+    TransactionBegun,
+    TransactionEnded,
+)
+from mailmapd.databases.mysql.binlog.stream import (
+    BinlogStream,
+    CannotFollow,
+    Place,
+    Replica,
+    Session,
+    open_session,
+)
+from mailmapd.databases.mysql.opener import MysqlOpener
+from mailmapd.engine.definition import Definition
+from mailmapd.errors import DatabaseError, DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0  # seconds until a lost feed starts again
+RETRY_UNFIT = 600.0  # the same of one that cannot be as things are
+BULK = (
+    1000  # changed rows of a table in one transaction, above which all of its readers are forgotten
+)
+_CHECK = 0.25  # seconds between looks whether the server is still heard of
+_FENCE_PAUSE = 0.0005  # seconds between two questions whether a change is visible
+
+_KINDS: Mapping[type, str] = {
+    RowsChanged: "row",
+    RowsUnreadable: "unknown",
+    StatementLogged: "statement",
+    NotUnderstood: "unknown",
+}
+
+Forget = Callable[[Touched], None]
+"""Forgets what was touched."""
+
+Distrust = Callable[[float], None]
+"""Has everything that was stored before a moment count from there."""
+
+
+class Feed:
+    """Follows one server for the tables of one database. `alive` says that what it has said so far is all there is."""
+
+    def __init__(
+        self,
+        openers: tuple[MysqlOpener, MysqlOpener],
+        address: HostAddress,
+        definitions: Mapping[str, Definition],
+        schema: str,
+        *,
+        forget: Forget,
+        distrust: Distrust,
+        changed: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.host = address.label
+        self.alive = False
+        self.reason = "not started yet"
+        self.readers = Readers()
+        self.counts: Counter[str] = Counter()
+        self.last_heard = 0.0
+        self._opener, replication = openers
+        self._replica = Replica(replication, address)
+        self._address = address
+        self._definitions = definitions
+        self._schema = schema
+        self._forget = forget
+        self._distrust = distrust
+        self._changed = changed
+        self._clock = clock
+        self._stream: BinlogStream | None = None
+        self._failure: DatabaseError | None = None
+        self._events = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._pending: list[Pending] = []
+        self._place = Place()
+        self._touched = Touched()
+        self._rows: Counter[tuple[str, str]] = Counter()
+        self._selection = Selection(self.readers)
+        self._catalog_is_old = False
+
+    def start(self) -> None:
+        """Begin to follow, and go on until `close`."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._end_stream()
+
+    async def _run(self) -> None:
+        while True:
+            pause = RETRY
+            try:
+                await self._follow()
+            except CannotFollow as error:
+                self._lose(str(error))
+                pause = RETRY_UNFIT
+            except DatabaseError as error:
+                self._lose(str(error))
+            except Exception:
+                log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
+                self._lose("a defect of mailmapd; its log says more")
+            await asyncio.sleep(pause)
+
+    async def _follow(self) -> None:
+        """Follow until that ends with an error."""
+        session = await open_session(self._opener, self._address)
+        try:
+            self.readers = await self._find_readers(session)
+            self._begin()
+            wanted = self._wanted
+            self._stream, self._place = await self._replica.open(wanted, self._hear, self._end)
+            await self._same_server(session)
+            self.last_heard = self._clock()
+            self.alive, self.reason = True, ""
+            self._changed()
+            log.info(
+                "changes of %s are followed: %d tables, %d not",
+                self.host,
+                len(self.readers.followed),
+                len(self.readers.not_followed),
+            )
+            while True:
+                await self._work(session)
+        finally:
+            session.close()
+            self._end_stream()
+
+    def _begin(self) -> None:
+        self._selection = Selection(self.readers)
+        self._pending.clear()
+        self._touched = Touched()
+        self._rows.clear()
+        self._failure = None
+        self._catalog_is_old = False
+        self._events.clear()
+
+    async def _find_readers(self, session: Session) -> Readers:
+        await session.check_fitness()
+        catalog = await read_catalog(session.rows)
+        return await asyncio.to_thread(find_readers, self._definitions, catalog, self._schema)
+
+    async def _same_server(self, session: Session) -> None:
+        """Raise CannotFollow when two connections to the address reach two servers: a balancer stands between."""
+        other = await open_session(self._opener, self._address)
+        try:
+            if await session.identity() != await other.identity():
+                raise CannotFollow(
+                    f"{self.host}: connections reach different servers; name each of them in hosts"
+                )
+        finally:
+            other.close()
+
+    async def _work(self, session: Session) -> None:
+        """Pass the fence with what is pending; wait for more. Raises DatabaseError when the feed has ended."""
+        if self._failure is not None:
+            raise self._failure
+        if self._clock() - self.last_heard > PATIENCE:
+            raise DatabaseUnavailable(f"{self.host}: nothing was heard for {PATIENCE:g} s")
+        if self._catalog_is_old:
+            self._catalog_is_old = False
+            await self._read_again(session)
+        if not self._pending:
+            self._events.clear()
+            try:
+                async with asyncio.timeout(_CHECK):
+                    await self._events.wait()
+            except TimeoutError:
+                return
+        for one in self._pending:
+            if one.asking:
+                one.asking, asking = [], one.asking
+                await ask(session, asking, one.touched)
+                self._forget(one.touched)
+        if self._pending:
+            count = await passed(session, self._pending)
+            done, self._pending = self._pending[:count], self._pending[count:]
+            for one in done:
+                self._forget(one.touched)
+            if not count:
+                await asyncio.sleep(_FENCE_PAUSE)
+
+    async def _read_again(self, session: Session) -> None:
+        """Take the catalog as it is after DDL; forget tables that are read in another way, or not known any more."""
+        before = self.readers
+        self.readers = await self._find_readers(session)
+        self._selection = Selection(self.readers)
+        if self._stream is not None:
+            self._stream.reader.forget_shapes()
+        touched = Touched()
+        for table in before.followed | self.readers.followed:
+            if not before.same(self.readers, table):
+                touched.add_table(table)
+        self._forget(touched)
+        self._changed()
+
+    def _wanted(self, schema: str, table: str, count: int) -> tuple[int, ...] | None:
+        if self._rows[schema, table] > BULK:
+            return None  # its readers are forgotten at the end of the transaction anyway
+        return self.readers.wanted(schema, table, count)
+
+    def _hear(self, events: Iterable[Event]) -> None:
+        """Forget at once what events touch, and remember it for the fence."""
+        self.last_heard = self._clock()
+        heard = Touched()
+        for event in events:
+            kind = _KINDS.get(type(event))
+            if kind is not None:
+                self.counts[kind] += len(event.changes) if isinstance(event, RowsChanged) else 1
+            match event:
+                case TransactionBegun(gtid, position):
+                    self._place = Place(self._place.file, position, gtid)
+                case LogRotated(file, position):
+                    self._place = Place(file, position, self._place.gtid)
+                case RowsChanged(schema, table, _, changes):
+                    self._count(schema, table, len(changes), heard)
+                case _:
+                    pass
+            if self._selection.add(event, heard):
+                self._catalog_is_old = True
+            position = getattr(event, "position", 0)
+            if position and not isinstance(event, LogRotated | Heartbeat):
+                self._place = Place(self._place.file, position, self._place.gtid)
+            if isinstance(event, TransactionEnded | StatementLogged):
+                self._rows.clear()
+        asking = list(self._selection.asking)
+        self._selection.asking.clear()
+        if heard or asking:
+            self._forget(heard)
+            self._pending.append(Pending(self._place, heard, asking))
+        if heard or asking or self._catalog_is_old:
+            self._events.set()
+
+    def _count(self, schema: str, table: str, rows: int, heard: Touched) -> None:
+        """Forget all readers of a table that changes in bulk, and pass over the rest of its rows."""
+        self._rows[schema, table] += rows
+        if self._rows[schema, table] > BULK and self._stream is not None:
+            for name in self.readers.tables_of((schema, table)):
+                heard.add_table(name)
+            self._stream.reader.skip(schema, table)
+
+    def _end(self, error: DatabaseError) -> None:
+        self._failure = error
+        self._events.set()
+
+    def _end_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _lose(self, reason: str) -> None:
+        """Say that nothing is proven any more from the last word on."""
+        was_alive, self.alive = self.alive, False
+        if was_alive:
+            log.warning("changes of %s are not followed any more: %s", self.host, reason)
+        elif reason != self.reason:
+            log.info("changes of %s are not followed: %s", self.host, reason)
+        self.reason = reason
+        self._changed()
+        if was_alive:
+            self._distrust(self.last_heard)
