@@ -90,11 +90,9 @@ class FollowedDatabase:
             return
         settings = self._wanted.settings
         user = self._wanted.section.user
-        replication = (
-            settings
-            if user is None
-            else replace(settings, user=user, password=self._wanted.password)
-        )
+        replication = settings
+        if user is not None:  # an account that may follow, and need not see any database
+            replication = replace(settings, user=user, password=self._wanted.password, dbname="")
         openers = (MysqlOpener(settings), MysqlOpener(replication))
         definitions = {name: table.definition for name, table in self._tables.items()}
         for address in parse_hosts(settings.hosts):

@@ -1,0 +1,323 @@
+"""Tables whose database's log is followed, on a real server: what changes is known at once, and the rest stays."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mailmapd.changes.following import Followable, FollowedDatabase, Following
+from mailmapd.config.loader import load_config
+from mailmapd.config.schema import ChangesSection, Seconds
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.engine.engine import Engine
+from mailmapd.model import NOT_FOUND, Answer, Found
+from mailmapd.plan.assembly import assemble, plan
+from support.followed import LOGGED, grant_replication
+from support.mariadb import MariaDB, private_directory
+from support.polling import until
+from support.sql_server import SqlServer
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+SOON = 0.1  # seconds in which a change is to be known
+UPDATES = 1000
+
+SCHEMA = """
+CREATE TABLE domain (domain VARCHAR(99) PRIMARY KEY, active INT NOT NULL DEFAULT 1);
+CREATE TABLE alias (address VARCHAR(99) PRIMARY KEY, goto TEXT, domain VARCHAR(99), hits INT DEFAULT 0,
+  KEY (domain));
+CREATE TABLE parent (name VARCHAR(99) PRIMARY KEY);
+CREATE TABLE child (name VARCHAR(99) PRIMARY KEY, of VARCHAR(99),
+  FOREIGN KEY (of) REFERENCES parent (name) ON DELETE CASCADE ON UPDATE CASCADE);
+"""
+TABLES = {
+    "alias": "SELECT goto FROM alias WHERE address = '%s'",
+    "active": "SELECT alias.goto FROM alias, domain WHERE alias.address = '%s' AND alias.domain ="
+    " domain.domain AND domain.active = 1",
+    "of_domain": "SELECT GROUP_CONCAT(goto) FROM alias WHERE domain = '%d'",
+    "of_local": "SELECT MAX(goto) FROM alias WHERE address LIKE CONCAT('%u', '@%%') AND address ="
+    " CONCAT('%u', '@', domain)",
+    "child": "SELECT of FROM child WHERE name = '%s'",
+    "clock": "SELECT goto FROM alias WHERE address = '%s' AND NOW() > '2020-01-01'",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MariaDB]:
+    with private_directory() as folder, MariaDB(folder, settings=LOGGED) as running:
+        grant_replication(running)
+        yield running
+
+
+class Bench:
+    """An engine over the server, and what follows it."""
+
+    def __init__(self, server: SqlServer, engine: Engine, following: Following) -> None:
+        self.server = server
+        self.engine = engine
+        self.following = following
+
+    @property
+    def database(self) -> FollowedDatabase:
+        """Return what follows the database."""
+        return self.following.databases["mail"]
+
+    async def ask(self, name: str, key: bytes) -> Answer:
+        """Return the answer of a map."""
+        return (await self.engine.maps[name].answer(key))[0]
+
+    def held(self, name: str, key: bytes) -> bool:
+        """Return whether memory has something under a SQL key of a table."""
+        return self.engine.tables[name].cache.read(key) is not None
+
+    async def known(self, name: str, key: bytes, answer: Answer) -> float:
+        """Wait until a map gives this answer; return for how many seconds that took."""
+        began = time.perf_counter()
+        while await self.ask(name, key) != answer:
+            if time.perf_counter() - began > 5:
+                pytest.fail(f"{name} {key!r} is still {await self.ask(name, key)}")
+            await asyncio.sleep(0.001)
+        return time.perf_counter() - began
+
+
+@asynccontextmanager
+async def following(
+    server: SqlServer, folder: Path, section: ChangesSection
+) -> AsyncIterator[Bench]:
+    maps = "".join(
+        f'[table.{name}]\ndatabase = "mail"\nquery = """{query}"""\n'
+        f'[map.{name}]\ntables = ["{name}"]\n'
+        for name, query in TABLES.items()
+    )
+    (folder / "mailmapd.toml").write_text(
+        f'[listen]\nsocketmap = ["unix:{folder}/s"]\n[database.mail]\ndriver = "mysql"\n'
+        f'hosts = ["unix:{server.socket}"]\nuser = "mail"\npassword = "p"\ndbname = "t"\n{maps}'
+    )
+    planned = plan(load_config(str(folder / "mailmapd.toml")))
+    settings = planned.databases["mail"]
+    assert isinstance(settings, MysqlSettings)
+    engine = assemble(planned).engine
+    followed = Following(
+        engine, {"mail": Followable(settings, section, "follow it")}, time.monotonic
+    )
+    followed.start()
+    yield Bench(server, engine, followed)
+    await followed.close()
+    await engine.close()
+
+
+@pytest.fixture
+async def bench(server: MariaDB, tmp_path: Path) -> AsyncIterator[Bench]:
+    """A database with a few rows, followed by an account of its own."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(SCHEMA, database="t")
+    server.run_sql(
+        "INSERT INTO domain VALUES ('example.com', 1), ('other.example', 1);"
+        "INSERT INTO alias VALUES ('a@example.com', 'one', 'example.com', 0),"
+        " ('b@example.com', 'two', 'example.com', 0), ('a@other.example', 'three', 'other.example', 0);"
+        "INSERT INTO parent VALUES ('p'), ('q'); INSERT INTO child VALUES ('c', 'p'), ('d', 'q')",
+        database="t",
+    )
+    server.grant("mail", "p", "t")
+    section = ChangesSection(follow="yes", user="replica")
+    async with following(server, tmp_path, section) as made:
+        await until(lambda: made.database.lease.holds)
+        yield made
+
+
+async def test_followed_tables(bench: Bench) -> None:
+    """Every table whose query can be followed is, and the others say why not."""
+    [feed] = bench.database.feeds
+    assert bench.database.followed == set(TABLES) - {"clock"}
+    assert feed.readers.not_followed == {"clock": "its answer depends on the function NOW()"}
+    assert bench.engine.tables["clock"].watch is None
+    assert bench.engine.tables["alias"].watch is bench.database.lease
+
+
+async def test_kept_for_long(bench: Bench) -> None:
+    """What is followed is kept for watched_ttl, found or not, and everything else for ttl."""
+    await bench.ask("alias", b"a@example.com")
+    await bench.ask("alias", b"nobody@example.com")
+    await bench.ask("alias", b"A@EXAMPLE.COM")
+    await bench.ask("clock", b"a@example.com")
+    await bench.ask("alias", "ä@example.com".encode())
+    day = time.monotonic() + 86000 * 0.9
+    read = bench.engine.tables["alias"].cache.read
+    for key in (b"a@example.com", b"nobody@example.com"):
+        entry = read(key)
+        assert entry is not None
+        assert entry[1] > day
+    for entry in (
+        bench.engine.tables["clock"].cache.read(b"a@example.com"),
+        read("ä@example.com".encode()),
+    ):
+        assert entry is not None
+        assert entry[1] < time.monotonic() + 301
+
+
+async def test_rows(bench: Bench) -> None:
+    """An inserted, changed, renamed or deleted row is known at once, and nothing else is forgotten for it."""
+    sql = bench.server.run_sql
+    assert await bench.ask("alias", b"new@example.com") == NOT_FOUND
+    assert await bench.ask("alias", b"a@example.com") == Found(b"one")
+    assert await bench.ask("alias", b"b@example.com") == Found(b"two")
+    sql("INSERT INTO t.alias VALUES ('New@example.com', 'here', 'example.com', 0)")
+    assert await bench.known("alias", b"new@example.com", Found(b"here")) < SOON
+    sql("UPDATE t.alias SET goto = 'changed' WHERE address = 'a@example.com'")
+    assert await bench.known("alias", b"a@example.com", Found(b"changed")) < SOON
+    sql("UPDATE t.alias SET address = 'z@example.com' WHERE address = 'a@example.com'")
+    assert await bench.known("alias", b"a@example.com", NOT_FOUND) < SOON
+    assert await bench.known("alias", b"z@example.com", Found(b"changed")) < SOON
+    assert bench.held("alias", b"b@example.com")
+    sql("DELETE FROM t.alias WHERE address = 'b@example.com'")
+    assert await bench.known("alias", b"b@example.com", NOT_FOUND) < SOON
+
+
+async def test_columns_that_do_not_matter(bench: Bench) -> None:
+    """A change of a column that no query mentions forgets nothing."""
+    await bench.ask("alias", b"a@example.com")
+    bench.server.run_sql("UPDATE t.alias SET hits = hits + 1")
+    bench.server.run_sql("INSERT INTO t.alias (address, goto) VALUES ('mark', '1')")
+    await bench.known("alias", b"mark", Found(b"1"))
+    assert bench.held("alias", b"a@example.com")
+
+
+async def test_other_tables(bench: Bench) -> None:
+    """A row of a joined table drops the keys that the reverse query finds; a domain's rows drop those of the domain."""
+    sql = bench.server.run_sql
+    assert await bench.ask("active", b"a@example.com") == Found(b"one")
+    assert await bench.ask("active", b"a@other.example") == Found(b"three")
+    assert await bench.ask("of_domain", b"x@example.com") == Found(b"one,two")
+    assert await bench.ask("of_domain", b"x@other.example") == Found(b"three")
+    sql("UPDATE t.domain SET active = 0 WHERE domain = 'example.com'")
+    assert await bench.known("active", b"a@example.com", NOT_FOUND) < SOON
+    assert bench.held("active", b"a@other.example")
+    sql("DELETE FROM t.alias WHERE address = 'b@example.com'")
+    assert await bench.known("of_domain", b"x@example.com", Found(b"one")) < SOON
+    assert bench.held("of_domain", b"other.example")
+
+
+async def test_cascades(bench: Bench) -> None:
+    """Rows that a foreign key deletes or changes are in no log: their readers are forgotten with the parent's row."""
+    sql = bench.server.run_sql
+    assert await bench.ask("child", b"c") == Found(b"p")
+    assert await bench.ask("child", b"d") == Found(b"q")
+    sql("DELETE FROM t.parent WHERE name = 'p'")
+    assert await bench.known("child", b"c", NOT_FOUND) < SOON
+    sql("UPDATE t.parent SET name = 'r' WHERE name = 'q'")
+    assert await bench.known("child", b"d", Found(b"r")) < SOON
+
+
+async def test_ddl(bench: Bench) -> None:
+    """Tables that are emptied, altered, swapped or dropped are read anew, and go on being followed."""
+    sql = bench.server.run_sql
+    assert await bench.ask("alias", b"a@example.com") == Found(b"one")
+    sql(
+        "CREATE TABLE t.other LIKE t.alias;"
+        "INSERT INTO t.other VALUES ('a@example.com', 'swapped', 'example.com', 0);"
+        "RENAME TABLE t.alias TO t.old, t.other TO t.alias"
+    )
+    await bench.known("alias", b"a@example.com", Found(b"swapped"))
+    sql("ALTER TABLE t.alias ADD COLUMN first INT FIRST")
+    sql("UPDATE t.alias SET goto = 'altered' WHERE address = 'a@example.com'")
+    await bench.known("alias", b"a@example.com", Found(b"altered"))
+    await until(lambda: bench.engine.tables["alias"].watch is not None)
+    sql("TRUNCATE TABLE t.alias")
+    await bench.known("alias", b"a@example.com", NOT_FOUND)
+
+
+async def test_rolled_back(bench: Bench) -> None:
+    """What is rolled back is never known, and a savepoint's part neither."""
+    assert await bench.ask("alias", b"a@example.com") == Found(b"one")
+    with bench.server.connect("t") as connection, connection.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
+        cursor.execute("UPDATE alias SET goto = 'no' WHERE address = 'a@example.com'")
+        cursor.execute("ROLLBACK")
+    bench.server.run_sql("INSERT INTO t.alias (address, goto) VALUES ('mark', '1')")
+    await bench.known("alias", b"mark", Found(b"1"))
+    assert await bench.ask("alias", b"a@example.com") == Found(b"one")
+
+
+async def test_in_bulk(bench: Bench) -> None:
+    """A transaction that changes very many rows forgets the table's readers at once, and lookups go on meanwhile."""
+    rows = ",".join(f"('u{number}@bulk', 'old', 'bulk', 0)" for number in range(20_000))
+    bench.server.run_sql(f"INSERT INTO t.alias VALUES {rows}")
+    for number in (0, 10_000, 19_999):
+        assert await bench.ask("alias", b"u%d@bulk" % number) == Found(b"old")
+    update = asyncio.to_thread(bench.server.run_sql, "UPDATE t.alias SET goto = 'new'")
+    updating = asyncio.ensure_future(update)
+    longest = 0.0
+    while not updating.done():
+        began = time.perf_counter()
+        await bench.ask("child", b"d")
+        await asyncio.sleep(0)
+        longest = max(longest, time.perf_counter() - began)
+    await updating
+    for number in (0, 10_000, 19_999):
+        await bench.known("alias", b"u%d@bulk" % number, Found(b"new"))
+    assert longest < 0.5
+
+
+async def test_the_race(bench: Bench) -> None:
+    """A key that is asked again as soon as its change is heard of is never kept with the old row."""
+    key = b"a@example.com"
+
+    def write() -> None:
+        with bench.server.connect("t") as connection, connection.cursor() as cursor:
+            for number in range(UPDATES):
+                cursor.execute(
+                    "UPDATE alias SET goto = %s WHERE address = 'a@example.com'", (f"v{number}",)
+                )
+
+    writing = asyncio.ensure_future(asyncio.to_thread(write))
+    while not writing.done():
+        await bench.ask("alias", key)
+        await asyncio.sleep(0)
+    await writing
+    await bench.known("alias", key, Found(b"v%d" % (UPDATES - 1)))
+    async with asyncio.timeout(5):  # the fence passes, and what is asked behind it is kept
+        while not bench.held("alias", key):
+            assert await bench.ask("alias", key) == Found(b"v%d" % (UPDATES - 1))
+            await asyncio.sleep(0.005)
+
+
+async def test_lost_and_found(bench: Bench) -> None:
+    """While the server is away nothing is proven: answers have the ordinary times; afterwards all is followed again."""
+    await bench.ask("alias", b"a@example.com")
+    bench.server.restart()
+    await until(lambda: not bench.database.lease.holds)
+    assert bench.engine.tables["alias"].watch is None
+    entry = bench.engine.tables["alias"].cache.read(b"a@example.com")
+    assert entry is not None
+    assert entry[1] < time.monotonic() + 301
+    await until(lambda: bench.database.lease.holds)
+    bench.server.run_sql("UPDATE t.alias SET goto = 'later' WHERE address = 'a@example.com'")
+    await bench.known("alias", b"a@example.com", Found(b"later"))
+
+
+async def test_half_dead(bench: Bench) -> None:
+    """A server that is silent for three seconds is not believed in any longer."""
+    bench.server.pause()
+    try:
+        await until(lambda: not bench.database.lease.holds, seconds=6)
+    finally:
+        bench.server.resume()
+    await until(lambda: bench.database.lease.holds)
+
+
+async def test_without_a_privilege(server: MariaDB, tmp_path: Path) -> None:
+    """An account that may not follow is told why once, and everything is as without."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(SCHEMA, database="t")
+    server.grant("mail", "p", "t")
+    async with following(server, tmp_path, ChangesSection(watched_ttl=Seconds(60))) as bench:
+        [feed] = bench.database.feeds
+        await until(lambda: "may not read the log" in feed.reason)
+        assert not bench.database.lease.holds
+        assert bench.engine.tables["alias"].watch is None
+        assert await bench.ask("alias", b"a@example.com") == NOT_FOUND
