@@ -83,6 +83,7 @@ def _snapshot(*, bad: bool) -> Snapshot:
             "alias": _table(812_345, 199_999),
             "a_table_whose_name_is_longer_than_a_phone_is_wide": _table(12, 0),
         },
+        "feeds": [],
         "databases": {
             "mail": {
                 "hosts": [

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 
+from mailmapd.app.changes import Changes
 from mailmapd.app.front import Front
 from mailmapd.app.garbage import spare_what_stays
 from mailmapd.app.logs import Logs
@@ -35,7 +36,7 @@ from mailmapd.plan.assembly import assemble, plan
 from mailmapd.server.listener import Listener
 from mailmapd.sockets.opening import SocketSet, wanted_sockets
 from mailmapd.state.warm_start import WarmStart
-from mailmapd.stats.snapshot import Snapshot
+from mailmapd.stats.snapshot import FeedState, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Daemon:
         self._assembled = assemble(plan(config), clock=clock, observer=self.database_meter)
         self._assembled.engine.watchers.append(self._front.forget)
         self._warm_start = WarmStart(lambda: self._assembled, clock)
+        self._changes = Changes(clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._reload_lock = asyncio.Lock()
         self._stop = asyncio.Event()
@@ -106,6 +108,10 @@ class Daemon:
         """The meters of dicts."""
         return self._front.dict_meters
 
+    def feeds(self) -> list[FeedState]:
+        """Return how the changes of each server are followed."""
+        return self._changes.states()
+
     def stats(self) -> Snapshot:
         """Return every counter at this moment."""
         return take_snapshot(self)
@@ -138,6 +144,7 @@ class Daemon:
                     f"database {name}: no host can be reached "
                     f"({'; '.join(host.last_error or host.host for host in hosts)})"
                 )
+        found += self._changes.problems()
         if self.reload_failed:
             found.append(
                 "the configuration on disk is wrong; the daemon goes on with the one before"
@@ -167,6 +174,7 @@ class Daemon:
             ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config)),
         )
         self._warm_start.begin()
+        self._spawn(self._changes.begin(self._assembled))
         await self._serve()
         await self._shut_down()
 
@@ -249,6 +257,7 @@ class Daemon:
         )
         self._assembled.engine.watchers.append(self._front.forget)
         leaving = await self._front.change(bound, config, self.engine)
+        self._spawn(self._changes.begin(self._assembled))
         databases = [
             one
             for name, one in previous.engine.databases.items()
@@ -275,6 +284,7 @@ class Daemon:
         self._manager.stopping()
         async with self._reload_lock:
             await _whatever_happens(self._front.close(self._config.limits.drain_timeout))
+        await _whatever_happens(self._changes.close())
         self._ending.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await _whatever_happens(self._warm_start.finish())

@@ -45,6 +45,7 @@ def take_snapshot(daemon: Daemon) -> Snapshot:
             daemon.dict_meters, {name: one.avoided for name, one in engine.dicts.items()}
         ),
         "tables": {name: cache_state(table) for name, table in engine.tables.items()},
+        "feeds": daemon.feeds(),
         "databases": database_states(engine, daemon.database_meter.queries),
         "listeners": _listener_states(daemon),
     }

@@ -171,6 +171,12 @@ class TableCache:
             return None
         return NO_ROW, self._fresh_until(expires, self.settings.negative_ttl)
 
+    def proven(self, entry: Entry, now: float) -> Entry:
+        """Return an entry as it may be believed elsewhere, where changes after `now` are not heard of."""
+        found, until = entry
+        lifetime = self.settings.negative_ttl if found is NO_ROW else self._fresh_for
+        return found, min(until, now + lifetime)
+
     def _fresh_until(self, until: float, lifetime: float) -> float:
         era = _era_of(until)
         return until if era == self._era else min(until, self._ended[era] + lifetime)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mailmapd.changes.feed import Feed
 from mailmapd.changes.layout import KeyLayout, layout_of
 from mailmapd.changes.lease import Lease
 from mailmapd.changes.touched import SomeParts, Touched
-from mailmapd.config.schema import ChangesSection
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.account import account_for
 from mailmapd.databases.mysql.opener import MysqlOpener
-from mailmapd.databases.settings import MysqlSettings
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.engine import SLICE, Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.errors import DatabaseError
@@ -23,13 +22,8 @@ from mailmapd.errors import DatabaseError
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Followable:
-    """A database whose log may be followed: its settings, how it is to be followed, and the account for that."""
-
-    settings: MysqlSettings
-    section: ChangesSection
-    password: str = ""
+Followable = tuple[MysqlSettings, ChangesSettings]
+"""A database whose log may be followed: its settings, and how."""
 
 
 class Following:
@@ -39,9 +33,7 @@ class Following:
         self, engine: Engine, wanted: Mapping[str, Followable], clock: Callable[[], float]
     ) -> None:
         self.databases = {
-            name: FollowedDatabase(name, engine, one, clock)
-            for name, one in wanted.items()
-            if one.section.follow != "no"
+            name: FollowedDatabase(name, engine, one, clock) for name, one in wanted.items()
         }
 
     def start(self) -> None:
@@ -61,10 +53,10 @@ class FollowedDatabase:
         self, name: str, engine: Engine, wanted: Followable, clock: Callable[[], float]
     ) -> None:
         self.name = name
-        self.lease = Lease(wanted.section.watched_ttl, wanted.section.watched_negative_ttl)
+        self._settings, self._changes = wanted
+        self.lease = Lease(self._changes.watched_ttl, self._changes.watched_negative_ttl)
         self.feeds: list[Feed] = []
         self._engine = engine
-        self._wanted = wanted
         self._clock = clock
         self._database = engine.databases[name]
         self._tables = {
@@ -79,6 +71,11 @@ class FollowedDatabase:
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
+    def is_demanded(self) -> bool:
+        """Return whether it is a fault when this database cannot be followed."""
+        return self._changes.follow == "yes"
+
+    @property
     def followed(self) -> frozenset[str]:
         """Return the tables of the engine whose changes are known on every host that is followed now."""
         alive = [feed.readers.followed for feed in self.feeds if feed.alive]
@@ -88,11 +85,10 @@ class FollowedDatabase:
         """Begin to follow every host."""
         if not self._tables:
             return
-        settings = self._wanted.settings
-        user = self._wanted.section.user
+        settings, changes = self._settings, self._changes
         replication = settings
-        if user is not None:  # an account that may follow, and need not see any database
-            replication = replace(settings, user=user, password=self._wanted.password, dbname="")
+        if changes.user is not None:  # an account that may follow, and need not see any database
+            replication = replace(settings, user=changes.user, password=changes.password, dbname="")
         openers = (MysqlOpener(settings), MysqlOpener(replication))
         definitions = {name: table.definition for name, table in self._tables.items()}
         for address in parse_hosts(settings.hosts):

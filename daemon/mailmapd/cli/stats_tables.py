@@ -67,6 +67,9 @@ def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:
     yield Text()
     yield _databases(snapshot)
     yield Text()
+    if snapshot["feeds"]:
+        yield _feeds(snapshot)
+        yield Text()
     yield _listeners(snapshot)
 
 
@@ -107,6 +110,21 @@ def _tables(snapshot: Snapshot, activity: Activity) -> Table:
     return plain_table(
         ("TABLE", "ROWS", "ABSENT", "EVICTED", "MEMORY", "STALE", "SHARED", "QUERIES"), rows
     )
+
+
+def _feeds(snapshot: Snapshot) -> Table:
+    rows = []
+    for one in snapshot["feeds"]:
+        word = Text("yes", "green") if one["following"] else Text(f"no: {one['reason']}")
+        figures = (
+            as_count(len(one["followed"])),
+            as_count(len(one["not_followed"])),
+            as_count(one["counts"].get("row", 0)),
+            as_age(one["silence"]) if one["following"] else "",
+        )
+        rows.append((one["database"], one["host"], word, *figures))
+    columns = ("CHANGES", "HOST", "FOLLOWED", "TABLES", "NOT", "ROWS", "HEARD")
+    return plain_table(columns, rows, left=3)
 
 
 def host_rows(

@@ -133,10 +133,18 @@ def _database_faults(config: Config) -> Iterator[_Finding]:
                     "option_file",
                     "tls",
                     "server_public_key",
+                    "changes",
                 ),
             )
         else:
             yield from _foreign(where, "mysql", database, ("path",))
+            changes = database.changes
+            if changes is not None and changes.password_file is not None and changes.user is None:
+                yield (
+                    f"{where}.changes.password_file",
+                    "is for an account of its own, and none is named",
+                    f'add user = "…" to [{where}.changes], or remove it',
+                )
             if database.password is not None and database.password_file is not None:
                 yield (
                     f"{where}.password",

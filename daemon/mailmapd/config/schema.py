@@ -142,7 +142,7 @@ class DatabaseSection:
     tls: TlsSection | None = None
     server_public_key: str | None = None
     get_server_public_key: bool = False
-    changes: ChangesSection = field(factory=ChangesSection)
+    changes: ChangesSection | None = None
 
 
 @frozen(kw_only=True)

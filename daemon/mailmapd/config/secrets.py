@@ -24,23 +24,34 @@ def database_password(
         return database.password
     if database.password_file is None:
         return ""
-    path = _locate(config.file, database.password_file, environment)
     where = f"database.{name}.password_file"
+    return _read(config.file, database.password_file, where, environment)
+
+
+def changes_password(config: Config, name: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the password of `[database.name.changes]`, or an empty text; its file is looked for in the same places."""
+    changes = config.databases[name].changes
+    if changes is None or changes.password_file is None:
+        return ""
+    return _read(
+        config.file, changes.password_file, f"database.{name}.changes.password_file", environment
+    )
+
+
+def _read(config_file: str, password_file: str, where: str, environment: Mapping[str, str]) -> str:
+    path = _locate(config_file, password_file, environment)
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
         remedy = "check the path and its permissions for the daemon's user"
-        if (
-            "CREDENTIALS_DIRECTORY" not in environment
-            and not Path(database.password_file).is_absolute()
-        ):
+        if "CREDENTIALS_DIRECTORY" not in environment and not Path(password_file).is_absolute():
             remedy += "; for a secret of systemd's, set CREDENTIALS_DIRECTORY=/etc/credstore"
         raise ConfigError(
-            [Fault(config.file, where, f"{path} cannot be read: {error.strerror}", remedy)]
+            [Fault(config_file, where, f"{path} cannot be read: {error.strerror}", remedy)]
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
-            [Fault(config.file, where, f"{path} is not UTF-8", "save the password as UTF-8 text")]
+            [Fault(config_file, where, f"{path} is not UTF-8", "save the password as UTF-8 text")]
         ) from error
     return text.removesuffix("\n").removesuffix("\r")
 

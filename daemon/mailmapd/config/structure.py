@@ -37,6 +37,7 @@ _SECTIONS = (
     schema.LogSection,
     schema.StateSection,
     schema.TlsSection,
+    schema.ChangesSection,
     schema.DatabaseSection,
     schema.CacheSection,
     schema.TableCacheSection,

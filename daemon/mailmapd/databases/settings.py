@@ -86,6 +86,21 @@ class MysqlSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangesSettings:
+    """How the changes of a MySQL or MariaDB server group are followed.
+
+    `follow` is ``auto`` (where the account may), ``yes`` or ``no``. With a `user` the log is read by an account of its
+    own.
+    """
+
+    follow: str = "auto"
+    watched_ttl: float = 86400.0
+    watched_negative_ttl: float = 86400.0
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SqliteSettings:
     """A SQLite file, opened for reading only; `readers` connections, each with its thread, work in parallel."""
 

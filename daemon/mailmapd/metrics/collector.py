@@ -27,6 +27,7 @@ from mailmapd.engine.engine import Engine
 from mailmapd.engine.meters import BUCKETS, RESULTS, ClientMeter, Histogram, LookupMeter
 from mailmapd.engine.outcome import Source
 from mailmapd.metrics.database_meter import DatabaseMeter
+from mailmapd.stats.snapshot import FeedState
 
 
 class ListenerState(Protocol):
@@ -71,6 +72,10 @@ class Observed(Protocol):
         """The meter of all databases."""
         ...
 
+    def feeds(self) -> list[FeedState]:
+        """Return how the changes of each server are followed."""
+        ...
+
     @property
     def last_reload(self) -> float:
         """When the configuration was last read with success, in seconds since the epoch."""
@@ -93,6 +98,7 @@ class MailmapdCollector(Collector):
         yield from self._lookups()
         yield from self._caches()
         yield from self._databases()
+        yield from self._changes()
         yield from self._listeners()
         yield GaugeMetricFamily(
             "mailmapd_config_last_reload_success_timestamp_seconds",
@@ -199,6 +205,31 @@ class MailmapdCollector(Collector):
                 connections.add_metric([name, host.host, "busy"], host.busy)
                 up.add_metric([name, host.host], int(host.up))
         yield from (connections, up)
+
+    def _changes(self) -> Iterator[Metric]:
+        following = GaugeMetricFamily(
+            "mailmapd_changes_following",
+            "Whether a host's log of changed rows is followed, without a gap.",
+            labels=["database", "host"],
+        )
+        lag = GaugeMetricFamily(
+            "mailmapd_changes_lag_seconds",
+            "For how long nothing was heard of a host that is followed; it sends something each second.",
+            labels=["database", "host"],
+        )
+        changes = CounterMetricFamily(
+            "mailmapd_changes",
+            "What was read in logs of changes.",
+            labels=["database", "host", "kind"],
+        )
+        for feed in self._observed.feeds():
+            labels = [feed["database"], feed["host"]]
+            following.add_metric(labels, int(feed["following"]))
+            if feed["following"]:
+                lag.add_metric(labels, feed["silence"])
+            for kind in ("row", "schema", "statement", "unknown"):
+                changes.add_metric([*labels, kind], feed["counts"].get(kind, 0))
+        yield from (following, lag, changes)
 
     def _listeners(self) -> Iterator[Metric]:
         counts: dict[str, int] = {}

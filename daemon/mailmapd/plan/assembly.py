@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import CacheSection, Config, MapSection, TableSection
 from mailmapd.databases.interface import Database, DatabaseObserver, SilentObserver
+from mailmapd.databases.settings import ChangesSettings
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.maps.map import Map, MapTable
@@ -22,6 +23,7 @@ from mailmapd.formats.postfix_cf import PostfixCf, read_postfix_cf
 from mailmapd.plan.databases import (
     Settings,
     cf_settings,
+    changes_settings,
     check_settings,
     make_database,
     section_settings,
@@ -58,6 +60,7 @@ class Plan:
     table_databases: dict[str, str]
     searches: dict[str, Search]
     dicts: DictPlans
+    changes: dict[str, ChangesSettings] = field(default_factory=dict)
 
 
 def plan(config: Config) -> Plan:
@@ -77,6 +80,9 @@ def plan(config: Config) -> Plan:
         with faults.collect(f"map.{name}.search"):
             result.searches[name] = _search(one)
     result.dicts = plan_all_dicts(config, result.databases, faults)
+    for name in result.databases:
+        with faults.collect(f"database.{name}.changes"):
+            result.changes[name] = changes_settings(config, name)
     faults.finish()
     return result
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailmapd.config.schema import Config, DatabaseSection
-from mailmapd.config.secrets import database_password
+from mailmapd.config.secrets import changes_password, database_password
 from mailmapd.databases.interface import Database, DatabaseObserver
 from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import (
+    ChangesSettings,
     MysqlSettings,
     SqliteSettings,
     TlsSettings,
@@ -51,6 +52,23 @@ def section_settings(config: Config, name: str) -> Settings:
         read_only=section.read_only,
         server_public_key=_file(config, section.server_public_key),
         get_server_public_key=section.get_server_public_key,
+    )
+
+
+def changes_settings(config: Config, name: str) -> ChangesSettings:
+    """Return how a database's changes are followed; one that no section names is followed where it may be.
+
+    Raises ConfigError.
+    """
+    section = config.databases[name].changes if name in config.databases else None
+    if section is None:
+        return ChangesSettings()
+    return ChangesSettings(
+        follow=section.follow,
+        watched_ttl=section.watched_ttl,
+        watched_negative_ttl=section.watched_negative_ttl,
+        user=section.user,
+        password=changes_password(config, name),
     )
 
 

@@ -212,12 +212,13 @@ class WarmStart:
 
     def _encoded(self, table: Table, keys: Sequence[bytes], offset: float) -> list[bytes]:
         now, cache = self._clock(), table.cache
-        entries = [(key, cache.read(key)) for key in keys]
-        return [
-            encode_record(CacheRecord(key, entry[0], entry[1] + offset))
-            for key, entry in entries
-            if entry is not None and not cache.useless(entry, now)
-        ]
+        records = []
+        for key in keys:
+            entry = cache.read(key)
+            if entry is not None and not cache.useless(entry, now):
+                found, until = cache.proven(entry, now)
+                records.append(encode_record(CacheRecord(key, found, until + offset)))
+        return records
 
     async def _load(self) -> None:
         path = self.path

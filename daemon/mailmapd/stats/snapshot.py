@@ -13,7 +13,10 @@
                           "max_entries": 1000000, "max_negative_entries": 200000,
                           "evictions": 0, "negative_evictions": 0, "schema_error": ""}},
      "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "idle": 7, "busy": 1,
-     "last_error": ""}], "queries": {"ok": 12}}}, "listeners": {"socketmap": {"connections": 12,
+     "last_error": ""}], "queries": {"ok": 12}}},
+     "feeds": [{"database": "mail", "host": "db1:3306", "following": true, "reason": "", "silence": 0.4,
+                "counts": {"row": 7}, "followed": ["alias"], "not_followed": {"vacation": "its answer depends on …"}}],
+     "listeners": {"socketmap": {"connections": 12,
      "refused": 0, "protocol_errors": {"bad_length": 1}}}}
 
 Counts only grow while the daemon runs; lookups of maps that do not exist are those of the map "".
@@ -45,6 +48,19 @@ class Lookups(TypedDict):
     results: dict[str, int]
     latencies: dict[str, Latencies]
     avoided: int
+
+
+class FeedState(TypedDict):
+    """How the changes of one server are followed: by which tables, since how many seconds it has been silent."""
+
+    database: str
+    host: str
+    following: bool
+    reason: str
+    silence: float
+    counts: dict[str, int]
+    followed: list[str]
+    not_followed: dict[str, str]
 
 
 class CacheState(TypedDict):
@@ -110,6 +126,7 @@ class Snapshot(TypedDict):
     dicts: dict[str, Lookups]
     tables: dict[str, CacheState]
     databases: dict[str, DatabaseState]
+    feeds: list[FeedState]
     listeners: dict[str, ListenerState]
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.changes.following import Followable, FollowedDatabase, Following
+from mailmapd.changes.following import FollowedDatabase, Following
 from mailmapd.config.loader import load_config
-from mailmapd.config.schema import ChangesSection, Seconds
-from mailmapd.databases.settings import MysqlSettings
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.engine import Engine
 from mailmapd.model import NOT_FOUND, Answer, Found
 from mailmapd.plan.assembly import assemble, plan
@@ -87,7 +86,7 @@ class Bench:
 
 @asynccontextmanager
 async def following(
-    server: SqlServer, folder: Path, section: ChangesSection
+    server: SqlServer, folder: Path, changes: ChangesSettings
 ) -> AsyncIterator[Bench]:
     maps = "".join(
         f'[table.{name}]\ndatabase = "mail"\nquery = """{query}"""\n'
@@ -102,9 +101,7 @@ async def following(
     settings = planned.databases["mail"]
     assert isinstance(settings, MysqlSettings)
     engine = assemble(planned).engine
-    followed = Following(
-        engine, {"mail": Followable(settings, section, "follow it")}, time.monotonic
-    )
+    followed = Following(engine, {"mail": (settings, changes)}, time.monotonic)
     followed.start()
     yield Bench(server, engine, followed)
     await followed.close()
@@ -124,8 +121,8 @@ async def bench(server: MariaDB, tmp_path: Path) -> AsyncIterator[Bench]:
         database="t",
     )
     server.grant("mail", "p", "t")
-    section = ChangesSection(follow="yes", user="replica")
-    async with following(server, tmp_path, section) as made:
+    changes = ChangesSettings(follow="yes", user="replica", password="follow it")
+    async with following(server, tmp_path, changes) as made:
         await until(lambda: made.database.lease.holds)
         yield made
 
@@ -315,7 +312,7 @@ async def test_without_a_privilege(server: MariaDB, tmp_path: Path) -> None:
     server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
     server.run_sql(SCHEMA, database="t")
     server.grant("mail", "p", "t")
-    async with following(server, tmp_path, ChangesSection(watched_ttl=Seconds(60))) as bench:
+    async with following(server, tmp_path, ChangesSettings()) as bench:
         [feed] = bench.database.feeds
         await until(lambda: "may not read the log" in feed.reason)
         assert not bench.database.lease.holds

@@ -41,6 +41,7 @@ def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Sn
         "maps": idle if maps is None else maps,
         "dicts": {},
         "tables": {"alias": table},
+        "feeds": [],
         "databases": {"mail": {"hosts": [host], "queries": {}}},
         "listeners": {"socketmap": {"connections": 1, "refused": 0, "protocol_errors": {}}},
     }

@@ -1,0 +1,87 @@
+"""Following changes, as a part of the process: begun once lookups are served, begun anew with each configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.plan.assembly import Assembled
+from mailmapd.stats.snapshot import FeedState
+
+if TYPE_CHECKING:
+    from mailmapd.changes.following import Following
+
+log = logging.getLogger(__name__)
+
+
+class Changes:
+    """Follows the logs of the databases of the engine that is in use."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._following: Following | None = None
+        self._lock = asyncio.Lock()
+
+    async def begin(self, assembled: Assembled) -> None:
+        """Follow the databases of an engine, and those of the one before no more."""
+        async with self._lock:
+            await self._end()
+            followable = {
+                name: (settings, assembled.plan.changes[name])
+                for name, settings in assembled.plan.databases.items()
+                if isinstance(settings, MysqlSettings)
+                and assembled.plan.changes[name].follow != "no"
+            }
+            if not followable:
+                return
+            # In a thread, because it takes a while in which lookups are answered.
+            await asyncio.to_thread(importlib.import_module, "mailmapd.changes.following")
+            from mailmapd.changes.following import Following
+
+            self._following = Following(assembled.engine, followable, self._clock)
+            self._following.start()
+
+    async def close(self) -> None:
+        """Follow nothing any more."""
+        async with self._lock:
+            await self._end()
+
+    def problems(self) -> list[str]:
+        """Return what keeps databases from being followed that are to be."""
+        if self._following is None:
+            return []
+        return [
+            f"database {database.name}: changes of {feed.host} are not followed: {feed.reason}"
+            for database in self._following.databases.values()
+            for feed in database.feeds
+            if database.is_demanded and not feed.alive
+        ]
+
+    def states(self) -> list[FeedState]:
+        """Return how each server is followed."""
+        if self._following is None:
+            return []
+        now = self._clock()
+        return [
+            {
+                "database": database.name,
+                "host": feed.host,
+                "following": feed.alive,
+                "reason": feed.reason,
+                "silence": now - feed.last_heard if feed.alive else 0.0,
+                "counts": dict(feed.counts),
+                "followed": sorted(feed.readers.followed) if feed.alive else [],
+                "not_followed": dict(feed.readers.not_followed),
+            }
+            for database in self._following.databases.values()
+            for feed in database.feeds
+        ]
+
+    async def _end(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            await following.close()
