@@ -8,7 +8,7 @@ import pytest
 
 from support.guide import PROJECT, blocks, headings, page, without_blocks
 
-PAGES = ("README", "index", "install", "migrate", "dovecot", "trouble")
+PAGES = ("README", "index", "install", "migrate", "dovecot", "trouble", "freshness")
 _COMMENT = re.compile(r"\s*(?:#|--)\s.*$", re.MULTILINE)
 _TABLE = re.compile(r"(?:^ *\|.*\|$\n?)+", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
