@@ -19,6 +19,8 @@ from mailmapd.app.recent_errors import RecentErrors
 from mailmapd.app.repeats import Repeats
 from mailmapd.config.schema import LogSection
 
+_TALKATIVE = ("aiosqlite", "asyncio", "aiohttp", "aiomysql", "sqlglot")
+
 _PRIORITIES = {
     logging.DEBUG: 7,
     logging.INFO: 6,
@@ -62,6 +64,9 @@ class Logs(logging.Handler):
         """Write as configured from now on."""
         self._stream.setFormatter(_formatter(settings.format))
         logging.getLogger().setLevel(settings.level.upper())
+        # Libraries write what they are given: SQL with addresses, rows with hashes
+        for library in _TALKATIVE:
+            logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
 
     def write_repeats(self, *, all_of_them: bool = False) -> None:
         """Write how often lines were repeated; to be called now and then, and for all of them at the end."""

@@ -10,6 +10,7 @@ import uvloop
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.defects import STOP_GRACE, end_within, watch_loop
 from mailmapd.app.descriptors import raise_descriptor_limit
+from mailmapd.app.dumps import leave_no_dump
 from mailmapd.app.heap import return_large_blocks
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
@@ -30,6 +31,7 @@ def serve(file: str, make: type[Daemon] = Daemon) -> None:
     logs = Logs(config.log)
     raise_descriptor_limit(config)
     return_large_blocks()
+    leave_no_dump()
     sockets = SocketSet(take_sockets())
 
     async def run() -> None:

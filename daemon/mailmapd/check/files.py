@@ -22,6 +22,10 @@ def secret_findings(config: Config) -> Iterator[Finding]:
     for database in config.databases.values():
         if database.password_file is not None:
             yield from _readable(folder / database.password_file, "it holds a database's password")
+        if database.option_file is not None:
+            yield from _readable(folder / database.option_file, "it may hold a database's password")
+        if database.tls is not None and database.tls.key is not None:
+            yield from _readable(folder / database.tls.key, "it is a private key")
     for table in config.tables.values():
         if table.postfix_cf is not None:
             yield from _readable(folder / table.postfix_cf, "it holds a database's password")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import field, frozen, validators
+from attrs import evolve, field, frozen, validators
 
 from mailmapd.config.address import Address
 
@@ -182,6 +182,17 @@ class TableCacheSection:
                 for name, value in own.items()
             }
         )
+
+    def over_for_passwords(self, defaults: CacheSection) -> CacheSection:
+        """Do as `over` does for a table of passwords: they are stale for `PASSWORD_STALE` unless it says otherwise."""
+        section = self.over(defaults)
+        if self.stale_ttl is not None or section.stale_ttl <= PASSWORD_STALE:
+            return section
+        return evolve(section, stale_ttl=PASSWORD_STALE)
+
+
+PASSWORD_STALE = Seconds(900.0)
+"""How long a password may outlive an unreachable database: one that was changed in need must come to its end."""
 
 
 @frozen(kw_only=True)

@@ -1,9 +1,9 @@
 """The configuration as it may be shown to anybody on this machine.
 
-Without passwords, and without the literals of its queries.
+Without passwords, and without the literals and comments of its queries.
 
-SQL can hold a key (``AES_DECRYPT(password, 'key')``), so what stands between quotes in it is
-hidden, but for expansions such as '%s'.
+SQL can hold a key (``AES_DECRYPT(password, 'key')``, ``UNHEX``, ``0x6b6579``), so its texts,
+numbers and comments are hidden, but for expansions such as '%s' and numbers of one digit or two.
 """
 
 from __future__ import annotations
@@ -19,8 +19,19 @@ from mailmapd.config.schema import TOML_NAMES, Config
 
 HIDDEN = "(hidden)"
 
+_LONG_NUMBER = 3  # digits of a number that may be a key
+
 _QUERIES = frozenset({"query", "dovecot_query", "preload"})
-_LITERAL = re.compile(r"'((?:[^'\\]|\\.|'')*)'|\"((?:[^\"\\]|\\.|\"\")*)\"")
+_LITERAL = re.compile(
+    r"""
+      '(?P<single>(?:[^'\\]|\\.|'')*)(?:'|$)
+    | "(?P<double>(?:[^"\\]|\\.|"")*)(?:"|$)
+    | (?P<name>`[^`]*(?:`|$)|[^\W\d][\w$]*|%\w|%L?\{\w+\})
+    | (?P<comment>/\*.*?(?:\*/|$)|(?:\#|--(?=\s|$))[^\n]*)
+    | (?P<number>\d[\w.]*)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 _EXPANSIONS = re.compile(r"(?:[@.,:/+]|%[A-Za-z0-9%]|%L?\{[a-z_]+\}|%L[a-z])*")
 
 
@@ -80,5 +91,13 @@ def _text(key: str, value: Any) -> str:
 
 
 def _hide_literal(match: re.Match[str]) -> str:
-    text = match[1] if match[1] is not None else match[2]
-    return match[0] if _EXPANSIONS.fullmatch(text) else f"{match[0][0]}…{match[0][0]}"
+    whole = match[0]
+    if match["name"] is not None:
+        return whole
+    if match["comment"] is not None:
+        return "/* … */"
+    if match["number"] is not None:
+        return whole if len(whole) < _LONG_NUMBER else "…"
+    quote = whole[0]
+    text = match["single"] if quote == "'" else match["double"]
+    return whole if _EXPANSIONS.fullmatch(text) else f"{quote}…{quote}"

@@ -41,16 +41,13 @@ class DictIterate:
 
 @dataclass(frozen=True, slots=True)
 class DictCommit:
-    """The end of a Dovecot dict transaction.
+    """The end of a Dovecot dict transaction, whose changes nobody keeps: dicts are read only.
 
-    `changes` are (command letter, key, value) in the order sent: ``S`` set, ``U`` unset, ``A``
-    atomic increment. `wants_reply` is false for 2.3's commit without waiting.
+    `wants_reply` is false for 2.3's commit without waiting.
     """
 
     dict: str
     transaction: int
-    user: bytes
-    changes: tuple[tuple[str, bytes, bytes], ...]
     wants_reply: bool
 
 

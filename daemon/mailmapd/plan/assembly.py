@@ -88,7 +88,8 @@ def plan(config: Config) -> Plan:
 
 
 def _plan_table(result: Plan, name: str, table: TableSection) -> None:
-    cache = table.cache.over(result.config.cache)
+    over = table.cache.over_for_passwords if table.secret else table.cache.over
+    cache = over(result.config.cache)
     if table.postfix_cf is not None:
         cf = read_postfix_cf(Path(result.config.file).resolve().parent / table.postfix_cf)
         settings = cf_settings(cf)

@@ -59,8 +59,9 @@ def plan_all_dicts(config: Config, databases: dict[str, Settings], faults: Fault
         result.dicts[name] = one
         for table in one.tables:
             if table is not one.iterate and table.database in databases:
+                over = table.cache.over_for_passwords if table is one.passdb else table.cache.over
                 result.tables[table.name] = DictTablePlan(
-                    table.definition, databases[table.database], table.cache.over(config.cache)
+                    table.definition, databases[table.database], over(config.cache)
                 )
     return result
 

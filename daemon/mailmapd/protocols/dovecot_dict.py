@@ -213,15 +213,12 @@ class DictCodec:
         )
 
     def _commit(self, name: str, arguments: list[bytes], *, wants_reply: bool) -> DictCommit:
-        transaction_id, transaction = self._transactions.end(arguments)
-        return DictCommit(
-            name, transaction_id, transaction.user, tuple(transaction.changes), wants_reply
-        )
+        return DictCommit(name, self._transactions.end(arguments), wants_reply)
 
     def _change(self, command: bytes, arguments: list[bytes]) -> None:
         match command:
             case b"B":
-                self._transactions.begin(arguments, self._user)
+                self._transactions.begin(arguments)
             case b"S":
                 self._transactions.set(arguments)
             case b"U":

@@ -4,11 +4,13 @@
     S<id> TAB <key> TAB <value>                  set
     U<id> TAB <key>                              unset
     A<id> TAB <key> TAB <difference>             atomic increment
-    T<id> TAB <seconds> TAB <nanoseconds>        time of the write (checked, not kept: only Cassandra uses it)
-    V<id> TAB yes|no                             hide values in logs (not kept: values are never logged)
+    T<id> TAB <seconds> TAB <nanoseconds>        time of the write
+    V<id> TAB yes|no                             hide values in logs
     R<id>                                        roll back
 
-None of these has a reply. The client chooses the ids; they are its own, and a reconnect does not reset them.
+All of this is checked, and nothing of it kept but the ids of open transactions: a commit is
+refused, whatever it would change. None of these has a reply. The client chooses the ids; they are
+its own, and a reconnect does not reset them.
 """
 
 from __future__ import annotations
@@ -23,48 +25,25 @@ TRANSACTION_LIMIT: Final = 100
 
 Dovecot opens one for each user whose session ends in the process, hence a handful.
 """
-CHANGE_LIMIT: Final = 1_000
-"""Changes waiting on one connection, over all of its transactions.
-
-last_login makes one for each commit, quota two to four.
-"""
-CHANGE_BYTES_LIMIT: Final = 1_048_576
-"""Keys and values waiting on one connection, in bytes: sixteen lines of the longest kind."""
 
 BAD_ARGUMENTS: Final = "bad_arguments"
 BAD_TRANSACTION: Final = "bad_transaction"
 TOO_MANY_TRANSACTIONS: Final = "too_many_transactions"
-TOO_MANY_CHANGES: Final = "too_many_changes"
-REASONS: Final = (BAD_ARGUMENTS, BAD_TRANSACTION, TOO_MANY_TRANSACTIONS, TOO_MANY_CHANGES)
-
-Change = tuple[str, bytes, bytes]
-"""Command letter, key and value (the difference of ``A``; empty for ``U``)."""
-
-
-class Transaction:
-    """The user and the changes of one transaction, in the order sent."""
-
-    __slots__ = ("changes", "user")
-
-    def __init__(self, user: bytes) -> None:
-        self.user = user
-        self.changes: list[Change] = []
+REASONS: Final = (BAD_ARGUMENTS, BAD_TRANSACTION, TOO_MANY_TRANSACTIONS)
 
 
 class Transactions:
-    """What one connection has begun and not yet ended.
+    """The transactions that one connection has begun and not yet ended.
 
     Every method raises `ProtocolError` for arguments that make no sense.
     """
 
-    __slots__ = ("_bytes", "_changes", "_open")
+    __slots__ = ("_open",)
 
     def __init__(self) -> None:
-        self._open: dict[int, Transaction] = {}
-        self._changes = 0
-        self._bytes = 0
+        self._open: set[int] = set()
 
-    def begin(self, arguments: list[bytes], default_user: bytes) -> None:
+    def begin(self, arguments: list[bytes]) -> None:
         """Open a transaction (``B``)."""
         transaction_id = _parse_id(arguments[0])
         if transaction_id in self._open:
@@ -75,27 +54,25 @@ class Transactions:
             )
         if len(arguments) > 2 and parse_unsigned(arguments[2], UINT32_MAX) is None:
             raise _bad_arguments("BEGIN")
-        self._open[transaction_id] = Transaction(
-            arguments[1] if len(arguments) > 1 else default_user
-        )
+        self._open.add(transaction_id)
 
     def set(self, arguments: list[bytes]) -> None:
-        """Note that a key gets a value (``S``)."""
+        """Check that a key gets a value (``S``)."""
         if len(arguments) != 3:
             raise _bad_arguments("SET")
-        self._add(arguments[0], ("S", arguments[1], arguments[2]))
+        self._find(arguments[0])
 
     def unset(self, arguments: list[bytes]) -> None:
-        """Note that a key loses its value (``U``)."""
+        """Check that a key loses its value (``U``)."""
         if len(arguments) != 2:
             raise _bad_arguments("UNSET")
-        self._add(arguments[0], ("U", arguments[1], b""))
+        self._find(arguments[0])
 
     def increment(self, arguments: list[bytes]) -> None:
-        """Note that a key's number changes by a difference (``A``)."""
+        """Check that a key's number changes by a difference (``A``)."""
         if len(arguments) != 3 or not is_int64(arguments[2]):
             raise _bad_arguments("ATOMIC_INC")
-        self._add(arguments[0], ("A", arguments[1], arguments[2]))
+        self._find(arguments[0])
 
     def set_timestamp(self, arguments: list[bytes]) -> None:
         """Check a time of writing (``T``)."""
@@ -113,26 +90,13 @@ class Transactions:
             raise _bad_arguments("HIDE_LOG_VALUES")
         self._find(arguments[0])
 
-    def end(self, arguments: list[bytes]) -> tuple[int, Transaction]:
-        """Forget a transaction, to be committed or rolled back (``C``, ``D``, ``R``), and return it with its id."""
+    def end(self, arguments: list[bytes]) -> int:
+        """Forget a transaction, to be committed or rolled back (``C``, ``D``, ``R``), and return its id."""
         if len(arguments) != 1:
             raise _bad_arguments("COMMIT or ROLLBACK")
         transaction_id = self._find(arguments[0])
-        transaction = self._open.pop(transaction_id)
-        self._changes -= len(transaction.changes)
-        self._bytes -= sum([len(key) + len(value) for _, key, value in transaction.changes])
-        return transaction_id, transaction
-
-    def _add(self, id_argument: bytes, change: Change) -> None:
-        transaction = self._open[self._find(id_argument)]
-        self._changes += 1
-        self._bytes += len(change[1]) + len(change[2])
-        if self._changes > CHANGE_LIMIT or self._bytes > CHANGE_BYTES_LIMIT:
-            raise ProtocolError(
-                TOO_MANY_CHANGES,
-                f"more than {CHANGE_LIMIT} changes or {CHANGE_BYTES_LIMIT} bytes wait for a commit",
-            )
-        transaction.changes.append(change)
+        self._open.discard(transaction_id)
+        return transaction_id
 
     def _find(self, argument: bytes) -> int:
         transaction_id = _parse_id(argument)

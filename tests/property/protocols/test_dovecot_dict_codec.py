@@ -46,17 +46,10 @@ LOOKUPS = st.builds(DictLookup, st.just("auth"), TEXT, TEXT)
 ITERATES = st.builds(
     DictIterate, st.just("auth"), TEXT, TEXT, st.integers(0, 2**64 - 1), st.booleans()
 )
-CHANGES = st.tuples(st.sampled_from("SU"), TEXT, TEXT).map(
-    lambda change: change if change[0] == "S" else (*change[:2], b"")
-) | st.tuples(
-    st.just("A"), TEXT, st.integers(-(2**63), 2**63 - 1).map(lambda number: str(number).encode())
-)
 COMMITS = st.builds(
     DictCommit,
     st.just("auth"),
     st.integers(0, 2**32 - 1),
-    TEXT,
-    st.lists(CHANGES, max_size=5).map(tuple),
     st.booleans(),
 )
 QUERIES = st.lists(LOOKUPS | ITERATES | COMMITS, max_size=6)
@@ -107,13 +100,11 @@ def commands_of(query: DictQuery) -> bytes:
             return command("I", flags, str(query.limit).encode(), query.prefix, query.mask)
         case DictCommit():
             number = str(query.transaction).encode()
-            changes = [
-                command(letter, number, key, *([value] if letter != "U" else []))
-                for letter, key, value in query.changes
-            ]
             return (
-                command("B", number, query.user)
-                + b"".join(changes)
+                command("B", number, b"anna")
+                + command("S", number, b"key\t", b"value\n")
+                + command("U", number, b"key")
+                + command("A", number, b"count", b"-3")
                 + command("C" if query.wants_reply else "D", number)
             )
 

@@ -170,6 +170,13 @@ def test_secrets_and_sockets(config: Config, tmp_path: Path) -> None:
     assert [finding.code for finding in secret_findings(config)] == ["readable_secret"]
     (tmp_path / "secret").chmod(0o600)
     assert list(secret_findings(config)) == []
+    text = CONFIG.replace(
+        'password_file = "secret"', 'option_file = "my.cnf"\ntls = {ca = "ca.pem", key = "k.pem"}'
+    )
+    for name in ("my.cnf", "ca.pem", "k.pem"):
+        (tmp_path / name).touch(0o644)
+    found = secret_findings(parse_config(text, str(tmp_path / "mailmapd.toml")))
+    assert [Path(one.where).name for one in found] == ["my.cnf", "k.pem"]
     assert [finding.problem for finding in socket_findings(config)] == [
         "/nowhere/at/all does not exist"
     ]

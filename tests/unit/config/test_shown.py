@@ -55,9 +55,17 @@ def test_passwords() -> None:
             "SELECT AES_DECRYPT(p, '…') FROM t WHERE k = '%s'",
         ),
         ("SELECT 'it''s %s'", "SELECT '…'"),
+        ("SELECT x'6b3379', X'6b', b'1'", "SELECT x'…', X'…', b'…'"),
+        ("SELECT 0x6b3379, _latin1'k3y', N'k3y'", "SELECT …, _latin1'…', N'…'"),
+        ("SELECT 12345678, 1, 10 FROM t1 LIMIT 1.5e9", "SELECT …, 1, 10 FROM t1 LIMIT …"),
+        ("SELECT 1 /* don't: k3y */ FROM t -- k3y", "SELECT 1 /* … */ FROM t /* … */"),
+        ("SELECT 1 # k3y's", "SELECT 1 /* … */"),
+        ("SELECT `a'b`, 'k3y', `c'd`", "SELECT `a'b`, '…', `c'd`"),
+        ("SELECT 'k3y", "SELECT '…'"),
+        ("SELECT a FROM t WHERE n = %1 AND k = '%2'", "SELECT a FROM t WHERE n = %1 AND k = '%2'"),
         ("SELECT 'a\\\\'k3y'", "SELECT '…'"),
     ],
 )
 def test_literals(query: str, visible: str) -> None:
-    """Texts inside a query are hidden, because they may be keys; expansions are not."""
+    """Texts, numbers and comments of a query are hidden, because they may be keys; expansions and names are not."""
     assert shown(query)["table.alias"]["query"] == visible

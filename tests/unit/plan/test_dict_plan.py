@@ -8,6 +8,7 @@ from mailmapd.config.loader import load_config
 from mailmapd.config.schema import Seconds, TlsSection
 from mailmapd.engine.dicts.definition import PostfixUserQuery
 from mailmapd.errors import ConfigError
+from mailmapd.plan import assembly
 from mailmapd.plan.dict_plan import DictPlan, plan_dicts
 
 SQL = """\
@@ -25,6 +26,36 @@ def plan(tmp_path: Path, toml: str, sql: str = SQL) -> DictPlan:
     (tmp_path / "dovecot-sql.conf.ext").write_text(sql)
     (tmp_path / "mailmapd.toml").write_text(toml)
     return plan_dicts(load_config(tmp_path / "mailmapd.toml"))["auth"]
+
+
+def test_passwords_are_stale_for_minutes(tmp_path: Path) -> None:
+    """A password outlives an unreachable database for a quarter of an hour, a user for a day, unless the table says so."""
+    text = """
+[dict.auth]
+passdb = "p"
+userdb = "u"
+[table.p]
+database = "mail"
+dovecot_query = "SELECT password FROM t WHERE u = '%u'"
+[table.u]
+database = "mail"
+dovecot_query = "SELECT home FROM t WHERE u = '%u'"
+[table.s]
+database = "mail"
+query = "SELECT password FROM t WHERE h = '%s'"
+secret = true
+"""
+    (tmp_path / "mailmapd.toml").write_text(MAIL + text)
+    made = assembly.plan(load_config(tmp_path / "mailmapd.toml"))
+    assert made.dicts.tables["auth.passdb"].cache.stale_ttl == 900.0
+    assert made.dicts.tables["auth.userdb"].cache.stale_ttl == 86400.0
+    assert made.tables["s"].cache.stale_ttl == 900.0
+    (tmp_path / "mailmapd.toml").write_text(MAIL + text + '[table.p.cache]\nstale_ttl = "2h"\n')
+    made = assembly.plan(load_config(tmp_path / "mailmapd.toml"))
+    assert made.dicts.tables["auth.passdb"].cache.stale_ttl == 7200.0
+    (tmp_path / "mailmapd.toml").write_text(MAIL + text + '[cache]\nstale_ttl = "1m"\n')
+    made = assembly.plan(load_config(tmp_path / "mailmapd.toml"))
+    assert made.dicts.tables["auth.passdb"].cache.stale_ttl == 60.0
 
 
 def test_dovecot_sql_file(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from support.codecs import Outcome, byte_by_byte, feed
 HELLO = b"H3\t2\t0\t\tauth\n"
 LOOKUP = DictLookup("auth", b"shared/passdb/anna", b"anna")
 ITERATE = DictIterate("auth", b"shared/userdb/", b"*", 0, False)
-COMMIT = DictCommit("auth", 7, b"anna", (), True)
+COMMIT = DictCommit("auth", 7, wants_reply=True)
 
 
 def refusal(data: bytes) -> str | None:

@@ -49,11 +49,8 @@ def query_of(step: Step) -> DictQuery:
             prefix, mask, limit, no_value = rest
             return DictIterate(name, prefix.encode(), mask.encode(), limit, no_value)
         case "commit":
-            transaction, user, wants_reply, changes = rest
-            encoded = tuple(
-                (letter, key.encode(), value.encode()) for letter, key, value in changes
-            )
-            return DictCommit(name, transaction, user.encode(), encoded, wants_reply)
+            transaction, wants_reply = rest
+            return DictCommit(name, transaction, wants_reply)
         case _:
             pytest.fail(f"no such query: {kind}")
 

