@@ -11,6 +11,7 @@ from mailmapd.engine.answered import Part
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
 from mailmapd.engine.table import Table
+from mailmapd.model import Found
 from mailmapd.search import PRESETS, Search
 from mailmapd.template.mysql_table import MysqlTable
 
@@ -45,6 +46,14 @@ PLAIN = st.sampled_from(
     ]
 )
 KEYS = st.one_of(PLAIN, st.lists(PIECES, max_size=6).map(b"".join))
+QUERIES = [
+    b"SELECT '%s'",
+    b"SELECT '%d', '%u'",
+    b"SELECT '%s' FROM t WHERE tld = '%1'",
+    b"SELECT '%u'",
+    b"SELECT '%d'",
+]
+"""The SQL key of an address is the address itself for the first two."""
 VALUES = st.sampled_from([b"value", b"@other.example", b"a@b,c@d"])
 
 
@@ -54,30 +63,48 @@ VALUES = st.sampled_from([b"value", b"@other.example", b"a@b,c@d"])
     search=st.sampled_from(PRESETS),
     propagates=st.sampled_from([None, True, False]),
     now=st.sampled_from([0.0, 250.0, 299.0]),
+    query=st.sampled_from(QUERIES),
 )
-@example(key=b"user@example.com", held={}, search="exact", propagates=None, now=0.0)
+@example(
+    key=b"user@example.com", held={}, search="exact", propagates=None, now=0.0, query=QUERIES[0]
+)
 def test_the_short_way_is_the_long_way(
-    key: bytes, held: dict[bytes, bytes | None], search: str, propagates: bool | None, now: float
+    *,
+    key: bytes,
+    held: dict[bytes, bytes | None],
+    search: str,
+    propagates: bool | None,
+    now: float,
+    query: bytes,
 ) -> None:
     """What a map tells at its first step is what the whole walk would have told, parts and freshness included."""
-    one = a_map(key, held, search, propagates)
-    short = one._tell_plainly(key, now)
+    one = a_map(key, held, search, propagates, query)
+    short = one.tell_plainly(key, now)
     if short is not None:
-        assert walked(one, key, now) == short
+        value, until, sql_key = short
+        told = Told(Found(value), until, one.tables[0].present_parts, (sql_key,))
+        assert walked(one, key, now) == told
 
 
-def test_plain_addresses_take_the_short_way() -> None:
+@pytest.mark.parametrize("query", QUERIES[:2])
+def test_plain_addresses_take_the_short_way(query: bytes) -> None:
     """A plain address that the first table holds is told without a walk, by every search that begins with the key itself."""
+    key = b"user@example.com"
     ways = {
-        search: a_map(b"user@example.com", {}, search, None)._tell_plainly(b"user@example.com", 0.0)
-        for search in PRESETS
+        search: a_map(key, {}, search, None, query).tell_plainly(key, 0.0) for search in PRESETS
     }
     assert [search for search, told in ways.items() if told is None] == []
 
 
-def a_map(key: bytes, held: dict[bytes, bytes | None], search: str, propagates: bool | None) -> Map:
+def a_map(
+    key: bytes,
+    held: dict[bytes, bytes | None],
+    search: str,
+    propagates: bool | None,
+    query: bytes,
+) -> Map:
     """Return a map over one table whose memory holds `key` and `held`, None for a row that is known not to exist."""
-    definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
+    definition = PostfixDefinition(MysqlTable.compile("t", query))
     table = Table(
         "t",
         definition,

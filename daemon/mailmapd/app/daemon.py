@@ -75,7 +75,8 @@ class Daemon:
 
     @property
     def engine(self) -> Engine:
-        """The engine in use."""
+        """The engine in use, with every lookup counted that has been answered until now."""
+        self._front.settle()
         return self._assembled.engine
 
     @property
@@ -249,6 +250,7 @@ class Daemon:
             self._manager.ready(f"reload refused: {error.faults[0]}")
             return
         previous = self._assembled
+        self._front.settle()
         self._config = config
         if self._logs is not None:
             self._logs.apply(config.log)

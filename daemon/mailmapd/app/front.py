@@ -62,6 +62,7 @@ class Front:
         self._listeners: dict[Wanted, Listener] = {}
         self._side_servers: dict[Wanted, HttpServer | ControlServer] = {}
         self._leaving: set[Listener] = set()
+        self._retired: list[MapService | DictService] = []  # of listeners on their way out
         self._replies = ReplyCaches()
 
     @property
@@ -69,9 +70,15 @@ class Front:
         """The open listeners of the lookup protocols."""
         return self._listeners.values()
 
+    def settle(self) -> None:
+        """Count the lookups that have been added up, those of listeners on their way out included."""
+        for service in [*self.services.values(), *self.dict_services.values(), *self._retired]:
+            service.settle()
+
     @property
     def map_meters(self) -> list[LookupMeter]:
         """The meters of maps, those of listeners that a reload took away included: what was counted never gets less."""
+        self.settle()
         former = [
             meter
             for name, meters in self._former.items()
@@ -86,6 +93,7 @@ class Front:
     @property
     def dict_meters(self) -> list[LookupMeter]:
         """The same of dicts."""
+        self.settle()
         former = [
             meter
             for name, meters in self._former.items()
@@ -150,6 +158,12 @@ class Front:
             for name, service in self.dict_services.items()
             if name not in names
         }
+        self._retired += [
+            service
+            for services in (self.services, self.dict_services)
+            for name, service in services.items()
+            if name not in names
+        ]
         self.services = {name: service for name, service in self.services.items() if name in names}
         self.dict_services = {
             name: service for name, service in self.dict_services.items() if name in names
@@ -175,6 +189,9 @@ class Front:
         for listener in leaving:
             listener.close()
             self._leaving.discard(listener)
+        if not self._leaving:
+            self.settle()
+            self._retired.clear()
 
     def forget(self, invalidation: Invalidation) -> None:
         """Drop the remembered replies that were made of what is touched."""

@@ -43,6 +43,7 @@ Entry = tuple[Payload | NoRow, float]
 """What is known of a key, and until when it is fresh."""
 
 _TIME = struct.Struct("d")
+_time_of = _TIME.unpack_from
 _Packed = bytes | tuple[Payload, float]
 
 
@@ -83,6 +84,19 @@ class TableCache:
         self._era = 0
         self._mark = 0.0  # what marks an entry's time with the era
         self._ended: list[float] = []  # the moment of which each former era is distrusted from
+
+    def held(self, key: bytes, now: float) -> tuple[bytes, float] | None:
+        """Return the finished value of a row and until when it is fresh, if it is: what `peek` would say, sooner.
+
+        None says nothing.
+        """
+        entries = self.rows.entries
+        packed = entries.get(key)
+        if packed.__class__ is not bytes or self._ended:
+            return None
+        entries.move_to_end(key)
+        (until,) = _time_of(packed)
+        return (packed[8:], until) if now < until else None
 
     def peek(self, key: bytes, now: float) -> Entry | None:
         """Return (what is known, until when it is fresh), or None when nothing usable without the database is known.

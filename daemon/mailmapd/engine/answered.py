@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 from mailmapd.engine.meters import BUCKETS, LookupMeter
 from mailmapd.model import Answer
 
+QUICK = BUCKETS[0]
+"""Seconds of a lookup that falls into the first bucket."""
+
 NEVER = float("-inf")
 """Until when an answer is good that must not be given again."""
 
@@ -33,27 +36,74 @@ class Part(NamedTuple):
     absent: bool
 
 
-class Use(NamedTuple):
-    """What the use of an answer counts for, under the source of answers from memory: many answers share one."""
+class Use:
+    """What the use of an answer counts for, under the source of answers from memory: many answers share one.
 
-    asked: CountsAvoided
-    meter: LookupMeter
-    result: int
-    parts: tuple[Part, ...]
+    Lookups that took no longer than QUICK, which is nearly all of them, are added up in `lookups` and `seconds`, and
+    counted together by `settle`, which whoever reads counters calls before.
+    """
 
-    def count_lookup(self, seconds: float) -> None:
-        """Count a lookup that took so long: as one of the map or dict, and as a hit of every table that took part."""
-        asked, meter, result, parts = self
-        meter.results[result] += 1
-        latencies = meter.from_cache
-        latencies.counts[bisect_left(BUCKETS, seconds)] += 1
-        latencies.total += seconds
-        asked.avoided += len(parts)
-        for table, absent in parts:
+    __slots__ = ("asked", "lookups", "meter", "parts", "result", "seconds")
+
+    def __init__(
+        self, asked: CountsAvoided, meter: LookupMeter, result: int, parts: tuple[Part, ...]
+    ) -> None:
+        self.asked = asked
+        self.meter = meter
+        self.result = result
+        self.parts = parts
+        self.lookups = 0
+        self.seconds = 0.0
+
+    def count(self, seconds: float) -> None:
+        """Count a lookup that took so long."""
+        if seconds <= QUICK:
+            self.lookups += 1
+            self.seconds += seconds
+        else:
+            self._add(1, seconds, bisect_left(BUCKETS, seconds))
+
+    def settle(self) -> None:
+        """Count what has been added up."""
+        if self.lookups:
+            self._add(self.lookups, self.seconds, 0)
+            self.lookups = 0
+            self.seconds = 0.0
+
+    def _add(self, lookups: int, seconds: float, bucket: int) -> None:
+        """Count lookups as those of the map or dict, and as hits of every table that took part."""
+        meter = self.meter
+        meter.results[self.result] += lookups
+        meter.from_cache.counts[bucket] += lookups
+        meter.from_cache.total += seconds
+        self.asked.avoided += lookups * len(self.parts)
+        for table, absent in self.parts:
             if absent:
-                table.negative_hits += 1
+                table.negative_hits += lookups
             else:
-                table.hits += 1
+                table.hits += lookups
+
+
+class Uses:
+    """The uses of one map or dict through one listener: one for each result and what it was made of."""
+
+    def __init__(self, asked: CountsAvoided, meter: LookupMeter) -> None:
+        self._asked = asked
+        self._meter = meter
+        self._uses: dict[tuple[int, tuple[Part, ...]], Use] = {}
+
+    def of(self, result: int, parts: tuple[Part, ...]) -> Use:
+        """Return what such an answer counts for: always the same for the same answers."""
+        use = self._uses.get((result, parts))
+        if use is None:
+            use = Use(self._asked, self._meter, result, parts)
+            self._uses[result, parts] = use
+        return use
+
+    def settle(self) -> None:
+        """Count what has been added up."""
+        for use in self._uses.values():
+            use.settle()
 
 
 class Answered(NamedTuple):

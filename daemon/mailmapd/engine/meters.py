@@ -13,7 +13,8 @@ from mailmapd.engine.outcome import Source
 from mailmapd.model import Answer, Found, NotFound, PermFail, TempFail
 
 RESULTS = ("found", "notfound", "tempfail", "permfail")
-_RESULT_INDEX: dict[type, int] = {Found: 0, NotFound: 1, TempFail: 2, PermFail: 3}
+FOUND = 0
+_RESULT_INDEX: dict[type, int] = {Found: FOUND, NotFound: 1, TempFail: 2, PermFail: 3}
 
 BUCKETS = (
     0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,

@@ -243,9 +243,9 @@ class DictCodec:
 
 def encode_lookup(answer: Answer) -> bytes:
     """Return the reply to a lookup."""
+    if isinstance(answer, Found):  # in front of the pattern, which takes twice as long
+        return b"O%b\n" % escape(answer[0])
     match answer:
-        case Found():
-            return b"O%b\n" % escape(answer.value)
         case NotFound():
             return _NOT_FOUND
         case TempFail() | PermFail():

@@ -105,13 +105,13 @@ class SocketmapCodec:
 
     def encode(self, answer: Answer) -> bytes:
         """Return the reply to the oldest unanswered query."""
+        if isinstance(answer, Found):  # in front of the pattern, which takes twice as long
+            value = answer[0]
+            size = len(value)
+            if 0 < size < len(_OK_PREFIXES):
+                return _OK_PREFIXES[size] + value + b","
+            return _encode_unusual_value(value)
         match answer:
-            case Found():
-                value = answer.value
-                size = len(value)
-                if 0 < size < len(_OK_PREFIXES):
-                    return _OK_PREFIXES[size] + value + b","
-                return _encode_unusual_value(value)
             case NotFound():
                 return _NOT_FOUND
             case TempFail():

@@ -115,7 +115,10 @@ class Replier:
         When the answer comes later, `deliver` gets the reply.
         """
         if isinstance(answered, Answered):
-            reply = self._encoded(answered.answer)
+            try:
+                reply = self._encode(answered[0])
+            except Exception:  # noqa: BLE001 (it is logged where it happens again)
+                reply = self._encoded(answered[0])
             if request is not None:
                 self._remember(request, reply, answered)
             return reply

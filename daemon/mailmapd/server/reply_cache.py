@@ -4,6 +4,9 @@ It saves decoding, search and encoding for the requests that come again and agai
 is good only while every cached answer that it was made of is fresh, and it is dropped when one of them is touched. For
 that, an index leads from each part to the replies made of it; a recall costs nothing for it.
 
+Only what is asked twice within a while is remembered: most requests of a large host come once in a day, and remembering
+one costs more than answering it. A doorkeeper knows the second time from the first.
+
 What is remembered lives in two generations, each with its index. When the young one is full it becomes the old one, and
 the one before it is dropped, a few replies at a time, because freeing a whole generation at once would keep everybody
 waiting. A reply that is asked for again and again is made anew from its parts once in a generation, and nothing has to
@@ -12,14 +15,17 @@ move between them.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 
-from mailmapd.engine.answered import Answered, Use
+from mailmapd.engine.answered import QUICK, Answered, Use
 from mailmapd.engine.invalidation import Invalidation
 
 GENERATION = 131_072  # replies per generation
 REQUEST_LIMIT = 512  # bytes of the longest request that is remembered
 REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
+DOORS = 524_288  # requests that were asked once and are known so, at most: 4 MiB; a power of two
+_LAST_BITS = DOORS - 1
 _FREED = 4  # entries of dropped dictionaries that are freed for each new reply
 
 Remembered = tuple[bytes, float, int]
@@ -38,10 +44,22 @@ def _mark(table: str, sql_key: bytes) -> int:
     return hash(table) ^ hash(sql_key)
 
 
-class ReplyCache:
-    """Replies by request."""
+def nobody() -> array[int]:
+    """Return the memory of a doorkeeper who has seen no request yet.
 
-    def __init__(self, generation: int = GENERATION) -> None:
+    It holds the hashes of those seen lately, each where its last bits say.
+    """
+    return array("q", bytes(8 * DOORS))
+
+
+class ReplyCache:
+    """Replies by request.
+
+    With a doorkeeper's memory, `seen`, those are kept whose request is in there already.
+    """
+
+    def __init__(self, generation: int = GENERATION, seen: array[int] | None = None) -> None:
+        self._seen = seen
         self._generation = generation
         self._young: dict[bytes, Remembered] = {}
         self._old: dict[bytes, Remembered] = {}
@@ -58,10 +76,25 @@ class ReplyCache:
 
     def count(self, found: Remembered, seconds: float) -> None:
         """Count a lookup that `find` answered in so many seconds."""
-        self._uses[found[2]].count_lookup(seconds)
+        use = self._uses[found[2]]
+        if seconds <= QUICK:  # as `Use.count` would: it is called once for each lookup
+            use.lookups += 1
+            use.seconds += seconds
+        else:
+            use.count(seconds)
 
     def remember(self, request: bytes, reply: bytes, answered: Answered) -> None:
-        """Keep the reply that an answer became, unless it may not be given again, or it or its request is very long."""
+        """Keep the reply that an answer became for the next time.
+
+        Not if the request is asked for the first time, the answer may not be given again, or either is very long.
+        """
+        seen = self._seen
+        if seen is not None:
+            mark = hash(request)
+            door = mark & _LAST_BITS
+            if seen[door] != mark:
+                seen[door] = mark
+                return
         _, until, use, keys = answered
         if use is None or len(request) > REQUEST_LIMIT or len(reply) > REPLY_LIMIT:
             return
@@ -135,10 +168,15 @@ class ReplyCaches:
 
     def __init__(self) -> None:
         self._caches: dict[tuple[str, str], ReplyCache] = {}
+        self._seen = nobody()
 
     def of(self, listener: str, name: str = "") -> ReplyCache:
         """Return the cache of a listener (and dict): always the same one, whatever is configured anew."""
-        return self._caches.setdefault((listener, name), ReplyCache())
+        cache = self._caches.get((listener, name))
+        if cache is None:
+            cache = ReplyCache(seen=self._seen)
+            self._caches[listener, name] = cache
+        return cache
 
     def forget(self, invalidation: Invalidation) -> None:
         """Drop what an invalidation touches."""

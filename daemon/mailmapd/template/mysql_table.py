@@ -42,12 +42,14 @@ class MysqlTable:
     """A compiled query and result_format; make one with `compile`.
 
     `identity` says that the SQL key of every key is the key itself, so that the call of `sql_key`
-    can be left out (for keys that are not empty and hold no NUL). `result_depends_on_key` says that
+    can be left out (for keys that are not empty and hold no NUL); `identity_of_addresses` says that of
+    every key with something on both sides of an ``@``. `result_depends_on_key` says that
     result_format uses the key.
     """
 
     name: str
     identity: bool
+    identity_of_addresses: bool
     result_depends_on_key: bool
     _query_places: tuple[tuple[bytes | str, bool], ...]
     _asks_whole_key: bool
@@ -94,9 +96,14 @@ class MysqlTable:
         )
         domains = matching_domains((domain,) if isinstance(domain, str) else domain)
         scope, labels = _scope(query_pieces)
+        label_count = max(
+            expansions.highest_label(query_pieces), expansions.highest_label(result_pieces)
+        )
+        whole = scope == "key" and domains is None
         return cls(
             name=name,
-            identity=scope == "key" and not key_user and not key_domain and domains is None,
+            identity=whole and not key_user and not key_domain,
+            identity_of_addresses=whole and not label_count,
             result_depends_on_key=expansions.uses(result_pieces, "S" + _KEY_LETTERS),
             _query_places=tuple(zip(query_pieces, _double_quoted(query_pieces), strict=True)),
             _asks_whole_key=not expansions.uses(query_pieces, "uUd" + _KEY_DOMAIN_LETTERS),
@@ -107,9 +114,7 @@ class MysqlTable:
             _key_domain=key_domain,
             _value_user=expansions.uses(result_pieces, "u"),
             _value_domain=expansions.uses(result_pieces, "d"),
-            _label_count=max(
-                expansions.highest_label(query_pieces), expansions.highest_label(result_pieces)
-            ),
+            _label_count=label_count,
             _domains=domains,
             _expansion_limit=expansion_limit,
             _require_result_set=require_result_set,

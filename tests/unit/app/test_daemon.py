@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,47 @@ async def test_reload_while_stopping(short_path: Path, turns: int, adds: bool) -
     assert set(os.listdir(short_path)) <= {"mailmapd.toml", "cache"}  # noqa: PTH208 (the loop has nothing else to do)
 
 
+def counted(daemon: Daemon) -> dict[str, float]:
+    """Return what /metrics shows of lookups in the map `boxes` and its table."""
+    text = b"".join(Exposition(daemon).pieces()).decode()
+    shown = (
+        'mailmapd_lookups_total{listener="socketmap",map="boxes",result="found"}',
+        'mailmapd_lookup_duration_seconds_count{map="boxes",source="cache"}',
+        'mailmapd_cache_requests_total{outcome="hit",table="mailbox"}',
+        'mailmapd_queries_avoided_total{map="boxes"}',
+    )
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
+    return {name.partition("{")[0].removeprefix("mailmapd_"): float(lines[name]) for name in shown}
+
+
+async def test_counts_are_complete_whenever_they_are_read(short_path: Path) -> None:
+    """Every lookup is counted before metrics, statistics and the status line show counters, and before a reload hands them on."""
+    running = Running(short_path)
+    await running.loaded()
+    daemon = running.daemon
+    daemon.engine.tables["mailbox"].cache.store(b"user@example.com", b"box", time.monotonic())
+    reader, writer = await asyncio.open_unix_connection(str(short_path / "socketmap"))
+
+    async def ask(lookups: int) -> None:
+        for _ in range(lookups):
+            writer.write(b"22:boxes user@example.com,")
+            assert await reader.readexactly(9) == b"6:OK box,"
+
+    await ask(7)
+    assert set(counted(daemon).values()) == {7.0}
+    await ask(5)
+    assert daemon.stats()["maps"]["boxes"]["results"]["found"] == 12
+    assert daemon.stats()["tables"]["mailbox"]["hits"] == 12
+    await ask(3)
+    assert "100.0% of 15 from memory" in daemon.status_line()
+    await ask(2)
+    running.write("", "SELECT maildir", "SELECT home")
+    await daemon.reload()
+    assert set(counted(daemon).values()) == {17.0}
+    writer.close()
+    await running.stop()
+
+
 async def test_reload_is_one_step(short_path: Path) -> None:
     """There is no moment at which a listener answers from tables that a flush would not reach."""
     running = Running(short_path, f'lookup_http = "unix:{short_path}/lookup"')
@@ -130,8 +172,8 @@ async def test_reload_is_one_step(short_path: Path) -> None:
     reload = asyncio.create_task(running.daemon.reload())
     while not reload.done():
         await asyncio.sleep(0)
-        served, _ = running.daemon._front.services["socketmap"]._served[b"boxes"]
-        assert served is running.daemon.engine.maps["boxes"]
+        served = running.daemon._front.services["socketmap"]._served[b"boxes"]
+        assert served.asked is running.daemon.engine.maps["boxes"]
     assert running.daemon.engine is not before
     await running.stop()
 

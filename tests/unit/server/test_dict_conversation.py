@@ -59,7 +59,7 @@ async def test_lookups_and_listing_in_order() -> None:
 
 
 async def test_whole_lookups_are_remembered_by_dict() -> None:
-    """A lookup that comes whole, after the hello, is answered and remembered for its dict.
+    """A lookup that comes whole, after the hello, is answered, and remembered for its dict when it comes again.
 
     One that leaves its user to the hello is not.
     """
@@ -81,6 +81,8 @@ async def test_whole_lookups_are_remembered_by_dict() -> None:
     later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     assert auth.reply_to(ALICE, later.set_result) is LATER
     assert await later == auth.reply_to(ALICE, too_late) == FOUND
+    assert auth.recall(ALICE, 0.0) is None
+    assert auth.reply_to(ALICE, too_late) == FOUND
     for conversation in (auth, other):
         found = conversation.recall(ALICE, 0.0)
         assert found is not None

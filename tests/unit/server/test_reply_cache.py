@@ -7,7 +7,7 @@ import pytest
 
 from mailmapd.engine.answered import NEVER, Answered, Part, Use
 from mailmapd.engine.invalidation import Invalidation
-from mailmapd.engine.meters import LookupMeter
+from mailmapd.engine.meters import BUCKETS, LookupMeter
 from mailmapd.model import Found
 from mailmapd.server.reply_cache import REPLY_LIMIT, REQUEST_LIMIT, ReplyCache, ReplyCaches
 
@@ -58,6 +58,39 @@ def test_counted() -> None:
         (0, 1),
         (1, 0),
     ]
+
+
+def test_quick_ones_are_counted_together() -> None:
+    """Lookups of the shortest kind are added up, and all of them are counted when the counts are settled."""
+    cache, counts = ReplyCache(), use()
+    cache.remember(b"request", b"reply", answered(counts))
+    found = cache.find(b"request", 5.0)
+    assert found is not None
+    for _ in range(3):
+        cache.count(found, 0.000002)
+    cache.count(found, BUCKETS[0])
+    counts.settle()
+    counts.settle()
+    assert counts.meter.results == [4, 0, 0, 0]
+    assert counts.meter.from_cache.counts[:2] == [4, 0]
+    assert counts.meter.from_cache.total == pytest.approx(0.000011)
+    assert counts.asked.avoided == 8
+    assert [(part.table.hits, part.table.negative_hits) for part in counts.parts] == [
+        (0, 4),
+        (4, 0),
+    ]
+
+
+def test_only_what_is_asked_again_is_kept() -> None:
+    """The reply to a request that comes for the first time is not kept, and that to one that comes again is."""
+    cache = ReplyCaches().of("socketmap")
+    for number in range(1000):
+        cache.remember(b"once %d" % number, b"reply", answered(use()))
+    assert len(cache) == 0
+    for _ in range(2):
+        cache.remember(b"again", b"reply", answered(use()))
+    assert len(cache) == 1
+    assert cache.find(b"again", 0.0) is not None
 
 
 def test_never_outlives_its_parts() -> None:
@@ -166,7 +199,8 @@ def test_caches_of_the_process() -> None:
     caches = ReplyCaches()
     assert caches.of("dict", "auth") is caches.of("dict", "auth")
     assert caches.of("dict", "auth") is not caches.of("dict", "other")
-    for name in ("auth", "other"):
+    for name in ("auth", "other", "auth", "other"):
         caches.of("dict", name).remember(b"request", b"reply", answered(use()))
+    assert [len(caches.of("dict", name)) for name in ("auth", "other")] == [1, 1]
     caches.forget(of_key("first", b"a"))
     assert [len(caches.of("dict", name)) for name in ("auth", "other")] == [0, 0]

@@ -20,6 +20,11 @@ from mailmapd.template.statement import Statement
 class UserQuery(Protocol):
     """A query about one user, depending on the values of variables."""
 
+    @property
+    def identity(self) -> bool:
+        """Return whether the SQL key of every user name is the name itself (if it is not empty and holds no NUL)."""
+        ...
+
     def sql_key(self, values: Mapping[str, bytes]) -> bytes | None:
         """Return the part of the values that the SQL depends on.
 
@@ -41,6 +46,11 @@ class PostfixUserQuery:
     """A query with mysql_table(5) meaning, asked for the user name."""
 
     template: MysqlTable
+
+    @property
+    def identity(self) -> bool:
+        """Return whether the SQL key of every user name is the name itself."""
+        return self.template.identity
 
     def statement(self, sql_key: bytes) -> Statement:
         """Return the query for a SQL key."""

@@ -22,6 +22,8 @@ from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_variables import name_in_24
 
 _SHARED = b"shared/"
+PREFIX_SIZE = len("shared/passdb/")
+"""Of the keys of either namespace."""
 
 
 class DictTable(NamedTuple):
@@ -56,6 +58,14 @@ class Dict:
         self.iteration = iteration
         self.avoided = 0
         self._namespaces = {b"passdb": passdb, b"userdb": userdb}
+
+    def plain_tables(self) -> dict[bytes, Table]:
+        """Return by the prefix of their keys the tables whose SQL key is what follows the prefix, whoever asks."""
+        return {
+            b"%b%b/" % (_SHARED, name): served.table
+            for name, served in self._namespaces.items()
+            if served is not None and not served.key.names and served.definition.query.identity
+        }
 
     def parse(self, key: bytes, user: bytes) -> Question | NotFound | PermFail | TempFail:
         """Return what a dict key asks; `user` is the name that came beside the key."""

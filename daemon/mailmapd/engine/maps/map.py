@@ -52,7 +52,11 @@ class MapTable:
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=@"
 """The bytes of plain addresses: nothing to quote, nothing to fold but ASCII."""
 
-_EDGES = b"@."
+_FOLDED = bytes([byte if bytes([byte]).lower() in _PLAIN else 0 for byte in range(256)]).lower()
+"""For `bytes.translate`: folds a plain address, and puts NUL in the place of what makes it none."""
+
+_NUL, _AT = 0, ord("@")  # numbers are found eight times as fast as bytes in bytes
+_EDGES = frozenset(b"@.")
 """What a plain address neither begins nor ends with."""
 
 _SAMPLE = b"user@example.com"
@@ -73,6 +77,9 @@ class Told(NamedTuple):
     parts: tuple[Part, ...]
     keys: tuple[bytes, ...]
 
+
+Plain = tuple[bytes, float, bytes]
+"""A value that the first table holds under the SQL key that comes last, and until when it is fresh."""
 
 Walk = Generator[Probe, Outcome, tuple[Answer, float]]
 
@@ -106,14 +113,15 @@ class Map:
         first = self.tables[0]
         asks_itself = tuple(search.keys(_SAMPLE)[:1]) == (SearchKey(_SAMPLE, b""),)
         self._plain_first_step = (
-            hosted is None and first.fold and first.definition.template.identity and asks_itself
+            hosted is None
+            and first.fold
+            and first.definition.template.identity_of_addresses
+            and asks_itself
         )
+        self._held_first = first.table.cache.held
 
     def tell(self, key: bytes, now: float) -> Told | Lookup:
         """Return the answer with its parts if memory holds all of it, or else the lookup that goes on."""
-        plain = self._tell_plainly(key, now)
-        if plain is not None:
-            return plain
         parts: list[Part] = []
         keys: list[bytes] = []
         walk = self._walk(key, now, parts, keys)
@@ -125,34 +133,25 @@ class Map:
             return Told(answer, until, tuple(parts), tuple(keys))
         return Lookup(self, walk, probe, parts)
 
-    def _tell_plainly(self, key: bytes, now: float) -> Told | None:
+    def tell_plainly(self, key: bytes, now: float) -> Plain | None:
         """Return what the walk would find at its first step, in the usual case.
 
-        A plain address that the first table holds, fresh.
+        A plain address that the first table holds, fresh. It is for the caller to count that.
 
-        None says nothing: the walk decides. This is half of the time of a walk.
+        None says nothing: the walk decides. This is a third of the time of a walk.
         """
-        if (
-            not self._plain_first_step
-            or b"@" not in key
-            or key.translate(None, _PLAIN)
-            or key[0] in _EDGES
-            or key[-1] in _EDGES
-        ):
+        if not self._plain_first_step:
             return None
-        place = self.tables[0]
-        sql_key = key.lower()
-        entry = place.table.cache.peek(sql_key, now)
-        if entry is None or now >= entry[1]:
+        sql_key = key.translate(_FOLDED)
+        if _NUL in sql_key or _AT not in sql_key or sql_key[0] in _EDGES or sql_key[-1] in _EDGES:
             return None
-        payload = entry[0]
-        if not isinstance(payload, bytes) or (
-            self.propagates is not None and payload.startswith(b"@")
-        ):
+        held = self._held_first(sql_key, now)
+        if held is None:
             return None
-        place.table.hits += 1
-        self.avoided += 1
-        return Told(Found(payload), entry[1], place.present_parts, (sql_key,))
+        value, until = held
+        if self.propagates is not None and value.startswith(b"@"):
+            return None
+        return value, until, sql_key
 
     async def answer(self, key: bytes) -> tuple[Answer, Source]:
         """Return the answer, asking databases for what memory lacks, and the costliest source that took part."""

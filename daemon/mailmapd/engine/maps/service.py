@@ -8,19 +8,41 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from mailmapd.engine.answered import Answered, Use
-from mailmapd.engine.maps.map import Lookup, Map
-from mailmapd.engine.meters import LookupMeter
+from mailmapd.engine.answered import QUICK, Answered, Use, Uses
+from mailmapd.engine.maps.map import Lookup, Map, Plain
+from mailmapd.engine.meters import FOUND, LookupMeter
 from mailmapd.engine.outcome import Source
 from mailmapd.errors import DEFECT
-from mailmapd.model import Answer, MapQuery, PermFail, TempFail
+from mailmapd.model import Answer, Found, MapQuery, PermFail, TempFail
 
 log = logging.getLogger(__name__)
 
 DEFECTIVE = "listener %s: a lookup ended in a defect of mailmapd"
 FAILED = TempFail(DEFECT)
 UNKNOWN_MAP = PermFail("mailmapd has no map of this name")
+
+
+_new = tuple.__new__  # Answered(…) and Found(…) without their Python-level __new__
+
+
+class Served(NamedTuple):
+    """A map with what its lookups through one listener count for."""
+
+    asked: Map
+    meter: LookupMeter
+    uses: Uses
+    tell_plainly: Callable[[bytes, float], Plain | None]
+    plain_use: Use
+
+    @classmethod
+    def of(cls, asked: Map, meter: LookupMeter) -> Served:
+        """Return the map so."""
+        uses = Uses(asked, meter)
+        return cls(
+            asked, meter, uses, asked.tell_plainly, uses.of(FOUND, asked.tables[0].present_parts)
+        )
 
 
 class MapService:
@@ -38,40 +60,61 @@ class MapService:
         self.slow = slow
         self.clock = clock
         self._only_map = only_map
-        self._served: dict[bytes, tuple[Map, LookupMeter]] = {}
+        self._served: dict[bytes, Served] = {}
 
     def serve(self, maps: Mapping[str, Map]) -> None:
         """Answer from these maps from now on."""
+        self.settle()
         if self._only_map:
             maps = {"": maps[self._only_map]}
-        for one in maps.values():
-            self.meters.setdefault(one.name, LookupMeter(self.listener, one.name))
-        self._served = {name.encode(): (one, self.meters[one.name]) for name, one in maps.items()}
+        self._served = {
+            name.encode(): Served.of(one, self._meter(one.name)) for name, one in maps.items()
+        }
+
+    def settle(self) -> None:
+        """Count what has been added up; see `Use`."""
+        for served in self._served.values():
+            served.uses.settle()
 
     def answer(self, query: MapQuery) -> Answered | MapWaiting:
         """Return the answer if memory holds it, or else what goes on to the databases when it is told to."""
         try:
-            return self._answer(query)
+            start = self.clock()
+            name, key = query
+            served = self._served.get(name)
+            if served is None:
+                self.meters[""].count(UNKNOWN_MAP, Source.CACHE, 0.0)
+                return Answered(UNKNOWN_MAP)
+            _, _, _, tell_plainly, use = served
+            plain = tell_plainly(key, start)
+            if plain is None:
+                return self._walk(served, key, start)
+            value, until, sql_key = plain
+            seconds = self.clock() - start
+            if seconds <= QUICK:
+                use.lookups += 1
+                use.seconds += seconds
+            else:
+                use.count(seconds)
+            return _new(Answered, (_new(Found, (value,)), until, use, (sql_key,)))
         except Exception:
             log.exception(DEFECTIVE, self.listener)
             return Answered(FAILED)
 
-    def _answer(self, query: MapQuery) -> Answered | MapWaiting:
-        start = self.clock()
-        name, key = query
-        served = self._served.get(name)
-        if served is None:
-            self.meters[""].count(UNKNOWN_MAP, Source.CACHE, 0.0)
-            return Answered(UNKNOWN_MAP)
-        one, meter = served
-        memory = one.tell(key, start)
+    def _walk(self, served: Served, key: bytes, start: float) -> Answered | MapWaiting:
+        """Return what the whole search finds."""
+        asked, meter, uses, _, _ = served
+        memory = asked.tell(key, start)
         if isinstance(memory, Lookup):
-            return MapWaiting(self, memory, one.name, meter, start)
+            return MapWaiting(self, memory, asked.name, meter, start)
         answer, until, parts, keys = memory
         result = meter.count(answer, Source.CACHE, self.clock() - start)
         if start < until:
-            return Answered(answer, until, Use(one, meter, result, parts), keys)
+            return _new(Answered, (answer, until, uses.of(result, parts), keys))
         return Answered(answer)
+
+    def _meter(self, name: str) -> LookupMeter:
+        return self.meters.setdefault(name, LookupMeter(self.listener, name))
 
 
 class MapWaiting:

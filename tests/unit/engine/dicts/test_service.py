@@ -98,7 +98,8 @@ async def test_repeated_answers_are_counted() -> None:
         answered = service.answer(DictLookup("auth", key, b""))
         assert isinstance(answered, Answered)
         assert answered.use is not None
-        answered.use.count_lookup(0.0)
+        answered.use.count(0.0)
+    service.settle()
     assert service.meters["auth"].results == [3, 3, 0, 0]
 
 
@@ -243,5 +244,6 @@ async def test_meters() -> None:
     await ask(service, b"priv/x")
     await ask(service, b"priv/x", name="none")
     await listing(service)
+    service.settle()
     assert service.meters["auth"].results == [3, 1, 0, 1]
     assert service.meters[""].results == [0, 0, 0, 1]
