@@ -17,6 +17,7 @@ from support.guide import LANGUAGES, commands, page, section
 from support.kept_debian import KeptDebian
 from support.mariadb import private_directory
 from support.namespaces import namespaces_allowed
+from support.process import wait_until
 
 PROJECT = Path(__file__).parents[2]
 PACKAGES = (
@@ -140,3 +141,64 @@ def test_worked_example(base: Base, language: str) -> None:
         for protocol in ("imaps", "pop3s"):
             assert "It works." in read_mail(system, protocol, 2)
         assert "socketmap" not in system.run("postconf", "-n").stdout
+
+
+SMTP = """
+import smtplib
+with smtplib.SMTP("localhost", timeout=60) as session:
+    session.ehlo()
+    session.mail("someone@outside.example")
+    print(*session.rcpt("stranger@example.com"))
+"""
+PART = "sed -i {} /etc/dovecot/conf.d/{}\nsystemctl restart dovecot"
+WORKER = "10-master.conf"
+TLS = "10-ssl.conf"
+
+
+def look(system: DebianSystem, fault: str, *words: str) -> None:
+    """Break something, and wait until Postfix and Dovecot, who meet it, have said all of these words."""
+    shown = system.run("journalctl", "--show-cursor", "--lines", "0").stdout
+    log = ("journalctl", "--output", "cat", "--after-cursor", shown.split("cursor: ")[1].strip())
+    system.run("sh", "-ec", fault)
+    said = system.run("python3", "-", data=SMTP, check=False).stdout
+    system.run("sendmail", "you@example.com", data="Subject: lost\n\n.\n", check=False)
+    read_mail(system, "imaps", 1)
+    for one in words:
+        wait_until(lambda one=one: one in said + system.run(*log).stdout, one)  # type: ignore[misc]
+
+
+def test_words_of_the_logs(base: Base) -> None:
+    """What both tables of trouble quote is what Postfix and Dovecot say when that very thing is wrong."""
+    steps = commands(section(page("migrate"), 2, WORKED_EXAMPLE))[:-1]
+    sockets = " ".join(f"mailmapd{kind}.socket" for kind in ("", "-dict", "-lookup"))
+    faults = {
+        f"systemctl stop {sockets} mailmapd.service": (
+            "warning: connect to mailmapd/socketmap: No such file or directory",
+            "Temporary lookup failure",
+            "net_connect_unix(/run/mailmapd/dict) failed: No such file or directory",
+        ),
+        f"systemctl start {sockets}\nsystemctl start mailmapd.service\n"
+        + PART.format(
+            "'/^service auth-worker {/,/^}/s/^# *user = vmail/  user = vmail/'", WORKER
+        ): ("Permission denied (euid=666(vmail)",),
+        PART.format("'s/= </= /'", TLS): (
+            "Can't load SSL certificate (ssl_cert setting): There is no valid PEM certificate",
+        ),
+        "postconf -X virtual_transport\npostfix reload": (
+            "map is not allowed for security-sensitive data",
+            "mail system configuration error",
+        ),
+    }
+    at_first = (
+        "Can't set cipher list to 'PROFILE=SYSTEM'",
+        "auth: Fatal: sqlpool: Missing value in connect string",
+    )
+    every = [*at_first, *(words for several in faults.values() for words in several)]
+    for language in LANGUAGES:
+        text = page("trouble", language)
+        assert [words for words in every if words not in text] == []
+    with base.booted("words") as system:
+        look(system, "true", *at_first)
+        paste(system, steps)
+        for fault, words in faults.items():
+            look(system, fault, *words)
