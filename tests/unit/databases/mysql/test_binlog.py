@@ -37,6 +37,7 @@ from mailmapd.databases.mysql.binlog.packets import PacketSplitter, TooLong
 from mailmapd.databases.mysql.binlog.reader import BinlogError
 from support.binlog_events import (
     STREAM,
+    TABLE,
     event,
     format_description,
     image,
@@ -139,6 +140,8 @@ def test_nothing_in_silence(one: bytes, reason: str) -> None:
         rows(23, image(b"a", 1, b"x")[:-1]),
         rows(23, image(b"a", 1, b"x") + b"\0"),
         rows(166, b"no zlib", compressed=False),
+        event(23, TABLE.to_bytes(6, "little") + b"\1\0\3\0never ends"),
+        event(23, TABLE.to_bytes(6, "little") + b"\1\0\xfe" + b"\xff" * 8),
         event(39, b"\7\0\0\0\0\0"),
     ],
 )
