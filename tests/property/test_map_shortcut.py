@@ -10,6 +10,7 @@ from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.answered import Part
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.model import Found
 from mailmapd.search import PRESETS, Search
@@ -107,8 +108,7 @@ def a_map(
     definition = PostfixDefinition(MysqlTable.compile("t", query))
     table = Table(
         "t",
-        definition,
-        MemoryDatabase("mail", {}),
+        QueryOrigin("t", definition, MemoryDatabase("mail", {}), lambda: 0.0),
         TableCache(CacheSection(jitter=0.0)),
         lambda: 0.0,
     )

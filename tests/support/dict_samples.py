@@ -13,6 +13,7 @@ from mailmapd.engine.dicts.dict import Dict, DictTable
 from mailmapd.engine.dicts.fields import PassdbFields, UserdbFields
 from mailmapd.engine.dicts.iteration import Iteration
 from mailmapd.engine.dicts.service import DictService
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.model import ResultSet
 from mailmapd.template.dovecot_key import DictKey
@@ -76,6 +77,10 @@ def _table(namespace: str, text: str, fields: UserdbFields, database: MemoryData
     query = DovecotQuery.compile(fields.table, text)
     definition = DictDefinition(query, fields)
     table = Table(
-        fields.table, definition, database, TableCache(CacheSection()), lambda: 0.0, secret=True
+        fields.table,
+        QueryOrigin(fields.table, definition, database, lambda: 0.0),
+        TableCache(CacheSection()),
+        lambda: 0.0,
+        secret=True,
     )
     return DictTable(table, definition, DictKey.of(namespace, query))

@@ -28,8 +28,12 @@ class Failure:
     lasts: bool = field(default=False, compare=False)
 
 
+Known = Payload | NoRow | Failure
+"""What an origin says of a key."""
+
+
 class Outcome(NamedTuple):
     """What is known of a key."""
 
-    known: Payload | NoRow | Failure
+    known: Known
     source: Source

@@ -4,9 +4,8 @@
     ask    what is known, or what the database says, or what was known a while ago; `told` later if need be
     get    the same for a coroutine
 
-Equal misses share one query. A row that cannot be used, or a key that the database cannot evaluate,
-fails that key alone and is remembered briefly; a query that does not fit the database's schema
-fails the table at once, and is tried again every `SCHEMA_RETRY` seconds.
+Equal misses share one query. A table is the cache's side of it: ages, flights and what they count
+for; where answers come from is its `Origin`.
 """
 
 from __future__ import annotations
@@ -17,32 +16,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from cachetools import TTLCache
-
 from mailmapd.cache.budget import Budget
 from mailmapd.cache.table_cache import NO_ROW, Entry, NoRow, Payload, TableCache
-from mailmapd.databases.interface import Database
-from mailmapd.engine.definition import Definition
 from mailmapd.engine.invalidation import Invalidation, TouchedSince
-from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.errors import DEFECT, DatabaseError, DataError, SchemaError
-from mailmapd.model import ResultSet
+from mailmapd.engine.origin import Origin
+from mailmapd.engine.outcome import Failure, Known, Outcome, Source
+from mailmapd.errors import DEFECT
 from mailmapd.single_flight import Flight, SingleFlight
 
 log = logging.getLogger(__name__)
 
-POISON_MEMORY = 5.0  # seconds for which a key that the database cannot evaluate is not asked again
-POISON_KEYS = 10_000  # how many such keys are remembered
-SCHEMA_RETRY = 1.0  # seconds between tries of a query that does not fit the schema
-REFRESH_RETRY = 0.5  # seconds without new background fetches after one found the database away
 # With so many queries of the table on their way, background fetches stand back: a lookup that has
 # no answer goes first
 REFRESHES = 32
-# Seconds to wait for a database that should answer, while a stale answer is at hand; then for none
-# until it answers
-STALE_PATIENCE = 0.25
-
-Known = Payload | NoRow | Failure
 
 
 class Watch(Protocol):
@@ -54,7 +40,7 @@ class Watch(Protocol):
 
 
 class Table:
-    """One query over one database, with its cache. The counters are plain integers, read when somebody looks.
+    """One query, answered from memory or by its origin. The counters are plain integers, read when somebody looks.
 
     `touched` is there while entries are loaded from elsewhere: what was touched since is not to be believed of them.
     `invalidations` are counted by grade. `watch` is there while
@@ -64,31 +50,29 @@ class Table:
     def __init__(
         self,
         name: str,
-        definition: Definition,
-        database: Database,
+        origin: Origin,
         cache: TableCache,
         clock: Callable[[], float],
         *,
         secret: bool = False,
     ) -> None:
         self.name = name
-        self.definition = definition
-        self.database = database
+        self.origin = origin
+        self.definition = origin.definition
+        self.database = origin.database
         self.cache = cache
         self.secret = secret
-        self.schema_error = ""
         self.touched: TouchedSince | None = None
         self.watch: Watch | None = None
         self.invalidations = dict.fromkeys(("key", "reverse", "table", "distrust"), 0)
         self.hits = self.negative_hits = self.stale = self.coalesced = self.misses = 0
         self._clock = clock
         self._flights: SingleFlight[Outcome] = SingleFlight()
-        self._poison: TTLCache[bytes, Failure] = TTLCache(POISON_KEYS, POISON_MEMORY, timer=clock)
-        self._poisoned_until = float("-inf")  # when the last of those keys is forgotten
-        self._schema_retry_at = self._refresh_retry_at = 0.0
-        # The database keeps us waiting: it has not answered since a stale answer had to stand in
-        # for it
-        self._silent = False
+
+    @property
+    def schema_error(self) -> str:
+        """Return why no query of the table works now, or an empty text."""
+        return self.origin.schema_error
 
     def count_on(self, former: Table) -> None:
         """Count on from where the table that had this name before stands."""
@@ -128,13 +112,13 @@ class Table:
         """
         now = self._clock()
         stale = self.cache.stale(sql_key, now)
-        failure = self._known_failure(sql_key, now)
+        failure = self.origin.refusal(sql_key, now)
         if failure is not None:
             return self._fall_back(stale, failure)
         if stale is None:
             self._join(sql_key).join(told)
             return None
-        if self._silent or not any(host.up for host in self.database.status()):
+        if self.origin.away():
             self._refresh(sql_key)
             return self._fall_back(stale, Failure(""))
         self._join_for_a_moment(sql_key, stale, told)
@@ -161,9 +145,10 @@ class Table:
         if self.touched is not None:
             self.touched.add(keys, unseen=invalidation.unseen)
         if keys is not None:
+            self.origin.forget(keys)
             return sum(self._drop(key) for key in keys), []
         self._flights.forget_all()
-        self._poison.clear()
+        self.origin.forget_all()
         old = self.cache.clear()
         return sum(len(budget) for budget in old), old
 
@@ -173,21 +158,20 @@ class Table:
 
     def _drop(self, sql_key: bytes) -> bool:
         self._flights.forget(sql_key)
-        self._poison.pop(sql_key, None)
         return self.cache.drop(sql_key)
 
     def keys(self) -> list[bytes]:
         """Return every key that something is known of, or will be when a query on its way comes back."""
         keys = self.cache.keys()
         keys += self._flights
-        keys += self._poison
+        keys += self.origin.refused()
         return keys
 
     def _refresh(self, sql_key: bytes) -> None:
         now = self._clock()
-        if now < self._refresh_retry_at or len(self._flights) >= REFRESHES:
+        if self.origin.spared(now) or len(self._flights) >= REFRESHES:
             return
-        if self._flights.find(sql_key) is None and self._known_failure(sql_key, now) is None:
+        if self._flights.find(sql_key) is None and self.origin.refusal(sql_key, now) is None:
             self._start(sql_key)
 
     def _join(self, sql_key: bytes) -> Flight[Outcome]:
@@ -216,16 +200,11 @@ class Table:
                 )
 
         def lose_patience() -> None:
-            self._silent = True
+            self.origin.lose_patience()
             tell(Outcome(Failure(""), Source.DATABASE))
 
-        patience = asyncio.get_running_loop().call_later(STALE_PATIENCE, lose_patience)
+        patience = asyncio.get_running_loop().call_later(self.origin.patience, lose_patience)
         self._join(sql_key).join(tell)
-
-    def _known_failure(self, sql_key: bytes, now: float) -> Failure | None:
-        if self.schema_error and now < self._schema_retry_at:
-            return Failure(self.schema_error)
-        return self._poison.get(sql_key) if now < self._poisoned_until else None
 
     def _fall_back(self, stale: Payload | NoRow | None, failure: Failure) -> Outcome:
         if stale is None:
@@ -234,63 +213,25 @@ class Table:
         return Outcome(stale, Source.STALE)
 
     def _start(self, sql_key: bytes) -> Flight[Outcome]:
-        """Send the query for a key."""
-        if self.schema_error:
-            self._schema_retry_at = self._clock() + SCHEMA_RETRY
+        """Have the origin asked for a key."""
         flight = self._flights.start(sql_key)
-        land = partial(self._land, sql_key, flight)
-        try:
-            self.database.submit(self.definition.statement(sql_key), land)
-        except DatabaseError as error:
-            asyncio.get_running_loop().call_soon(land, error)
-        except Exception:
-            log.exception("table %s: a query could not be sent: a defect of mailmapd", self.name)
-            asyncio.get_running_loop().call_soon(land, DatabaseError(DEFECT))
+        self.origin.fetch(sql_key, partial(self._land, sql_key, flight))
         return flight
 
-    def _land(
-        self, sql_key: bytes, flight: Flight[Outcome], result: ResultSet | DatabaseError
-    ) -> None:
-        """Learn from what the database said, and tell everybody who asked."""
+    def _land(self, sql_key: bytes, flight: Flight[Outcome], known: Known) -> None:
+        """Keep what the origin said, unless it was touched meanwhile, and tell everybody who asked."""
         wanted = self._flights.end(sql_key, flight)
-        try:
-            known = self._read(result)
-            if wanted:
+        if isinstance(known, Failure):
+            if known.lasts and not wanted:
+                self.origin.forget((sql_key,))
+        elif wanted:
+            try:
                 self._keep(sql_key, known)
-        except Exception:
-            log.exception("table %s: rows could not be kept: a defect of mailmapd", self.name)
-            known = Failure(DEFECT)
+            except Exception:
+                log.exception("table %s: rows could not be kept: a defect of mailmapd", self.name)
+                known = Failure(DEFECT)
         flight.land(Outcome(known, Source.DATABASE))
 
-    def _keep(self, sql_key: bytes, known: Known) -> None:
-        if not isinstance(known, Failure):
-            lifetime = None if self.watch is None else self.watch.lifetime(sql_key, known is NO_ROW)
-            self.cache.store(sql_key, known, self._clock(), lifetime)
-        elif known.lasts:
-            self._poison[sql_key] = known
-            self._poisoned_until = self._clock() + POISON_MEMORY
-
-    def _read(self, result: ResultSet | DatabaseError) -> Known:
-        if isinstance(result, DatabaseError):
-            return self._failed(result)
-        try:
-            payload = self.definition.payload(result)
-        except DatabaseError as error:
-            return self._failed(error)
-        self._silent = False
-        if self.schema_error:
-            log.warning("table %s: the query works again", self.name)
-            self.schema_error = ""
-        return NO_ROW if payload is None else payload
-
-    def _failed(self, error: DatabaseError) -> Failure:
-        if isinstance(error, DataError | SchemaError):
-            self._silent = False
-        if isinstance(error, SchemaError):
-            if not self.schema_error:
-                log.error("table %s: %s", self.name, error)
-            self.schema_error = str(error)
-            self._schema_retry_at = self._clock() + SCHEMA_RETRY
-        elif not isinstance(error, DataError):
-            self._refresh_retry_at = self._clock() + REFRESH_RETRY
-        return Failure(str(error), lasts=isinstance(error, DataError))
+    def _keep(self, sql_key: bytes, known: Payload | NoRow) -> None:
+        lifetime = None if self.watch is None else self.watch.lifetime(sql_key, known is NO_ROW)
+        self.cache.store(sql_key, known, self._clock(), lifetime)

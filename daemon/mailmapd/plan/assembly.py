@@ -18,6 +18,7 @@ from mailmapd.databases.settings import ChangesSettings
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.maps.map import Map, MapTable
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.formats.postfix_cf import PostfixCf, read_postfix_cf
 from mailmapd.plan.databases import (
@@ -204,8 +205,7 @@ def _table(
         return previous.engine.tables[name]
     return Table(
         name,
-        PostfixDefinition(wanted.template),
-        database,
+        QueryOrigin(name, PostfixDefinition(wanted.template), database, clock),
         TableCache(wanted.cache),
         clock,
         secret=wanted.secret,

@@ -13,6 +13,7 @@ from mailmapd.databases.interface import Database
 from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.dicts.dict import Dict, DictTable
 from mailmapd.engine.dicts.iteration import Iteration
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.errors import ConfigError
 from mailmapd.plan.databases import Settings, check_settings, section_settings
@@ -90,8 +91,7 @@ def build_tables(
             else:
                 tables[table.name] = Table(
                     table.name,
-                    wanted.definition,
-                    databases[table.database],
+                    QueryOrigin(table.name, wanted.definition, databases[table.database], clock),
                     TableCache(wanted.cache),
                     clock,
                     secret=True,

@@ -27,6 +27,7 @@ from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values, values_of
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.search import Search
 from mailmapd.template.fold import fold
@@ -121,8 +122,7 @@ class Mail:
             MapTable(
                 Table(
                     table,
-                    definition,
-                    self._memory,
+                    QueryOrigin(table, definition, self._memory, self.clock),
                     TableCache(self.settings, self._chance),
                     self.clock,
                 ),

@@ -16,6 +16,7 @@ from mailmapd.engine.engine import SLICE, Engine
 from mailmapd.engine.flush import FlushRequest, UnknownName, flush
 from mailmapd.engine.invalidation import TouchedSince
 from mailmapd.engine.maps.map import Map, MapTable
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.search import Search
 from mailmapd.template.dovecot_key import DictKey
@@ -51,7 +52,11 @@ class Bench:
         )
         definition = DictDefinition(query, PassdbFields("auth.passdb", "CRYPT"))
         self.passdb = Table(
-            "auth.passdb", definition, self.database, TableCache(CacheSection()), clock, secret=True
+            "auth.passdb",
+            QueryOrigin("auth.passdb", definition, self.database, clock),
+            TableCache(CacheSection()),
+            clock,
+            secret=True,
         )
         auth = Dict("auth", passdb=DictTable(self.passdb, definition, DictKey.of("passdb", query)))
         tables = {
@@ -67,7 +72,12 @@ class Bench:
         """Return a table over the memory database."""
         definition = PostfixDefinition(MysqlTable.compile(name, query))
         return MapTable(
-            Table(name, definition, self.database, TableCache(CacheSection()), clock),
+            Table(
+                name,
+                QueryOrigin(name, definition, self.database, clock),
+                TableCache(CacheSection()),
+                clock,
+            ),
             definition,
             fold=True,
         )

@@ -11,6 +11,7 @@ from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import UnknownName
 from mailmapd.engine.look import Held, LookRequest, look
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.template.mysql_table import MysqlTable
 
@@ -27,7 +28,12 @@ SETTINGS = CacheSection(
 def engine(found: bytes | NoRow) -> Engine:
     """Return an engine whose one table has stored one entry at second 0."""
     definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT a FROM b WHERE c = '%s'"))
-    table = Table("t", definition, MemoryDatabase("mail", {}), TableCache(SETTINGS), lambda: 0.0)
+    table = Table(
+        "t",
+        QueryOrigin("t", definition, MemoryDatabase("mail", {}), lambda: 0.0),
+        TableCache(SETTINGS),
+        lambda: 0.0,
+    )
     table.cache.store(b"key", found, 0.0)
     return Engine({}, {"t": table}, {}, {})
 

@@ -9,14 +9,9 @@ from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.invalidation import Invalidation
+from mailmapd.engine.origin import POISON_MEMORY, SCHEMA_RETRY, STALE_PATIENCE, QueryOrigin
 from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.engine.table import (
-    POISON_MEMORY,
-    REFRESHES,
-    SCHEMA_RETRY,
-    STALE_PATIENCE,
-    Table,
-)
+from mailmapd.engine.table import REFRESHES, Table
 from mailmapd.errors import DEFECT, DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
@@ -41,7 +36,12 @@ class Bench:
         definition = PostfixDefinition(
             MysqlTable.compile("mailbox", b"SELECT maildir FROM mailbox WHERE username = '%s'")
         )
-        self.table = Table("mailbox", definition, self.database, TableCache(settings), self.clock)
+        self.table = Table(
+            "mailbox",
+            QueryOrigin("mailbox", definition, self.database, self.clock),
+            TableCache(settings),
+            self.clock,
+        )
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ async def test_defect_fails_one_lookup(bench: Bench, caplog: pytest.LogCaptureFi
             self.statement = self.template.statement
             raise KeyError(len(sql_key))
 
-    bench.table.definition = Faulty(
+    bench.table.origin.definition = Faulty(
         MysqlTable.compile("mailbox", b"SELECT maildir FROM mailbox WHERE username = '%s'")
     )
     assert (await bench.table.get(KEY)).known == Failure(DEFECT)

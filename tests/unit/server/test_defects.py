@@ -19,6 +19,7 @@ from mailmapd.engine.dicts.dict import Dict
 from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.maps.service import MapService
 from mailmapd.engine.meters import LookupMeter
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.model import Answer, Found
 from mailmapd.protocols import DictCodec, SocketmapCodec
@@ -48,7 +49,9 @@ Connect = Callable[[str], Awaitable[Client]]
 def _map_conversation(clock: FakeClock) -> Conversation:
     database = MemoryDatabase("mail", {(b"user",): [(b"value",)]})
     definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
-    table = Table("t", definition, database, TableCache(CacheSection()), clock)
+    table = Table(
+        "t", QueryOrigin("t", definition, database, clock), TableCache(CacheSection()), clock
+    )
     one = Map("m", [MapTable(table, definition, fold=True)], Search.compile("exact"), clock)
     service = MapService("socketmap", clock)
     service.serve({"m": one})

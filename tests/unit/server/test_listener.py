@@ -16,6 +16,7 @@ from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.maps.service import MapService
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.protocols import SocketmapCodec
 from mailmapd.search import Search
@@ -45,7 +46,12 @@ class Served:
             {(b"user",): [(b"value",)], (b"fast",): [(b"quick",)], (b"big",): [(b"x" * 90_000,)]},
         )
         definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT '%s'"))
-        table = Table("t", definition, self.database, TableCache(CacheSection()), self.clock)
+        table = Table(
+            "t",
+            QueryOrigin("t", definition, self.database, self.clock),
+            TableCache(CacheSection()),
+            self.clock,
+        )
         self.service = MapService("socketmap", self.clock)
         self.replies = ReplyCache()
         self.service.serve(

@@ -11,6 +11,7 @@ from mailmapd.config.schema import CacheSection
 from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.model import NOT_FOUND, Found, TempFail
@@ -43,7 +44,12 @@ def make_map(recorder: HostRecorder) -> tuple[Map, MemoryDatabase]:
         definition = PostfixDefinition(MysqlTable.compile(name, query))
         parts.append(
             MapTable(
-                Table(name, definition, database, TableCache(CacheSection()), time.monotonic),
+                Table(
+                    name,
+                    QueryOrigin(name, definition, database, time.monotonic),
+                    TableCache(CacheSection()),
+                    time.monotonic,
+                ),
                 definition,
                 fold=True,
             )

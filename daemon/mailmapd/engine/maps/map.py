@@ -16,8 +16,8 @@ from typing import NamedTuple
 from mailmapd.cache.table_cache import NO_ROW, Payload
 from mailmapd.engine.answered import Part
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.outcome import Failure, Outcome, Source
-from mailmapd.engine.table import Known, Table
+from mailmapd.engine.outcome import Failure, Known, Outcome, Source
+from mailmapd.engine.table import Table
 from mailmapd.errors import DEFECT, DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, NotFound, TempFail
 from mailmapd.search import Search, SearchKey, propagate

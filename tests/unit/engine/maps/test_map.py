@@ -7,6 +7,7 @@ from mailmapd.config.schema import CacheSection
 from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.outcome import Source
 from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseUnavailable
@@ -34,7 +35,11 @@ def table(
         MysqlTable.compile("t", query.encode(), result_format, expansion_limit=expansion_limit)
     )
     return MapTable(
-        Table("t", definition, database, TableCache(CacheSection()), clock), definition, fold=True
+        Table(
+            "t", QueryOrigin("t", definition, database, clock), TableCache(CacheSection()), clock
+        ),
+        definition,
+        fold=True,
     ), database
 
 

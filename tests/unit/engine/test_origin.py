@@ -1,0 +1,136 @@
+"""Another origin than a query: whatever has its methods stands behind, or in front of, a table's answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.config.schema import CacheSection, Seconds
+from mailmapd.databases.memory import MemoryDatabase, values_of
+from mailmapd.engine.definition import PostfixDefinition
+from mailmapd.engine.invalidation import Invalidation
+from mailmapd.engine.origin import Done, Origin, QueryOrigin
+from mailmapd.engine.outcome import Failure, Known, Outcome, Source
+from mailmapd.engine.table import Table
+from mailmapd.errors import DataError
+from mailmapd.template.mysql_table import MysqlTable
+from support.clock import FakeClock
+
+DEFINITION = PostfixDefinition(MysqlTable.compile("t", b"SELECT a FROM b WHERE c = '%s'"))
+SETTINGS = CacheSection(ttl=Seconds(100.0), jitter=0.0, refresh_ahead=0.0)
+
+
+class Shelf:
+    """An origin in front of another one: it knows some answers, and asks the other for the rest."""
+
+    def __init__(self, behind: Origin) -> None:
+        self.definition, self.database = behind.definition, behind.database
+        self.patience = behind.patience
+        self.known: dict[bytes, Known] = {}
+        self.waiting: list[tuple[bytes, Done]] = []
+        self._behind = behind
+
+    @property
+    def schema_error(self) -> str:
+        """Return what the other one says."""
+        return self._behind.schema_error
+
+    def fetch(self, sql_key: bytes, done: Done) -> None:
+        """Answer when `turn` is called, or ask the other one."""
+        if sql_key in self.known:
+            self.waiting.append((sql_key, done))
+        else:
+            self._behind.fetch(sql_key, done)
+
+    def turn(self) -> None:
+        """Give the answers that are due."""
+        waiting, self.waiting = self.waiting, []
+        for sql_key, done in waiting:
+            done(self.known[sql_key])
+
+    def refusal(self, sql_key: bytes, now: float) -> Failure | None:
+        """Return what the other one says."""
+        return self._behind.refusal(sql_key, now)
+
+    def away(self) -> bool:
+        """Return what the other one says."""
+        return self._behind.away()
+
+    def lose_patience(self) -> None:
+        """Tell the other one."""
+        self._behind.lose_patience()
+
+    def spared(self, now: float) -> bool:
+        """Return what the other one says."""
+        return self._behind.spared(now)
+
+    def refused(self) -> Iterable[bytes]:
+        """Return what the other one says."""
+        return self._behind.refused()
+
+    def forget(self, sql_keys: Iterable[bytes]) -> None:
+        """Forget here and there."""
+        keys = list(sql_keys)
+        for key in keys:
+            self.known.pop(key, None)
+        self._behind.forget(keys)
+
+    def forget_all(self) -> None:
+        """Forget here and there."""
+        self.known.clear()
+        self._behind.forget_all()
+
+
+class Bench:
+    """A table with a shelf in front of its query."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.database = MemoryDatabase("mail", {(b"k",): [(b"from the database",)]})
+        self.shelf = Shelf(QueryOrigin("t", DEFINITION, self.database, self.clock))
+        self.table = Table("t", self.shelf, TableCache(SETTINGS), self.clock)
+
+
+async def test_an_origin_in_front_answers_first() -> None:
+    """What the origin in front knows is answered and remembered without the database; the rest is asked for."""
+    bench = Bench()
+    bench.shelf.known[b"shelved"] = b"from the shelf"
+    outcomes: list[Outcome] = []
+    assert bench.table.ask(b"shelved", outcomes.append) is None
+    bench.shelf.turn()
+    assert outcomes == [Outcome(b"from the shelf", Source.DATABASE)]
+    assert bench.table.peek(b"shelved", 0.0) == b"from the shelf"
+    assert (await bench.table.get(b"k")).known == b"from the database"
+    assert (await bench.table.get(b"unknown")).known is NO_ROW
+    assert [values_of(asked) for asked in bench.database.asked] == [(b"k",), (b"unknown",)]
+
+
+async def test_an_invalidation_reaches_the_origin() -> None:
+    """What an origin remembers is forgotten with the table's own entries, and what is under way is not kept."""
+    bench = Bench()
+    bench.shelf.known[b"k"] = b"old"
+    outcomes: list[Outcome] = []
+    bench.table.ask(b"k", outcomes.append)
+    waiting = bench.shelf.waiting
+    bench.table.apply(Invalidation("t", frozenset({b"k"})))
+    bench.shelf.waiting = []
+    for _, done in waiting:
+        done(b"old")
+    assert outcomes == [Outcome(b"old", Source.DATABASE)]
+    assert bench.table.peek(b"k", 0.0) is None
+    assert (await bench.table.get(b"k")).known == b"from the database"
+
+
+async def test_a_failure_that_was_touched_under_way_is_asked_again() -> None:
+    """A key that failed by its own fault is asked anew after an invalidation, even of a query under way."""
+    bench = Bench()
+    bench.database.failure = DataError("cannot be evaluated")
+    bench.database.hold()
+    asking = asyncio.ensure_future(bench.table.get(b"k"))
+    await asyncio.sleep(0)
+    bench.table.apply(Invalidation("t", frozenset({b"k"})))
+    bench.database.release()
+    assert (await asking).known == Failure("cannot be evaluated", lasts=True)
+    bench.database.failure = None
+    assert (await bench.table.get(b"k")).known == b"from the database"
