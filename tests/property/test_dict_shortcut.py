@@ -10,6 +10,7 @@ from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.dicts.definition import DictDefinition, PostfixUserQuery
 from mailmapd.engine.dicts.dict import PREFIX_SIZE, Dict, DictTable, Question
 from mailmapd.engine.dicts.fields import UserdbFields
+from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
@@ -35,7 +36,12 @@ def a_dict(query: DovecotQuery | PostfixUserQuery) -> Dict:
     """Return a dict whose users are asked for with this query, without passwords."""
     definition = DictDefinition(query, UserdbFields("t"))
     cache = TableCache(CacheSection())
-    table = Table("t", definition, MemoryDatabase("mail", {}), cache, lambda: 0.0)
+    table = Table(
+        "t",
+        QueryOrigin("t", definition, MemoryDatabase("mail", {}), lambda: 0.0),
+        cache,
+        lambda: 0.0,
+    )
     key = DictKey.of("userdb", query) if isinstance(query, DovecotQuery) else DictKey("userdb")
     return Dict("auth", userdb=DictTable(table, definition, key))
 
