@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mailmapd.app.served import Served
 from mailmapd.config.address import Address
 from mailmapd.config.schema import Config
 from mailmapd.control.server import ControlServer
@@ -34,7 +35,6 @@ from mailmapd.sockets.opening import SocketSet, Wanted, wanted_sockets
 from mailmapd.sockets.peers import Peers
 
 if TYPE_CHECKING:
-    from mailmapd.app.daemon import Daemon
     from mailmapd.web.http_server import HttpServer
     from mailmapd.web.status_view import StatusView
 
@@ -46,7 +46,7 @@ class Front:
 
     def __init__(
         self,
-        daemon: Daemon,
+        daemon: Served,
         sockets: SocketSet,
         view: Callable[[], StatusView],
         clock: Callable[[], float],

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mailmapd import __version__
+from mailmapd.app.served import Served
 from mailmapd.config.shown import shown_sections
 from mailmapd.engine.meters import BUCKETS
 from mailmapd.stats.activity import between
@@ -20,11 +21,10 @@ from mailmapd.stats.snapshot import (
 from mailmapd.web.status_view import StatusView
 
 if TYPE_CHECKING:
-    from mailmapd.app.daemon import Daemon
     from mailmapd.app.recent_errors import RecentErrors
 
 
-def take_snapshot(daemon: Daemon) -> Snapshot:
+def take_snapshot(daemon: Served) -> Snapshot:
     """Return every counter of the daemon."""
     engine = daemon.engine
     return {
@@ -51,7 +51,7 @@ def take_snapshot(daemon: Daemon) -> Snapshot:
     }
 
 
-def _listener_states(daemon: Daemon) -> dict[str, ListenerState]:
+def _listener_states(daemon: Served) -> dict[str, ListenerState]:
     found: dict[str, ListenerState] = {}
     for listener in daemon.listeners:
         state = found.setdefault(
@@ -72,7 +72,7 @@ class StatusSource:
     hour is made of what ticks saw.
     """
 
-    def __init__(self, daemon: Daemon, recent: RecentErrors | None) -> None:
+    def __init__(self, daemon: Served, recent: RecentErrors | None) -> None:
         self._daemon = daemon
         self._recent = recent
         self._before: Snapshot | None = None

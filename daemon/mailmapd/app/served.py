@@ -1,0 +1,94 @@
+"""The daemon as its own parts see it: what the front hands on, and what the status page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from mailmapd.config.schema import Config
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.flush import FlushRequest
+from mailmapd.engine.look import Held, LookRequest
+from mailmapd.engine.meters import ClientMeter, LookupMeter
+from mailmapd.metrics.database_meter import DatabaseMeter
+from mailmapd.server.listener import Listener
+from mailmapd.stats.snapshot import FeedState, Snapshot
+
+
+class Served(Protocol):
+    """A running daemon."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """The engine in use."""
+        ...
+
+    @property
+    def started(self) -> float:
+        """When it was started, in seconds since the epoch."""
+        ...
+
+    @property
+    def last_reload(self) -> float:
+        """When the configuration was last read with success, in seconds since the epoch."""
+        ...
+
+    @property
+    def reload_failed(self) -> bool:
+        """Whether the last reload was refused."""
+        ...
+
+    @property
+    def listeners(self) -> Iterable[Listener]:
+        """The open listeners of the lookup protocols."""
+        ...
+
+    @property
+    def client_meters(self) -> Mapping[str, ClientMeter]:
+        """The meters of clients by listener."""
+        ...
+
+    @property
+    def meters(self) -> Iterable[LookupMeter]:
+        """The meters of every listener and map or dict."""
+        ...
+
+    @property
+    def map_meters(self) -> list[LookupMeter]:
+        """The meters of maps."""
+        ...
+
+    @property
+    def dict_meters(self) -> list[LookupMeter]:
+        """The meters of dicts."""
+        ...
+
+    @property
+    def database_meter(self) -> DatabaseMeter:
+        """The meter of all databases."""
+        ...
+
+    def feeds(self) -> list[FeedState]:
+        """Return how the changes of each server are followed."""
+        ...
+
+    def stats(self) -> Snapshot:
+        """Return every counter at this moment."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Return what keeps the daemon from answering everything."""
+        ...
+
+    async def flush(self, request: FlushRequest) -> dict[str, int]:
+        """Forget what the request selects; return how many entries were dropped, by table. Raises UnknownName."""
+        ...
+
+    def look(self, request: LookRequest) -> Held:
+        """Return what memory holds of one entry. Raises UnknownName."""
+        ...
