@@ -11,6 +11,7 @@ PACKAGES = (
     "dovecot-pop3d",
     "dovecot-lmtpd",
     "dovecot-auth-lua",
+    "dovecot-mysql",
 )
 
 

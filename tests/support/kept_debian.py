@@ -70,6 +70,7 @@ class KeptDebian:
         try:
             if not (self.folder / READY).exists():
                 self._install()
+            self._add_packages()
         except BaseException:
             self._stack.close()
             raise
@@ -110,7 +111,16 @@ class KeptDebian:
             raise CannotDownload(
                 f"{self._release} has packages that do not work: {error}"
             ) from error
-        (self.folder / READY).touch()
+        (self.folder / READY).write_text("\n".join(self._packages))
+
+    def _add_packages(self) -> None:
+        """Install what has joined the packages since the folder was made."""
+        there = (self.folder / READY).read_text().split()
+        new = [name for name in self._packages if name not in there]
+        if new:
+            self._apt_get("update")
+            self._apt_get("install", "--yes", "--no-install-recommends", *self._packages)
+            (self.folder / READY).write_text("\n".join(self._packages))
 
     def _apt_get(self, *arguments: str) -> None:
         done = self.run("apt-get", "--quiet", *arguments, check=False)

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     "dovecot_files",
     metavar="FILE",
     multiple=True,
-    help="A dovecot-sql.conf.ext. May be repeated.",
+    help="A dovecot-sql.conf.ext, or a file of Dovecot 2.4 with its SQL blocks. May be repeated.",
 )
 @click.option(
-    "--dovecot", "from_doveconf", is_flag=True, help="Find Dovecot's SQL files by `doveconf -n`."
+    "--dovecot", "from_doveconf", is_flag=True, help="Find Dovecot's SQL by `doveconf -n`."
 )
 @click.option(
     "-o",
@@ -66,6 +66,7 @@ def command(  # noqa: PLR0917 - click passes every option
     Example:
       mailmapd import --postfix /etc/postfix --dovecot-sql /etc/dovecot/dovecot-sql.conf.ext
     """
+    from mailmapd.errors import ConfigError
     from mailmapd.importers import toml_writer
     from mailmapd.importers.draft import Draft
     from mailmapd.importers.postfix.plan import plan_import
@@ -73,7 +74,12 @@ def command(  # noqa: PLR0917 - click passes every option
 
     draft = Draft()
     plan = None if no_postfix else plan_import(Path(directory), keep_cf=keep_cf, draft=draft)
-    notes = _import_dovecot(draft, dovecot_files, from_doveconf, keep_cf)
+    try:
+        notes = _import_dovecot(draft, dovecot_files, from_doveconf, keep_cf)
+    except ConfigError as error:
+        if plan is None:
+            raise
+        notes = [f"Not moved from Dovecot: {fault}" for fault in error.faults]
     written = toml_writer.write(draft, Path(output), overwrite=force)
     if plan is not None:
         click.echo(report(plan, written))
@@ -91,16 +97,16 @@ def _import_dovecot(
     draft: Draft, files: Sequence[str], from_doveconf: bool, keep_files: bool
 ) -> list[str]:
     """Add Dovecot's queries to the draft; return what is worth knowing about them."""
+    from mailmapd.formats.doveconf import installed_sections, read_auth_sections
+    from mailmapd.importers.dovecot.sql_import import import_auth_sections, import_dovecot_sql
+
     notes: list[str] = []
     if from_doveconf:
-        from mailmapd.formats.doveconf import read_auth_sections
-        from mailmapd.importers.dovecot.sql_import import import_auth_sections
-
         notes += import_auth_sections(draft, read_auth_sections(), keep_files=keep_files).notes
     if files:
-        from mailmapd.importers.dovecot.sql_import import import_dovecot_sql
-
+        sections, version = installed_sections()
+        paths = [Path(file) for file in files]
         notes += import_dovecot_sql(
-            draft, [Path(file) for file in files], keep_files=keep_files
+            draft, paths, sections=sections, keep_files=keep_files, version=version
         ).notes
     return notes

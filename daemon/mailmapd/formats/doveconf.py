@@ -1,15 +1,15 @@
-"""The passdb and userdb sections of a Dovecot 2.3 configuration, as `doveconf -n` prints them.
+"""The passdb and userdb sections of an installed Dovecot, 2.3 or 2.4, as `doveconf -n` prints them.
 
-    passdb {
-      args = /etc/dovecot/dovecot-sql.conf.ext
-      driver = sql
-    }
-    userdb {
-      args = uid=vmail gid=vmail home=/home/vmail/%d/%n
-      driver = static
+    passdb {                                           passdb sql {
+      args = /etc/dovecot/dovecot-sql.conf.ext           default_password_scheme = SHA512-CRYPT
+      driver = sql                                       query = SELECT … WHERE username = '%{user}'
+    }                                                  }
+    protocol lmtp {
+      userdb { … }                  2.3 and 2.4: for this protocol only
     }
 
-`doveconf` resolves includes and defaults; its output has one setting a line and two blanks of indentation a level.
+`doveconf` resolves includes and defaults. It is asked for passwords as well (-P) where it says that
+it has hidden one, as 2.4 does with those of its databases; what it prints is never shown to anybody.
 """
 
 from __future__ import annotations
@@ -21,76 +21,101 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailmapd.errors import ConfigError, Fault
+from mailmapd.formats.dovecot_blocks import HIDDEN, Block, parse_blocks
 
 TIMEOUT = 30.0  # seconds
+NAME = "doveconf -n"
+
+_KINDS = ("passdb", "userdb")
+_OTHERS_FILE = "name the file with --dovecot-sql instead"
 
 
 @dataclass(frozen=True, slots=True)
 class AuthSection:
-    """One section: `kind` is passdb or userdb."""
+    """One section: `kind` is passdb or userdb, `scope` the block around it, such as ``protocol lmtp``."""
 
-    kind: str
-    settings: dict[str, str]
+    block: Block
+    root: Block
+    scope: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The section's kind: passdb or userdb."""
+        return self.block.kind
 
     @property
     def driver(self) -> str:
-        """The section's driver, such as sql, static or prefetch."""
-        return self.settings.get("driver", "")
+        """The section's driver, such as sql, static or prefetch; in 2.4 its name is one."""
+        return self.block.value("driver", self.block.name)
 
     @property
     def args(self) -> str:
-        """The section's args: a file for sql, a template for static."""
-        return self.settings.get("args", "")
+        """The section's args in 2.3: a file for sql, a template for static."""
+        return self.block.value("args")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Every setting of the section and of the blocks in it."""
+        return dict(_settings(self.block, ""))
+
+
+def _settings(block: Block, above: str) -> Iterator[tuple[str, str]]:
+    for name, setting in block.settings.items():
+        yield above + name, setting.value
+    for inner in block.blocks:
+        yield from _settings(inner, f"{above}{inner.title}/")
+
+
+def installed_sections() -> tuple[list[AuthSection], tuple[int, int] | None]:
+    """Return the sections and the version of the installed Dovecot; nothing where there is none that can be asked."""
+    try:
+        sections = read_auth_sections()
+    except ConfigError:
+        return [], None
+    return sections, sections[0].root.version if sections else None
 
 
 def read_auth_sections(config: Path | None = None) -> list[AuthSection]:
     """Return the sections of the installed Dovecot (or of another main configuration file). Raises ConfigError."""
     program = shutil.which("doveconf")
-    file = str(config or "doveconf -n")
+    file = str(config or NAME)
     if program is None:
-        raise ConfigError(
-            [
-                Fault(
-                    file,
-                    "",
-                    "cannot be read: doveconf is not installed",
-                    "name the file with --dovecot-sql instead",
-                )
-            ]
-        )
-    command = [program, "-n", *([] if config is None else ["-c", str(config)])]
+        problem = "cannot be read: doveconf is not installed"
+        raise ConfigError([Fault(file, "", problem, _OTHERS_FILE)])
+    return list(parse_auth_sections(_run(program, config, file)))
+
+
+def _run(program: str, config: Path | None, file: str) -> str:
+    where = [] if config is None else ["-c", str(config)]
+    text = _printed([program, "-n", *where], file)
+    return _printed([program, "-n", "-P", *where], file) if HIDDEN in text else text
+
+
+def _printed(command: list[str], file: str) -> str:
     try:
         # Dovecot's own program
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(
-            [Fault(file, "", "doveconf does not run", "name the file with --dovecot-sql instead")]
-        ) from error
+        raise ConfigError([Fault(file, "", "doveconf does not run", _OTHERS_FILE)]) from error
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ConfigError(
-            [
-                Fault(
-                    file,
-                    "",
-                    f"doveconf refuses it: {said[-1] if said else done.returncode}",
-                    "correct it first",
-                )
-            ]
-        )
-    return list(parse_auth_sections(done.stdout.decode("utf-8", "surrogateescape")))
+        problem = f"doveconf refuses it: {said[-1] if said else done.returncode}"
+        raise ConfigError([Fault(file, "", problem, "correct it first")])
+    return done.stdout.decode("utf-8", "surrogateescape")
 
 
 def parse_auth_sections(text: str) -> Iterator[AuthSection]:
-    """Yield the passdb and userdb sections at the top level of `doveconf -n`'s output, in order."""
-    current: AuthSection | None = None
-    for line in text.splitlines():
-        if line in ("passdb {", "userdb {"):
-            current = AuthSection(line.split()[0], {})
-        elif line == "}" and current is not None:
-            yield current
-            current = None
-        elif current is not None and line.startswith("  ") and not line.startswith("   "):
-            name, equals, value = line.strip().partition(" = ")
-            if equals:
-                current.settings[name] = value
+    """Yield the passdb and userdb sections of `doveconf -n`'s output, in order, those of protocols as well.
+
+    Raises ConfigError.
+    """
+    root = parse_blocks(text, NAME)
+    yield from _sections(root, root, "")
+
+
+def _sections(block: Block, root: Block, scope: str) -> Iterator[AuthSection]:
+    for inner in block.blocks:
+        if inner.kind in _KINDS:
+            yield AuthSection(inner, root, scope)
+        elif inner.kind in ("protocol", "remote", "local", "local_name"):
+            yield from _sections(inner, root, f"{scope} {inner.title}".strip())

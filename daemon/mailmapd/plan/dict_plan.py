@@ -24,7 +24,8 @@ from mailmapd.config.schema import (
 from mailmapd.engine.dicts.definition import DictDefinition, PostfixUserQuery
 from mailmapd.engine.dicts.fields import PassdbFields, UserdbFields
 from mailmapd.errors import ConfigError, Fault, TemplateError
-from mailmapd.formats.dovecot_sql_conf import DovecotSqlConf, read_dovecot_sql_conf
+from mailmapd.formats.dovecot_sql import read_dovecot_sql
+from mailmapd.formats.dovecot_sql_conf import DovecotSqlConf
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.mysql_table import MysqlTable
@@ -94,7 +95,7 @@ class _Planner:
         if self._section.dovecot_sql is None:
             tables = {use: self._configured(use, getattr(self._section, use)) for use in _FILE_KEYS}
         else:
-            conf = read_dovecot_sql_conf(
+            conf = read_dovecot_sql(
                 Path(self._config.file).resolve().parent / self._section.dovecot_sql
             )
             self._scheme = conf.default_pass_scheme

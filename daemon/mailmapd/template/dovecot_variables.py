@@ -1,6 +1,7 @@
 """The variables of Dovecot 2.3 queries: their names, how they are written, and what modifiers make of them.
 
     %[-][0]WIDTH[.[0][-]WIDTH][MODIFIERS]VARIABLE      %u  %Ls  %2.1n  %-3.2d  %L{username}  %16Mu
+    %{VARIABLE | FILTER | …}                           as Dovecot 2.4 writes them: %{user | username | lower}
 
 VARIABLE is a letter or a long name in braces; see doc.dovecot.org "Config Variables" and src/lib/var-expand.c,
 src/auth/auth-request-var-expand.c. Values are bytes without NUL; a variable without a value is empty.
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mailmapd.errors import TemplateError
+from mailmapd.template.dovecot_filters import parse_filters
 
 SHORT_NAMES = {
     "u": "user",
@@ -185,9 +187,18 @@ def parse_variables(template: str) -> Iterator[str | Use]:
             if literal:
                 yield literal
             literal = ""
-            yield _use(match, name, long=letter == "{")
+            yield _filtered(name) if "|" in name else _use(match, name, long=letter == "{")
     if literal := literal + template[position:]:
         yield literal
+
+
+def _filtered(written: str) -> Use:
+    """Return a use in the words of 2.4."""
+    name, part, modifiers, width = parse_filters(written)
+    source, own_part = _source(name, f"%{{{name}}}", long=True)
+    if part and own_part:
+        raise TemplateError(f"%{{{written}}}: {name} is already a part of a name")
+    return Use(source, part or own_part, modifiers, width=width)
 
 
 def _use(match: re.Match[str], name: str, *, long: bool) -> Use:
@@ -206,8 +217,8 @@ def _use(match: re.Match[str], name: str, *, long: bool) -> Use:
 
 
 def _source(name: str, written: str, *, long: bool) -> tuple[str, str]:
-    full = _ALIASES.get(name, name) if long else SHORT_NAMES.get(name, name)
-    family = re.split("[:;]", full, maxsplit=1)[0]
+    full = canonical_name(name) if long else SHORT_NAMES.get(name, name)
+    family = re.split("[:;(]", full, maxsplit=1)[0]
     if family in _REFUSED:
         raise TemplateError(f"{written} {_REFUSED[family]}")
     if long and family in _HASHES:

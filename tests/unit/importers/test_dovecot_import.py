@@ -117,6 +117,11 @@ def test_sections_decide_about_queries(sql: Path) -> None:
             "in Dovecot's configuration."
         ),
         "userdb with driver prefetch stays as it is in Dovecot's configuration.",
+        "protocol lmtp: userdb with driver passwd stays as it is in Dovecot's configuration.",
+        (
+            f"{sql}: user_query and iterate_query not moved, because no userdb section with driver = sql "
+            "names the file."
+        ),
     ]
 
 
@@ -144,6 +149,7 @@ def test_further_settings_are_noted(sql: Path) -> None:
         "  default_fields = uid=vmail gid=vmail\n  override_fields = home=/srv/%u\n  "
         "result_failure = return-fail\n"
     )
+    sql.write_text(SQL.replace("password_query", "#password_query").replace("  FROM", "#  FROM", 1))
     sections = list(parse_auth_sections(f"userdb {{\n  args = {sql}\n{fields}  driver = sql\n}}\n"))
     settings = "default_fields = uid=vmail gid=vmail; override_fields = home=/srv/%u; result_failure = return-fail"
     note = f"userdb with driver sql ({sql}) has further settings. Write them into its successor, too: {settings}"
@@ -162,14 +168,99 @@ def test_nothing_to_move(sql: Path) -> None:
 
 
 def test_faults_of_queries(sql: Path) -> None:
-    """A query that cannot move is named with its line; one that cannot be cached is noted."""
+    """A query that cannot move is a line of the report with its place, and one that cannot be cached is noted."""
     sql.write_text(SQL.replace("enable%Ls%Lc=1", "p='%w'"))
-    with pytest.raises(
-        ConfigError, match=r"line 5: password_query cannot be used: %w is the password"
-    ):
-        import_dovecot_sql(Draft(), [sql])
+    draft = Draft()
+    result = import_dovecot_sql(draft, [sql])
+    assert draft.dicts[0].settings == {"userdb": "dovecot_userdb", "iterate": "dovecot_iterate"}
+    assert result.notes[0].startswith(
+        f"Stays as it is in Dovecot's configuration: {sql}: line 5: password_query cannot be moved: %w is the"
+    )
     sql.write_text(SQL.replace("enable%Ls%Lc=1", "port='%b'"))
     assert (
         "password_query uses %{rport}, which differ at every login"
         in import_dovecot_sql(Draft(), [sql]).notes[0]
     )
+
+
+def test_one_bad_passdb_of_two(sql: Path) -> None:
+    """A passdb whose query cannot move stays in Dovecot, and the report says so; the other one moves."""
+    other = sql.with_name("other.conf.ext")
+    other.write_text(SQL.replace("enable%Ls%Lc=1", "p='%w'"))
+    missing = sql.with_name("missing.conf.ext")
+    files = (sql, other, missing)
+    text = "".join(f"passdb {{\n  driver = sql\n  args = {file}\n}}\n" for file in files)
+    draft = Draft()
+    notes = import_auth_sections(draft, list(parse_auth_sections(text))).notes
+    assert [section.comment for section in draft.dicts] == [f"from {sql}"]
+    stays = [
+        note for note in notes if note.startswith("Stays as it is in Dovecot's configuration: ")
+    ]
+    assert "password_query cannot be moved: %w is the password in plain" in stays[0]
+    assert f"{missing}: cannot be read: No such file or directory" in stays[1]
+
+
+def test_nothing_is_moved_when_every_query_is_bad(sql: Path) -> None:
+    """When no query at all can move, the faults are the end of the import."""
+    sql.write_text(SQL.replace("enable%Ls%Lc=1", "p='%w'").partition("user_query")[0])
+    with pytest.raises(ConfigError, match="line 5: password_query cannot be moved: %w is the pass"):
+        import_dovecot_sql(Draft(), [sql])
+
+
+def test_sections_of_protocols_stay(sql: Path) -> None:
+    """Sections inside protocol blocks are in the report, one line each, and do not become dicts for everybody."""
+    nested = "".join(
+        f"protocol {name} {{\n  {kind} {{\n    driver = sql\n    args = {sql}\n{more}  }}\n}}\n"
+        for name, kind, more in (
+            ("imap", "passdb", ""),
+            ("lmtp", "userdb", ""),
+            ("!smtp", "passdb", "    deny = yes\n"),
+        )
+    )
+    sections = list(parse_auth_sections(DOVECONF.replace("SQLFILE", str(sql)) + nested))
+    draft = Draft()
+    notes = import_auth_sections(draft, sections).notes
+    assert draft.dicts[0].settings.keys() == {"passdb", "default_pass_scheme"}
+    stays = "stays as it is in Dovecot's configuration"
+    assert (
+        f"protocol imap: passdb with driver sql ({sql}) {stays}: it is for this protocol only."
+        in notes
+    )
+    assert (
+        f"protocol lmtp: userdb with driver sql ({sql}) {stays}: it is for this protocol only."
+        in notes
+    )
+    assert f"protocol !smtp: passdb with driver sql ({sql}) and deny = yes {stays}." in notes
+
+
+def test_dict_map_is_told_from_sql(sql: Path) -> None:
+    """A dict-sql file is named as what it is, and what else there is moves."""
+    other = sql.with_name("dict-sql.conf.ext")
+    other.write_text(
+        "connect = host=x dbname=y\nmap {\n  pattern = priv/quota\n  table = quota\n}\n"
+    )
+    result = import_dovecot_sql(Draft(), [sql, other])
+    assert result.dicts == ["auth"]
+    assert f"{other}: holds map {{ }}: this is a dict map" in result.notes[0]
+
+
+def test_files_give_what_dovecot_uses_of_them(sql: Path) -> None:
+    """Of a file that Dovecot's sections name, only the queries that they use are moved, also with keep_files."""
+    sections = list(parse_auth_sections(DOVECONF.replace("SQLFILE", str(sql))))
+    draft = Draft()
+    result = import_dovecot_sql(draft, [sql], sections=sections, keep_files=True)
+    assert draft.dicts[0].settings.keys() == {"passdb", "default_pass_scheme"}
+    assert "user_query and iterate_query not moved" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "listeners"),
+    [((2, 3), {"dict"}), ((2, 4), {"lookup_http"}), (None, {"dict", "lookup_http"})],
+)
+def test_only_the_listener_of_the_version(
+    sql: Path, version: tuple[int, int] | None, listeners: set[str]
+) -> None:
+    """The socket that the installed Dovecot asks is served, and both where the version is not known."""
+    draft = Draft()
+    import_dovecot_sql(draft, [sql], version=version)
+    assert draft.listen.keys() == listeners
