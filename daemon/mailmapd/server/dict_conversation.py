@@ -7,18 +7,18 @@ taken the last, so that a listing of any length costs the memory of one batch.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from mailmapd.engine.dicts.service import DictService
-from mailmapd.errors import DatabaseError, ProtocolError
+from mailmapd.errors import DatabaseError
 from mailmapd.model import NOT_FOUND, DictCommit, DictIterate, DictLookup, TempFail
 from mailmapd.protocols import DictCodec
 from mailmapd.protocols.dovecot_dict import encode_lookup
 from mailmapd.server.conversation import Deliver, Later, Replier, Reply
 from mailmapd.server.reply_cache import CountRecalled, Recall, ReplyCache
 
-UNKNOWN_DICT = "unknown_dict"
-"""The reason of the protocol error for a hello that names no dict of ours."""
+log = logging.getLogger(__name__)
 
 _BEFORE_HELLO = ReplyCache()
 """Remembers nothing: before the hello it is not known which dict is asked."""
@@ -62,7 +62,7 @@ class DictConversation:
         return self._reply(self._service.answer(query), data, deliver)
 
     def next_reply(self, deliver: Deliver, /) -> Reply | None:
-        """Return the reply to the next query. Raises ProtocolError, also for a dict that is not configured."""
+        """Return the reply to the next query. Raises ProtocolError."""
         query = self._codec.next_query()
         if not self._greeted and self._codec.dict_name is not None:
             self._greet(self._codec.dict_name)
@@ -75,10 +75,15 @@ class DictConversation:
         return self._list(query)
 
     def _greet(self, name: str) -> None:
-        if not self._service.knows(name):
-            shown = name if name.isprintable() and len(name) <= 64 else "of another name"
-            raise ProtocolError(UNKNOWN_DICT, f"there is no dict {shown}")
+        """Begin to answer; of a dict that is not there each answer says so, and Dovecot logs it."""
         self._greeted = True
+        if not self._service.knows(name):
+            log.warning(
+                "listener %s: a client asks, and %s",
+                self._service.listener,
+                self._service.unknown(name).reason,
+            )
+            return
         self._remember_in(self._replies_of(name))
 
     def _remember_in(self, replies: ReplyCache) -> None:

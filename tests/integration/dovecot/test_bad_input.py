@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from support.clients import Client
-from support.dovecot import LookupFailed, Verdict
+from support.dovecot import Dovecot, LookupFailed, Verdict
 
 from .conftest import Mail
 
@@ -106,11 +107,9 @@ def test_two_rows(mail: Mail) -> None:
     assert "more than one row for one user" in mail.daemon.text()
 
 
-@pytest.mark.parametrize(
-    "hello", [b"H3\t2\t0\t\tnosuch\n", b"H9\t0\t0\t\tauth\n", b"Lshared/passdb/x\tx\n", b"H\n"]
-)
+@pytest.mark.parametrize("hello", [b"H9\t0\t0\t\tauth\n", b"Lshared/passdb/x\tx\n", b"H\n"])
 def test_bad_hello_closes(mail: Mail, hello: bytes) -> None:
-    """An unknown dict or protocol version, or no hello at all, closes the connection with a line in the log."""
+    """An unknown protocol version, or no hello at all, closes the connection with a line in the log."""
     with client(mail, hello) as connection, suppress(ConnectionResetError):
         assert connection.stream.read() == b""
     assert "protocol error" in mail.daemon.text()
@@ -134,3 +133,20 @@ def test_commands(mail: Mail, command: bytes, reply: bytes) -> None:
     with client(mail) as connection:
         connection.send(command)
         assert connection.stream.readline().startswith(reply)
+
+
+def test_unknown_dict_is_in_dovecots_log(mail: Mail, short_path: Path) -> None:
+    """A dict name that mailmapd does not have is a temporary failure, and Dovecot's own log says why."""
+    settings = short_path / "dict.conf.ext"
+    uri = f"proxy:{mail.daemon.directory}/dict:nosuch"
+    keys = "".join(
+        f"key {kind} {{\n  key = {kind}/%u\n  format = json\n}}\n{kind}_objects = {kind}\n"
+        for kind in ("passdb", "userdb")
+    )
+    settings.write_text(f"uri = {uri}\n{keys}")
+    section = f"{{\n  driver = dict\n  args = {settings}\n}}\n"
+    with Dovecot(short_path, f"passdb {section}userdb {section}") as dovecot:
+        assert dovecot.auth_test("alice@example.com", "secret") is Verdict.FAILED
+        with pytest.raises(LookupFailed):
+            dovecot.user("alice@example.com")
+        assert "mailmapd has no dict nosuch; its dicts are: auth" in dovecot.text()

@@ -109,4 +109,4 @@ def test_reload_replaces_dicts(daemon: Daemon) -> None:
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: daemon.text().count("configuration reloaded") == 2, "the second reload")
         client.send(b"Lshared/passdb/a@b\ta@b\n")
-        assert client.stream.readline() == b"Fmailmapd has no dict of this name\n"
+        assert client.stream.readline() == b"Fmailmapd has no dict auth; its dicts are: other\n"

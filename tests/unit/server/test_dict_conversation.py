@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 
-from mailmapd.errors import DatabaseUnavailable, ProtocolError
+from mailmapd.errors import DatabaseUnavailable
 from mailmapd.protocols import DictCodec
 from mailmapd.server.conversation import LATER
-from mailmapd.server.dict_conversation import UNKNOWN_DICT, DictConversation
+from mailmapd.server.dict_conversation import DictConversation
 from mailmapd.server.reply_cache import ReplyCache, ReplyCaches
 from support.dict_samples import SampleDatabase, sample_service
 
@@ -123,14 +123,16 @@ async def test_failures() -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        (b"nosuch", "nosuch"),
-        (b"", ""),
-        (b"bad\x1b[2J", "of another name"),
-        (b"x" * 100, "of another name"),
+        (b"nosuch", b"dict nosuch"),
+        (b"bad\x1b[2J", b"such dict"),
+        (b"x" * 100, b"such dict"),
     ],
 )
-async def test_unknown_dict(name: bytes, shown: str) -> None:
-    """A hello for a dict that is not configured ends the connection, and the log gets the name if it can be printed."""
-    with pytest.raises(ProtocolError, match=f"^there is no dict {shown}$") as caught:
-        await talk(b"H3\t2\t0\t\t%b\n" % name)
-    assert caught.value.reason == UNKNOWN_DICT
+async def test_unknown_dict(name: bytes, shown: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Every question to a dict that is not configured is a failure with the reason, and the log says it, too."""
+    asked = ALICE + b"I0\t0\tshared/userdb/\t\n" + b"B1\nC1\n"
+    reason = b"mailmapd has no %b; its dicts are: auth" % shown
+    replies = (await talk(b"H3\t2\t0\t\t%b\n" % name + asked)).splitlines()
+    assert [reply[:1] for reply in replies] == [b"F", b"F", b"F"]
+    assert all(reply.startswith(b"F" + reason) for reply in replies[:2])
+    assert reason.decode() in caplog.text

@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 DEFECTIVE = "listener %s: a lookup ended in a defect of mailmapd"
 FAILED = TempFail(DEFECT)
-UNKNOWN_DICT = PermFail("mailmapd has no dict of this name")
 READ_ONLY = PermFail("this dict is read only: mailmapd does not write")
+_NAME_SHOWN = 64  # characters of a name that a client may have made up
 _USERS_PREFIX = b"shared/userdb/"
 _NUL = 0  # as a number: found eight times as fast as bytes in bytes
 _ROW_VALUE = b"1"  # what a listed key holds does not matter to Dovecot
@@ -100,6 +100,18 @@ class DictService:
         """Return whether there is a dict of this name."""
         return name in self._served
 
+    def unknown(self, name: str) -> PermFail:
+        """Return the answer for a dict that is not there; its name is told if it can be printed."""
+        shown = f"dict {name}" if name.isprintable() and len(name) <= _NAME_SHOWN else "such dict"
+        return PermFail(
+            f"mailmapd has no {shown}; its dicts are: {', '.join(self._served) or 'none'}"
+        )
+
+    def _refuse(self, name: str) -> PermFail:
+        answer = self.unknown(name)
+        self.meters[""].count(answer, Source.CACHE, 0.0)
+        return answer
+
     def answer(self, query: DictLookup) -> Answered | DictWaiting:
         """Return the answer if memory holds it, or else what goes on to the database when it is told to."""
         try:
@@ -107,8 +119,7 @@ class DictService:
             name, key, user = query
             served = self._served.get(name)
             if served is None:
-                self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
-                return Answered(UNKNOWN_DICT)
+                return Answered(self._refuse(name))
             plain = served.plain.get(key[:PREFIX_SIZE])
             if plain is not None:
                 sql_key = key[PREFIX_SIZE:]
@@ -133,8 +144,7 @@ class DictService:
         start = self._clock()
         served = self._served.get(name)
         if served is None:
-            self.meters[""].count(UNKNOWN_DICT, Source.CACHE, 0.0)
-            return UNKNOWN_DICT
+            return self._refuse(name)
         question = served.asked.question(namespace, values)
         memory = self._from_memory(served, question, start)
         if memory is not None:
@@ -174,7 +184,7 @@ class DictService:
         try:
             if served is None or served.asked.iteration is None:
                 raise DatabaseError(
-                    f"dict {name} has no iterate query" if served else UNKNOWN_DICT.reason
+                    f"dict {name} has no iterate query" if served else self.unknown(name).reason
                 )
             async with contextlib.aclosing(served.asked.iteration.users(mask, limit)) as batches:
                 async for names in batches:

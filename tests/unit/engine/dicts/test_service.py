@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from mailmapd.engine.answered import Answered
-from mailmapd.engine.dicts.service import READ_ONLY, UNKNOWN_DICT, DictService
+from mailmapd.engine.dicts.service import READ_ONLY, DictService
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 from mailmapd.model import (
     NOT_FOUND,
@@ -150,7 +150,8 @@ async def test_key_of_another_layout(key: bytes, user: bytes) -> None:
 async def test_unknown_dict_and_missing_namespace() -> None:
     """A dict that is not there, or has no such table, says so."""
     service = sample_service(SampleDatabase())
-    assert await ask(service, b"shared/userdb/x", name="none") == UNKNOWN_DICT
+    assert await ask(service, b"shared/userdb/x", name="none") == service.unknown("none")
+    assert "no dict none; its dicts are: auth" in service.unknown("none").reason
     assert await ask(service, b"shared/userdb/x", name="bare") == PermFail(
         "dict bare has no userdb"
     )
