@@ -20,7 +20,7 @@ async def grants(database: Database) -> list[str]:
     return [(row[0] or b"").decode("utf-8", "replace") for row in result.rows]
 
 
-def account_findings(name: str, settings: MysqlSettings, granted: list[str]) -> Iterator[Finding]:
+def login_findings(name: str, settings: MysqlSettings, granted: list[str]) -> Iterator[Finding]:
     """Yield what is wrong with an account that can log in."""
     where = f"database {name}"
     user = settings.user

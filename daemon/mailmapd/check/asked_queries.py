@@ -31,7 +31,7 @@ class AskedQuery:
 
     `statement` makes it for a key, or None where no query would be sent. `by_key` is false for a
     list of all users. `user_fields` is what the names of user fields begin with, if Dovecot 2.4
-    gets them.
+    gets them. `of_map` is true for what Postfix asks.
     """
 
     table: str
@@ -39,13 +39,14 @@ class AskedQuery:
     statement: Callable[[bytes], Statement | None]
     by_key: bool = True
     user_fields: str | None = None
+    of_map: bool = False
 
 
 def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterator[AskedQuery]:
     """Yield the queries that go to a database, procedures left out: EXPLAIN does not look into them."""
     for name, used in plan.table_databases.items():
         if used == database and name in plan.tables and not _PROCEDURE.match(texts[name]):
-            yield AskedQuery(name, texts[name], _of_map(plan.tables[name].template))
+            yield AskedQuery(name, texts[name], _of_map(plan.tables[name].template), of_map=True)
     for one in plan.dicts.dicts.values():
         for table in one.tables:
             if table.database == database and not _PROCEDURE.match(table.text):
@@ -56,6 +57,14 @@ def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterat
                     by_key=table is not one.iterate,
                     user_fields=_user_fields(plan, one, table),
                 )
+
+
+def query_texts_of(plan: Plan, database: str, texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the texts of all queries that go to a database, by table, those that call procedures as well."""
+    found = {name: texts[name] for name, used in plan.table_databases.items() if used == database}
+    for one in plan.dicts.dicts.values():
+        found |= {table.name: table.text for table in one.tables if table.database == database}
+    return found
 
 
 def _user_fields(plan: Plan, one: DictPlan, table: PlannedTable) -> str | None:

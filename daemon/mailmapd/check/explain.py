@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mailmapd.check.database_schema import TableShape
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.interface import Database
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.errors import DatabaseError
 from mailmapd.model import ResultSet
 from mailmapd.template.statement import Statement
 
 _LARGE = 500
 """With fewer rows the server may read a whole table because that is quickest, although there is an index."""
 
+_MAY_NOT_EXPLAIN = "(error 1345)"  # ER_VIEW_NO_EXPLAIN
 _FULL_SCANS = frozenset(("ALL", "index"))
 _NO_ROW = "impossible where"
 _ALIASED = re.compile(r"(?:FROM|JOIN|,)\s+`?(\w+)`?\s+(?:AS\s+)?`?(\w+)`?", re.IGNORECASE)
@@ -34,11 +37,26 @@ class PlanRow:
     extra: str
 
 
+class PlanHidden(Exception):
+    """The account may send the query, and may not see its plan: a view is in it."""
+
+
 async def explain(database: Database, statement: Statement) -> list[PlanRow]:
-    """Return the plan of a statement. Raises DatabaseError."""
-    return list(
-        _plan(await database.fetch(Statement(statement.table, (b"EXPLAIN ", *statement.pieces))))
-    )
+    """Return the plan of a statement. Raises DatabaseError, and PlanHidden."""
+    explained = Statement(statement.table, (b"EXPLAIN ", *statement.pieces))
+    try:
+        return list(_plan(await database.fetch(explained)))
+    except DatabaseError as error:
+        if _MAY_NOT_EXPLAIN in str(error):
+            raise PlanHidden from error
+        raise
+
+
+def hidden_finding(name: str, tables: Sequence[str], settings: MysqlSettings) -> Finding:
+    """Return the one note about queries whose plan the account may not see."""
+    problem = f"the plan of {', '.join(tables)} cannot be looked at: the account may not see into a view (error 1345)"
+    remedy = f"GRANT SELECT, SHOW VIEW ON `{settings.dbname}`.* TO '{settings.user}'@'localhost';"
+    return Finding(Level.NOTE, "view_plan", f"database {name}", problem, remedy)
 
 
 def _plan(result: ResultSet) -> Iterator[PlanRow]:

@@ -14,6 +14,7 @@ from mailmapd.databases.interface import Database
 from mailmapd.template.statement import Statement
 
 _USER_NAME = re.compile(r"user|name|login|local|account|no$", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
 _DOMAIN_NAME = re.compile(r"domain", re.IGNORECASE)
 _PASSWORD_NAME = re.compile(r"pass(?!.*(expir|change|date|time))|pwd", re.IGNORECASE)
 
@@ -68,16 +69,21 @@ def _drop(index: str) -> str:
 
 
 async def plain_password_findings(
-    name: str, database: Database, shapes: Iterable[TableShape]
+    name: str, database: Database, shapes: Iterable[TableShape], queries_of_maps: Iterable[str]
 ) -> Iterable[Finding]:
-    """Return tables with passwords in plain text.
+    """Return tables with passwords of logins in plain text.
 
-    They stay in the server: only their number is asked for. Raises DatabaseError.
+    They stay in the server: only their number is asked for. A column that a map reads holds what
+    Postfix logs in with at another server (smtp_sasl_password_maps), and must be plain. Raises
+    DatabaseError.
     """
+    read_by_maps = [set(_WORD.findall(text.lower())) for text in queries_of_maps]
     findings = []
     for shape in shapes:
         for column in shape.columns:
             if not _PASSWORD_NAME.search(column) or not shape.is_text(column):
+                continue
+            if any({shape.name.lower(), column.lower()} <= words for words in read_by_maps):
                 continue
             sql = (
                 f"SELECT COUNT(*) FROM `{shape.name}` WHERE `{column}` <> '' AND `{column}` NOT LIKE '$%'"
@@ -87,7 +93,7 @@ async def plain_password_findings(
             result = await database.fetch(Statement("check", (sql.encode(),)))
             count = int((result.rows[0][0] or b"0").decode()) if result.rows else 0
             if count:
-                problem = f"{shape.name}.{column} holds {count} passwords in plain text"
+                problem = f"{shape.name}.{column} holds plain passwords, {count} of them"
                 remedy = "replace each by the output of: doveadm pw -s BLF-CRYPT"
                 findings.append(
                     Finding(Level.FAULT, "plain_passwords", f"database {name}", problem, remedy)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailmapd.check.finding import Finding, Level
+from mailmapd.check.socket_paths import SocketTable, is_ours, path_findings, reach_findings
 from mailmapd.config.schema import Config, MapSection
 from mailmapd.formats.main_cf import MainCf, read_main_cf
 from mailmapd.formats.map_list import Member, parse_members, split_list
@@ -29,14 +30,19 @@ _LMTP = "virtual_transport = lmtp:unix:private/dovecot-lmtp"
 class Use:
     """One ``socketmap:`` table in main.cf.
 
-    The map it names, the keys Postfix asks, and whether Postfix walks partial keys itself.
+    The table, the keys Postfix asks, and whether Postfix walks partial keys itself.
     """
 
     parameter: Parameter
     keys: Keys
-    map: str
+    table: SocketTable
     line: int
     key_by_key: bool
+
+    @property
+    def map(self) -> str:
+        """The map that is asked for."""
+        return self.table.map
 
 
 def postfix_findings(config: Config, directory: Path) -> Iterator[Finding]:
@@ -48,8 +54,16 @@ def postfix_findings(config: Config, directory: Path) -> Iterator[Finding]:
     services = read_master_cf(directory)
     yield from _repeated(main_cf)
     yield from _virtual_agent(main_cf, services)
+    yield from reach_findings(config, main_cf)
+    queue = main_cf.value("queue_directory") or "/var/spool/postfix"
     for use in socketmap_uses(main_cf):
-        yield from _use_findings(config, main_cf, use)
+        if is_ours(use.table, config, queue):
+            where = f"{main_cf.path} line {use.line}: {use.parameter.name}"
+            for code, problem, remedy in path_findings(
+                config, queue, services, use.parameter.name, use.table
+            ):
+                yield Finding(Level.FAULT, code, where, problem, remedy)
+            yield from _use_findings(config, main_cf, use, where)
 
 
 def socketmap_uses(main_cf: MainCf) -> Iterator[Use]:
@@ -65,8 +79,8 @@ def socketmap_uses(main_cf: MainCf) -> Iterator[Use]:
                 else parameter.keys
             )
             before = member.text.lower()
-            for name, bundled in _maps(member, False):
-                yield Use(parameter, keys, name, main_cf.entries[parameter.name].line, bundled)
+            for table, bundled in _maps(member, False):
+                yield Use(parameter, keys, table, main_cf.entries[parameter.name].line, bundled)
 
 
 def _restriction_keys(parameter: Parameter, before: str) -> Keys:
@@ -78,9 +92,9 @@ def _restriction_keys(parameter: Parameter, before: str) -> Keys:
     return RESTRICTION_KEYS.get(before) or RESTRICTION_KEYS.get(implied, Keys.EXACT)
 
 
-def _maps(member: Member, bundled: bool) -> Iterator[tuple[str, bool]]:
+def _maps(member: Member, bundled: bool) -> Iterator[tuple[SocketTable, bool]]:
     if member.type == "socketmap":
-        yield member.text.rpartition(":")[2], bundled
+        yield SocketTable.parse(member.text), bundled
     for inner in member.inner:
         yield from _maps(inner, member.inner[0].asked_partial_keys)
 
@@ -123,8 +137,7 @@ def _virtual_agent(main_cf: MainCf, services: Iterable[Service]) -> Iterator[Fin
         yield Finding(Level.WARNING, "virtual_agent", str(main_cf.path), problem, _LMTP)
 
 
-def _use_findings(config: Config, main_cf: MainCf, use: Use) -> Iterator[Finding]:
-    where = f"{main_cf.path} line {use.line}: {use.parameter.name}"
+def _use_findings(config: Config, main_cf: MainCf, use: Use, where: str) -> Iterator[Finding]:
     one = config.maps.get(use.map)
     if one is None:
         near = difflib.get_close_matches(use.map, list(config.maps), n=1)

@@ -8,12 +8,19 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
-from mailmapd.check.accounts import account_findings, grants
-from mailmapd.check.asked_queries import AskedQuery, asked_queries
+from mailmapd.check.accounts import grants, login_findings
+from mailmapd.check.asked_queries import AskedQuery, asked_queries, query_texts_of
 from mailmapd.check.database_schema import TableShape, read_schema
 from mailmapd.check.dovecot_rows import ignored_name_findings, row_findings
 from mailmapd.check.dovecot_traps import dovecot_findings
-from mailmapd.check.explain import PlanRow, explain, scan_findings, tells_nothing
+from mailmapd.check.explain import (
+    PlanHidden,
+    PlanRow,
+    explain,
+    hidden_finding,
+    scan_findings,
+    tells_nothing,
+)
 from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
 from mailmapd.check.finding import Finding, Level
 from mailmapd.check.mail_tables import plain_password_findings, unique_name_findings
@@ -22,9 +29,12 @@ from mailmapd.check.plain_tcp import plain_tcp_findings
 from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.query_rules import maps_to_itself, query_findings
 from mailmapd.check.query_texts import query_texts
+from mailmapd.check.routines import read_routines, routine_findings
+from mailmapd.check.socket_paths import account_findings
 from mailmapd.check.sqlite_queries import sqlite_findings
 from mailmapd.check.twice_hosted import twice_hosted_findings
 from mailmapd.check.unknown_names import schema_finding
+from mailmapd.check.writing_queries import writing_findings
 from mailmapd.config.schema import Config
 from mailmapd.databases.interface import Database
 from mailmapd.databases.mysql.database import MysqlDatabase
@@ -51,6 +61,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
     for finding in [
         *secret_findings(config),
         *socket_findings(config),
+        *account_findings(config),
         *_text_findings(config, texts),
         *password_findings(config, texts),
         *folder_findings(texts.values(), "queries"),
@@ -60,8 +71,12 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
         yield finding
     for name, settings in plan.databases.items():
         queries = list(asked_queries(plan, name, texts))
+        all_texts = query_texts_of(plan, name, texts)
+        for table, text in all_texts.items():
+            for finding in writing_findings(table, text):
+                yield finding
         found = (
-            _database_findings(name, settings, queries)
+            _database_findings(name, settings, queries, all_texts)
             if isinstance(settings, MysqlSettings)
             else sqlite_findings(name, settings, queries)
         )
@@ -93,7 +108,7 @@ def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding
 
 
 async def _database_findings(
-    name: str, settings: MysqlSettings, queries: list[AskedQuery]
+    name: str, settings: MysqlSettings, queries: list[AskedQuery], texts: Mapping[str, str]
 ) -> AsyncIterator[Finding]:
     async for finding in plain_tcp_findings(name, settings):
         yield finding
@@ -113,7 +128,7 @@ async def _database_findings(
         else:
             reachable.append(host)
             if len(reachable) == 1:
-                for finding in account_findings(name, settings, granted):
+                for finding in login_findings(name, settings, granted):
                     yield finding
         finally:
             await alone.close()
@@ -123,7 +138,10 @@ async def _database_findings(
         name, dataclasses.replace(settings, hosts=(reachable[0],), replicas=())
     )
     try:
-        async for finding in _content_findings(name, database, queries):
+        async for finding in _content_findings(name, settings, database, queries):
+            yield finding
+        routines = await read_routines(database)
+        for finding in routine_findings(texts, settings.dbname or "", routines):
             yield finding
     except DatabaseError as error:
         yield Finding(Level.FAULT, "database", f"database {name}", str(error), "")
@@ -132,17 +150,24 @@ async def _database_findings(
 
 
 async def _content_findings(
-    name: str, database: Database, queries: list[AskedQuery]
+    name: str, settings: MysqlSettings, database: Database, queries: list[AskedQuery]
 ) -> AsyncIterator[Finding]:
     schema = await read_schema(database)
     words = {word for query in queries for word in _WORD.findall(query.text)}
     used = [shape for table, shape in schema.items() if table in words]
+    hidden = []
     for query in queries:
-        for finding in await _query_findings(database, query, schema):
-            yield finding
+        try:
+            for finding in await _query_findings(database, query, schema):
+                yield finding
+        except PlanHidden:
+            hidden.append(query.table)
+    if hidden:
+        yield hidden_finding(name, hidden, settings)
+    of_maps = [query.text for query in queries if query.of_map]
     for finding in [
         *await unique_name_findings(name, database, used),
-        *await plain_password_findings(name, database, used),
+        *await plain_password_findings(name, database, used, of_maps),
     ]:
         yield finding
 

@@ -63,7 +63,7 @@ def _column_finding(
         ]
         remedy = f"did you mean {' or '.join(likely[:3])}, which holds addresses?"
         if missing:
-            remedy += f" It has no index either: CREATE INDEX {likely[0]}_lookup ON {missing[0]} ({likely[0]});"
+            remedy += f"\nCREATE INDEX {likely[0]}_lookup ON {missing[0]} ({likely[0]});"
         return Finding(Level.FAULT, "unknown_column", where, problem, remedy)
     return Finding(
         Level.FAULT, "unknown_column", where, problem, _did_you_mean(wanted, known, "it has")

@@ -81,8 +81,8 @@ async def _check(config_file: str, postfix: Path | None) -> list[Finding]:
 
 
 def _print(findings: Sequence[Finding]) -> None:
+    """Print each finding with its remedy on lines of their own, which no width breaks: they are there to be pasted."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from mailmapd.check.finding import Level
@@ -91,18 +91,14 @@ def _print(findings: Sequence[Finding]) -> None:
         click.echo("No findings.")
         return
     colours = {Level.FAULT: "red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
-    table = Table(show_lines=True, expand=False)
-    for column in ("", "where", "what", "what to do"):
-        table.add_column(column, overflow="fold")
-
-    def _cell(text: str) -> Text:
-        return Text(legible(text, keep="\n"))
-
+    console = Console(soft_wrap=True, highlight=False)
     for finding in findings:
         level = Text(finding.level.word, style=colours[finding.level])
-        table.add_row(level, *map(_cell, (finding.where, finding.problem, finding.remedy)))
-    console = Console()
-    console.print(table)
+        console.print(Text.assemble(level, f": {legible(finding.where)}"))
+        for text, indent in ((finding.problem, "  "), (finding.remedy, "    ")):
+            for line in legible(text, keep="\n").splitlines():
+                console.print(Text(indent + line))
+        console.print()
     counts = [
         f"{number} {level.word}{'s' if number != 1 else ''}"
         for level in reversed(Level)

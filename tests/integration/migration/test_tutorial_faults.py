@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from support.postfix import Postfix
 from support.stacks import tutorial
 
 pytestmark = pytest.mark.servers
+
+ROOT = Path(__file__).parents[3]
 
 QUERIES = {
     "mysql-mailuser": "SELECT 1 FROM email_user WHERE user_mail='%s'",
@@ -96,6 +99,22 @@ def test_every_fault_of_the_tutorial_is_named(
         == "ALTER TABLE email_user DROP PRIMARY KEY, ADD UNIQUE KEY (mail_domain, user_no);"
     )
     assert "mode 777" in by_code["open_folder"]["problem"]
-    assert "passwords in plain text" in by_code["plain_passwords"]["problem"]
+    assert "holds plain passwords" in by_code["plain_passwords"]["problem"]
     assert "without a password" in by_code["empty_password"]["problem"]
     assert "everybody can read it" in by_code["readable_secret"]["problem"]
+
+
+@pytest.mark.parametrize("page", ["migrate.md", "migrate.zh-CN.md"])
+def test_guide_has_the_words_of_check(
+    findings: dict[tuple[str, str], dict[str, str]], short_path: Path, page: str
+) -> None:
+    """What the guide says that `check` says is what it says, word for word."""
+    said = "\n".join(f"{one['problem']}\n{one['remedy']}" for one in findings.values())
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    start = next(at for at, line in enumerate(lines) if re.match(r"\| .*check.* \| ", line))
+    quoted = [line.split(" | ")[0].removeprefix("| ") for line in lines[start + 2 :]]
+    quoted = quoted[: quoted.index("")]
+    assert len(quoted) > 5
+    for text in quoted:
+        for part in text.replace("/home/vmail", f"{short_path}/vmail").split("; "):
+            assert part in said

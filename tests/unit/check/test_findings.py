@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.check.accounts import account_findings
+from mailmapd.check.accounts import login_findings
 from mailmapd.check.database_schema import Index, TableShape
 from mailmapd.check.explain import PlanRow, scan_findings
 from mailmapd.check.files import open_folder, secret_findings, socket_findings
@@ -35,7 +35,7 @@ USER = "GRANT USAGE ON *.* TO `mail`@`localhost` IDENTIFIED BY PASSWORD '*X'"
 def test_more_than_select_is_named(grants: list[str], excess: str | None) -> None:
     """Privileges beyond reading are listed; reading, procedures and views are not."""
     found = list(
-        account_findings("mail", MysqlSettings(user="mail", password="x", dbname="mail"), grants)
+        login_findings("mail", MysqlSettings(user="mail", password="x", dbname="mail"), grants)
     )
     assert [finding.problem.partition(": ")[2] for finding in found] == (
         [] if excess is None else [excess]
@@ -44,7 +44,7 @@ def test_more_than_select_is_named(grants: list[str], excess: str | None) -> Non
 
 def test_root_and_empty_passwords() -> None:
     """The database's root and a login without a password are findings of their own."""
-    found = account_findings(
+    found = login_findings(
         "mail",
         MysqlSettings(user="root", dbname="mail"),
         ["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost`"],
@@ -206,13 +206,15 @@ def test_open_folders(tmp_path: Path) -> None:
     assert list(open_folder(tmp_path, "x")) == []
 
 
+QUEUE = "/nowhere/at/all"
 UNSPECIAL = "recipient_delimiter = -\nowner_request_special = no\nparent_domain_matches_subdomains = transport_maps\n"
 
 
 def traps(config: Config, folder: Path, main_cf: str) -> list[str]:
     """Return what is wrong between a main.cf and the configuration."""
     (folder / "main.cf").write_text(
-        f"myhostname = mx.example.net\nmydestination =\nvirtual_transport = lmtp:unix:x\n{main_cf}"
+        f"queue_directory = {QUEUE}\nmyhostname = mx.example.net\nmydestination =\n"
+        f"virtual_transport = lmtp:unix:x\n{main_cf.replace('unix:x:', 'unix:socketmap:')}"
     )
     (folder / "master.cf").write_text("virtual unix - n n - - virtual\n")
     return [finding.code for finding in postfix_findings(config, folder)]
@@ -224,7 +226,7 @@ def test_main_cf_and_the_configuration_agree(config: Config, tmp_path: Path) -> 
         traps(
             config,
             tmp_path,
-            "virtual_alias_maps = socketmap:unix:mailmapd/socketmap:virtual_alias_maps\n",
+            "virtual_alias_maps = socketmap:unix:socketmap:virtual_alias_maps\n",
         )
         == []
     )

@@ -180,6 +180,7 @@ _SCHEMA = {
     1312: "a procedure cannot return a result set there",
     1318: "a procedure takes another number of arguments",
     1327: "undeclared variable",
+    1345: "EXPLAIN may not look into a view; GRANT SELECT, SHOW VIEW on it and its tables",
     1347: "an object has the wrong type",
     1356: "a view refers to something that is missing or not allowed",
     1370: "missing privilege on a procedure",

@@ -1,0 +1,159 @@
+"""`check` on a real server: what queries and routines do besides answering, views, and passwords that must be plain."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from support.daemon import Daemon
+from support.mariadb import MariaDB, private_directory
+
+pytestmark = pytest.mark.servers
+
+DATABASE = "check_of_queries"
+SCHEMA = """
+CREATE TABLE asked (address varchar(200), at timestamp);
+CREATE TABLE alias (address varchar(200) PRIMARY KEY, goto varchar(200));
+INSERT INTO alias VALUES ('a@example.com', 'b@example.com');
+CREATE TABLE relayhosts (hostname varchar(200) PRIMARY KEY, username varchar(100), password varchar(100));
+INSERT INTO relayhosts VALUES ('smtp.relay.example', 'me', 'plain secret');
+CREATE TABLE mailbox (username varchar(200) PRIMARY KEY, password varchar(200), rule varchar(200));
+INSERT INTO mailbox VALUES ('a@example.com', 'plain secret', 'Trash:storage=+10%');
+CREATE SQL SECURITY DEFINER VIEW seen AS SELECT address, goto FROM alias;
+CREATE PROCEDURE noting(IN a varchar(200)) MODIFIES SQL DATA BEGIN INSERT INTO asked VALUES (a, NOW()); SELECT a; END;
+CREATE PROCEDURE hidden(IN a varchar(200)) BEGIN INSERT INTO asked VALUES (a, NOW()); SELECT a; END;
+CREATE PROCEDURE reading(IN a varchar(200)) READS SQL DATA SELECT goto FROM alias WHERE address = a;
+CREATE PROCEDURE calling(IN a varchar(200)) CALL hidden(a);
+CREATE FUNCTION tidy(a varchar(200)) RETURNS varchar(200) DETERMINISTIC NO SQL RETURN LOWER(a);
+CREATE FUNCTION moody(a varchar(200)) RETURNS varchar(200) NO SQL RETURN CONCAT(a, RAND());
+"""
+QUERIES = {
+    "relay": "SELECT CONCAT(username, ':', password) FROM relayhosts WHERE hostname = '%s'",
+    "view": "SELECT goto FROM seen WHERE address = '%s'",
+    "second_view": "SELECT goto FROM seen WHERE address = '%s' LIMIT 1",
+    "noting": "CALL noting('%s')",
+    "hidden": "CALL hidden('%s')",
+    "reading": "CALL reading('%s')",
+    "calling": "CALL calling('%s')",
+    "tidy": "SELECT goto FROM alias WHERE address = tidy('%s')",
+    "moody": "SELECT moody(goto) FROM alias WHERE address = '%s'",
+    "locking": "SELECT goto FROM alias WHERE address = '%s' FOR UPDATE",
+    "counting": "SELECT @n := @n + 1 FROM alias WHERE address = '%s'",
+    "quoted": "SELECT 'for update @a := 1' FROM alias WHERE address = '%s'",
+    "unknown": "SELECT nothing FROM alias WHERE address = '%s'",
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` has found, with an account that sees bodies of routines and with one that does not."""
+
+    usual: list[dict[str, str]]
+    seeing: list[dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def checked(mariadb: MariaDB) -> Checked:
+    """The findings for all queries."""
+    mariadb.run_sql(
+        f"DROP DATABASE IF EXISTS {DATABASE}; CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4"
+    )
+    connection = mariadb.connect(DATABASE)
+    with connection, connection.cursor() as cursor:
+        for statement in SCHEMA.split(";\n"):
+            if statement.strip():
+                cursor.execute(statement)
+    mariadb.grant(DATABASE, "geheim", DATABASE)
+    mariadb.grant(f"{DATABASE}_all", "geheim", DATABASE)
+    for host in ("localhost", "127.0.0.1"):
+        mariadb.run_sql(f"GRANT SELECT ON mysql.proc TO '{DATABASE}_all'@'{host}'")
+    return Checked(findings(mariadb, DATABASE), findings(mariadb, f"{DATABASE}_all"))
+
+
+def findings(mariadb: MariaDB, user: str) -> list[dict[str, str]]:
+    """Return what `check` finds when it logs in as this user."""
+    found: list[dict[str, str]] = json.loads(output(mariadb, user, {}, "--format", "json"))
+    return found
+
+
+def output(mariadb: MariaDB, user: str, environment: dict[str, str], *options: str) -> str:
+    """Return what `check` prints."""
+    tables = "".join(
+        f"[table.{name}]\ndatabase = 'mail'\nquery = {json.dumps(query)}\n"
+        for name, query in QUERIES.items()
+    )
+    with private_directory() as directory:
+        config = (
+            f'[listen]\nsocketmap = ["unix:{directory}/socketmap"]\n'
+            f'lookup_http = "unix:{directory}/lookup"\n'
+            f"[database.mail]\ndriver = 'mysql'\nhosts = ['unix:{mariadb.socket}']\n"
+            f"user = '{user}'\npassword = 'geheim'\ndbname = '{DATABASE}'\n{tables}"
+            f"[map.m]\ntables = {json.dumps(list(QUERIES))}\nsearch = 'exact'\n"
+            "[table.users]\ndatabase = 'mail'\n"
+            "dovecot_query = \"SELECT rule AS quota_rule2 FROM mailbox WHERE username = '%u'\"\n"
+            "[dict.auth]\nuserdb = 'users'\n"
+        )
+        daemon = Daemon(directory, config, environment=environment)
+        return daemon.command("check", "--no-postfix", *options).stdout
+
+
+def of(found: list[dict[str, str]], table: str) -> dict[str, str]:
+    """Return the levels of a table's findings by their code."""
+    return {one["code"]: one["level"] for one in found if one["where"] == f"table {table}"}
+
+
+def test_views_are_one_note(checked: Checked) -> None:
+    """A view whose plan the account may not see is one note for the database, and the queries behind it are checked."""
+    notes = [one for one in checked.usual if one["code"] == "view_plan"]
+    assert [one["level"] for one in notes] == ["note"]
+    assert "the plan of view, second_view cannot be looked at" in notes[0]["problem"]
+    assert notes[0]["remedy"].startswith(f"GRANT SELECT, SHOW VIEW ON `{DATABASE}`.* TO ")
+    assert "unknown_column" in of(checked.usual, "unknown")
+
+
+def test_relay_passwords_stay_plain(checked: Checked) -> None:
+    """A password that a map hands to Postfix must be plain; one of a mailbox in the same database is a fault."""
+    found = [one["problem"] for one in checked.usual if one["code"] == "plain_passwords"]
+    assert found == ["mailbox.password holds plain passwords, 1 of them"]
+
+
+def test_procedures(checked: Checked) -> None:
+    """A procedure that writes is a fault, one that reads is nothing, and one that cannot be seen is a warning."""
+    assert of(checked.usual, "noting") == {"writes": "fault"}
+    assert of(checked.usual, "hidden") == {"unseen_routine": "warning"}
+    assert of(checked.usual, "reading") == {}
+    assert of(checked.seeing, "noting") == {"writes": "fault"}
+    assert of(checked.seeing, "hidden") == {"writes": "fault"}
+    assert of(checked.seeing, "calling") == {"writes": "fault"}
+    assert of(checked.seeing, "reading") == {}
+
+
+def test_functions(checked: Checked) -> None:
+    """A function that is not deterministic is a warning, one that is deterministic is nothing."""
+    assert of(checked.seeing, "moody") == {"not_deterministic": "warning"}
+    assert of(checked.usual, "tidy") == {}
+
+
+def test_locks_and_variables(checked: Checked) -> None:
+    """FOR UPDATE and user variables are warnings; in a string they are nothing."""
+    assert of(checked.usual, "locking")["locks"] == "warning"
+    assert of(checked.usual, "counting") == {"user_variable": "warning"}
+    assert of(checked.usual, "quoted") == {}
+
+
+def test_rows_of_23(checked: Checked) -> None:
+    """A row with a user field that Dovecot 2.4 has no equal for is found before its user logs in."""
+    assert of(checked.usual, "auth.userdb")["field_of_23"] == "fault"
+
+
+def test_remedies_can_be_pasted(mariadb: MariaDB) -> None:
+    """Each remedy is one whole line of the output, on a narrow terminal and in a pipe."""
+    found = findings(mariadb, DATABASE)
+    found = [one for one in found if one["code"] != "readable_secret"]  # which names the folder
+    remedies = {line for one in found for line in one["remedy"].splitlines()}
+    assert "ALTER PROCEDURE `check_of_queries`.`hidden` READS SQL DATA;" in remedies
+    for columns in ("40", "80"):
+        printed = output(mariadb, DATABASE, {"COLUMNS": columns}).splitlines()
+        assert remedies <= {line.strip() for line in printed}
