@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mailmapd.verify.run import Result
 
 _SHOWN = 20  # differences printed per map
+_WIDE = 10_000  # columns, more than any line has
 
 
 @click.command("verify")
@@ -72,9 +73,10 @@ def command(  # noqa: PLR0917 - click passes every option
 ) -> None:
     """Ask Postfix's old maps (through the real postmap) and the new ones for many keys, and report every difference.
 
-    Keys are all addresses and domains in the database's tables, edge cases made from them, and
+    Keys are all addresses and domains in the database's tables, the values that the queries compare
+    with the key in the forms that Postfix asks, edge cases made from them, and
     those of --keys and --mail-log. After the switch the saved main.cf tells what the old maps were.
-    Exit status: 0 no difference, 1 differences.
+    Exit status: 0 no difference, 1 differences, or a map whose old side cannot be asked.
 
     \b
     Example:
@@ -98,7 +100,8 @@ def command(  # noqa: PLR0917 - click passes every option
         if any(config.tables[table].secret for table in one.tables)
     }
     _print(results, time.monotonic() - started, config_file, secret)
-    sys.exit(1 if any(result.differences for result in results) else os.EX_OK)
+    failed = any(result.differences or result.broken for result in results)
+    sys.exit(1 if failed else os.EX_OK)
 
 
 async def _compare(  # noqa: PLR0917 - the options, in order
@@ -123,8 +126,8 @@ async def _compare(  # noqa: PLR0917 - the options, in order
     from mailmapd.config.address import parse_address
     from mailmapd.plan.assembly import assemble, plan
     from mailmapd.verify.new_maps import EngineMaps, NewMaps, SocketMaps, patient
-    from mailmapd.verify.postmap import Postmap
-    from mailmapd.verify.run import choose_keys, compare_map, old_maps
+    from mailmapd.verify.postmap import Postmap, PostmapError
+    from mailmapd.verify.run import Result, choose_keys, compare_map, old_maps
 
     assembled = assemble(patient(plan(config)))
     new: NewMaps = SocketMaps(parse_address(socket)) if socket else EngineMaps(assembled.engine)
@@ -135,8 +138,11 @@ async def _compare(  # noqa: PLR0917 - the options, in order
             for name, old in old_maps(config, directory).items()
             if not only or name in only
         }
-        keys = await _database_keys(assembled, from_database)
-        chosen = {name: choose_keys(old.section, keys, extra, limit) for name, old in olds.items()}
+        keys, compared = await _database_keys(assembled, from_database)
+        chosen = {
+            name: choose_keys(old.section, keys, extra, limit, compared=compared.get(name, []))
+            for name, old in olds.items()
+        }
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -150,14 +156,17 @@ async def _compare(  # noqa: PLR0917 - the options, in order
 
             async def one(name: str) -> Result:
                 async with gate:
-                    return await compare_map(
-                        name,
-                        olds[name],
-                        new,
-                        postmap=postmap,
-                        keys=chosen[name],
-                        progress=lambda _, done: bar.advance(tasks[name], done),
-                    )
+                    try:
+                        return await compare_map(
+                            name,
+                            olds[name],
+                            new,
+                            postmap=postmap,
+                            keys=chosen[name],
+                            progress=lambda _, done: bar.advance(tasks[name], done),
+                        )
+                    except PostmapError as error:  # the others can be compared all the same
+                        return Result(name, broken=str(error))
 
             if socket:
                 return [await one(name) for name in olds]  # one connection, one map at a time
@@ -168,21 +177,32 @@ async def _compare(  # noqa: PLR0917 - the options, in order
             await assembled.engine.close()
 
 
-async def _database_keys(assembled: Assembled, wanted: bool) -> Keys:
+async def _database_keys(assembled: Assembled, wanted: bool) -> tuple[Keys, dict[str, list[bytes]]]:
+    """Return the addresses and domains of all databases, and for each map the values that its queries compare."""
     from mailmapd.check.query_texts import query_texts
+    from mailmapd.errors import DatabaseError
+    from mailmapd.verify.compared_values import compared_values
     from mailmapd.verify.key_sources import Keys, keys_of_database
 
     keys = Keys()
+    values: dict[str, dict[bytes, None]] = {}
+    plan = assembled.plan
     if wanted:
-        texts = query_texts(assembled.plan.config)
-        for name, database in assembled.engine.databases.items():
-            queries = [
-                texts[table]
-                for table, used in assembled.plan.table_databases.items()
-                if used == name
-            ]
-            await keys_of_database(database, queries, keys)
-    return keys
+        texts = query_texts(plan.config)
+        for table, name in plan.table_databases.items():
+            if table not in texts:
+                continue
+            database = assembled.engine.databases[name]
+            try:
+                values[table] = await compared_values(database, texts[table])
+                await keys_of_database(database, [texts[table]], keys)
+            except DatabaseError as error:
+                click.echo(f"table {table}: its keys cannot be read: {error}", err=True)
+    compared = {
+        name: list(dict.fromkeys(key for table in one.tables for key in values.get(table, {})))
+        for name, one in plan.config.maps.items()
+    }
+    return keys, compared
 
 
 def _print(
@@ -201,30 +221,47 @@ def _print(
         ("differences", "right"),
         ("notes", "left"),
     ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        table.add_column(column, justify=justify, no_wrap=column != "notes", overflow="fold")  # type: ignore[arg-type]
     for result in results:
         notes = [
             f"{result.verdicts[verdict]} {verdict.value}"
             for verdict in (Verdict.REORDERED, Verdict.RESCUED)
-            if result.verdicts[verdict]
+            if result.verdicts[verdict] and not result.broken
         ]
+        if result.broken:
+            notes = [legible(f"not compared: {result.broken}")]
+        elif result.proves_nothing:
+            notes.append("proves nothing: no key was found on either side")
         table.add_row(
             result.name,
             str(result.keys),
             str(result.found),
-            str(result.verdicts[Verdict.DIFFERENT]),
+            "unknown" if result.broken else str(result.verdicts[Verdict.DIFFERENT]),
             "; ".join(notes),
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)  # what reads a pipe reads whole lines
+    console.print(table)
     for result in results:
         _print_differences(result, config_file, secret=result.name in secret)
     total = sum(result.keys for result in results)
     different = sum(result.verdicts[Verdict.DIFFERENT] for result in results)
     old = sum(result.old_lookups for result in results)
-    click.echo(
-        f"{total} keys, {different} differences; {old} lookups of the old maps; {seconds:.1f} s, "
-        f"{total / max(seconds, 0.001):.0f} keys/s"
+    speed = (
+        f"{old} lookups of the old maps; {seconds:.1f} s, {total / max(seconds, 0.001):.0f} keys/s"
     )
+    empty = [result.name for result in results if result.proves_nothing]
+    broken = [result.name for result in results if result.broken]
+    if empty:
+        click.echo(
+            f"Proves nothing, because no key was found: {', '.join(empty)}. Give keys with --keys."
+        )
+    if broken:
+        rest = f"{different or 'no'} differences in the others"
+        click.echo(f"Not compared, because the old map fails: {', '.join(broken)}; {rest}; {speed}")
+    else:
+        click.echo(f"{total} keys, {different} differences; {speed}")
 
 
 def _print_differences(result: Result, config_file: str, *, secret: bool) -> None:

@@ -31,6 +31,8 @@ class Keys:
 
     addresses: dict[bytes, None] = field(default_factory=dict)
     domains: dict[bytes, None] = field(default_factory=dict)
+    read: set[tuple[int, str, str]] = field(default_factory=set)
+    """The databases' columns that have been read."""
 
     def add(self, text: bytes) -> None:
         """Take the addresses and domains out of a value such as a list of destinations."""
@@ -50,8 +52,10 @@ async def keys_of_database(database: Database, queries: Iterable[str], keys: Key
     columns = await database.fetch(Statement("verify", (_TEXT_COLUMNS,)))
     for row in columns.rows:
         table, column = ((part or b"").decode("utf-8", "surrogateescape") for part in row)
-        if table not in words or _SECRET_COLUMN.search(column):
+        place = (id(database), table, column)
+        if table not in words or _SECRET_COLUMN.search(column) or place in keys.read:
             continue
+        keys.read.add(place)
         sql = f"SELECT DISTINCT {_quoted(column)} FROM {_quoted(table)} WHERE {_quoted(column)} LIKE '%.%'"
         async for _, rows in database.stream(
             Statement("verify", (sql.encode("utf-8", "surrogateescape"),))

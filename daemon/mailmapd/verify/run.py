@@ -14,12 +14,13 @@ from mailmapd.errors import ConfigError, Fault
 from mailmapd.importers.postfix.plan import plan_import
 from mailmapd.importers.postfix.switch import SAVED
 from mailmapd.model import Answer, Found
+from mailmapd.verify.compared_values import asked_forms, odd_forms
 from mailmapd.verify.comparison import Verdict, compare
 from mailmapd.verify.key_sources import Keys
 from mailmapd.verify.key_variants import variants
 from mailmapd.verify.new_maps import NewMaps
-from mailmapd.verify.old_maps import OldAnswer, OldMap
-from mailmapd.verify.postmap import Postmap
+from mailmapd.verify.old_maps import OldAnswer, OldFound, OldMap
+from mailmapd.verify.postmap import LookupFailed, Postmap
 
 BATCH = 2000  # keys asked at once
 MAX_DIFFERENCES = 1000  # kept per map; the rest is counted
@@ -48,8 +49,17 @@ class Result:
     keys: int = 0
     found: int = 0
     old_lookups: int = 0
+    old_found: int = 0
+    old_failed: int = 0
+    broken: str = ""
+    """Why the old map could not be asked at all, if so: then nothing has been compared."""
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def proves_nothing(self) -> bool:
+        """Return whether neither side found anything: "not found" twice may mean that both ask the wrong thing."""
+        return not self.broken and not (self.found or self.old_found)
 
 
 def old_maps(config: Config, directory: Path) -> dict[str, OldMap]:
@@ -91,15 +101,28 @@ def _as_postfix_has_it(settings: Mapping[str, object]) -> MapSection:
 
 
 def choose_keys(
-    section: MapSection, keys: Keys, extra: Sequence[bytes], limit: int, seed: int = 1
+    section: MapSection,
+    keys: Keys,
+    extra: Sequence[bytes],
+    limit: int,
+    *,
+    compared: Sequence[bytes] = (),
+    seed: int = 1,
 ) -> list[bytes]:
-    """Return the keys for a map: of the kind it is asked for, edge cases of a few, and all that were given."""
+    """Return the keys for a map: of the kind it is asked for, edge cases of a few, and all that were given.
+
+    `compared` are values of the columns that the map's queries compare with the key.
+    """
     draw = random.Random(seed)  # noqa: S311 - a repeatable choice
     addresses, domains = list(keys.addresses), list(keys.domains)
     varied = min(VARIED, limit // _VARIANTS) if limit else VARIED
     few_addresses = draw.sample(addresses, min(varied, len(addresses)))
     few_domains = draw.sample(domains, min(varied, len(domains)))
-    wanted = [*extra, *variants(few_addresses, few_domains)]
+    few_values = draw.sample(compared, min(varied, len(compared)))
+    wanted = [*extra, *variants(few_addresses, few_domains), *odd_forms(few_values)]
+    existing = compared if not limit else draw.sample(compared, min(limit // 2, len(compared)))
+    for value in existing:
+        wanted += [value, *asked_forms(value)]
     main = domains if section.search == "domain" else [*domains, *addresses]
     room = max(limit - len(wanted), 0) if limit else len(main)
     wanted += main if len(main) <= room else draw.sample(main, room)
@@ -132,6 +155,7 @@ async def compare_map(
 ) -> Result:
     """Compare one map's answers to all keys. Raises PostmapError, and MailmapdError when the daemon is gone."""
     result = Result(name)
+    reason = ""
     for start in range(0, len(keys), BATCH):
         batch = keys[start : start + BATCH]
         old_answers, new_answers = await asyncio.gather(
@@ -139,8 +163,12 @@ async def compare_map(
         )
         for key in batch:
             _count(result, old.section, key, old_answers[key], new_answers[key])
+            if isinstance(failed := old_answers[key], LookupFailed):
+                reason = failed.text
         result.old_lookups = old.lookups
         progress(name, len(batch))
+    if result.old_failed == result.keys:
+        result.broken = reason
     return result
 
 
@@ -148,6 +176,8 @@ def _count(result: Result, section: MapSection, key: bytes, old: OldAnswer, new:
     verdict = compare(section, key, old, new)
     result.keys += 1
     result.found += isinstance(new, Found)
+    result.old_found += isinstance(old, OldFound)
+    result.old_failed += isinstance(old, LookupFailed)
     result.verdicts[verdict] += 1
     if verdict is Verdict.DIFFERENT and len(result.differences) < MAX_DIFFERENCES:
         result.differences.append(Difference(result.name, key, old, new))

@@ -1,0 +1,89 @@
+"""Keys that exist: the values of the columns that a query compares with its key, in the forms that Postfix asks.
+
+    hostname = '%s'                 [smtp.relay.example]:587 is a key as it stands
+    client = '%s'                   192.0.2 is found for 192.0.2.7, 2001:db8 for 2001:db8::7, .example.com for a host
+    '%s' REGEXP BINARY pattern      a text that the pattern is a part of
+
+A key that was invented has no row, and a comparison of two "not found" proves nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from mailmapd.databases.interface import Database
+from mailmapd.template.statement import Statement
+
+_COLUMN = r"(?:`?\w+`?\s*\.\s*)?`?(\w+)`?"
+_KEY = r"(?:\w+\s*\(\s*)?'%[sSuUdD]'\s*\)?"
+_COMPARED = (
+    re.compile(rf"{_COLUMN}\s*\)?\s*(?:=|\bLIKE\b|\bIN\s*\()\s*{_KEY}", re.IGNORECASE),
+    re.compile(
+        rf"{_KEY}\s*(?:=|\b(?:LIKE|REGEXP|RLIKE)\b)\s*(?:BINARY\s+)?{_COLUMN}", re.IGNORECASE
+    ),
+)
+_COLUMNS = (
+    b"SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+    b" ORDER BY table_name, ordinal_position"
+)
+_WORD = re.compile(r"[A-Za-z0-9_$]+")
+_IPV4_PREFIX = re.compile(rb"\d{1,3}(?:\.\d{1,3}){0,2}")
+_IPV6_PREFIX = re.compile(rb"[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4}){0,6}")
+_OCTETS = 4
+
+
+def compared_columns(query: str) -> list[str]:
+    """Return the names of the columns that a query compares with its key, or with a part of it."""
+    found = [name for pattern in _COMPARED for name in pattern.findall(query)]
+    return list(dict.fromkeys(name.lower() for name in found))
+
+
+async def compared_values(database: Database, query: str) -> dict[bytes, None]:
+    """Return the values of the columns that a query compares with its key, each once. Raises DatabaseError."""
+    names, words = compared_columns(query), set(_WORD.findall(query))
+    values: dict[bytes, None] = {}
+    if not names:
+        return values
+    result = await database.fetch(Statement("verify", (_COLUMNS,)))
+    for row in result.rows:
+        table, column = ((part or b"").decode("utf-8", "surrogateescape") for part in row)
+        if table in words and column.lower() in names:
+            sql = f"SELECT DISTINCT {_quoted(column)} FROM {_quoted(table)}"
+            statement = Statement("verify", (sql.encode("utf-8", "surrogateescape"),))
+            async for _, rows in database.stream(statement):
+                values |= {value: None for (value,) in rows if value}
+    return values
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
+
+
+def asked_forms(value: bytes) -> Iterator[bytes]:
+    """Yield the key that is found as this value, when that is not the value itself."""
+    if _IPV4_PREFIX.fullmatch(value.removesuffix(b".")):
+        octets = value.removesuffix(b".").split(b".")
+        yield b".".join(octets + [b"7"] * (_OCTETS - len(octets)))
+    elif b":" in value and _IPV6_PREFIX.fullmatch(value):
+        yield value + b"::7"
+    elif value.startswith(b"."):
+        yield b"sub" + value
+        yield b"user@sub" + value
+    elif value.startswith(b"@"):
+        yield b"someone" + value
+    elif value.endswith(b"@"):
+        yield value + b"nowhere.invalid"
+
+
+def odd_forms(values: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield values in capitals, inside a text, and in bytes that are no UTF-8: what a map may fold, or may not."""
+    for value in values:
+        yield value.upper()
+        yield value.swapcase()
+        yield b"Subject: a " + value + b" text"
+        try:
+            other = value.decode("utf-8").encode("latin-1")
+        except UnicodeError:
+            other = value + b"\xe4"
+        yield other if other != value else value + b"\xe4"
