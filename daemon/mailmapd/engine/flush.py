@@ -76,19 +76,18 @@ async def flush(
     engine: Engine,
     request: FlushRequest,
     delimiters: bytes,
-    told: Callable[[Invalidation], None] = lambda _: None,
+    applied: Callable[[Invalidation], None] = lambda _: None,
 ) -> dict[str, int]:
     """Forget what the request selects; return how many entries were dropped, by table. Raises UnknownName.
 
-    `delimiters` are the characters that may begin an address extension. `told` hears of every invalidation that was
-    applied.
+    `delimiters` are the characters that may begin an address extension. `applied` hears of every invalidation.
     """
     dropped: dict[str, int] = {}
     for name, selection in _select(engine, request, delimiters).items():
         dropped[name] = 0
         async for invalidation in _invalidations(engine.tables[name], selection):
             dropped[name] += engine.apply(invalidation)
-            told(invalidation)
+            applied(invalidation)
     return dropped
 
 

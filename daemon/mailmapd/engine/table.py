@@ -1,7 +1,7 @@
 """Tables: one SQL query each, answered from memory where possible.
 
     peek   what is known now, without waiting
-    ask    what is known, or what the database says, or what was known a while ago; `told` later if need be
+    ask    what is known, or what the database says, or what was known a while ago; `done` later if need be
     get    the same for a coroutine
 
 Equal misses share one query. A table is the cache's side of it: ages, flights and what they count
@@ -105,10 +105,10 @@ class Table:
             self._refresh(sql_key)
         return entry
 
-    def ask(self, sql_key: bytes, told: Callable[[Outcome], None]) -> Outcome | None:
+    def ask(self, sql_key: bytes, done: Callable[[Outcome], None]) -> Outcome | None:
         """Return what can be said now of a key that `peek` does not know.
 
-        When that is None, `told` gets what the database says, later.
+        When that is None, `done` gets what the database says, later.
         """
         now = self._clock()
         stale = self.cache.stale(sql_key, now)
@@ -116,12 +116,12 @@ class Table:
         if failure is not None:
             return self._fall_back(stale, failure)
         if stale is None:
-            self._join(sql_key).join(told)
+            self._join(sql_key).join(done)
             return None
         if self.origin.away():
             self._refresh(sql_key)
             return self._fall_back(stale, Failure(""))
-        self._join_for_a_moment(sql_key, stale, told)
+        self._join_for_a_moment(sql_key, stale, done)
         return None
 
     async def get(self, sql_key: bytes) -> Outcome:
@@ -183,7 +183,7 @@ class Table:
         return flight
 
     def _join_for_a_moment(
-        self, sql_key: bytes, stale: Payload | NoRow, told: Callable[[Outcome], None]
+        self, sql_key: bytes, stale: Payload | NoRow, done: Callable[[Outcome], None]
     ) -> None:
         """Join the key's flight, but take the stale answer if that fails, or does not land soon."""
         waiting = True
@@ -193,7 +193,7 @@ class Table:
             if waiting:
                 waiting = False
                 patience.cancel()
-                told(
+                done(
                     self._fall_back(stale, outcome.known)
                     if isinstance(outcome.known, Failure)
                     else outcome

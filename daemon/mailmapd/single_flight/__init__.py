@@ -27,9 +27,9 @@ class Flight(Generic[T]):
     def __init__(self) -> None:
         self._waiting: list[Callable[[T], None]] = []
 
-    def join(self, told: Callable[[T], None]) -> None:
-        """Have `told` called with the answer."""
-        self._waiting.append(told)
+    def join(self, done: Callable[[T], None]) -> None:
+        """Have `done` called with the answer."""
+        self._waiting.append(done)
 
     def land(self, answer: T) -> None:
         """Tell everybody who has joined, once.
@@ -37,9 +37,9 @@ class Flight(Generic[T]):
         What goes wrong with one of them is logged and does not keep it from the others.
         """
         waiting, self._waiting = self._waiting, []
-        for told in waiting:
+        for done in waiting:
             try:
-                told(answer)
+                done(answer)
             except Exception:
                 log.exception("an answer could not be passed on: a defect of mailmapd")
 

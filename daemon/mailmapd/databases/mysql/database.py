@@ -67,13 +67,17 @@ class MysqlDatabase:
         self._opener = MysqlOpener(settings)
         # # choosing a host is no secret
         self._hosts = HostGroups(addresses, settings.replicas, rng or random.Random())  # noqa: S311
-        told = observer or SilentObserver()
+        observer = observer or SilentObserver()
         interval = min(probe_interval, settings.retry_interval)
-        watch = HostWatch(name, self._hosts, opener=self._opener, observer=told, interval=interval)
+        watch = HostWatch(
+            name, self._hosts, opener=self._opener, observer=observer, interval=interval
+        )
         pool = ConnectionPool(
             name, settings, self._hosts, opener=self._opener, watch=watch, clock=clock
         )
-        self._dispatcher = Dispatcher(name, settings, self._hosts, pool, observer=told, clock=clock)
+        self._dispatcher = Dispatcher(
+            name, settings, self._hosts, pool, observer=observer, clock=clock
+        )
         self._streams = asyncio.Semaphore(MAX_STREAMS)
         self._streaming: set[RowStream] = set()
         self._closed = False

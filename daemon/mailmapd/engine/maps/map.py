@@ -155,11 +155,11 @@ class Map:
 
     async def answer(self, key: bytes) -> tuple[Answer, Source]:
         """Return the answer, asking databases for what memory lacks, and the costliest source that took part."""
-        told = self.tell(key, self._clock())
-        if isinstance(told, Told):
-            return told.answer, Source.CACHE
+        found = self.tell(key, self._clock())
+        if isinstance(found, Told):
+            return found.answer, Source.CACHE
         later: asyncio.Future[tuple[Answer, Source]] = asyncio.get_running_loop().create_future()
-        ended = told.go_on(
+        ended = found.go_on(
             lambda answer, source: None if later.done() else later.set_result((answer, source))
         )
         return await later if ended is None else ended
@@ -231,7 +231,7 @@ class Map:
 class Lookup:
     """A search that memory could not end. It goes on with each outcome, in the very callback that tells it."""
 
-    __slots__ = ("_map", "_parts", "_probe", "_source", "_told", "_walk")
+    __slots__ = ("_done", "_map", "_parts", "_probe", "_source", "_walk")
 
     def __init__(self, one: Map, walk: Walk, probe: Probe, parts: list[Part]) -> None:
         self._map = one
@@ -239,15 +239,15 @@ class Lookup:
         self._probe = probe
         self._parts = parts
         self._source = Source.CACHE
-        self._told: Callable[[Answer, Source], None]
+        self._done: Callable[[Answer, Source], None]
 
-    def go_on(self, told: Callable[[Answer, Source], None]) -> tuple[Answer, Source] | None:
+    def go_on(self, done: Callable[[Answer, Source], None]) -> tuple[Answer, Source] | None:
         """Ask the tables.
 
-        Return the answer and the costliest source that took part, or None when `told` gets both
+        Return the answer and the costliest source that took part, or None when `done` gets both
         later.
         """
-        self._told = told
+        self._done = done
         outcome = self._probe.table.ask(self._probe.sql_key, self._hear)
         return None if outcome is None else self._advance(outcome)
 
@@ -258,7 +258,7 @@ class Lookup:
             log.exception("map %s: a lookup failed: a defect of mailmapd", self._map.name)
             ended = TempFail(DEFECT), self._source
         if ended is not None:
-            self._told(*ended)
+            self._done(*ended)
 
     def _advance(self, outcome: Outcome) -> tuple[Answer, Source] | None:
         """Walk on until a probe must wait, or the search ends."""
