@@ -376,3 +376,37 @@ def test_top(daemon: Daemon, key: str) -> None:
         wait_until(lambda: "status 0" in tmux("capture-pane", "-p", "-t", "top"), "the end of top")
     finally:
         tmux("kill-server")
+
+
+def test_reload_says_what_came_of_it(daemon: Daemon) -> None:
+    """`reload` ends with 0 when the new configuration is in force, and with 78 and every fault when it was refused."""
+    before = daemon.config.read_text()
+    assert daemon.command("reload").returncode == 0
+    assert "configuration reloaded" in daemon.text()
+    socket = f"unix:{daemon.directory}/control"
+    daemon.config.write_text("[listen]\nsocketmop = 1\n")
+    done = daemon.command("reload", "--socket", socket)
+    assert done.returncode == 78
+    assert "reload refused, the old configuration stays" in done.stderr
+    assert "socketmop" in done.stderr
+    daemon.config.write_text(before)
+
+
+def test_reload_without_a_control_socket_signals(daemon: Daemon) -> None:
+    """Where the control socket cannot be reached, the process that systemd names is told, and a wrong file still fails."""
+    before = daemon.config.read_text()
+    nowhere = f"unix:{daemon.directory}/nowhere"
+    for text, status in ((before, 0), (before + "nonsense", 78)):
+        daemon.config.write_text(text)
+        command = [sys.executable, "-m", "mailmapd", "reload", "--config", str(daemon.config)]
+        done = subprocess.run(
+            [*command, "--socket", nowhere],
+            env=os.environ | {"PYTHONPATH": str(SOURCE), "MAINPID": str(daemon.process.pid)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+    wait_until(lambda: "reload refused" in daemon.text(), "the refusal")
+    assert "configuration reloaded" in daemon.text()
+    daemon.config.write_text(before)

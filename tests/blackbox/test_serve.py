@@ -160,7 +160,7 @@ def test_counted(daemon: Daemon) -> None:
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
     assert daemon.page("/healthz") == "ok\n"
-    assert daemon.page("/readyz") == "ready\n"
+    assert daemon.page("/readyz").startswith("ready\n")
 
 
 def test_sigterm_answers_what_is_in_flight(daemon: Daemon) -> None:
@@ -372,7 +372,7 @@ def test_database_away(folder: Path) -> None:
             connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert b"503" in answer.split(b"\r\n")[0]
-        assert b"database mail: no host can be reached" in answer
+        assert b"database mail: not reached yet" in answer
         (folder / "elsewhere").rename(folder / "mail.sqlite")
         wait_until(
             lambda: client.ask("aliases", b"info@example.com").status == "OK",

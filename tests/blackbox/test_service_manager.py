@@ -92,13 +92,13 @@ def manager(short_path: Path) -> Iterator[Manager]:
 
 
 def test_life_in_notifications(manager: Manager) -> None:
-    """Ready when it answers, reloading with the time that Type=notify-reload wants, ready again, stopping.
+    """Ready when it answers, reloading with the time that systemd wants, ready again, stopping.
 
     Each is told, with a status.
     """
     daemon = manager.start()
     try:
-        assert "all databases up" in manager.wait_for("READY=1")["STATUS"]
+        manager.wait_for("READY=1")
         with SocketmapClient(connect(f"unix:{manager.folder}/a")) as client:
             assert client.ask("boxes", b"user1@example.com") == ("OK", b"example.com/user1/")
         daemon.send_signal(signal.SIGHUP)
@@ -110,6 +110,18 @@ def test_life_in_notifications(manager: Manager) -> None:
         assert "refused" in manager.wait_for("READY=1")["STATUS"]
         daemon.send_signal(signal.SIGTERM)
         manager.wait_for("STOPPING=1")
+    finally:
+        assert daemon.stop() == 0
+
+
+def test_green_means_tried(manager: Manager) -> None:
+    """Ready or not, the status names a database that has not answered yet, and is renewed as soon as it has."""
+    (manager.folder / "mail.sqlite").rename(manager.folder / "away")
+    daemon = manager.start()
+    try:
+        assert "database mail: not reached yet" in manager.wait_for("READY=1")["STATUS"]
+        (manager.folder / "away").rename(manager.folder / "mail.sqlite")
+        assert "all databases up" in manager.wait_for("WATCHDOG=1")["STATUS"]
     finally:
         assert daemon.stop() == 0
 

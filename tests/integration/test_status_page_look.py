@@ -90,6 +90,7 @@ def _snapshot(*, bad: bool) -> Snapshot:
                     {
                         "host": "unix:/run/mysqld/mysqld.sock",
                         "up": not bad,
+                        "reached": True,
                         "idle": 7,
                         "busy": 1,
                         "last_error": "",
@@ -97,6 +98,7 @@ def _snapshot(*, bad: bool) -> Snapshot:
                     {
                         "host": "db2.internal.example.net:3306",
                         "up": not bad,
+                        "reached": True,
                         "idle": 0,
                         "busy": 0,
                         "last_error": "",
@@ -106,8 +108,18 @@ def _snapshot(*, bad: bool) -> Snapshot:
             }
         },
         "listeners": {
-            "socketmap": {"connections": 1234, "refused": 0, "protocol_errors": {}},
-            "dict": {"connections": 30, "refused": 2, "protocol_errors": {"bad_hello": 1}},
+            "socketmap": {
+                "connections": 1234,
+                "refused": 0,
+                "protocol_errors": {},
+                "unknown_names": 0,
+            },
+            "dict": {
+                "connections": 30,
+                "refused": 2,
+                "protocol_errors": {"bad_hello": 1},
+                "unknown_names": 0,
+            },
         },
     }
 

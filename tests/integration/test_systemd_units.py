@@ -26,10 +26,6 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def systemd_version() -> int:
-    return int(analyze("--version").stdout.split()[1])
-
-
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
     """Copies of all units that start the mailmapd of this virtual environment."""
@@ -86,17 +82,6 @@ def test_exposure_is_small(units: Path) -> None:
     [level] = re.findall(r"Overall exposure level for mailmapd.service: ([0-9.]+)", done.stdout)
     assert done.returncode == 0, done.stdout
     assert float(level) < EXPOSURE_LIMIT
-
-
-def test_reload_dropin_fits_the_service(units: Path) -> None:
-    """With systemd 253 and newer, the drop-in turns the service into one that systemd tells when to reload."""
-    if systemd_version() < 253:
-        pytest.skip("this systemd has no Type=notify-reload")
-    dropin = units / "mailmapd.service.d"
-    dropin.mkdir()
-    shutil.copy(SYSTEMD / "notify-reload.conf", dropin)
-    done = analyze("verify", "--man=no", units / "mailmapd.service")
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_sockets_fit_the_sample_configuration() -> None:

@@ -13,10 +13,14 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from mailmapd.app.changes import Changes
+from mailmapd.app.doors import Doors
+from mailmapd.app.first_contact import FirstContact
 from mailmapd.app.front import Front
 from mailmapd.app.garbage import spare_what_stays
+from mailmapd.app.health import Health
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.status import StatusSource, take_snapshot
@@ -29,9 +33,9 @@ from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.meters import ClientMeter, LookupMeter
 from mailmapd.engine.table import Table
-from mailmapd.errors import ConfigError
+from mailmapd.engine.unknown_names import UnknownNames
+from mailmapd.errors import DEFECT, ConfigError
 from mailmapd.metrics.database_meter import DatabaseMeter
-from mailmapd.model.legible import legible
 from mailmapd.plan.assembly import assemble, plan
 from mailmapd.server.listener import Listener
 from mailmapd.sockets.opening import SocketSet, wanted_sockets
@@ -39,6 +43,8 @@ from mailmapd.state.warm_start import WarmStart
 from mailmapd.stats.snapshot import FeedState, Snapshot
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STATUS_INTERVAL = 10.0  # seconds between status lines for the service manager, unless its watchdog wants them sooner
 
@@ -61,13 +67,15 @@ class Daemon:
         self._clock = clock
         self._logs = logs
         self._status = StatusSource(self, None if logs is None else logs.recent)
-        self._front = Front(self, sockets, self._status.view, clock)
+        self._contact = FirstContact(self._show_status)
+        self.health: Health = Health(self, self._contact)
+        self.front = Front(self, Doors(sockets), self._status.view, clock)
         self._manager = manager
         self._assembled = assemble(plan(config), clock=clock, observer=self.database_meter)
-        self._assembled.engine.watchers.append(self._front.forget)
+        self._assembled.engine.watchers.append(self.front.forget)
         self._warm_start = WarmStart(lambda: self._assembled, clock)
         self._changes = Changes(clock)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._reload_lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._ending = asyncio.Event()
@@ -76,13 +84,13 @@ class Daemon:
     @property
     def engine(self) -> Engine:
         """The engine in use, with every lookup counted that has been answered until now."""
-        self._front.settle()
+        self.front.settle()
         return self._assembled.engine
 
     @property
     def listeners(self) -> Iterable[Listener]:
         """The open listeners of the lookup protocols."""
-        return self._front.listeners
+        return self.front.listeners
 
     @property
     def config(self) -> Config:
@@ -97,17 +105,26 @@ class Daemon:
     @property
     def client_meters(self) -> Mapping[str, ClientMeter]:
         """The meters of clients by listener."""
-        return self._front.client_meters
+        return self.front.client_meters
+
+    @property
+    def unknown(self) -> Mapping[str, UnknownNames]:
+        """What clients asked for in vain, by listener."""
+        return self.front.unknown
 
     @property
     def map_meters(self) -> list[LookupMeter]:
         """The meters of maps."""
-        return self._front.map_meters
+        return self.front.map_meters
 
     @property
     def dict_meters(self) -> list[LookupMeter]:
         """The meters of dicts."""
-        return self._front.dict_meters
+        return self.front.dict_meters
+
+    def changes_problems(self) -> list[str]:
+        """Return why changes that should be followed are not, one line each."""
+        return self._changes.problems()
 
     def feeds(self) -> list[FeedState]:
         """Return how the changes of each server are followed."""
@@ -131,26 +148,9 @@ class Daemon:
         """Return what memory holds of one entry. Raises UnknownName."""
         return look(self.engine, request, self._clock())
 
-    def problems(self) -> list[str]:
-        """Return what keeps the daemon from answering everything, one line each."""
-        found = [
-            f"table {name}: {table.schema_error}"
-            for name, table in self.engine.tables.items()
-            if table.schema_error
-        ]
-        for name, database in self.engine.databases.items():
-            hosts = database.status()
-            if not any(host.up for host in hosts):
-                found.append(
-                    f"database {name}: no host can be reached "
-                    f"({'; '.join(host.last_error or host.host for host in hosts)})"
-                )
-        found += self._changes.problems()
-        if self.reload_failed:
-            found.append(
-                "the configuration on disk is wrong; the daemon goes on with the one before"
-            )
-        return [legible(line) for line in found]
+    def reached(self, database: str) -> bool:
+        """Return whether a database has answered since the daemon knows it."""
+        return self._contact.reached(self.engine.databases[database])
 
     @property
     def stopping(self) -> bool:
@@ -164,29 +164,25 @@ class Daemon:
     async def run(self) -> None:
         """Serve until `stop`."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._reload_once()))
         async with self._reload_lock:
-            await self._front.open(self._front.bind(self._config), self._config, self.engine)
+            bound = self.front.bind(self._config, at_start=True)
+            self._contact.begin(self.engine.databases.values())
+            await self.front.open(bound, self._config, self.engine)
         spare_what_stays()
-        self._manager.ready(self.status_line())
+        self._manager.ready(self.health.line())
         log.info(
-            "ready: %d maps on %s",
+            "ready: %d maps on %s%s",
             len(self.engine.maps),
-            ", ".join(str(wanted.entry.address) for wanted in wanted_sockets(self._config)),
+            ", ".join(
+                str(one.entry.address) for one in wanted_sockets(self._config) if one in bound
+            ),
+            "".join(f"; {hindrance}" for hindrance in self.health.hindrances()),
         )
         self._warm_start.begin()
         self._spawn(self._changes.begin(self._assembled))
         await self._serve()
         await self._shut_down()
-
-    def status_line(self) -> str:
-        """Return how the daemon is, in one line."""
-        tables = self.engine.tables.values()
-        hits = sum(table.hits + table.negative_hits for table in tables)
-        asked = hits + sum(table.misses + table.coalesced for table in tables)
-        ratio = f"{hits / asked:.1%} of {asked} from memory" if asked else "nothing asked yet"
-        problems = self.problems()
-        return f"{ratio}; {problems[0]}" if problems else f"{ratio}; all databases up"
 
     async def _serve(self) -> None:
         interval = min(STATUS_INTERVAL, self._manager.watchdog / 2 or STATUS_INTERVAL)
@@ -195,19 +191,27 @@ class Daemon:
                 await asyncio.wait_for(self._stop.wait(), interval)
             except TimeoutError:
                 try:
-                    self._tick()
+                    await self._tick()
                 except Exception:
                     log.exception("the status line could not be written: a defect of mailmapd")
 
-    def _tick(self) -> None:
-        self._manager.status(self.status_line())
+    def _show_status(self) -> None:
+        self._manager.status(self.health.line())
+
+    async def _tick(self) -> None:
+        if not self._reload_lock.locked():
+            async with self._reload_lock:
+                await self.front.open_late(self._config, self.engine)
+        self._show_status()
         self._status.tick()
         if self._logs is not None:
             self._logs.write_repeats()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        self._tasks.add(task := asyncio.get_running_loop().create_task(work))
+    def _spawn(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _retire(
         self, leaving: Iterable[Listener], databases: Iterable[Database], tables: Iterable[Table]
@@ -215,50 +219,56 @@ class Daemon:
         """End what is left of a former configuration when its lookups have had their time, or the daemon ends."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), self._config.limits.drain_timeout)
-        self._front.close_listeners(leaving)
+        self.front.close_listeners(leaving)
         for database in databases:
             await database.close()
         if not self._ending.is_set():
             for table in tables:
                 free_slowly(table.apply(Invalidation())[1])
 
-    async def reload(self) -> None:
-        """Read the configuration again and serve it; a wrong one is logged and changes nothing.
+    async def reload(self) -> list[str]:
+        """Read the configuration again and serve it; return the faults of a wrong one, which changes nothing.
 
-        One reload follows the other.
+        One reload follows the other, and who asked for it may leave before its end.
         """
-        async with self._reload_lock:
-            if not self._stop.is_set():
-                try:
-                    await self._reload()
-                except Exception:
-                    self.reload_failed = True
-                    log.exception("a reload ended in a defect of mailmapd")
-                    self._manager.ready(self.status_line())
+        return await asyncio.shield(self._spawn(self._reload_once()))
 
-    async def _reload(self) -> None:
+    async def _reload_once(self) -> list[str]:
+        async with self._reload_lock:
+            if self._stop.is_set():
+                return ["the daemon is about to end"]
+            try:
+                return await self._reload()
+            except Exception:
+                self.reload_failed = True
+                log.exception("a reload ended in a defect of mailmapd")
+                self._manager.ready(self.health.line())
+                return [DEFECT]
+
+    async def _reload(self) -> list[str]:
         self._manager.reloading()
         try:
             config = load_config(self._config.file)
             planned = plan(config)
-            bound = self._front.bind(config)
+            bound = self.front.bind(config)
         except ConfigError as error:
             self.reload_failed = True
             for fault in error.faults:
                 # The fault says it all
                 log.error("reload refused, the old configuration stays: %s", fault)  # noqa: TRY400
             self._manager.ready(f"reload refused: {error.faults[0]}")
-            return
+            return [str(fault) for fault in error.faults]
         previous = self._assembled
-        self._front.settle()
+        self.front.settle()
         self._config = config
         if self._logs is not None:
             self._logs.apply(config.log)
         self._assembled = assemble(
             planned, clock=self._clock, observer=self.database_meter, previous=previous
         )
-        self._assembled.engine.watchers.append(self._front.forget)
-        leaving = await self._front.change(bound, config, self.engine)
+        self._assembled.engine.watchers.append(self.front.forget)
+        self._contact.begin(self.engine.databases.values())
+        leaving = await self.front.change(bound, config, self.engine)
         self._spawn(self._changes.begin(self._assembled))
         databases = [
             one
@@ -279,15 +289,17 @@ class Daemon:
         self.reload_failed = False
         self.last_reload = time.time()
         log.info("configuration reloaded")
-        self._manager.ready(self.status_line())
+        self._manager.ready(self.health.line())
+        return []
 
     async def _shut_down(self) -> None:
         """End. A reload that has begun comes to its end first, and there is no other."""
         self._manager.stopping()
         async with self._reload_lock:
-            await _whatever_happens(self._front.close(self._config.limits.drain_timeout))
+            await _whatever_happens(self.front.close(self._config.limits.drain_timeout))
         await _whatever_happens(self._changes.close())
         self._ending.set()
+        await _whatever_happens(self._contact.end())
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await _whatever_happens(self._warm_start.finish())
         await _whatever_happens(self.engine.close())

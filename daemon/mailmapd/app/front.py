@@ -11,12 +11,12 @@ import asyncio
 import importlib
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mailmapd.app.doors import Doors
 from mailmapd.app.served import Served
-from mailmapd.config.address import Address
 from mailmapd.config.schema import Config
 from mailmapd.control.server import ControlServer
 from mailmapd.engine.dicts.service import DictService
@@ -24,14 +24,14 @@ from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.maps.service import MapService
 from mailmapd.engine.meters import ClientMeter, LookupMeter
-from mailmapd.errors import ConfigError, Fault
+from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.protocols import DictCodec, SocketmapCodec, TcpTableCodec
 from mailmapd.server.conversation import Conversation, MapConversation
 from mailmapd.server.dict_conversation import DictConversation
 from mailmapd.server.listener import Listener
 from mailmapd.server.reply_cache import ReplyCaches
 from mailmapd.sockets.gate import Gate
-from mailmapd.sockets.opening import SocketSet, Wanted, wanted_sockets
+from mailmapd.sockets.opening import Wanted, wanted_sockets
 from mailmapd.sockets.peers import Peers
 
 if TYPE_CHECKING:
@@ -47,16 +47,17 @@ class Front:
     def __init__(
         self,
         daemon: Served,
-        sockets: SocketSet,
+        doors: Doors,
         view: Callable[[], StatusView],
         clock: Callable[[], float],
     ) -> None:
         self.services: dict[str, MapService] = {}
         self.dict_services: dict[str, DictService] = {}
         self.client_meters: dict[str, ClientMeter] = {}
+        self.unknown: dict[str, UnknownNames] = {}
         self._former: dict[str, dict[str, LookupMeter]] = {}
         self._daemon = daemon
-        self._sockets = sockets
+        self.doors = doors
         self._view = view
         self._clock = clock
         self._listeners: dict[Wanted, Listener] = {}
@@ -109,23 +110,23 @@ class Front:
             ],
         ]
 
-    def bind(self, config: Config) -> dict[Wanted, socket.socket]:
+    def bind(self, config: Config, *, at_start: bool = False) -> dict[Wanted, socket.socket]:
         """Return the sockets that a configuration wants and that are not served yet.
 
         Raises ConfigError, and nothing has changed then.
         """
-        wanted = list(wanted_sockets(config))
-        if (
-            not wanted
-        ):  # perhaps an editor's empty file, that a reload must not take for a wish to serve nobody
-            fault = Fault(
-                config.file,
-                "listen",
-                "names no address, so nobody could ask",
-                'write socketmap = ["unix:/path"] below [listen]',
-            )
-            raise ConfigError([fault])
-        return self._sockets.open(config.file, [one for one in wanted if one not in self._served()])
+        return self.doors.open(config, self._served(), at_start=at_start)
+
+    def unknown_names(self) -> Iterator[str]:
+        """Yield a line for each map or dict that clients ask for and that does not exist."""
+        for name, service in self.services.items():
+            yield from self.unknown[name].recent(service.names)
+        for name, dict_service in self.dict_services.items():
+            yield from self.unknown[name].recent(dict_service.names)
+
+    async def open_late(self, config: Config, engine: Engine) -> None:
+        """Try again to open the listeners that could not be opened."""
+        await self.open(self.doors.open_late(config), config, engine)
 
     async def open(
         self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine
@@ -177,7 +178,7 @@ class Front:
         self._replies.forget_all()
         for listener in self._listeners.values():
             listener.limits = config.limits
-        self._release(
+        self.doors.release(
             {one.entry.address for one in unwanted} - {one.entry.address for one in wanted}
         )
         await asyncio.gather(*[server.close() for server in side_servers])
@@ -199,7 +200,7 @@ class Front:
 
     async def close(self, drain_timeout: float) -> None:
         """Take no more clients, answer what was asked, and end."""
-        self._release(one.entry.address for one in self._listeners)
+        self.doors.release(one.entry.address for one in self._listeners)
         self._leave(list(self._listeners))
         deadline = self._clock() + drain_timeout
         while any(listener.connections for listener in self._leaving) and self._clock() < deadline:  # noqa: ASYNC110
@@ -212,7 +213,7 @@ class Front:
                     len(listener.connections),
                 )
         self.close_listeners(list(self._leaving))
-        self._release(one.entry.address for one in self._side_servers)
+        self.doors.release(one.entry.address for one in self._side_servers)
         await asyncio.gather(*[server.close() for server in self._side_servers.values()])
 
     def _served(self) -> list[Wanted]:
@@ -225,10 +226,6 @@ class Front:
             listener.drain()
         self._leaving.update(leaving)
         return leaving
-
-    def _release(self, addresses: Iterable[Address]) -> None:
-        for address in addresses:
-            self._sockets.release(address)
 
     async def _start(
         self, wanted: Wanted, bound: socket.socket, config: Config, engine: Engine
@@ -275,6 +272,7 @@ class Front:
                 name, self._clock, only_map=only_map, slow=config.log.slow_lookup
             )
             service.meters.update(self._former.pop(name, {}))
+            service.unknown_names = self.unknown.setdefault(name, service.unknown_names)
             service.serve(engine.maps)
         codec = TcpTableCodec if kind == "tcp_table" else SocketmapCodec
         replies = self._replies.of(name)
@@ -287,6 +285,7 @@ class Front:
                 name, self._clock, slow=config.log.slow_lookup
             )
             service.meters.update(self._former.pop(name, {}))
+            service.unknown_names = self.unknown.setdefault(name, service.unknown_names)
             service.serve(engine.dicts)
         return service
 
@@ -313,7 +312,7 @@ class Front:
 
         exposition = Exposition(self._daemon)
         app = operations_app(
-            exposition.pieces, exposition.content_type, self._daemon.problems, self._view
+            exposition.pieces, exposition.content_type, self._daemon.health, self._view
         )
         server = HttpServer(
             app, bound, wanted.name, lambda: self._daemon.config.limits, strangers=True

@@ -10,13 +10,36 @@ from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import FlushRequest
 from mailmapd.engine.look import Held, LookRequest
 from mailmapd.engine.meters import ClientMeter, LookupMeter
+from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.metrics.database_meter import DatabaseMeter
 from mailmapd.server.listener import Listener
 from mailmapd.stats.snapshot import FeedState, Snapshot
 
 
+class Condition(Protocol):
+    """How a daemon is."""
+
+    def hindrances(self) -> list[str]:
+        """Return what keeps clients from being answered, one line each."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Return what is not as it should be, one line each."""
+        ...
+
+
 class Served(Protocol):
     """A running daemon."""
+
+    @property
+    def health(self) -> Condition:
+        """How it is."""
+        ...
+
+    @property
+    def unknown(self) -> Mapping[str, UnknownNames]:
+        """What clients asked for in vain, by listener."""
+        ...
 
     @property
     def config(self) -> Config:
@@ -81,8 +104,12 @@ class Served(Protocol):
         """Return every counter at this moment."""
         ...
 
-    def problems(self) -> list[str]:
-        """Return what keeps the daemon from answering everything."""
+    async def reload(self) -> list[str]:
+        """Read the configuration again; return the faults of one that was refused."""
+        ...
+
+    def reached(self, database: str) -> bool:
+        """Return whether a database has answered since the daemon knows it."""
         ...
 
     async def flush(self, request: FlushRequest) -> dict[str, int]:

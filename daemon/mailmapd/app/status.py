@@ -36,7 +36,7 @@ def take_snapshot(daemon: Served) -> Snapshot:
             "loaded": daemon.last_reload,
             "reload_failed": daemon.reload_failed,
         },
-        "problems": daemon.problems(),
+        "problems": daemon.health.problems(),
         "buckets": list(BUCKETS),
         "maps": lookups_by_name(
             daemon.map_meters, {name: one.avoided for name, one in engine.maps.items()}
@@ -46,7 +46,7 @@ def take_snapshot(daemon: Served) -> Snapshot:
         ),
         "tables": {name: cache_state(table) for name, table in engine.tables.items()},
         "feeds": daemon.feeds(),
-        "databases": database_states(engine, daemon.database_meter.queries),
+        "databases": database_states(engine, daemon.database_meter.queries, daemon.reached),
         "listeners": _listener_states(daemon),
     }
 
@@ -55,13 +55,15 @@ def _listener_states(daemon: Served) -> dict[str, ListenerState]:
     found: dict[str, ListenerState] = {}
     for listener in daemon.listeners:
         state = found.setdefault(
-            listener.name, {"connections": 0, "refused": 0, "protocol_errors": {}}
+            listener.name,
+            {"connections": 0, "refused": 0, "protocol_errors": {}, "unknown_names": 0},
         )
         state["connections"] += len(listener.connections)
         state["refused"], state["protocol_errors"] = (
             listener.meter.refused,
             dict(listener.meter.violations),
         )
+        state["unknown_names"] = daemon.unknown[listener.name].total
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import stat
 from collections.abc import Iterable, Iterator
@@ -10,7 +12,11 @@ from pathlib import Path
 from mailmapd.check.finding import Finding, Level
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config
+from mailmapd.sockets.binding import ACCOUNT_REMEDY, account_exists
+from mailmapd.sockets.opening import Wanted, wanted_sockets
+from mailmapd.sockets.units import socket_unit
 
+_ACCOUNT = "mailmapd"
 _FOLDER = re.compile(r"['\"](/(?:[\w.-]+/)*[\w.-]+)/?['\"]")
 
 
@@ -47,15 +53,9 @@ def _readable(path: Path, why: str) -> Iterator[Finding]:
 
 
 def socket_findings(config: Config) -> Iterator[Finding]:
-    """Yield every UNIX socket whose folder is missing, and what would have no socket or nothing to answer."""
+    """Yield every UNIX socket that could not be opened, and what would have no socket or nothing to answer."""
     listen = config.listen
-    entries = [
-        *listen.socketmap,
-        *listen.dicts,
-        *filter(None, (listen.http, listen.control, listen.lookup_http)),
-        *listen.tcp_table.values(),
-    ]
-    if not entries:
+    if all(wanted.optional for wanted in wanted_sockets(config)):
         remedy = 'write socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"] below [listen]'
         yield Finding(
             Level.FAULT,
@@ -80,17 +80,55 @@ def socket_findings(config: Config) -> Iterator[Finding]:
             "there is no [dict.NAME], so every lookup of Dovecot would fail",
             "add the dict",
         )
-    for entry in entries:
-        address = entry.address
-        if isinstance(address, UnixAddress) and not Path(address.path).parent.is_dir():
-            folder = Path(address.path).parent
-            yield Finding(
-                Level.WARNING,
-                "socket_folder",
-                str(address),
-                f"{folder} does not exist",
-                "systemd-tmpfiles --create, or make it",
-            )
+    for wanted in wanted_sockets(config):
+        if isinstance(wanted.entry.address, UnixAddress) and not wanted.optional:
+            yield from _unopenable(wanted, wanted.entry.address)
+
+
+def _unopenable(wanted: Wanted, address: UnixAddress) -> Iterator[Finding]:
+    """Yield why the daemon could not open a UNIX socket, as far as it can be seen from here."""
+    path = Path(address.path)
+    folder = path.parent
+    if not folder.is_dir():
+        problem, remedy = f"{folder} does not exist", "systemd-tmpfiles --create, or make it"
+        yield Finding(Level.WARNING, "socket_folder", str(address), problem, remedy)
+        return
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISSOCK(mode):
+        problem, remedy = f"{path} is no socket", "move that file away, or choose another address"
+        yield Finding(Level.FAULT, "no_socket", str(address), problem, remedy)
+    elif mode is None and not _account_may_write(folder):
+        unit = socket_unit(wanted.name)
+        yield Finding(
+            Level.WARNING,
+            "socket_folder_closed",
+            str(address),
+            f"the account {_ACCOUNT} may make no socket in {folder}",
+            f"let systemd open it: systemctl enable {unit}, then systemctl restart mailmapd.service",
+        )
+    for kind, name in (("user", wanted.entry.owner), ("group", wanted.entry.group)):
+        if name is not None and not account_exists(kind, name):
+            problem = f'there is no {kind} "{name}"'
+            yield Finding(Level.FAULT, "unknown_account", str(address), problem, ACCOUNT_REMEDY)
+    for name in wanted.entry.peers:
+        if not account_exists("user", name):
+            problem = f'peers: there is no user "{name}", so none of its processes can connect'
+            yield Finding(Level.WARNING, "unknown_account", str(address), problem, ACCOUNT_REMEDY)
+
+
+def _account_may_write(folder: Path) -> bool:
+    """Return whether the account of systemd's unit may make files in a folder; without the account, true."""
+    try:
+        account = pwd.getpwnam(_ACCOUNT)
+    except KeyError:
+        return True
+    found = folder.stat()
+    bits = found.st_mode
+    if found.st_uid == account.pw_uid:
+        bits = found.st_mode >> 6
+    elif found.st_gid in os.getgrouplist(_ACCOUNT, account.pw_gid):
+        bits = found.st_mode >> 3
+    return bits & 3 == 3  # write and search
 
 
 def folder_findings(texts: Iterable[str], where: str) -> Iterator[Finding]:

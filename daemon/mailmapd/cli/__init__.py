@@ -26,6 +26,7 @@ COMMANDS = {
     "import": "write mailmapd.toml from Postfix's and Dovecot's files",
     "verify": "compare with the old maps, for many keys",
     "snippets": "what to paste into Postfix, Dovecot, Prometheus, systemd",
+    "reload": "have the running daemon read its configuration again",
     "flush": "make the running daemon forget cached answers",
     "stats": "what the running daemon has counted",
     "top": "watch the running daemon",

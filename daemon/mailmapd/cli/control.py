@@ -17,6 +17,7 @@ import click
 
 from mailmapd.cli.options import config_option
 from mailmapd.config.address import UnixAddress, parse_address
+from mailmapd.config.schema import DEFAULT_CONTROL
 from mailmapd.model.legible import legible
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _configured(config_file: str) -> str:
     """
     try:
         listen = tomllib.loads(Path(config_file).read_text(encoding="utf-8-sig")).get("listen", {})
-        control = listen.get("control")
+        control = listen.get("control", str(DEFAULT_CONTROL.address))
         found = control.get("address") if isinstance(control, dict) else control
     except OSError as error:
         raise WrongConfig(
@@ -120,8 +121,9 @@ def _configured(config_file: str) -> str:
             f"{config_file}: listen is no section; correct it, or name the socket with --socket"
         ) from None
     if not isinstance(found, str):
+        word = "false" if control is False else "no address"
         raise WrongConfig(
-            f"{config_file}: listen.control is not set; add control = "
-            '"unix:/run/mailmapd/control" to [listen] and reload'
+            f"{config_file}: listen.control is {word}; write control = "
+            '"unix:/run/mailmapd/control" in [listen] and reload'
         )
     return found

@@ -48,7 +48,9 @@ def shown_name(one: LookupActivity) -> str:
 
 def host_word(host: HostState) -> Text:
     """Return whether a host is up."""
-    return Text("up", "green") if host["up"] else Text("DOWN", "bold red")
+    if host["up"]:
+        return Text("up", "green")
+    return Text("DOWN" if host["reached"] else "not reached yet", "bold red")
 
 
 def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:

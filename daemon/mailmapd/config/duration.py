@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``"5m"``, ``"1.5s"``, ``"24h"``, or a plain number of seconds."""
+"""Durations and sizes as people write them: ``"5m"``, ``"1.5s"``, ``"24h"``; a plain number is one of seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ def parse_duration(value: object) -> float:
             raise ValueError(
                 f'"{value}" is not a duration; write a number with ms, s, m, h, d or w, such as "30s" or "5m"'
             )
-        return float(match["number"]) * _UNITS[match["unit"] or "s"]
+        number = match["number"]
+        if match["unit"] is None and float(number):
+            raise ValueError(
+                f'"{value}" is a duration without a unit; write "{number}s", "{number}m" or "{number}h"'
+            )
+        return float(number) * _UNITS[match["unit"] or "s"]
     if not 0 <= value < float("inf"):
         raise ValueError("a duration cannot be negative or infinite")
     return float(value)

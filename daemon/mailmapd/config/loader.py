@@ -50,11 +50,7 @@ def parse_config(text: str, file: str) -> Config:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        where = re.search(r"\(at (.*)\)$", str(error))
-        problem = re.sub(r" \(at .*\)$", "", str(error))
-        raise ConfigError(
-            [Fault(file, where[1] if where else "", f"is not TOML: {problem}", "")]
-        ) from error
+        raise ConfigError([_toml_fault(file, text, str(error))]) from error
     except RecursionError as error:
         raise ConfigError(
             [Fault(file, "", "is nested too deeply", "write plain tables")]
@@ -67,3 +63,21 @@ def parse_config(text: str, file: str) -> Config:
     if faults or config is None:
         raise ConfigError(faults)
     return config
+
+
+def _toml_fault(file: str, text: str, message: str) -> Fault:
+    """Return a fault of TOML's grammar, with the remedy of the usual slips."""
+    found = re.fullmatch(r"(.*?)(?: \(at (.*)\))?", message, re.DOTALL)
+    problem, where = (found[1], found[2] or "") if found else (message, "")
+    twice = re.match(r"Cannot declare \((.*)\) twice", problem)
+    if twice:
+        name = ".".join(re.findall(r"'([^']*)'", twice[1]))
+        header = re.compile(rf"\s*\[\s*{re.escape(name)}\s*\]")
+        lines = [number for number, line in enumerate(text.splitlines(), 1) if header.match(line)]
+        first = f", for the first time in line {lines[0]}" if len(lines) > 1 else ""
+        remedy = "put the keys of both into one section, or give one another name"
+        return Fault(file, where, f"the section [{name}] is there twice{first}", remedy)
+    if problem == "Cannot overwrite a value":
+        return Fault(file, where, "this key has a value already", "remove one of the two lines")
+    remedy = "texts stand in quotes, lists in [ ]" if problem == "Invalid value" else ""
+    return Fault(file, where, f"is not TOML: {problem}", remedy)

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen, validators
 
-from mailmapd.config.address import Address
+from mailmapd.config.address import Address, UnixAddress
 
 
 class Seconds(float):
@@ -44,6 +44,10 @@ class ListenAddress:
     peers: tuple[str, ...] = ()
 
 
+DEFAULT_CONTROL = ListenAddress(address=UnixAddress("/run/mailmapd/control"))
+"""Opened when the file says nothing of it, where the folder is there; false in the file closes it."""
+
+
 @frozen(kw_only=True)
 class ListenSection:
     """`[listen]`: where each protocol is served."""
@@ -51,7 +55,7 @@ class ListenSection:
     socketmap: tuple[ListenAddress, ...] = ()
     dicts: tuple[ListenAddress, ...] = ()
     http: ListenAddress | None = None
-    control: ListenAddress | None = None
+    control: ListenAddress | None = DEFAULT_CONTROL
     lookup_http: ListenAddress | None = None
     tcp_table: dict[str, ListenAddress] = field(factory=dict)
     allow_remote: bool = False

@@ -79,6 +79,9 @@ def make_converter() -> Converter:
     converter.register_structure_hook_func(
         lambda kind: kind == tuple[schema.ListenAddress, ...], _listen_addresses(converter)
     )
+    converter.register_structure_hook_func(
+        lambda kind: kind == schema.ListenAddress | None, _listen_address_or_none(converter)
+    )
     for section in _SECTIONS:
         hook = _section_hook(converter, section)
         converter.register_structure_hook(
@@ -140,6 +143,13 @@ def _listen_address(full: Hook) -> Hook:
                 'must be an address such as "unix:/run/mailmapd/dict", or a table {address = "…", group = "…"}'
             )
         return full(value, kind)
+
+    return address
+
+
+def _listen_address_or_none(converter: Converter) -> Hook:
+    def address(value: object, _: object) -> object:
+        return None if value is False else converter.structure(value, schema.ListenAddress)
 
     return address
 

@@ -69,6 +69,11 @@ class ControlClient:
             )["held"]
         )
 
+    def reload(self) -> list[str]:
+        """Let the daemon read its configuration again; return the faults of one that it refused."""
+        faults: list[str] = self._ask({"do": "reload"})["faults"]
+        return faults
+
     def stats(self) -> dict[str, Any]:
         """Return the daemon's counters."""
         stats: dict[str, Any] = self._ask({"do": "stats"})["stats"]
@@ -104,5 +109,5 @@ class ControlClient:
         reason = error.strerror or str(error)
         return ControlError(
             "unreachable",
-            f"{self._path}: no daemon answers ({reason}); is mailmapd running, with listen.control set?",
+            f"{self._path}: no daemon answers ({reason}); is mailmapd running, and is listen.control its socket?",
         )

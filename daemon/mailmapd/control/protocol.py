@@ -4,6 +4,8 @@
     ← {"ok": true, "dropped": {"alias": 3, "auth.passdb": 1}}
     → {"do": "look", "table": "alias", "sql_key": "info@example.com"}
     ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7}}   never the value itself
+    → {"do": "reload"}
+    ← {"ok": true, "faults": []}                         why it was refused, if it was
     → {"do": "stats"}
     ← {"ok": true, "stats": {…}}                         see mailmapd.stats.snapshot
     ← {"ok": false, "error": "unknown_name", "message": "there is no table …; the tables are: alias"}
@@ -37,7 +39,7 @@ ERROR_WORDS: tuple[str, ...] = get_args(ErrorWord)
 
 _TEXTS = ("key", "user", "domain", "table", "map")
 
-Request = FlushRequest | LookRequest | Literal["stats"]
+Request = FlushRequest | LookRequest | Literal["stats", "reload"]
 
 
 class RequestError(Exception):
@@ -57,15 +59,15 @@ def decode_request(line: bytes) -> Request:
     if not isinstance(members, dict):
         raise RequestError("malformed", "a request is one JSON object on a line")
     do = members.pop("do", None)
-    if do == "stats":
+    if do in ("stats", "reload"):
         if members:
-            raise RequestError("bad_request", "stats takes nothing else")
-        return "stats"
+            raise RequestError("bad_request", f"{do} takes nothing else")
+        return "stats" if do == "stats" else "reload"
     if do == "flush":
         return _flush_request(members)
     if do == "look":
         return _look_request(members)
-    raise RequestError("bad_request", '"do" must be "flush", "look" or "stats"')
+    raise RequestError("bad_request", '"do" must be "flush", "look", "reload" or "stats"')
 
 
 def _look_request(members: dict[str, Any]) -> LookRequest:

@@ -42,6 +42,10 @@ class Controlled(Protocol):
         """Return what memory holds of one entry. Raises UnknownName."""
         ...
 
+    async def reload(self) -> list[str]:
+        """Read the configuration again; return the faults of one that was refused."""
+        ...
+
     def stats(self) -> Mapping[str, object]:
         """Return all counters."""
         ...
@@ -114,6 +118,8 @@ class ControlServer:
                 return encode_reply({"dropped": await self._controlled.flush(request)})
             if isinstance(request, LookRequest):
                 return encode_reply({"held": asdict(self._controlled.look(request))})
+            if request == "reload":
+                return encode_reply({"faults": await self._controlled.reload()})
             return encode_reply({"stats": self._controlled.stats()})
         except RequestError as error:
             return encode_error(error)

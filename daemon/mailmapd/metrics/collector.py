@@ -26,6 +26,7 @@ from mailmapd import __version__
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.meters import BUCKETS, RESULTS, ClientMeter, Histogram, LookupMeter
 from mailmapd.engine.outcome import Source
+from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.metrics.database_meter import DatabaseMeter
 from mailmapd.stats.snapshot import FeedState
 
@@ -60,6 +61,15 @@ class Observed(Protocol):
     @property
     def client_meters(self) -> Mapping[str, ClientMeter]:
         """The meters of clients by listener, those of listeners that are gone included."""
+        ...
+
+    @property
+    def unknown(self) -> Mapping[str, UnknownNames]:
+        """What clients asked for in vain, by listener."""
+        ...
+
+    def reached(self, database: str) -> bool:
+        """Return whether a database has answered since the daemon knows it."""
         ...
 
     @property
@@ -200,10 +210,11 @@ class MailmapdCollector(Collector):
             labels=["database", "host"],
         )
         for name, database in self._observed.engine.databases.items():
+            reached = self._observed.reached(name)
             for host in database.status():
                 connections.add_metric([name, host.host, "idle"], host.idle)
                 connections.add_metric([name, host.host, "busy"], host.busy)
-                up.add_metric([name, host.host], int(host.up))
+                up.add_metric([name, host.host], int(host.up and reached))
         yield from (connections, up)
 
     def _changes(self) -> Iterator[Metric]:
@@ -254,7 +265,14 @@ class MailmapdCollector(Collector):
             refused.add_metric([name], meter.refused)
             for reason, count in meter.violations.items():
                 violations.add_metric([name, reason], count)
-        yield from (connections, refused, violations)
+        unknown = CounterMetricFamily(
+            "mailmapd_unknown_names",
+            "Lookups of a map or dict that the configuration does not have.",
+            labels=["listener"],
+        )
+        for name, names in self._observed.unknown.items():
+            unknown.add_metric([name], names.total)
+        yield from (connections, refused, violations, unknown)
 
 
 _OUTCOME_ATTRIBUTES = {

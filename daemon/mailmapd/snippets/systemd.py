@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config, ListenAddress
+from mailmapd.snippets.program import Program, this_program
 from mailmapd.snippets.shipped import shipped
+from mailmapd.sockets.units import SOCKET_UNITS
 
 _DEFAULT_CONFIG = "/etc/mailmapd/mailmapd.toml"
 _WRITABLE = ("/run/mailmapd", "/var/spool/postfix/mailmapd")
@@ -15,12 +17,12 @@ _LOADED = "mail-db-password"
 """The secret that the shipped unit loads by itself."""
 
 
-def systemd(config: Config) -> str:
-    """Return shell lines that install the units, with every file's text."""
-    return "\n".join(_lines(config))
+def systemd(config: Config, program: Program | None = None) -> str:
+    """Return shell lines that install the units, with every file's text; they start `program`, or this one."""
+    return "\n".join(_lines(config, program or this_program()))
 
 
-def _lines(config: Config) -> Iterator[str]:
+def _lines(config: Config, program: Program) -> Iterator[str]:
     sockets = dict(_sockets(config))
     yield (
         f"# systemd's units for {config.file}: start mailmapd at boot, and hold its sockets "
@@ -33,14 +35,15 @@ def _lines(config: Config) -> Iterator[str]:
     yield f"# Undo: systemctl disable --now mailmapd.service {' '.join(sockets)}"
     yield "#       rm -r /etc/systemd/system/mailmapd*; systemctl daemon-reload"
     for name in ("mailmapd.service", *sockets):
-        yield from _file(f"/etc/systemd/system/{name}", shipped(f"systemd/{name}").read_text())
+        unit = shipped(f"systemd/{name}").read_text().replace(Program().path, program.path)
+        yield from _file(f"/etc/systemd/system/{name}", unit)
     yield from _file(
         "/etc/sysusers.d/mailmapd.conf", shipped("systemd/sysusers.d/mailmapd.conf").read_text()
     )
     yield from _file(
         "/etc/tmpfiles.d/mailmapd.conf", shipped("systemd/tmpfiles.d/mailmapd.conf").read_text()
     )
-    service = "\n".join(_service(config))
+    service = "\n".join(_service(config, program))
     if service:
         yield from _file(
             "/etc/systemd/system/mailmapd.service.d/local.conf", f"[Service]\n{service}\n"
@@ -71,10 +74,12 @@ def _file(path: str, text: str) -> Iterator[str]:
     yield "END"
 
 
-def _service(config: Config) -> Iterator[str]:
+def _service(config: Config, program: Program) -> Iterator[str]:
     file = str(Path(config.file).absolute())
     if file != _DEFAULT_CONFIG:
-        yield f"ExecStart=\nExecStart=/usr/bin/mailmapd serve --config {file}"
+        yield f"ExecStart=\nExecStart={program.path} serve --config {file}"
+        yield f"ExecReload=\nExecReload={program.path} reload --config {file}"
+    yield from program.settings()
     names = {
         database.password_file for database in config.databases.values() if database.password_file
     }
@@ -100,13 +105,14 @@ def _sockets(config: Config) -> Iterator[tuple[str, tuple[str, ListenAddress]]]:
     """Yield the socket units for the configuration, each with its shipped address and the configured one."""
     listen = config.listen
     units = (
-        ("mailmapd.socket", listen.socketmap[0] if listen.socketmap else None),
-        ("mailmapd-dict.socket", listen.dicts[0] if listen.dicts else None),
-        ("mailmapd-lookup.socket", listen.lookup_http),
-        ("mailmapd-http.socket", listen.http),
-        ("mailmapd-control.socket", listen.control),
+        ("socketmap", listen.socketmap[0] if listen.socketmap else None),
+        ("dict", listen.dicts[0] if listen.dicts else None),
+        ("lookup_http", listen.lookup_http),
+        ("http", listen.http),
+        ("control", listen.control),
     )
-    for name, entry in units:
+    for listener, entry in units:
+        name = SOCKET_UNITS[listener]
         if entry is not None:
             yield name, (_shipped_address(name), entry)
 

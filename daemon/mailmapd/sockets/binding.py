@@ -15,8 +15,18 @@ from pathlib import Path
 
 from mailmapd.config.address import TcpAddress, UnixAddress
 from mailmapd.config.schema import ListenAddress
+from mailmapd.sockets import access_list
 
 DEFAULT_MODE = 0o660
+ACCOUNT_REMEDY = "create it, install the program that brings it, or name one that getent(1) knows"
+
+
+class UnknownAccount(OSError):
+    """There is no user or group of a configured name."""
+
+
+class NoSocket(OSError):
+    """A file that is no socket is where the socket should be."""
 
 
 def bind_socket(entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> socket.socket:
@@ -74,15 +84,33 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
 
 
 def set_access(path: str, entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> None:
-    """Give a socket file its owner, group and mode; an owner or group that is not configured stays. Raises OSError."""
+    """Give a socket file its owner, group and mode; an owner or group that is not configured stays. Raises OSError.
+
+    Where this process may not give the file away, its access list lets the owner and group in.
+    """
     owner, group = _user_id(entry.owner), _group_id(entry.group)
+    mode = default_mode if entry.mode is None else entry.mode
     found = Path(path).stat()
-    if owner not in {-1, found.st_uid} or group not in {
-        -1,
-        found.st_gid,
-    }:  # right already in a setgid folder
-        os.chown(path, owner, group)
-    Path(path).chmod(default_mode if entry.mode is None else entry.mode)
+    access_list.forget(path)
+    owner = -1 if owner == found.st_uid else owner
+    group = -1 if group == found.st_gid else group  # right already in a setgid folder
+    if (owner, group) != (-1, -1):
+        try:
+            os.chown(path, owner, group)
+        except PermissionError:
+            Path(path).chmod(mode)
+            access_list.let_in(path, mode, user=owner, group=group)
+            return
+    Path(path).chmod(mode)
+
+
+def account_exists(kind: str, name: str) -> bool:
+    """Return whether there is a ``user`` or ``group`` of this name or number."""
+    try:
+        _user_id(name) if kind == "user" else _group_id(name)
+    except UnknownAccount:
+        return False
+    return True
 
 
 def _user_id(name: str | None) -> int:
@@ -91,7 +119,7 @@ def _user_id(name: str | None) -> int:
     try:
         return int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid
     except KeyError:
-        raise OSError(errno.EINVAL, f'there is no user "{name}"') from None
+        raise UnknownAccount(errno.EINVAL, f'there is no user "{name}"') from None
 
 
 def _group_id(name: str | None) -> int:
@@ -100,7 +128,7 @@ def _group_id(name: str | None) -> int:
     try:
         return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
     except KeyError:
-        raise OSError(errno.EINVAL, f'there is no group "{name}"') from None
+        raise UnknownAccount(errno.EINVAL, f'there is no group "{name}"') from None
 
 
 def _remove_stale(path: str) -> None:
@@ -110,7 +138,7 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(kind):
-        raise OSError(errno.EEXIST, f"{path} exists and is no socket")
+        raise NoSocket(errno.EEXIST, f"{path} exists and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

@@ -14,6 +14,7 @@ import socket
 import struct
 from pathlib import Path
 
+from mailmapd.sockets import access_list
 from mailmapd.sockets.peers import Peers
 
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
@@ -25,7 +26,7 @@ class Gate:
     """Decides about who connected to the UNIX socket at `path`."""
 
     def __init__(self, path: str, peers: Peers) -> None:
-        self._group = Path(path).stat().st_gid
+        self._groups = {Path(path).stat().st_gid, *access_list.groups_of(path)}
         self._peers = peers
 
     def refusal(self, connection: socket.socket) -> str:
@@ -35,15 +36,16 @@ class Gate:
         )
         if (
             uid in (0, os.geteuid())
-            or self._group == gid
-            or self._group in _groups(connection, uid, gid)
+            or gid in self._groups
+            or not self._groups.isdisjoint(_groups(connection, uid, gid))
         ):
             return ""
         if self._peers and not self._peers.refusal(connection):
             return ""
+        groups = " or ".join(sorted(map(_group_name, self._groups)))
         return (
             f"user {_user_name(uid)} may not control mailmapd; root may, and the members of "
-            f"the group {_group_name(self._group)}"
+            f"the group {groups}"
         )
 
 

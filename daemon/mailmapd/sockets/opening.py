@@ -1,10 +1,12 @@
 """Which sockets a configuration asks for, and opening them.
 
-All faults at once, systemd's own sockets taken where they fit.
+Systemd's own sockets are taken where they fit; every other one is bound here. One that cannot be
+had keeps nobody from having the others.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,9 +15,16 @@ from pathlib import Path
 
 from mailmapd.config.address import Address, UnixAddress
 from mailmapd.config.references import OTHERS
-from mailmapd.config.schema import Config, ListenAddress
-from mailmapd.errors import ConfigError, Fault
-from mailmapd.sockets.binding import bind_socket, set_access
+from mailmapd.config.schema import DEFAULT_CONTROL, Config, ListenAddress
+from mailmapd.errors import Fault
+from mailmapd.sockets.binding import (
+    ACCOUNT_REMEDY,
+    NoSocket,
+    UnknownAccount,
+    bind_socket,
+    set_access,
+)
+from mailmapd.sockets.units import socket_unit
 
 _GIVE_HASHES = ("dict", "lookup_http")
 
@@ -24,12 +33,19 @@ _GIVE_HASHES = ("dict", "lookup_http")
 class Wanted:
     """A socket that the configuration asks for.
 
-    `name` is the listener's name, `where` its key in the file (it may move there).
+    `name` is the listener's name, `where` its key in the file (it may move there). `optional` says
+    that nobody has asked for it: it is there by default, where it can be.
     """
 
     name: str
     where: str = field(compare=False)
     entry: ListenAddress
+    optional: bool = field(default=False, compare=False)
+
+    @property
+    def for_lookups(self) -> bool:
+        """Return whether it is a socket of Postfix's or Dovecot's."""
+        return self.name not in ("http", "control")
 
 
 def wanted_sockets(config: Config) -> Iterator[Wanted]:
@@ -46,7 +62,19 @@ def wanted_sockets(config: Config) -> Iterator[Wanted]:
         ("lookup_http", listen.lookup_http),
     ):
         if one is not None:
-            yield Wanted(name, f"listen.{name}", one)
+            yield Wanted(name, f"listen.{name}", one, optional=one is DEFAULT_CONTROL)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What came of opening sockets: those that can be had, and why others cannot.
+
+    `fresh` are the addresses that were not bound before.
+    """
+
+    sockets: dict[Wanted, socket.socket]
+    faults: dict[Wanted, Fault]
+    fresh: set[Address]
 
 
 class SocketSet:
@@ -60,43 +88,39 @@ class SocketSet:
         self._inherited = inherited
         self._own: dict[Address, socket.socket] = {}
 
-    def open(self, file: str, wanted: Iterable[Wanted]) -> dict[Wanted, socket.socket]:
-        """Return every wanted socket, bound.
-
-        Raise ConfigError, with nothing more open than before, when some cannot be had.
-        """
-        opened: dict[Wanted, socket.socket] = {}
+    def open(self, file: str, wanted: Iterable[Wanted]) -> Opening:
+        """Bind every wanted socket that can be had."""
         before = set(self._own)
-        faults = []
+        opening = Opening({}, {}, set())
         for one in wanted:
             if one.name in _GIVE_HASHES and self._lets_others_in(one.entry):
-                faults.append(
-                    Fault(
-                        file,
-                        one.where,
-                        "systemd's socket file lets every account of this machine ask for password hashes",
-                        "write SocketMode=0660 in its .socket unit, or name the peers here",
-                    )
+                opening.faults[one] = Fault(
+                    file,
+                    one.where,
+                    "systemd's socket file lets every account of this machine ask for password hashes",
+                    f"write SocketMode=0660 with systemctl edit {socket_unit(one.name)}, or name the peers here",
                 )
                 continue
             try:
-                opened[one] = self._take(one.entry).dup()
+                opening.sockets[one] = self._take(one.entry).dup()
             except OSError as error:
-                faults.append(
-                    Fault(
-                        file,
-                        one.where,
-                        error.strerror or str(error),
-                        _remedy(error, one.entry.address),
-                    )
-                )
-        if faults:
-            for bound in opened.values():
-                bound.close()
-            for address in set(self._own) - before:
-                self.release(address)
-            raise ConfigError(faults)
-        return opened
+                problem = error.strerror or str(error)
+                remedy = _remedy(error, one)
+                opening.faults[one] = Fault(file, one.where, problem, remedy)
+        opening.fresh.update(set(self._own) - before)
+        return opening
+
+    def give_back(self, opening: Opening) -> None:
+        """Undo what `open` did, before anybody is served."""
+        for bound in opening.sockets.values():
+            bound.close()
+        for address in opening.fresh:
+            self.release(address)
+
+    def strays(self, config: Config) -> list[Address]:
+        """Return the addresses of systemd's sockets that the configuration does not name."""
+        named = {one.entry.address for one in wanted_sockets(config)}
+        return [address for address in self._inherited if address not in named]
 
     def release(self, address: Address) -> None:
         """Turn away who comes to this address from now on. A socket of systemd's stays open, and so does its file."""
@@ -132,11 +156,20 @@ class SocketSet:
         return self._own[address]
 
 
-def _remedy(error: OSError, address: Address) -> str:
-    if isinstance(error, PermissionError):
+def _remedy(error: OSError, wanted: Wanted) -> str:
+    address = wanted.entry.address
+    if isinstance(error, UnknownAccount):
+        return ACCOUNT_REMEDY
+    if isinstance(error, NoSocket):
+        return "move that file away, or choose another address"
+    if isinstance(error, PermissionError) or error.errno == errno.EOPNOTSUPP:
+        unit = socket_unit(wanted.name)
         return (
-            "start the daemon as a user who may create it, or let systemd open it (mailmapd.socket)"
+            "start the daemon as a user who may open it, or let systemd do it: "
+            f"systemctl enable {unit}, then systemctl restart mailmapd.service"
         )
     if isinstance(error, FileNotFoundError) and isinstance(address, UnixAddress):
-        return "create its folder first"
+        return "create its folder first: systemd-tmpfiles --create, or mkdir"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "choose an address that this host has"
     return "stop the other process or choose another address"

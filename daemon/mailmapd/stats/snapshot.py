@@ -12,12 +12,12 @@
                           "entries": 0, "negative_entries": 0,
                           "max_entries": 1000000, "max_negative_entries": 200000,
                           "evictions": 0, "negative_evictions": 0, "schema_error": ""}},
-     "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "idle": 7, "busy": 1,
+     "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "reached": true, "idle": 7, "busy": 1,
      "last_error": ""}], "queries": {"ok": 12}}},
      "feeds": [{"database": "mail", "host": "db1:3306", "following": true, "reason": "", "silence": 0.4,
                 "counts": {"row": 7}, "followed": ["alias"], "not_followed": {"vacation": "its answer depends on …"}}],
      "listeners": {"socketmap": {"connections": 12,
-     "refused": 0, "protocol_errors": {"bad_length": 1}}}}
+     "refused": 0, "protocol_errors": {"bad_length": 1}, "unknown_names": 0}}}
 
 Counts only grow while the daemon runs; lookups of maps that do not exist are those of the map "".
 Nothing in it is secret.
@@ -25,7 +25,7 @@ Nothing in it is secret.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
 from mailmapd.engine.engine import Engine
@@ -81,10 +81,11 @@ class CacheState(TypedDict):
 
 
 class HostState(TypedDict):
-    """One host of a database."""
+    """One host of a database; none is called up before its database was `reached` for the first time."""
 
     host: str
     up: bool
+    reached: bool
     idle: int
     busy: int
     last_error: str
@@ -103,6 +104,7 @@ class ListenerState(TypedDict):
     connections: int
     refused: int
     protocol_errors: dict[str, int]
+    unknown_names: int
 
 
 class ConfigState(TypedDict):
@@ -182,7 +184,9 @@ def cache_state(table: Table) -> CacheState:
 
 
 def database_states(
-    engine: Engine, queries: Mapping[tuple[str, str, str], int]
+    engine: Engine,
+    queries: Mapping[tuple[str, str, str], int],
+    reached: Callable[[str], bool],
 ) -> dict[str, DatabaseState]:
     """Return the state of each database; `queries` counts by (database, host, outcome)."""
     found: dict[str, DatabaseState] = {}
@@ -190,7 +194,8 @@ def database_states(
         hosts: list[HostState] = [
             {
                 "host": one.host,
-                "up": one.up,
+                "up": one.up and reached(name),
+                "reached": reached(name),
                 "idle": one.idle,
                 "busy": one.busy,
                 "last_error": legible(one.last_error),

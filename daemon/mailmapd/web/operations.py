@@ -1,7 +1,9 @@
 """`listen.http`: the status page, /metrics, /healthz and /readyz. Read-only.
 
-`/healthz` is 200 while the process serves at all. `/readyz` is 200 when every database has a
-reachable host and every table's query fits its schema, else 503; the body says what is wrong.
+`/healthz` is 200 while the process serves at all. `/readyz` is for balancers: 503 when some clients
+get no answer (a listener that is not open, a database that has not been reached yet and of which
+memory knows nothing). Serving from memory while a database is away is ready. `/readyz?databases` is
+for alerts: 503 when anything is wrong. The body says what is wrong, in both.
 
 Anybody on this machine may ask, so what takes long to make is made at most once a second, however
 many ask for it: see `Page`.
@@ -10,6 +12,7 @@ many ask for it: see `Page`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from aiohttp import web
 
@@ -19,16 +22,27 @@ from mailmapd.web.status_page import PATHS, status_routes
 from mailmapd.web.status_view import StatusView
 
 
+class Health(Protocol):
+    """How the daemon is."""
+
+    def hindrances(self) -> list[str]:
+        """Return what keeps clients from being answered, one line each."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Return what is not as it should be, one line each."""
+        ...
+
+
 def operations_app(
     metrics: Callable[[], Iterator[bytes]],
     content_type: str,
-    problems: Callable[[], list[str]],
+    health: Health,
     view: Callable[[], StatusView],
 ) -> web.Application:
     """Return the application.
 
-    `metrics` gives the metrics piece by piece. `problems` names what keeps the daemon from answering
-    everything, one line each. `view` is what the status page shows.
+    `metrics` gives the metrics piece by piece. `view` is what the status page shows.
     """
     exposition = Page(metrics)
 
@@ -41,10 +55,14 @@ def operations_app(
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def readyz(_: web.Request) -> web.Response:
-        found = problems()
+    async def readyz(request: web.Request) -> web.Response:
+        problems = health.problems()
+        hindrances = health.hindrances()
+        unready = problems if "databases" in request.query else hindrances
+        lines = [] if unready else ["ready"]
+        lines += [*hindrances, *(line for line in problems if line not in hindrances)]
         return web.Response(
-            text="".join(f"{line}\n" for line in found) or "ready\n", status=503 if found else 200
+            text="".join(f"{line}\n" for line in lines), status=503 if unready else 200
         )
 
     app = web.Application(client_max_size=1024, middlewares=[make_shield(PATHS)])

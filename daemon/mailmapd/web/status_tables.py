@@ -60,7 +60,8 @@ def databases(activity: Activity) -> str:
     rows = []
     for one in activity.databases:
         for number, host in enumerate(one.hosts):
-            state = Cell("up", "good") if host["up"] else Cell("down", "bad")
+            down = "down" if host["reached"] else "not reached yet"
+            state = Cell("up", "good") if host["up"] else Cell(down, "bad")
             rates = (
                 [Cell(""), Cell("")]
                 if number

@@ -154,7 +154,7 @@ async def test_counts_are_complete_whenever_they_are_read(short_path: Path) -> N
     assert daemon.stats()["maps"]["boxes"]["results"]["found"] == 12
     assert daemon.stats()["tables"]["mailbox"]["hits"] == 12
     await ask(3)
-    assert "100.0% of 15 from memory" in daemon.status_line()
+    assert "100.0% of 15 from memory" in daemon.health.line()
     await ask(2)
     running.write("", "SELECT maildir", "SELECT home")
     await daemon.reload()
@@ -172,7 +172,7 @@ async def test_reload_is_one_step(short_path: Path) -> None:
     reload = asyncio.create_task(running.daemon.reload())
     while not reload.done():
         await asyncio.sleep(0)
-        served = running.daemon._front.services["socketmap"]._served[b"boxes"]
+        served = running.daemon.front.services["socketmap"]._served[b"boxes"]
         assert served.asked is running.daemon.engine.maps["boxes"]
     assert running.daemon.engine is not before
     await running.stop()

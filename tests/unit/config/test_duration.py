@@ -15,7 +15,7 @@ from mailmapd.config.duration import parse_duration
         ("2d", 172800),
         ("1w", 604800),
         ("1.5s", 1.5),
-        ("7", 7),
+        ("0", 0),
         (3, 3),
         (0.5, 0.5),
     ],
@@ -26,7 +26,8 @@ def test_units(text: object, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "m", "5 minutes", "-1s", "1h30m", -1, True, None, float("inf"), float("nan")]
+    "wrong",
+    ["", "m", "7", "1.5", "5 minutes", "-1s", "1h30m", -1, True, None, float("inf"), float("nan")],
 )
 def test_refused(wrong: object) -> None:
     """Anything else is refused."""

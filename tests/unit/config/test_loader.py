@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from mailmapd.config.address import TcpAddress, UnixAddress
 from mailmapd.config.loader import load_config, parse_config
+from mailmapd.config.schema import DEFAULT_CONTROL
 from mailmapd.errors import ConfigError
 
+TWICE = "put the keys of both into one section, or give one another name"
 GOOD = """
 [listen]
 socketmap = ["unix:/run/mailmapd/socketmap", "127.0.0.1:2552"]
@@ -227,7 +230,8 @@ tables = []
         (
             "[cache]",
             "[table.alias]\n[cache]",
-            "line 30, column 13: is not TOML: Cannot declare ('table', 'alias') twice",
+            "line 30, column 13: the section [table.alias] is there twice, for the first time in line 18; "
+            + TWICE,
         ),
     ],
 )
@@ -268,3 +272,40 @@ def test_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "marked.toml"
     path.write_bytes(b'\xef\xbb\xbf[listen]\nhttp = "127.0.0.1:9780"\n')
     assert load_config(path).listen.http is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "remedy"),
+    [
+        (
+            '[map.m]\ntables = ["t"]\n\n[map.m]\ntables = ["u"]\n',
+            r"the section \[map.m\] is there twice, for the first time in line 1",
+            TWICE,
+        ),
+        (
+            '[log]\nlevel = "info"\nlevel = "debug"\n',
+            "has a value already",
+            "remove one of the two",
+        ),
+        ("[log]\nlevel = debug\n", "is not TOML", "texts stand in quotes"),
+        (
+            '[cache]\nttl = "5"\n',
+            'cache.ttl: "5" is a duration without a unit',
+            'write "5s", "5m" or "5h"',
+        ),
+        ('[cache]\nttl = "5 minutes"\n', "is not a duration", "write a number with ms, s, m"),
+    ],
+)
+def test_slips_have_their_remedy(text: str, problem: str, remedy: str) -> None:
+    """What people mistype most is named in their words, with what to write."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "mailmapd.toml")
+    [fault] = caught.value.faults
+    assert re.search(problem, str(fault)), str(fault)
+    assert remedy in str(fault)
+
+
+def test_control_is_on_unless_it_is_false() -> None:
+    """The control socket has its address by default, and none when the file says false."""
+    assert parse_config("", "mailmapd.toml").listen.control == DEFAULT_CONTROL
+    assert parse_config("[listen]\ncontrol = false\n", "mailmapd.toml").listen.control is None

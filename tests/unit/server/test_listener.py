@@ -341,7 +341,8 @@ async def test_drain(serve: Callable[..., Served]) -> None:
     with closing(idle_writer, writer):
         served.database.hold()
         writer.write(ask(b"user"))
-        await asyncio.sleep(0.01)
+        while not served.database.status()[0].busy:  # noqa: ASYNC110 (it has nobody to tell)
+            await asyncio.sleep(0.01)
         served.listener.stop_accepting()
         served.listener.drain()
         assert await idle_reader.read() == b""

@@ -11,6 +11,7 @@ from mailmapd.config.loader import parse_config
 from mailmapd.config.schema import Config
 from mailmapd.errors import ConfigError
 from mailmapd.snippets.postfix import postfix
+from mailmapd.snippets.program import Program
 from mailmapd.snippets.prometheus import prometheus
 from mailmapd.snippets.systemd import systemd
 
@@ -79,7 +80,7 @@ def test_systemd_follows_the_configuration() -> None:
         'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]\nhttp = '
         '"127.0.0.1:9999"\ncontrol = "unix:/srv/x/control"'
     )
-    text = systemd(config(listen, "/srv/x/mailmapd.toml"))
+    text = systemd(config(listen, "/srv/x/mailmapd.toml"), Program())
     assert (
         "systemctl enable --now mailmapd.socket mailmapd-http.socket mailmapd-control.socket"
         in text
@@ -89,6 +90,21 @@ def test_systemd_follows_the_configuration() -> None:
     assert "LoadCredential=other-secret" in text
     assert "ReadWritePaths=-/srv/x" in text
     assert "mailmapd.socket.d" not in text
+
+
+def test_units_follow_the_program() -> None:
+    """The units start the program of this virtual environment, which their sandbox lets run and see."""
+    listen = 'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]'
+    venv = Program("/srv/venv/bin/mailmapd", ("/srv/venv", "/usr"))
+    text = systemd(config(listen), venv)
+    assert "ExecStart=/srv/venv/bin/mailmapd serve --config /etc/mailmapd/mailmapd.toml" in text
+    assert "ExecReload=/srv/venv/bin/mailmapd reload --config" in text
+    assert "[Service]\nExecPaths=/srv/venv\n" in text
+    assert "/usr/bin/mailmapd" not in text
+    tool = Program("/root/.local/share/uv/tools/mailmapd/bin/mailmapd", ("/root/.local/share/uv",))
+    text = systemd(config(listen), tool)
+    assert "ProtectHome=tmpfs\nBindReadOnlyPaths=/root/.local/share/uv" in text
+    assert "/bin/mailmapd serve" in systemd(config(listen))
 
 
 def test_prometheus_has_the_configured_address() -> None:

@@ -10,6 +10,8 @@ import pytest
 from mailmapd.config.address import TcpAddress, UnixAddress
 from mailmapd.config.schema import ListenAddress, Mode
 from mailmapd.sockets.binding import bind_socket
+from mailmapd.sockets.opening import SocketSet, Wanted
+from mailmapd.sockets.units import socket_unit
 
 
 def unix(
@@ -82,3 +84,21 @@ def test_port_in_use() -> None:
             OSError, match=f"cannot listen on 127.0.0.1:{address.port}: Address already in use"
         ):
             bind_socket(ListenAddress(address=address))
+
+
+def test_every_fault_has_its_remedy(tmp_path: Path) -> None:
+    """An unknown group, a plain file and a missing folder each get the remedy that fits, and the right unit is named."""
+    (tmp_path / "plain").write_text("precious")
+    entries = {
+        "group": unix(tmp_path / "s", group="nobody-here"),
+        "file": unix(tmp_path / "plain"),
+        "folder": unix(tmp_path / "no" / "s"),
+    }
+    wanted = {name: Wanted("dict", f"listen.{name}", entry) for name, entry in entries.items()}
+    faults = SocketSet({}).open("mailmapd.toml", wanted.values()).faults
+    remedies = {name: faults[one].remedy for name, one in wanted.items()}
+    assert "install the program that brings it" in remedies["group"]
+    assert "move that file away" in remedies["file"]
+    assert "create its folder first" in remedies["folder"]
+    assert socket_unit("dict") == "mailmapd-dict.socket"
+    assert socket_unit("tcp_table.aliases") == "mailmapd-tcp-table@aliases.socket"

@@ -30,7 +30,14 @@ def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Sn
         "negative_evictions": 0,
         "schema_error": "",
     }
-    host: HostState = {"host": "db:3306", "up": True, "idle": 1, "busy": 0, "last_error": ""}
+    host: HostState = {
+        "host": "db:3306",
+        "up": True,
+        "reached": True,
+        "idle": 1,
+        "busy": 0,
+        "last_error": "",
+    }
     return {
         "version": "1.0.0",
         "started": 1000.0,
@@ -43,7 +50,9 @@ def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Sn
         "tables": {"alias": table},
         "feeds": [],
         "databases": {"mail": {"hosts": [host], "queries": {}}},
-        "listeners": {"socketmap": {"connections": 1, "refused": 0, "protocol_errors": {}}},
+        "listeners": {
+            "socketmap": {"connections": 1, "refused": 0, "protocol_errors": {}, "unknown_names": 0}
+        },
     }
 
 

@@ -17,6 +17,7 @@ from mailmapd.engine.answered import Answered, Part, Use, Uses
 from mailmapd.engine.dicts.dict import PREFIX_SIZE, Dict, Question
 from mailmapd.engine.meters import FOUND, LookupMeter
 from mailmapd.engine.outcome import Failure, Outcome, Source
+from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.errors import DEFECT, DatabaseError
 from mailmapd.model import (
     NOT_FOUND,
@@ -81,8 +82,14 @@ class DictService:
         self.listener = listener
         self.meters: dict[str, LookupMeter] = {"": LookupMeter(listener, "")}
         self.slow = slow
+        self.unknown_names = UnknownNames("dict", listener, clock)
         self._clock = clock
         self._served: dict[str, Served] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The dicts that can be asked for."""
+        return list(self._served)
 
     def serve(self, dicts: Mapping[str, Dict]) -> None:
         """Answer from these dicts from now on."""
@@ -110,6 +117,7 @@ class DictService:
     def _refuse(self, name: str) -> PermFail:
         answer = self.unknown(name)
         self.meters[""].count(answer, Source.CACHE, 0.0)
+        self.unknown_names.note(name, self._served)
         return answer
 
     def answer(self, query: DictLookup) -> Answered | DictWaiting:

@@ -14,6 +14,7 @@ from mailmapd.engine.answered import QUICK, Answered, Use, Uses
 from mailmapd.engine.maps.map import Lookup, Map, Plain
 from mailmapd.engine.meters import FOUND, LookupMeter
 from mailmapd.engine.outcome import Source
+from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.errors import DEFECT
 from mailmapd.model import Answer, Found, MapQuery, PermFail, TempFail
 
@@ -59,8 +60,14 @@ class MapService:
         self.meters: dict[str, LookupMeter] = {"": LookupMeter(listener, "")}
         self.slow = slow
         self.clock = clock
+        self.unknown_names = UnknownNames("map", listener, clock)
         self._only_map = only_map
         self._served: dict[bytes, Served] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The maps that can be asked for."""
+        return [served.asked.name for served in self._served.values()]
 
     def serve(self, maps: Mapping[str, Map]) -> None:
         """Answer from these maps from now on."""
@@ -84,6 +91,7 @@ class MapService:
             served = self._served.get(name)
             if served is None:
                 self.meters[""].count(UNKNOWN_MAP, Source.CACHE, 0.0)
+                self.unknown_names.note(name.decode("ascii", "replace"), self.names)
                 return Answered(UNKNOWN_MAP)
             _, _, _, tell_plainly, use = served
             plain = tell_plainly(key, start)

@@ -52,7 +52,6 @@ class TableShape:
     ) -> None:
         self.schema = schema
         self.table = table
-        self.width = len(types)
         self._types = types
         self._metadata = metadata
         self._ordinals = ordinals
@@ -78,8 +77,6 @@ class TableShape:
         return changes
 
     def _image(self, present: int, data: bytes, at: int) -> tuple[Image, int]:
-        if not present:
-            raise BrokenRows("a row has no columns")
         size = (present.bit_count() + 7) // 8
         nulls = data[at : at + size]
         at += size

@@ -1,0 +1,43 @@
+"""Where this mailmapd is installed, as the units must know it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGED = "/usr/bin/mailmapd"
+_EXECUTABLE = ("/usr", "/opt", "/lib", "/lib64")  # ExecPaths= of the unit
+_HOMES = ("/home", "/root", "/run/user")  # what ProtectHome= hides
+
+
+@dataclass(frozen=True)
+class Program:
+    """The path of the program, and the folders that it needs: its virtual environment, and that one's Python."""
+
+    path: str = _PACKAGED
+    folders: tuple[str, ...] = ()
+
+    def settings(self) -> Iterator[str]:
+        """Yield the settings that the unit needs beside the path."""
+        for folder in self.folders:
+            if not _below(folder, _EXECUTABLE):
+                yield f"ExecPaths={folder}"
+        hidden = [folder for folder in self.folders if _below(folder, _HOMES)]
+        if hidden:
+            yield "ProtectHome=tmpfs"
+            yield from (f"BindReadOnlyPaths={folder}" for folder in hidden)
+
+
+def this_program() -> Program:
+    """Return the program that is running: pip's, uv's or pipx's, or that of the Debian package."""
+    if Path(sys.prefix) == Path(sys.base_prefix):
+        started = Path(sys.argv[0]).absolute()
+        return Program(str(started) if started.name == "mailmapd" else _PACKAGED)
+    folders = dict.fromkeys((sys.prefix, str(Path(sys.executable).resolve().parents[1])))
+    return Program(str(Path(sys.prefix) / "bin" / "mailmapd"), tuple(folders))
+
+
+def _below(folder: str, places: tuple[str, ...]) -> bool:
+    return any(Path(folder).is_relative_to(place) for place in places)
