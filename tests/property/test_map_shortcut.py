@@ -14,6 +14,7 @@ from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.model import Found
 from mailmapd.search import PRESETS, Search
+from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 
 PIECES = st.sampled_from(
@@ -116,7 +117,7 @@ def a_map(
         table.cache.store(name, NO_ROW if value is None else value, 0.0)
     found = Search.compile(search, recipient_delimiter=b"+", external_only=propagates is not None)
     return Map(
-        "m", [MapTable(table, definition, fold=True)], found, lambda: 0.0, propagates=propagates
+        "m", [MapTable(table, definition, fold=fold)], found, lambda: 0.0, propagates=propagates
     )
 
 

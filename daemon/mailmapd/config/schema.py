@@ -222,7 +222,8 @@ class MapSection:
     """`[map.NAME]`: what one main.cf parameter names, an ordered list of tables and the search that Postfix would do.
 
     `propagate_unmatched_extensions` is set, to true or false, for the maps that rewrite addresses
-    (canonical and virtual alias maps).
+    (canonical and virtual alias maps). `own_addresses` are words of inet_interfaces ("all",
+    "ipv4", "ipv6") and host names, whose addresses in brackets are local domains, too.
     """
 
     tables: tuple[str, ...] = field(validator=validators.min_len(1))
@@ -231,6 +232,10 @@ class MapSection:
     owner_request_special: bool = True
     propagate_unmatched_extensions: bool | None = None
     local_domains: tuple[str, ...] = ()
+    own_addresses: tuple[str, ...] = ()
+    fold: str = field(
+        default="unicode", validator=validators.in_(("unicode", "ascii", "utf8", "none"))
+    )
     parent_domain_matches_subdomains: bool = False
     hosted_domains: str | None = None
 

@@ -163,7 +163,10 @@ def _sql_keys(definition: PostfixDefinition, names: Iterable[bytes]) -> set[byte
     Whether a table folds is a matter of the map that asks it.
     """
     spellings = {
-        spelling for name in names for spelling in (name, fold(name)) if spelling is not None
+        spelling
+        for name in names
+        for spelling in (name, name.lower(), fold(name))
+        if spelling is not None
     }
     found = [definition.template.sql_key(spelling) for spelling in spellings]
     return {sql_key for sql_key in found if sql_key is not None}

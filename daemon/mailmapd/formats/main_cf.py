@@ -56,6 +56,23 @@ class MainCf:
         """Return the parameters as a service with these ``-o`` options sees them."""
         return MainCf(self.path, self.entries, self._defaults, {**self._overrides, **overrides})
 
+    def with_values(self, values: Mapping[str, str | None]) -> MainCf:
+        """Return the parameters with other values in main.cf; None takes a parameter out of it."""
+        entries = dict(self.entries)
+        for name, value in values.items():
+            before = entries.pop(name, None)
+            if value is not None:
+                entries[name] = Entry(value, before.line if before is not None else 0)
+        return MainCf(self.path, entries, self._defaults, self._overrides)
+
+    def names(self) -> list[str]:
+        """Return every parameter that is set or has a default."""
+        return list(dict.fromkeys((*self.entries, *self._overrides, *self._defaults)))
+
+    def default_names(self) -> set[str]:
+        """Return the parameters that Postfix has, as far as their defaults are known."""
+        return set(self._defaults)
+
     def raw(self, name: str) -> str | None:
         """Return the value as written, or the default; None when the parameter is not defined."""
         if name in self._overrides:
@@ -179,6 +196,7 @@ _DEFAULTS = {
     "default_transport": "smtp",
     "fast_flush_domains": "$relay_domains",
     "inet_interfaces": "all",
+    "inet_protocols": "all",
     "local_recipient_maps": "proxy:unix:passwd.byname $alias_maps",
     "local_transport": "local:$myhostname",
     "mail_owner": "postfix",
@@ -191,10 +209,22 @@ _DEFAULTS = {
     "postscreen_discard_ehlo_keyword_address_maps": "$smtpd_discard_ehlo_keyword_address_maps",
     "postscreen_reject_footer_maps": "$smtpd_reject_footer_maps",
     "propagate_unmatched_extensions": "canonical, virtual",
+    "proxy_interfaces": "",
+    "proxy_read_maps": (
+        "$local_recipient_maps $mydestination $virtual_alias_maps $virtual_alias_domains"
+        " $virtual_mailbox_maps $virtual_mailbox_domains $relay_recipient_maps $relay_domains"
+        " $canonical_maps $sender_canonical_maps $recipient_canonical_maps $relocated_maps"
+        " $transport_maps $mynetworks $smtpd_sender_login_maps $sender_bcc_maps"
+        " $recipient_bcc_maps $smtp_generic_maps $lmtp_generic_maps $alias_maps"
+        " $smtpd_client_restrictions $smtpd_helo_restrictions $smtpd_sender_restrictions"
+        " $smtpd_relay_restrictions $smtpd_recipient_restrictions"
+    ),
     "queue_directory": "/var/spool/postfix",
     "relay_domains": "${{$compatibility_level} <level {2} ? {$mydestination} : {}}",
     "relay_transport": "relay",
     "smtp_sender_dependent_authentication": "no",
+    "smtpd_null_access_lookup_key": "<>",
+    "smtputf8_enable": "${{$compatibility_level} <level {1} ? {no} : {yes}}",
     "tlsproxy_client_policy_maps": "${tlsproxy_client_policy:$smtp_tls_policy_maps}",
     "virtual_alias_domains": "$virtual_alias_maps",
     "virtual_alias_maps": "$virtual_maps",

@@ -60,11 +60,14 @@ class Member:
 
     @property
     def mysql_file(self) -> str | None:
-        """Return the .cf file of a ``mysql:`` table (empty when the name is no file), None for anything else."""
+        """Return the .cf file of a ``mysql:`` table, None for anything else.
+
+        A name that begins with a dot is a file, too, below queue_directory. Empty when the name is no file.
+        """
         if self.type != "mysql":
             return None
         name = self.without_proxy.partition(":")[2]
-        return name if name.startswith("/") else ""
+        return name if name.startswith(("/", ".")) else ""
 
     @property
     def inner(self) -> tuple[Member, ...]:

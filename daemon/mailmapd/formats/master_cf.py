@@ -29,6 +29,10 @@ class Service:
     line: int
     overrides: dict[str, str]
 
+    def where(self, parameter: str) -> str:
+        """Return the place of an option, to name it in a message."""
+        return f"master.cf line {self.line}: {self.name}/{self.type} -o {parameter}"
+
 
 def read_master_cf(directory: Path, name: str = "master.cf") -> tuple[Service, ...]:
     """Read a master.cf (or its copy `name`); a directory without one has no services. Raises ConfigError."""

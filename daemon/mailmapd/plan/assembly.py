@@ -31,7 +31,9 @@ from mailmapd.plan.databases import (
 )
 from mailmapd.plan.dict_assembly import DictPlans, build_dicts, build_tables, plan_all_dicts
 from mailmapd.plan.faults import Faults
+from mailmapd.plan.own_addresses import own_literals
 from mailmapd.search import Search
+from mailmapd.template.fold import FOLDS, as_it_is
 from mailmapd.template.mysql_table import MysqlTable
 
 Clock = Callable[[], float]
@@ -141,7 +143,9 @@ def _search(one: MapSection) -> Search:
         one.search,
         recipient_delimiter=one.recipient_delimiter.encode(),
         owner_request_special=one.owner_request_special,
-        local_domains=[domain.encode() for domain in one.local_domains],
+        local_domains=[
+            domain.encode() for domain in (*one.local_domains, *own_literals(one.own_addresses))
+        ],
         parent_domain_matches_subdomains=one.parent_domain_matches_subdomains,
         external_only=one.propagate_unmatched_extensions is not None,
     )
@@ -230,7 +234,7 @@ def _add_map(
         if section.hosted_domains is None
         else _add_map(planned, section.hosted_domains, tables, maps, clock=clock, previous=previous)
     )
-    parts = [_map_table(planned, table, tables) for table in section.tables]
+    parts = [_map_table(planned, table, tables, section.fold) for table in section.tables]
     maps[name] = Map(
         name,
         parts,
@@ -244,6 +248,7 @@ def _add_map(
     return maps[name]
 
 
-def _map_table(planned: Plan, name: str, tables: dict[str, Table]) -> MapTable:
+def _map_table(planned: Plan, name: str, tables: dict[str, Table], fold: str) -> MapTable:
     wanted = planned.tables[name]
-    return MapTable(tables[name], PostfixDefinition(wanted.template), fold=wanted.fold)
+    way = FOLDS[fold] if wanted.fold else as_it_is
+    return MapTable(tables[name], PostfixDefinition(wanted.template), fold=way)

@@ -23,6 +23,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import ip_address
 
 from mailmapd.search.domain import name_and_parents
 from mailmapd.search.extension import strip_extension
@@ -40,6 +41,8 @@ class Forms(Enum):
     EXTERNAL = "external"
     INTERNAL = "internal"
 
+
+_IPV6_PREFIX = b"ipv6:"
 
 _new = tuple.__new__  # half the time of SearchKey's own constructor
 
@@ -75,6 +78,7 @@ class AddressSearch:
         self._delimiters = delimiters
         self._owner_request_special = owner_request_special
         self._local_domains = local_domains.union([domain + b"." for domain in local_domains])
+        self._local_addresses = frozenset(filter(None, map(_literal_address, local_domains)))
         self._external_only = external_only
         self._is_special = re.compile(b'["\\\\\x80-\xff' + re.escape(delimiters) + b"]").search
         self._is_short = steps.full and steps.at_domain and not (steps.domain or steps.localpart_at)
@@ -87,7 +91,7 @@ class AddressSearch:
             # that would need quotes ends here too; it is asked only after its external form was not
             # found, with all of its keys.)
             local, at, domain = address.rpartition(b"@")
-            if local and domain.lower() not in self._local_domains:
+            if local and domain.lower() not in self._local_domains and domain[:1] != b"[":
                 return (_new(SearchKey, (address, b"")), _new(SearchKey, (at + domain, b"")))
         keys: dict[bytes, SearchKey] = {}
         for key in self._all_keys(address):
@@ -147,8 +151,27 @@ class AddressSearch:
         )
 
     def _is_local(self, domain: bytes) -> bool:
-        """Tell whether Postfix takes the domain for local; one dot at its end does not matter, see resolve_local(3)."""
-        return fold(domain) in self._local_domains
+        """Tell whether Postfix takes the domain for local, see resolve_local(3).
+
+        One dot at its end does not matter, nor how an address in brackets is written.
+        """
+        if fold(domain) in self._local_domains:
+            return True
+        return domain[:1] == b"[" and _literal_address(domain) in self._local_addresses
+
+
+def _literal_address(domain: bytes) -> bytes | None:
+    """Return the packed address of ``[192.0.2.2]`` or ``[ipv6:2001:db8::2]``, None for anything else."""
+    literal = domain.removesuffix(b".")
+    if literal[:1] != b"[" or literal[-1:] != b"]":
+        return None
+    text = literal[1:-1]
+    if text[: len(_IPV6_PREFIX)].lower() == _IPV6_PREFIX:
+        text = text[len(_IPV6_PREFIX) :]
+    try:
+        return ip_address(text.decode("ascii")).packed
+    except ValueError:
+        return None
 
 
 def _keys(

@@ -15,7 +15,6 @@ from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.errors import DatabaseError, DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, ResultSet, TempFail
 from mailmapd.search import SearchKey, propagate
-from mailmapd.template.fold import fold
 
 HIDDEN = b"(hidden)"
 """Stands for a value of a secret table."""
@@ -127,7 +126,7 @@ class _Teller:
 
     async def ask(self, one: Map, part: MapTable, search_key: SearchKey) -> bool:
         """Write down one step; return whether it ends the lookup."""
-        name = fold(search_key.key) if part.fold else search_key.key
+        name = part.fold(search_key.key)
         sql_key = None if name is None else part.definition.template.sql_key(name)
         if name is None or sql_key is None:
             self._note(search_key, part, Event.NOT_ASKED, reason=_why_not_asked(name))

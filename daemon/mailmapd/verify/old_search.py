@@ -17,9 +17,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 from mailmapd.config.schema import MapSection
+from mailmapd.plan.own_addresses import own_literals
 from mailmapd.verify.address_forms import external, external_local, internal, without_extension
 
 _DOMAIN = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+").fullmatch
@@ -118,7 +120,14 @@ def _forms(section: MapSection, text: bytes, extension: bytes, quoted: bytes) ->
 
 def _is_local(section: MapSection, domain: bytes) -> bool:
     name = domain.decode("utf-8", "surrogateescape").casefold()
-    return name in section.local_domains or name.removesuffix(".") in section.local_domains
+    local = {*section.local_domains, *_own_literals(section.own_addresses)}
+    return name in local or name.removesuffix(".") in local
+
+
+@cache
+def _own_literals(words: tuple[str, ...]) -> list[str]:
+    """Read the interfaces once for all keys."""
+    return own_literals(words)
 
 
 def _parents(name: bytes, plain: bool) -> Iterator[bytes]:

@@ -127,7 +127,7 @@ class Mail:
                     self.clock,
                 ),
                 definition,
-                fold=True,
+                fold=fold,
             )
             for table, definition in definitions.items()
         ]

@@ -167,7 +167,7 @@ def test_mixed_lists_move_without_a_change(installation: Installation) -> None:
         installation.verify(config)
         paste(block(imported.stdout, "Switch over"))
         assert b"mysql:" not in re.sub(
-            rb"(?m)^db =.*$", b"", (postfix.config / "main.cf").read_bytes()
+            rb"(?m)^(db|fast_flush_domains) =.*$", b"", (postfix.config / "main.cf").read_bytes()
         )
         assert b"mysql:" not in (postfix.config / "master.cf").read_bytes()
         installation.settle()

@@ -21,6 +21,7 @@ from mailmapd.engine.table import Table
 from mailmapd.search import Search
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
+from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 
 
@@ -79,7 +80,7 @@ class Bench:
                 clock,
             ),
             definition,
-            fold=True,
+            fold=fold,
         )
 
     def fill(self, name: str, keys: Sequence[bytes]) -> None:

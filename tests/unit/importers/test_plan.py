@@ -8,7 +8,8 @@ import pytest
 
 from mailmapd.errors import ConfigError
 from mailmapd.importers import toml_writer
-from mailmapd.importers.postfix.plan import Plan, plan_import
+from mailmapd.importers.postfix.changes import Plan
+from mailmapd.importers.postfix.plan import plan_import
 from mailmapd.importers.postfix.report import report
 from mailmapd.importers.postfix.switch import switch_back, switch_over
 
@@ -33,7 +34,7 @@ def postfix(tmp_path: Path) -> Path:
 def plan(postfix: Path, main_cf: str, *, keep_cf: bool = False) -> Plan:
     """Plan the import of a main.cf, without the postconf of this machine."""
     (postfix / "main.cf").write_text(
-        f"myhostname = mx.example.net\n{main_cf.format(cf=f'mysql:{postfix}')}"
+        f"myhostname = mx.example.net\n{main_cf.format(cf=f'mysql:{postfix}')}\ncompatibility_level = 3.6\n"
     )
     return plan_import(postfix, use_postconf=False, keep_cf=keep_cf)
 
@@ -45,7 +46,8 @@ def test_maps_say_what_postfix_would_do(postfix: Path) -> None:
         "recipient_delimiter = +-\nowner_request_special = no\nmydestination = localhost\n"
         "virtual_alias_maps = {cf}/aliases.cf {cf}/all.cf\n",
     )
-    (section,) = made.draft.maps
+    section, domains = made.draft.maps
+    assert (domains.name, domains.settings["search"]) == ("virtual_alias_domains", "exact")
     assert section.settings == {
         "tables": ["aliases", "all"],
         "search": "address",
@@ -53,6 +55,7 @@ def test_maps_say_what_postfix_would_do(postfix: Path) -> None:
         "owner_request_special": False,
         "propagate_unmatched_extensions": True,
         "local_domains": ["mx.example.net", "localhost", "[127.0.0.1]", "[ipv6:::1]"],
+        "own_addresses": ["all"],
     }
     assert [table.name for table in made.draft.tables] == ["aliases", "all"]
     assert "one answer serves all of a domain's addresses" in made.draft.tables[1].comment
@@ -176,6 +179,7 @@ def test_a_service_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) 
     ]
     assert {(c.parameter, c.service.name) for c in made.changes if c.service} == {
         ("virtual_alias_maps", "smtp"),
+        ("virtual_alias_domains", "smtp"),
         ("smtpd_sender_restrictions", "smtp"),
     }
 
@@ -191,7 +195,7 @@ def test_what_postfix_refuses_is_named_with_its_remedy(postfix: Path) -> None:
     assert "local(8) takes no socketmap: tables; let LMTP deliver" in text
     assert "virtual_uid_maps" in text
     assert "main.cf line 5: mystery" in text
-    assert [change.parameter for change in made.changes] == ["relay_domains"]
+    assert [change.parameter for change in made.changes] == ["relay_domains", "fast_flush_domains"]
 
 
 @pytest.mark.parametrize(
@@ -294,3 +298,198 @@ def test_a_password_stays_out_of_the_report(postfix: Path) -> None:
     """The report names files, never what is in them."""
     made = plan(postfix, "virtual_alias_maps = {cf}/aliases.cf\n")
     assert "pa#ss" not in report(made, [Path("x")])
+
+
+def changes(made: Plan) -> dict[str, str]:
+    """Return what a plan writes into main.cf."""
+    return {change.parameter: change.value for change in made.changes if change.service is None}
+
+
+def test_what_inherits_a_moved_value_and_cannot_move_keeps_it(postfix: Path) -> None:
+    """alias_maps = $virtual_alias_maps goes on with the old table, and what refers to alias_maps with it."""
+    made = plan(
+        postfix, "virtual_alias_maps = proxy:{cf}/aliases.cf\nalias_maps = $virtual_alias_maps\n"
+    )
+    assert changes(made)["alias_maps"] == f"proxy:mysql:{postfix}/aliases.cf"
+    assert "local_recipient_maps" not in changes(made)
+    assert "alias_maps: it refers to virtual_alias_maps" in report(made, [Path("x")])
+
+
+def test_a_default_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) -> None:
+    """With an old compatibility level relay_domains is mydestination, with its own keys and no flush by users."""
+    (postfix / "main.cf").write_text(
+        f"mydestination = localhost, proxy:mysql:{postfix}/mysql-domains.cf\n"
+    )
+    made = plan_import(postfix, use_postconf=False)
+    moved = changes(made)
+    assert moved.pop("proxy_read_maps").endswith(f" proxy:mysql:{postfix}/mysql-domains.cf")
+    assert moved == {
+        "mydestination": "localhost, socketmap:unix:mailmapd/socketmap:mydestination",
+        "relay_domains": "localhost, socketmap:unix:mailmapd/socketmap:relay_domains",
+        "fast_flush_domains": f"localhost, proxy:mysql:{postfix}/mysql-domains.cf",
+    }
+    found = {section.name: section.settings for section in made.draft.maps}
+    assert found["relay_domains"]["search"] == "domain"
+    assert found["mydestination"]["fold"] == "ascii"
+
+
+def test_a_table_that_stays_behind_a_proxy_stays_approved(postfix: Path) -> None:
+    """What an option keeps asking by way of proxymap is listed in proxy_read_maps, once."""
+    (postfix / "master.cf").write_text(
+        "smtp inet n - y - - smtpd\n -o { smtpd_recipient_restrictions = check_recipient_access"
+        " inline:{ { boss@example.com = REJECT no thanks } }, check_recipient_access"
+        f" proxy:mysql:{postfix}/aliases.cf, reject_unauth_destination }}\n"
+    )
+    made = plan(postfix, "virtual_alias_maps = proxy:{cf}/aliases.cf\n")
+    assert changes(made)["proxy_read_maps"].endswith(
+        f"$smtpd_recipient_restrictions proxy:mysql:{postfix}/aliases.cf"
+    )
+
+
+def test_a_proxy_before_a_rewritten_bundle_goes(postfix: Path) -> None:
+    """proxymap(8) would refuse a bundle that it has not approved, so that Postfix opens the new one itself."""
+    made = plan(postfix, "relay_recipient_maps = proxy:unionmap:{{static:x,{cf}/aliases.cf}}\n")
+    assert changes(made) == {
+        "relay_recipient_maps": "unionmap:{static:x,socketmap:unix:mailmapd/socketmap:relay_recipient_maps}"
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reader"),
+    [
+        ("authorized_submit_users", "postdrop"),
+        ("authorized_mailq_users", "postqueue"),
+        ("authorized_flush_users", "postqueue"),
+        ("local_login_sender_maps", "postdrop"),
+        ("fast_flush_domains", "postqueue"),
+    ],
+)
+def test_what_users_programs_read_stays(postfix: Path, parameter: str, reader: str) -> None:
+    """A table that a program reads with the rights of its user, or of postdrop, is not put behind our socket."""
+    made = plan(postfix, f"{parameter} = {{cf}}/all.cf\nvirtual_alias_maps = {{cf}}/all.cf\n")
+    assert parameter not in changes(made)
+    (refusal,) = made.refusals
+    assert f"{reader} reads it with the rights of" in refusal.reason
+
+
+def test_each_member_of_postscreens_access_list_is_a_map(postfix: Path) -> None:
+    """Postscreen goes on to the next table after "dunno", so that two tables may not become one."""
+    made = plan(postfix, "postscreen_access_list = {cf}/aliases.cf, {cf}/all.cf\n")
+    assert [section.settings["tables"] for section in made.draft.maps] == [["aliases"], ["all"]]
+    assert changes(made)["postscreen_access_list"].count("socketmap:unix:") == 2
+
+
+def test_another_name_for_the_null_sender_is_one_exact_key(postfix: Path) -> None:
+    """Smtpd asks smtpd_null_access_lookup_key as it is; no part of it may be found."""
+    made = plan(
+        postfix,
+        "smtpd_null_access_lookup_key = null@no.where\n"
+        "smtpd_sender_restrictions = check_sender_access {cf}/all.cf\n",
+    )
+    assert "unionmap:{texthash:/dev/null,socketmap:" in changes(made)["smtpd_sender_restrictions"]
+    assert made.draft.maps[0].settings["search"] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "utf8", "fold"),
+    [
+        ("virtual_alias_maps", "yes", None),
+        ("virtual_alias_maps", "no", "ascii"),
+        ("header_checks", "yes", "none"),
+        ("smtpd_reject_filter_maps", "yes", "none"),
+        ("lmtp_delivery_status_filter", "yes", "none"),
+        ("relay_clientcerts", "yes", "ascii"),
+        ("smtp_reply_filter", "yes", "ascii"),
+        ("mailbox_transport_maps", "yes", "utf8"),
+        ("mailbox_transport_maps", "no", "none"),
+        ("mynetworks", "no", "ascii"),
+    ],
+)
+def test_a_map_folds_as_postfix_opens_its_tables(
+    postfix: Path, parameter: str, utf8: str, fold: str | None
+) -> None:
+    """The flags of the parameter and smtputf8_enable decide whether keys are folded and checked."""
+    made = plan(postfix, f"smtputf8_enable = {utf8}\n{parameter} = {{cf}}/all.cf\n")
+    assert made.draft.maps[0].settings.get("fold") == fold
+
+
+def test_one_bad_map_is_one_line_of_the_report(postfix: Path) -> None:
+    """A missing file, a domain list with a table and a query that writes stay, each with its reason; the rest moves."""
+    (postfix / "listed.cf").write_text(f"{CF}query = SELECT '%s'\ndomain = texthash:/doms\n")
+    (postfix / "writes.cf").write_text(f"{CF}query = UPDATE a SET b = 1 WHERE c = '%s'\n")
+    made = plan(
+        postfix,
+        "virtual_alias_maps = {cf}/missing.cf\nrelay_recipient_maps = {cf}/listed.cf\n"
+        "transport_maps = {cf}/writes.cf\nvirtual_mailbox_domains = {cf}/mysql-domains.cf\n",
+    )
+    assert list(changes(made)) == ["virtual_mailbox_domains"]
+    assert [table.name for table in made.draft.tables] == ["domains"]
+    reasons = "\n".join(refusal.reason for refusal in made.refusals)
+    assert "missing.cf: cannot be read" in reasons
+    assert "listed.cf: line 6: domain:" in reasons
+    assert "UPDATE writes to the database" in reasons
+
+
+def test_other_databases_are_in_the_report(postfix: Path) -> None:
+    """sqlite:, pgsql:, ldap: and a memcache: without a mysql: backup are named, wherever they stand."""
+    (postfix / "mc.cf").write_text("memcache = inet:localhost:11211\nkey_format = x-%s\n")
+    made = plan(
+        postfix,
+        "virtual_alias_maps = {cf}/all.cf sqlite:/s.cf\nrelay_domains = proxy:pgsql:/p.cf\n"
+        "smtpd_sender_restrictions = check_sender_access ldap:/l.cf\n"
+        f"transport_maps = memcache:{postfix}/mc.cf\nvirtual_alias_map = {{cf}}/all.cf\n"
+        "multi_instance_directories = /etc/postfix-out\n",
+    )
+    text = report(made, [Path("x")])
+    for part in (
+        "sqlite:/s.cf: reads a file",
+        "pgsql:/p.cf: asks PostgreSQL",
+        "ldap:/l.cf: asks LDAP",
+    ):
+        assert part in text
+    assert "mc.cf: has no backup that is a mysql: table" in text
+    assert "no parameter of that name; did you mean virtual_alias_maps?" in text
+    assert "/etc/postfix-out is another instance of Postfix" in text
+
+
+def test_sqlite_alone_is_said(postfix: Path) -> None:
+    """A main.cf that asks no mysql: table but sqlite: is told so, not that it names none."""
+    with pytest.raises(ConfigError, match=r"sqlite:/s.cf: reads a file on this host"):
+        plan(postfix, "virtual_alias_maps = sqlite:/s.cf\n")
+
+
+def test_a_memcache_moves_as_the_table_behind_it(postfix: Path) -> None:
+    """memcache: with a mysql: backup and no rule about keys becomes a map of that table."""
+    (postfix / "mc.cf").write_text(
+        f"memcache = inet:localhost:11211\nbackup = proxy:mysql:{postfix}/all.cf\nkey_format = %s\n"
+    )
+    made = plan(postfix, f"virtual_alias_maps = proxy:memcache:{postfix}/mc.cf\n")
+    assert made.members == {"virtual_alias_maps": (f"{postfix}/all.cf",)}
+    assert made.refusals == []
+
+
+def test_braces_that_postfix_refuses_are_refused(postfix: Path) -> None:
+    """A table in braces in a list of tables is no value that Postfix takes, and is not rewritten."""
+    with pytest.raises(ConfigError, match="stands in braces, which Postfix refuses"):
+        plan(postfix, "virtual_alias_maps = {{ {cf}/all.cf }}\n")
+
+
+def test_a_file_may_be_named_relative_to_the_queue(postfix: Path) -> None:
+    """mysql:./x.cf is a file below queue_directory, where Postfix's daemons are."""
+    (postfix / "queue").mkdir()
+    (postfix / "queue" / "x.cf").write_text(f"{CF}query = SELECT '%s'\n")
+    made = plan(postfix, f"queue_directory = {postfix}/queue\nrelay_domains = mysql:./x.cf\n")
+    assert made.members == {"relay_domains": (f"{postfix}/queue/x.cf",)}
+
+
+def test_defaults_that_are_written_out_make_no_second_database(postfix: Path) -> None:
+    """One server, account and database is one section, whatever defaults a file repeats; an option group is another account."""
+    same = f"{CF}query = SELECT '%s'\n"
+    (postfix / "one.cf").write_text(f"{same}option_file = /my.cnf\noption_group = client\n")
+    (postfix / "two.cf").write_text(
+        f"{same}option_file = /my.cnf\ncharset = utf8mb4\nretry_interval = 60\n"
+    )
+    (postfix / "three.cf").write_text(f"{same}option_file = /my.cnf\noption_group = other\n")
+    made = plan(postfix, "virtual_alias_maps = {cf}/one.cf {cf}/two.cf {cf}/three.cf\n")
+    assert [database.name for database in made.draft.databases] == ["mail", "mail_2"]
+    assert [table.settings["database"] for table in made.draft.tables] == ["mail", "mail", "mail_2"]

@@ -9,14 +9,15 @@ import pytest
 from mailmapd.formats.main_cf import MainCf, known_defaults, parse_main_cf
 from mailmapd.formats.map_list import parse_members, split_list
 from mailmapd.formats.master_cf import parse_master_cf
-from mailmapd.importers.postfix.finder import Setting, find_mysql
+from mailmapd.importers.postfix.elsewhere import left_alone
+from mailmapd.importers.postfix.finder import Setting, find_mysql, known_parameters
 from mailmapd.importers.postfix.split import MapNeed, Split, Unmovable, split_setting
 
 
 def settings_of(text: str, master: str = "") -> tuple[Setting, ...]:
     """Return the settings that use MySQL."""
     main_cf = MainCf(Path("main.cf"), parse_main_cf(text, "main.cf"), known_defaults())
-    return find_mysql(main_cf, parse_master_cf(master, "master.cf")).settings
+    return find_mysql(main_cf, tuple(parse_master_cf(master, "master.cf")))
 
 
 def split(text: str, *, local_domains_known: bool = True) -> tuple[Split, list[MapNeed]]:
@@ -234,5 +235,6 @@ def test_an_unused_name_with_mysql_is_reported_once_it_leads_nowhere() -> None:
     """A parameter that nobody refers to, and that is not Postfix's, is reported; proxy_read_maps is not."""
     text = "mine = mysql:/p/a.cf\nproxy_read_maps = proxy:mysql:/p/a.cf\nused = mysql:/p/b.cf\nrelay_domains = $used"
     main_cf = MainCf(Path("main.cf"), parse_main_cf(text, "main.cf"), known_defaults())
-    findings = find_mysql(main_cf, ())
-    assert [(orphan.name, orphan.line) for orphan in findings.orphans] == [("mine", 1)]
+    found = list(left_alone(main_cf, (), known_parameters(main_cf, ())))
+    assert [refusal.where for refusal in found] == ["main.cf line 1: mine"]
+    assert "Postfix has no parameter of that name" in found[0].reason

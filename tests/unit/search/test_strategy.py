@@ -197,3 +197,20 @@ def test_the_names_are_those_of_the_manual() -> None:
         *("full", "noext", "localpart_if_local", "localpart_at_if_local", "at_domain"),
         *("domain", "pdms", "pddms", "localpart_at"),
     }
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [b"[192.0.2.2]", b"[192.0.2.2].", b"[IPv6:2001:DB8:0:0::2]", b"[2001:db8::2]"],
+)
+def test_own_addresses_are_local_however_they_are_written(domain: bytes) -> None:
+    """The literal of an own address is a local domain, in every spelling of the same address."""
+    search = Search.compile("address", local_domains=[b"[192.0.2.2]", b"[ipv6:2001:db8::2]"])
+    assert b"postmaster" in keys(search, b"postmaster@" + domain)
+
+
+@pytest.mark.parametrize("domain", [b"[192.0.2.3]", b"[192.0.2.2", b"192.0.2.2", b"[]"])
+def test_other_literals_are_not_local(domain: bytes) -> None:
+    """Another address, or what is no literal, is no local domain."""
+    search = Search.compile("address", local_domains=[b"[192.0.2.2]"])
+    assert b"postmaster" not in keys(search, b"postmaster@" + domain)

@@ -29,6 +29,7 @@ from mailmapd.server.dict_conversation import DictConversation
 from mailmapd.server.listener import Listener
 from mailmapd.server.reply_cache import ReplyCache
 from mailmapd.sockets.binding import bind_socket
+from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 from support.dict_samples import SampleDatabase, sample_service
@@ -52,7 +53,7 @@ def _map_conversation(clock: FakeClock) -> Conversation:
     table = Table(
         "t", QueryOrigin("t", definition, database, clock), TableCache(CacheSection()), clock
     )
-    one = Map("m", [MapTable(table, definition, fold=True)], Search.compile("exact"), clock)
+    one = Map("m", [MapTable(table, definition, fold=fold)], Search.compile("exact"), clock)
     service = MapService("socketmap", clock)
     service.serve({"m": one})
     return MapConversation(SocketmapCodec(), service, ReplyCache())

@@ -26,6 +26,7 @@ from mailmapd.server.flow_control import READ_AHEAD, WRITE_AHEAD
 from mailmapd.server.listener import SWEEP_INTERVAL, Listener
 from mailmapd.server.reply_cache import ReplyCache
 from mailmapd.sockets.binding import bind_socket
+from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 
@@ -58,7 +59,7 @@ class Served:
             {
                 "m": Map(
                     "m",
-                    [MapTable(table, definition, fold=True)],
+                    [MapTable(table, definition, fold=fold)],
                     Search.compile("exact"),
                     self.clock,
                 )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailmapd.template.fold import fold, unfolded
+from mailmapd.template.fold import FOLDS, fold, unfolded
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,19 @@ def test_no_table_holds_what_postfix_cannot_ask(key: bytes) -> None:
 def test_an_unfolded_key_stays() -> None:
     """A table that keeps upper and lower case gets the key as it came."""
     assert unfolded("Üser@EXAMPLE.com".encode()) == "Üser@EXAMPLE.com".encode()
+
+
+@pytest.mark.parametrize(
+    ("way", "upper", "latin1"),
+    [
+        ("unicode", "übel@x".encode(), None),
+        ("ascii", "Übel@x".encode(), b"caf\xe9"),
+        ("utf8", "ÜBEL@X".encode(), None),
+        ("none", "ÜBEL@X".encode(), b"CAF\xe9"),
+    ],
+)
+def test_a_map_folds_in_one_of_four_ways(way: str, upper: bytes, latin1: bytes | None) -> None:
+    """Folding and the check for UTF-8 are apart, as the flags with which Postfix opens a table are."""
+    assert FOLDS[way]("ÜBEL@X".encode()) == upper
+    assert FOLDS[way](b"CAF\xe9") == latin1
+    assert FOLDS[way](b"a\0b") is None

@@ -16,6 +16,7 @@ from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.model import NOT_FOUND, Found, TempFail
 from mailmapd.search import Search
+from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.trace.meaning import meaning
 from mailmapd.trace.story import HIDDEN, Event, HostRecorder, Story, trace, without_secrets
@@ -51,7 +52,7 @@ def make_map(recorder: HostRecorder) -> tuple[Map, MemoryDatabase]:
                     time.monotonic,
                 ),
                 definition,
-                fold=True,
+                fold=fold,
             )
         )
     search = Search.compile("address", recipient_delimiter=b"+", external_only=True)

@@ -21,13 +21,13 @@ from mailmapd.engine.table import Table
 from mailmapd.errors import DEFECT, DataError
 from mailmapd.model import NOT_FOUND, Answer, Found, NotFound, TempFail
 from mailmapd.search import Search, SearchKey, propagate
-from mailmapd.template.fold import fold
+from mailmapd.template.fold import Fold, fold, fold_ascii
 
 log = logging.getLogger(__name__)
 
 
 class MapTable:
-    """A table as a map uses it."""
+    """A table as a map uses it, and what the map does to a key before it asks."""
 
     __slots__ = (
         "absent_part",
@@ -39,7 +39,7 @@ class MapTable:
         "table",
     )
 
-    def __init__(self, table: Table, definition: PostfixDefinition, *, fold: bool) -> None:
+    def __init__(self, table: Table, definition: PostfixDefinition, *, fold: Fold) -> None:
         self.table = table
         self.definition = definition
         self.fold = fold
@@ -114,7 +114,7 @@ class Map:
         asks_itself = tuple(search.keys(_SAMPLE)[:1]) == (SearchKey(_SAMPLE, b""),)
         self._plain_first_step = (
             hosted is None
-            and first.fold
+            and first.fold in (fold, fold_ascii)
             and first.definition.template.identity_of_addresses
             and asks_itself
         )
@@ -181,7 +181,7 @@ class Map:
         fetched: dict[Probe, Known] = {}
         for search_key in self.search.keys(key):
             for place in self.tables:
-                name = fold(search_key.key) if place.fold else search_key.key
+                name = place.fold(search_key.key)
                 sql_key = None if name is None else place.sql_key(name)
                 if name is None or sql_key is None:
                     continue  # mysql_table(5) sends no query for such a key: it is not found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,18 @@ from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.template.mysql_table import MysqlTable
 
 _PREFIXES = re.compile(r"^(mysql|proxy)[-_.]+(?=.)")
+_WRITING = re.compile(
+    rb"\s*(INSERT|UPDATE|DELETE|REPLACE|TRUNCATE|CREATE|ALTER|DROP|LOAD|GRANT)\b", re.IGNORECASE
+)
+"""Statements that change what they look at; what a CALL does, only the database knows."""
+
+
+class BadTable(Exception):
+    """A .cf file that cannot be moved: `faults` say what is wrong with it."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
 
 
 @dataclass(slots=True)
@@ -20,64 +33,88 @@ class CfTables:
     """Adds each .cf file to the draft once, and remembers its table's name.
 
     With `keep_files` a table refers to its file (``postfix_cf``) and the file's password stays
-    where it is. `faults` collects what is wrong with the files.
+    where it is.
     """
 
     draft: Draft
     keep_files: bool
-    faults: list[Fault] = field(default_factory=list)
-    contents: dict[str, PostfixCf] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
+    _checked: dict[str, tuple[PostfixCf, MysqlTable]] = field(default_factory=dict)
 
-    def table(self, file: str, where: str) -> str:
-        """Return the name of the table for a .cf file that `where` in main.cf names."""
+    def check(self, files: Iterable[str], where: str) -> None:
+        """Read the files that `where` in main.cf names. Raises BadTable with every fault of theirs."""
+        faults: list[Fault] = []
+        for file in dict.fromkeys(files):
+            if file not in self._checked:
+                try:
+                    self._checked[file] = self._read(file, where)
+                except ConfigError as error:
+                    faults += error.faults
+        if faults:
+            raise BadTable(faults)
+
+    def table(self, file: str) -> str:
+        """Return the name of the table for a .cf file that was checked."""
         if file not in self._names:
-            self._names[file] = unused_name(_table_name(file), set(self._names.values()))
-            self._add(file, self._names[file], where)
+            taken = {section.name for section in self.draft.tables}
+            self._names[file] = unused_name(_table_name(file), taken)
+            self._add(file, self._names[file])
         return self._names[file]
 
-    def _add(self, file: str, name: str, where: str) -> None:
+    def _read(self, file: str, where: str) -> tuple[PostfixCf, MysqlTable]:
+        """Return what a file says. Raises ConfigError for what cannot be moved."""
         try:
             cf = read_postfix_cf(file)
         except ConfigError as error:
-            self.faults.extend(
-                Fault(fault.file, fault.where, f"{fault.problem} (named in {where})", fault.remedy)
-                for fault in error.faults
-            )
-            return
+            raise ConfigError(
+                [
+                    Fault(
+                        fault.file, fault.where, f"{fault.problem} (named in {where})", fault.remedy
+                    )
+                    for fault in error.faults
+                ]
+            ) from error
         try:
             template = MysqlTable.compile(
-                name, cf.query, cf.result_format, cf.domain, expansion_limit=cf.expansion_limit
+                _table_name(file),
+                cf.query,
+                cf.result_format,
+                cf.domain,
+                expansion_limit=cf.expansion_limit,
             )
         except TemplateError as error:
-            self.faults.append(Fault(file, cf.where("query"), str(error), ""))
+            parameter, _, problem = str(error).partition(": ")
+            if parameter not in ("domain", "query", "result_format"):
+                parameter, problem = "query", str(error)
+            raise ConfigError([Fault(file, cf.where(parameter), problem, "")]) from error
+        faults = list(self._faults(file, cf, where))
+        if faults:
+            raise ConfigError(faults)
+        return cf, template
+
+    def _faults(self, file: str, cf: PostfixCf, where: str) -> Iterator[Fault]:
+        statement = _WRITING.match(cf.query)
+        if statement is not None:
+            word = statement[1].decode().upper()
+            problem = f"{word} writes to the database, which a remembered answer would not repeat"
+            yield Fault(file, cf.where("query"), problem, "")
+        if self.keep_files:
             return
-        self.contents[file] = cf
+        if cf.sqlite:
+            problem = f"{where} names it as a mysql: table, but it is one of sqlite_table(5)"
+            yield Fault(file, cf.where("dbpath"), problem, "")
+        for parameter, value in (("query", cf.query), ("result_format", cf.result_format)):
+            if not _is_utf8(value):
+                remedy = "save the file as UTF-8, or pass --keep-cf so that it is used as it is"
+                problem = "is not UTF-8, which a configuration must be"
+                yield Fault(file, cf.where(parameter), problem, remedy)
+
+    def _add(self, file: str, name: str) -> None:
+        cf, template = self._checked[file]
         comment = f"{file}{_scope_comment(template)}"
         if self.keep_files:
             self.draft.tables.append(DraftSection(name, {"postfix_cf": file}, comment))
             return
-        if cf.sqlite:
-            self.faults.append(
-                Fault(
-                    file,
-                    cf.where("dbpath"),
-                    f"{where} names it as a mysql: table, but it is one of sqlite_table(5)",
-                    "",
-                )
-            )
-            return
-        for parameter, value in (("query", cf.query), ("result_format", cf.result_format)):
-            if not _is_utf8(value):
-                remedy = "save the file as UTF-8, or pass --keep-cf so that it is used as it is"
-                self.faults.append(
-                    Fault(
-                        file,
-                        cf.where(parameter),
-                        "is not UTF-8, which a configuration must be",
-                        remedy,
-                    )
-                )
         database = self.draft.database(_database_section(cf), cf.password, f"from {file}")
         self.draft.tables.append(DraftSection(name, _table_section(cf, database), comment))
 
@@ -123,8 +160,15 @@ def _database_section(cf: PostfixCf) -> dict[str, Any]:
     section: dict[str, Any] = {"driver": "mysql", "hosts": list(cf.hosts)}
     optional = {"user": cf.user, "dbname": cf.dbname, "option_file": cf.option_file}
     section |= {key: value for key, value in optional.items() if value}
-    for key in ("charset", "option_group", "retry_interval", "idle_interval"):
-        if key in cf.lines:
+    # A default that is written out makes no other database of the same server and account.
+    defaults = {
+        "charset": "utf8mb4",
+        "option_group": "client",
+        "retry_interval": 60,
+        "idle_interval": 60,
+    }
+    for key, default in defaults.items():
+        if getattr(cf, key) != default:
             section[key] = getattr(cf, key)
     tls = {
         "ca": cf.tls_ca_file,

@@ -8,11 +8,12 @@ restrictions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailmapd.formats.main_cf import MainCf
 from mailmapd.formats.map_list import Member, bundle_content, parse_members, split_list
 from mailmapd.formats.master_cf import Service
+from mailmapd.importers.postfix.memcache import memcache_backup
 from mailmapd.importers.postfix.parameters import PARAMETERS, Form, Keys, Parameter
 
 _WITH_EXTENSIONS = frozenset((Keys.ADDRESS, Keys.TRANSPORT, Keys.MIXED))
@@ -33,15 +34,20 @@ _SEARCH_SETTINGS: dict[str, frozenset[Keys]] = {
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One member of the expanded list, and the index of the written member that it comes from."""
+    """One member of the expanded list, and the index of the written member that it comes from.
+
+    `source` is how it was written, where `member` is the table behind it (``memcache:`` with a backup).
+    """
 
     member: Member
     origin: int
+    source: str = ""
 
     @property
     def text(self) -> str:
         """Return the token as it would be written."""
-        return f"!{self.member.text}" if self.member.negated else self.member.text
+        text = self.source or self.member.text
+        return f"!{text}" if self.member.negated else text
 
     @property
     def options_block(self) -> bool:
@@ -76,8 +82,9 @@ class Setting:
     def where(self) -> str:
         """Return the place to name in a message."""
         if self.service is None:
-            return f"main.cf line {self.line}: {self.parameter.name}"
-        return f"master.cf line {self.service.line}: {self.service.name}/{self.service.type} -o {self.parameter.name}"
+            place = f"main.cf line {self.line}" if self.line else "main.cf (by default)"
+            return f"{place}: {self.parameter.name}"
+        return self.service.where(self.parameter.name)
 
     @property
     def name(self) -> str:
@@ -89,40 +96,25 @@ class Setting:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    """A parameter whose value names MySQL, but of which it is not known what Postfix does with it."""
-
-    name: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """All uses of MySQL in one instance."""
-
-    settings: tuple[Setting, ...]
-    orphans: tuple[Orphan, ...]
-
-
-def find_mysql(main_cf: MainCf, services: Iterable[Service]) -> Findings:
+def find_mysql(main_cf: MainCf, services: Iterable[Service]) -> tuple[Setting, ...]:
     """Return every parameter that is set and uses ``mysql:``, main.cf first.
 
     Raises ConfigError when a value cannot be expanded.
     """
     services = tuple(services)
-    known = _known_parameters(main_cf, services)
+    known = known_parameters(main_cf, services)
     found = [
         setting
         for parameter in known.values()
-        if (setting := _setting(parameter, None, main_cf)) is not None
+        if main_cf.is_set(parameter.name)
+        and (setting := mysql_setting(parameter, None, main_cf)) is not None
     ]
     for service in services:
         found.extend(_overridden(service, known, main_cf))
-    return Findings(tuple(found), tuple(_orphans(main_cf, known, services)))
+    return tuple(found)
 
 
-def _known_parameters(main_cf: MainCf, services: Iterable[Service]) -> dict[str, Parameter]:
+def known_parameters(main_cf: MainCf, services: Iterable[Service]) -> dict[str, Parameter]:
     """Return the table of parameters, with smtpd_restriction_classes' own restriction lists in it."""
     views = [
         main_cf,
@@ -148,7 +140,7 @@ def _overridden(
         if name in service.overrides or (
             main_cf.is_set(name) and _differs(parameter, service, view, main_cf)
         ):
-            setting = _setting(parameter, service, view)
+            setting = mysql_setting(parameter, service, view)
             if setting is not None:
                 yield setting
 
@@ -163,12 +155,13 @@ def _differs(parameter: Parameter, service: Service, view: MainCf, main_cf: Main
     return any(view.value(name) != main_cf.value(name) for name in (parameter.name, *searching))
 
 
-def _setting(parameter: Parameter, service: Service | None, settings: MainCf) -> Setting | None:
-    if not settings.is_set(parameter.name):
-        return None
+def mysql_setting(
+    parameter: Parameter, service: Service | None, settings: MainCf
+) -> Setting | None:
+    """Return a parameter whose value (or default) uses ``mysql:``, None for any other. Raises ConfigError."""
     written = tuple(split_list(settings.raw(parameter.name) or ""))
     tokens = tuple(
-        Token(member, origin)
+        _token(member, origin, settings)
         for origin, text in enumerate(written)
         for member in parse_members(settings.expand(text, parameter.name))
     )
@@ -178,19 +171,10 @@ def _setting(parameter: Parameter, service: Service | None, settings: MainCf) ->
     return Setting(parameter, service, settings, written, tokens, entry.line if entry else 0)
 
 
-_IRRELEVANT = frozenset(("proxy_read_maps", "proxy_write_maps"))
-"""Lists of what proxymap(8) may open: they ask for nothing themselves."""
-
-
-def _orphans(
-    main_cf: MainCf, known: dict[str, Parameter], services: Iterable[Service]
-) -> Iterator[Orphan]:
-    texts = [entry.value for entry in main_cf.entries.values()]
-    texts += [value for service in services for value in service.overrides.values()]
-    for name, entry in main_cf.entries.items():
-        if "mysql:" not in entry.value or name in known or name in _IRRELEVANT:
-            continue
-        if not any(
-            f"${form}" in text for text in texts for form in (name, f"{{{name}", f"({name}")
-        ):
-            yield Orphan(name, entry.line)
+def _token(member: Member, origin: int, settings: MainCf) -> Token:
+    """Return a token; a ``memcache:`` table before a ``mysql:`` one stands for that."""
+    if member.type == "memcache":
+        backup = memcache_backup(member, settings.value("queue_directory"))
+        if backup is not None:
+            return Token(replace(backup, negated=member.negated), origin, member.text)
+    return Token(member, origin)

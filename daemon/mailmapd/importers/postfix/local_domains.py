@@ -1,7 +1,8 @@
 """The domains for which Postfix also looks up a bare user name: myorigin and mydestination, see resolve_local(3).
 
-Host addresses in brackets count as local, too; those of inet_interfaces and proxy_interfaces are
-known when they are written out.
+Host addresses in brackets count as local, too: those that inet_interfaces and proxy_interfaces write
+out, and with ``all`` those of every interface, which may change and are therefore left to be read
+when mailmapd starts.
 """
 
 from __future__ import annotations
@@ -37,13 +38,42 @@ def _origin(main_cf: MainCf) -> str:
     return lines[0].strip().lower() if lines else ""
 
 
+def own_addresses(main_cf: MainCf) -> tuple[str, ...]:
+    """Return what a map's `own_addresses` must say, so that this host's addresses are read when mailmapd starts."""
+    words = []
+    for text in _listed(main_cf):
+        if text == "all":
+            words.append(_family(main_cf))
+        elif text != "loopback-only" and _literal(text) is None:
+            words.append(text)
+    return tuple(dict.fromkeys(words))
+
+
+def _listed(main_cf: MainCf) -> list[str]:
+    values = (main_cf.value("inet_interfaces"), main_cf.value("proxy_interfaces"))
+    return split_list(" ".join(values))
+
+
+def _family(main_cf: MainCf) -> str:
+    protocols = split_list(main_cf.value("inet_protocols").lower())
+    return protocols[0] if len(protocols) == 1 and protocols[0] in ("ipv4", "ipv6") else "all"
+
+
 def _addresses(main_cf: MainCf) -> list[str]:
-    listed = split_list(f"{main_cf.value('inet_interfaces')} {main_cf.value('proxy_interfaces')}")
     found = []
-    for text in ["127.0.0.1", "::1", *listed]:
-        try:
-            address = ipaddress.ip_address(text.strip("[]"))
-        except ValueError:
-            continue
-        found.append(f"[ipv6:{address}]" if address.version == 6 else f"[{address}]")
+    for text in _listed(main_cf):
+        if text in ("all", "loopback-only"):
+            family = _family(main_cf)
+            found += ["[127.0.0.1]"] if family != "ipv6" else []
+            found += ["[ipv6:::1]"] if family != "ipv4" else []
+        elif (literal := _literal(text)) is not None:
+            found.append(literal)
     return list(dict.fromkeys(found))
+
+
+def _literal(text: str) -> str | None:
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+    return f"[ipv6:{address}]" if address.version == 6 else f"[{address}]"

@@ -1,160 +1,192 @@
-"""What Postfix does with each parameter that may name lookup tables: which keys it asks, and who else reads it.
+"""What Postfix does with each parameter that may name lookup tables: keys, flags and readers.
 
-Read in the sources of Postfix 3.7 to 3.12: maps_create(3), mail_addr_find(3), match_list(3) and their callers.
-
-A table that Postfix takes for fixed strings (``mysql:``) is asked for every partial key, one after
-the other over the whole list; one that it takes for patterns (``socketmap:``) only for the full
-key. `Keys` says which of a parameter's keys are partial ones:
-
-* EXACT: none. Postfix asks patterns, too, for every key it has.
-* ADDRESS, TRANSPORT, ACCESS, HELO, DOMAIN: a search that mailmapd does for Postfix, under the same
-  name as in mailmapd.toml.
-* MIXED: several kinds of keys in one list; Postfix must go on asking key by key.
+Read in the sources of Postfix 3.5 to 3.12: maps_create(3), mail_addr_find(3), match_list(3) and their callers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from typing import Any
+
+from mailmapd.importers.postfix.parameter import Folding, Form, Keys, Parameter
 
 
-class Keys(Enum):
-    """The keys that Postfix asks for a parameter; the value is the `search` of a map that stands for it."""
-
-    EXACT = "exact"
-    ADDRESS = "address"
-    TRANSPORT = "transport"
-    ACCESS = "access"
-    HELO = "helo"
-    DOMAIN = "domain"
-    MIXED = "mixed"
+def _parameters(names: str, readers: str, keys: Keys, **more: Any) -> list[Parameter]:
+    return [Parameter(name, keys, readers=tuple(readers.split()), **more) for name in names.split()]
 
 
-class Form(Enum):
-    """How a parameter's value is written and walked."""
-
-    MAPS = "maps"
-    """Tables, asked key by key: one key in all of them, then the next key."""
-    PATTERNS = "patterns"
-    """Names, files and tables, asked one by one: all keys in one of them, then the next."""
-    RESTRICTIONS = "restrictions"
-    """smtpd(8) restrictions, some followed by a table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One main.cf parameter.
-
-    `propagates` is its word in propagate_unmatched_extensions, `parent_style` its word in
-    parent_domain_matches_subdomains. `refused_by` names the delivery agent that reads the
-    parameter, too, and takes no tables from a network service.
-    """
-
-    name: str
-    keys: Keys
-    form: Form = Form.MAPS
-    propagates: str = ""
-    parent_style: str = ""
-    refused_by: str = ""
-
-
-def _maps(
-    keys: Keys, names: str, *, propagates: str = "", parent_style: str = "", refused_by: str = ""
-) -> list[Parameter]:
+def _client(names: str, keys: Keys, **more: Any) -> list[Parameter]:
+    """Return parameters of smtp(8), and the same of lmtp(8): one program with two names."""
     return [
-        Parameter(name, keys, Form.MAPS, propagates, parent_style, refused_by)
+        parameter
+        for prefix in ("smtp_", "lmtp_")
         for name in names.split()
+        for parameter in _parameters(prefix + name, "smtp lmtp", keys, **more)
     ]
 
 
-def _patterns(keys: Keys, names: str, *, parent_style: str = "") -> list[Parameter]:
-    return [
-        Parameter(name, keys, Form.PATTERNS, parent_style=parent_style) for name in names.split()
-    ]
-
+_RESTRICTION_STAGES = "client helo sender relay recipient data end_of_data etrn"
+_PATTERNS = {"form": Form.PATTERNS}
+_PLAIN = {"folding": Folding.NONE}
+_UNCHECKED = {"folding": Folding.ASCII}
 
 _ALL = [
-    *_maps(Keys.ADDRESS, "virtual_alias_maps virtual_maps", propagates="virtual"),
-    *_maps(
-        Keys.ADDRESS,
+    *_parameters(
+        "virtual_alias_maps virtual_maps", "cleanup smtpd", Keys.ADDRESS, propagates="virtual"
+    ),
+    *_parameters(
         "canonical_maps sender_canonical_maps recipient_canonical_maps",
+        "cleanup smtpd",
+        Keys.ADDRESS,
         propagates="canonical",
     ),
-    *_maps(Keys.ADDRESS, "smtp_generic_maps lmtp_generic_maps", propagates="generic"),
-    *_maps(
+    *_client("generic_maps", Keys.ADDRESS, propagates="generic"),
+    *_parameters("sender_bcc_maps recipient_bcc_maps", "cleanup", Keys.ADDRESS),
+    *_parameters(
+        "relocated_maps sender_dependent_relayhost_maps sender_dependent_default_transport_maps"
+        " address_verify_sender_dependent_relayhost_maps"
+        " address_verify_sender_dependent_default_transport_maps",
+        "trivial-rewrite",
         Keys.ADDRESS,
-        "sender_bcc_maps recipient_bcc_maps relocated_maps smtpd_sender_login_maps "
-        "local_recipient_maps relay_recipient_maps"
-        " sender_dependent_relayhost_maps sender_dependent_default_transport_maps"
-        " address_verify_sender_dependent_relayhost_maps address_verify_sender_dependent_default_transport_maps",
     ),
-    *_maps(
-        Keys.ADDRESS,
-        "virtual_mailbox_maps virtual_uid_maps virtual_gid_maps",
-        refused_by="virtual(8)",
+    *_parameters(
+        "smtpd_sender_login_maps local_recipient_maps relay_recipient_maps", "smtpd", Keys.ADDRESS
     ),
-    *_maps(Keys.EXACT, "alias_maps mailbox_command_maps", refused_by="local(8)"),
-    *_maps(
-        Keys.TRANSPORT,
+    *_parameters("virtual_mailbox_maps", "smtpd virtual", Keys.ADDRESS, refused_by="virtual(8)"),
+    *_parameters(
+        "virtual_uid_maps virtual_gid_maps", "virtual", Keys.ADDRESS, refused_by="virtual(8)"
+    ),
+    *_parameters("alias_maps", "local", Keys.EXACT, refused_by="local(8)"),
+    *_parameters(
+        "mailbox_command_maps", "local", Keys.EXACT, refused_by="local(8)", folding=Folding.UTF8
+    ),
+    *_parameters(
+        "mailbox_transport_maps fallback_transport_maps", "local", Keys.EXACT, folding=Folding.UTF8
+    ),
+    *_parameters(
         "transport_maps address_verify_transport_maps",
+        "trivial-rewrite",
+        Keys.TRANSPORT,
         parent_style="transport_maps",
     ),
-    *_maps(
+    *_parameters("local_login_sender_maps", "postdrop", Keys.EXACT),
+    *_parameters("rbl_reply_maps", "smtpd", Keys.EXACT),
+    *_parameters("relay_clientcerts smtpd_command_filter", "smtpd", Keys.EXACT, **_UNCHECKED),
+    *_parameters("smtpd_dns_reply_filter", "smtpd", Keys.EXACT, **_UNCHECKED),
+    *_parameters("postscreen_command_filter", "postscreen", Keys.EXACT, **_UNCHECKED),
+    *_parameters("tls_server_sni_maps", "smtpd tlsproxy", Keys.EXACT, **_UNCHECKED),
+    *_client("tls_policy_maps tls_per_site", Keys.EXACT),
+    *_parameters(
+        "tlsproxy_client_policy_maps tlsproxy_client_policy tlsproxy_client_per_site",
+        "tlsproxy",
         Keys.EXACT,
-        "mailbox_transport_maps fallback_transport_maps local_login_sender_maps rbl_reply_maps "
-        "relay_clientcerts tls_server_sni_maps"
-        " smtp_tls_policy_maps lmtp_tls_policy_maps tlsproxy_client_policy_maps tlsproxy_client_policy"
-        " smtp_tls_per_site lmtp_tls_per_site tlsproxy_client_per_site"
-        " smtpd_milter_maps smtpd_command_filter smtpd_reject_footer_maps "
-        "smtpd_reject_filter_maps postscreen_reject_footer_maps"
-        " postscreen_command_filter postscreen_dnsbl_reply_map smtpd_discard_ehlo_keyword_address_maps"
-        " smtp_discard_ehlo_keyword_address_maps lmtp_discard_lhlo_keyword_address_maps "
-        "postscreen_discard_ehlo_keyword_address_maps"
-        " smtp_pix_workaround_maps lmtp_pix_workaround_maps smtp_reply_filter lmtp_reply_filter"
-        " smtp_dns_reply_filter lmtp_dns_reply_filter smtpd_dns_reply_filter"
-        " default_delivery_status_filter smtp_delivery_status_filter lmtp_delivery_status_filter "
-        "local_delivery_status_filter"
-        " pipe_delivery_status_filter virtual_delivery_status_filter"
-        " header_checks mime_header_checks nested_header_checks body_checks milter_header_checks"
-        " smtp_header_checks smtp_mime_header_checks smtp_nested_header_checks smtp_body_checks"
-        " lmtp_header_checks lmtp_mime_header_checks lmtp_nested_header_checks lmtp_body_checks",
     ),
-    *_maps(Keys.MIXED, "smtp_sasl_password_maps lmtp_sasl_password_maps"),
-    *_patterns(Keys.DOMAIN, "relay_domains", parent_style="relay_domains"),
-    *_patterns(Keys.DOMAIN, "fast_flush_domains", parent_style="fast_flush_domains"),
-    *_patterns(
+    *_client("reply_filter dns_reply_filter", Keys.EXACT, **_UNCHECKED),
+    *_parameters(
+        "smtpd_milter_maps smtpd_reject_footer_maps smtpd_reject_filter_maps"
+        " smtpd_discard_ehlo_keyword_address_maps",
+        "smtpd",
         Keys.EXACT,
-        "virtual_alias_domains virtual_mailbox_domains mydestination masquerade_exceptions "
-        "smtp_connection_cache_destinations"
-        " lmtp_connection_cache_destinations authorized_submit_users authorized_mailq_users authorized_flush_users"
-        " postscreen_access_list smtpd_forbidden_commands smtpd_noop_commands postscreen_forbidden_commands"
-        " smtpd_sasl_mechanism_filter smtp_sasl_mechanism_filter lmtp_sasl_mechanism_filter",
+        **_PLAIN,
     ),
-    *_patterns(
+    *_parameters(
+        "postscreen_reject_footer_maps postscreen_dnsbl_reply_map"
+        " postscreen_discard_ehlo_keyword_address_maps",
+        "postscreen",
+        Keys.EXACT,
+        **_PLAIN,
+    ),
+    *_parameters("smtp_discard_ehlo_keyword_address_maps", "smtp", Keys.EXACT, **_PLAIN),
+    *_parameters("lmtp_discard_lhlo_keyword_address_maps", "lmtp", Keys.EXACT, **_PLAIN),
+    *_client("pix_workaround_maps delivery_status_filter", Keys.EXACT, **_PLAIN),
+    *_parameters(
+        "default_delivery_status_filter", "smtp lmtp local pipe virtual", Keys.EXACT, **_PLAIN
+    ),
+    *_parameters("local_delivery_status_filter", "local", Keys.EXACT, **_PLAIN),
+    *_parameters("pipe_delivery_status_filter", "pipe", Keys.EXACT, **_PLAIN),
+    *_parameters("virtual_delivery_status_filter", "virtual", Keys.EXACT, **_PLAIN),
+    *_parameters(
+        "header_checks mime_header_checks nested_header_checks body_checks milter_header_checks",
+        "cleanup",
+        Keys.EXACT,
+        **_PLAIN,
+    ),
+    *_client(
+        "header_checks mime_header_checks nested_header_checks body_checks", Keys.EXACT, **_PLAIN
+    ),
+    *_client("sasl_password_maps", Keys.MIXED),
+    *_parameters(
+        "smtp_tls_loglevel_maps lmtp_tls_loglevel_maps smtpd_tls_loglevel_maps"
+        " postscreen_tls_loglevel_maps",
+        "smtp lmtp smtpd postscreen",
         Keys.MIXED,
-        "mynetworks permit_mx_backup_networks debug_peer_list qmqpd_authorized_clients "
-        "smtpd_client_event_limit_exceptions"
-        " smtpd_client_connection_limit_exceptions smtpd_authorized_verp_clients smtpd_authorized_xclient_hosts"
-        " smtpd_authorized_xforward_hosts smtpd_sasl_exceptions_networks smtpd_forbid_bare_newline_exclusions",
     ),
-    *(
-        Parameter(name, Keys.MIXED, Form.RESTRICTIONS, parent_style="smtpd_access_maps")
-        for name in (
-            *(
-                f"smtpd_{stage}_restrictions"
-                for stage in (
-                    "client",
-                    "helo",
-                    "sender",
-                    "relay",
-                    "recipient",
-                    "data",
-                    "end_of_data",
-                    "etrn",
-                )
-            ),
-            "local_header_rewrite_clients",
-        )
+    *_parameters("smtp_requiretls_policy", "smtp", Keys.MIXED, form=Form.PATTERNS, one_by_one=True),
+    *_parameters(
+        "relay_domains",
+        "smtpd trivial-rewrite",
+        Keys.DOMAIN,
+        parent_style="relay_domains",
+        **_PATTERNS,
+    ),
+    *_parameters(
+        "fast_flush_domains",
+        "flush postqueue smtpd qmgr smtp lmtp local pipe virtual error discard",
+        Keys.DOMAIN,
+        parent_style="fast_flush_domains",
+        **_PATTERNS,
+    ),
+    *_parameters(
+        "virtual_alias_domains virtual_mailbox_domains mydestination",
+        "trivial-rewrite",
+        Keys.EXACT,
+        **_PATTERNS,
+    ),
+    *_parameters("masquerade_exceptions", "cleanup", Keys.EXACT, **_PATTERNS),
+    *_client("connection_cache_destinations sasl_mechanism_filter", Keys.EXACT, **_PATTERNS),
+    *_parameters("use_srv_lookup", "smtp lmtp", Keys.EXACT, **_PATTERNS),
+    *_parameters("authorized_submit_users", "postdrop sendmail", Keys.EXACT, **_PATTERNS),
+    *_parameters(
+        "authorized_mailq_users authorized_flush_users", "postqueue", Keys.EXACT, **_PATTERNS
+    ),
+    *_parameters("postscreen_access_list", "postscreen", Keys.EXACT, one_by_one=True, **_PATTERNS),
+    *_parameters(
+        "postscreen_forbidden_commands postscreen_allowlist_interfaces"
+        " postscreen_whitelist_interfaces",
+        "postscreen",
+        Keys.EXACT,
+        **_PATTERNS,
+    ),
+    *_parameters(
+        "smtpd_forbidden_commands smtpd_noop_commands smtpd_sasl_mechanism_filter"
+        " smtpd_log_access_permit_actions",
+        "smtpd",
+        Keys.EXACT,
+        **_PATTERNS,
+    ),
+    *_parameters("qmqpd_authorized_clients", "qmqpd", Keys.MIXED, **_PATTERNS),
+    *_parameters("debug_peer_list", "smtpd smtp lmtp", Keys.MIXED, **_PATTERNS),
+    *_parameters(
+        "mynetworks permit_mx_backup_networks smtpd_client_event_limit_exceptions"
+        " smtpd_client_connection_limit_exceptions smtpd_authorized_verp_clients"
+        " smtpd_authorized_xclient_hosts smtpd_authorized_xforward_hosts"
+        " smtpd_sasl_exceptions_networks smtpd_forbid_bare_newline_exclusions",
+        "smtpd",
+        Keys.MIXED,
+        **_PATTERNS,
+    ),
+    *_parameters(
+        " ".join(f"smtpd_{stage}_restrictions" for stage in _RESTRICTION_STAGES.split()),
+        "smtpd",
+        Keys.MIXED,
+        form=Form.RESTRICTIONS,
+        parent_style="smtpd_access_maps",
+    ),
+    *_parameters(
+        "local_header_rewrite_clients",
+        "smtpd",
+        Keys.MIXED,
+        form=Form.RESTRICTIONS,
+        parent_style="smtpd_access_maps",
     ),
 ]
 
@@ -193,3 +225,14 @@ IMPLIED_RESTRICTION: dict[str, str] = {
     "local_header_rewrite_clients": "check_address_map",
 }
 """What a table stands for in a restriction list when no restriction is written before it."""
+
+__all__ = [
+    "IMPLIED_RESTRICTION",
+    "PARAMETERS",
+    "RESTRICTION_KEYS",
+    "SECRET_PARAMETERS",
+    "Folding",
+    "Form",
+    "Keys",
+    "Parameter",
+]

@@ -1,66 +1,35 @@
-"""The plan of a move: what mailmapd.toml will hold, and what main.cf and master.cf will say instead.
+"""Planning a move: what mailmapd.toml will hold, and what main.cf and master.cf will say instead.
 
-Nothing is written here. Every fault of the files involved is collected before the plan is refused.
+Nothing is written here. What cannot move stays, with its reason; what would change because it
+refers to something that moves is kept as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 from mailmapd.errors import ConfigError, Fault
-from mailmapd.formats.logical_lines import BLANKS
 from mailmapd.formats.main_cf import MainCf, read_main_cf
 from mailmapd.formats.map_list import split_list
 from mailmapd.formats.master_cf import Service, read_master_cf
-from mailmapd.importers.draft import Draft, DraftSection, unused_name
-from mailmapd.importers.postfix.cf_tables import CfTables
-from mailmapd.importers.postfix.finder import Findings, Setting, find_mysql
-from mailmapd.importers.postfix.local_domains import local_domains
-from mailmapd.importers.postfix.parameters import RESTRICTION_KEYS, SECRET_PARAMETERS, Keys
-from mailmapd.importers.postfix.split import MapNeed, Unmovable, split_setting
+from mailmapd.importers.draft import Draft
+from mailmapd.importers.postfix.approvals import PARAMETER as PROXY_READ_MAPS
+from mailmapd.importers.postfix.approvals import approved, asked
+from mailmapd.importers.postfix.changes import SOCKET_IN_QUEUE, Change, Place, Plan, place
+from mailmapd.importers.postfix.effects import Drift, drifts, means_the_same, scopes
+from mailmapd.importers.postfix.elsewhere import left_alone, other_instances
+from mailmapd.importers.postfix.finder import find_mysql, known_parameters, mysql_setting
+from mailmapd.importers.postfix.moves import Mover, fits_an_option
+from mailmapd.importers.postfix.parameter import REFUSING
 
-SOCKET_IN_QUEUE = "mailmapd/socketmap"
-"""The socket's place below queue_directory, where chrooted and plain Postfix programs find it alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One parameter's new value; with a service, in its ``-o`` option.
-
-    `stays` are other tables of the list, which remain.
-    """
-
-    parameter: str
-    service: Service | None
-    value: str
-    maps: tuple[str, ...]
-    stays: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A use of MySQL that stays as it is, and why."""
-
-    where: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Plan:
-    """Everything an import decides."""
-
-    directory: Path
-    queue_directory: str
-    draft: Draft
-    changes: list[Change] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    members: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Map names and the .cf files that they stand for, in order."""
+_FLUSH = (
+    ", and postqueue(1), which reads it for users, may not open mailmapd's socket; leave it empty where "
+    "nobody runs postqueue -s"
+)
+SOCKET_GROUP = "postfix"
+"""The group of Postfix's daemons, which must be able to open the socket."""
 
 
 def plan_import(
@@ -70,9 +39,11 @@ def plan_import(
     use_postconf: bool = True,
     draft: Draft | None = None,
     saved_suffix: str = "",
+    may_be_empty: bool = False,
 ) -> Plan:
-    """Read a Postfix configuration directory and decide what moves. Raises ConfigError with every fault.
+    """Read a Postfix configuration directory and decide what moves.
 
+    Raises ConfigError with every reason when nothing can move, unless the plan `may_be_empty`.
     `saved_suffix` names saved files to read in place of main.cf and, where there is one, of master.cf.
     """
     directory = directory.absolute()
@@ -81,217 +52,175 @@ def plan_import(
     services = read_master_cf(
         directory, saved_master if (directory / saved_master).exists() else "master.cf"
     )
-    findings = find_mysql(main_cf, services)
-    if not findings.settings and not findings.orphans:
-        raise ConfigError(
-            [Fault(str(main_cf.path), "", "names no mysql: table", "there is nothing to move")]
+    plan = plan_move(
+        directory, main_cf, services, keep_cf=keep_cf, draft=draft if draft is not None else Draft()
+    )
+    if not plan.changes and not may_be_empty:
+        raise ConfigError(list(_reasons(plan, str(main_cf.path))))
+    return plan
+
+
+def _reasons(plan: Plan, file: str) -> Iterator[Fault]:
+    """Yield why nothing moves."""
+    if not plan.refusals:
+        yield Fault(file, "", "names no mysql: table", "there is nothing to move")
+    for refusal in plan.refusals:
+        if refusal.faults:
+            yield from refusal.faults
+        else:
+            yield Fault(str(plan.directory), refusal.where, refusal.reason, "")
+
+
+def plan_move(
+    directory: Path,
+    main_cf: MainCf,
+    services: tuple[Service, ...],
+    *,
+    keep_cf: bool,
+    draft: Draft,
+) -> Plan:
+    """Plan the move of an instance whose files are read, adding to the draft. Raises ConfigError."""
+    held: dict[str, str] = {}
+    while True:
+        queue_directory = main_cf.value("queue_directory")
+        plan = Plan(directory, queue_directory, deepcopy(draft))
+        try:
+            made = _Planner(main_cf, services, plan, keep_cf, held).plan()
+        except _CannotKeep as error:
+            held |= dict.fromkeys(error.sources, str(error))
+            continue
+        for name in ("listen", "databases", "tables", "maps", "comment"):
+            setattr(draft, name, getattr(made.draft, name))
+        made.draft = draft
+        return made
+
+
+class _CannotKeep(Exception):
+    """A parameter that cannot be kept as it was, so that those which it refers to must not move."""
+
+    def __init__(self, drift: Drift, service: Service) -> None:
+        super().__init__(
+            f"{service.where(drift.name)} refers to it, and its old value cannot be written there "
+            "by postconf -P, because it holds white space"
         )
-    return _Planner(
-        main_cf,
-        services,
-        Plan(directory, main_cf.value("queue_directory"), draft or Draft()),
-        keep_cf,
-    ).plan(findings)
+        self.sources = drift.sources
 
 
 class _Planner:
     def __init__(
-        self, main_cf: MainCf, services: tuple[Service, ...], plan: Plan, keep_cf: bool
+        self,
+        main_cf: MainCf,
+        services: tuple[Service, ...],
+        plan: Plan,
+        keep_cf: bool,
+        held: dict[str, str],
     ) -> None:
         self._main_cf = main_cf
         self._services = services
         self._plan = plan
-        self._tables = CfTables(plan.draft, keep_cf)
-        self._named: dict[tuple[object, ...], str] = {}
+        self._known = known_parameters(main_cf, services)
+        self._mover = Mover(main_cf, services, plan, keep_cf, held)
+        self._alike: set[Place] = set()
 
-    def plan(self, findings: Findings) -> Plan:
+    def plan(self) -> Plan:
         """Fill the plan in."""
-        plan = self._plan
-        plan.draft.comment = (
-            f"Written by mailmapd import from {plan.directory}.\nEvery key is "
-            "explained in mailmapd.toml(5)."
-        )
-        plan.draft.listen.setdefault(
-            "socketmap", [f"unix:{plan.queue_directory}/{SOCKET_IN_QUEUE}"]
-        )
-        plan.draft.listen.setdefault("http", "127.0.0.1:9780")
-        plan.draft.listen.setdefault("control", "unix:/run/mailmapd/control")
-        for setting in sorted(findings.settings, key=_place):
-            self._move(setting)
-        for orphan in findings.orphans:
-            reason = "names mysql:, but it is not known what Postfix does with it"
-            plan.refusals.append(Refusal(f"main.cf line {orphan.line}: {orphan.name}", reason))
-        if self._tables.faults:
-            raise ConfigError(self._tables.faults)
+        plan, mover = self._plan, self._mover
+        self._listen()
+        for setting in sorted(
+            find_mysql(self._main_cf, self._services),
+            key=lambda one: (0, one.line) if one.service is None else (1, one.service.line),
+        ):
+            mover.move(setting)
+        plan.refusals += left_alone(self._main_cf, self._services, self._known)
+        self._keep_the_others()
+        self._approve()
+        plan.notes += [
+            f"{other} is another instance of Postfix; import it with --postfix {other} and "
+            "another --output"
+            for other in other_instances(self._main_cf)
+        ]
         return plan
 
-    def _move(self, setting: Setting) -> None:
-        if setting.parameter.name in SECRET_PARAMETERS:
-            reason = (
-                "its values are passwords or keys, and whoever may ask mailmapd's socket could read "
-                "them: they stay with Postfix (to serve them all the same, see security.md: secret = true)"
+    def _listen(self) -> None:
+        draft = self._plan.draft
+        draft.comment = (
+            f"Written by mailmapd import from {self._plan.directory}.\nEvery key is "
+            "explained in mailmapd.toml(5)."
+        )
+        group = self._main_cf.value("mail_owner") or SOCKET_GROUP
+        socket = {"address": f"unix:{self._plan.queue_directory}/{SOCKET_IN_QUEUE}", "group": group}
+        draft.listen.setdefault("socketmap", [socket])
+        draft.listen.setdefault("http", "127.0.0.1:9780")
+        draft.listen.setdefault("control", "unix:/run/mailmapd/control")
+
+    def _keep_the_others(self) -> None:
+        """Move what inherits a moved value, or keep it as it was, until nothing differs by accident."""
+        while True:
+            found = scopes(self._main_cf, self._services, self._plan.changes)
+            drift = next(
+                (
+                    one
+                    for one in drifts(found)
+                    if place(one.name, one.scope.service) not in self._alike
+                ),
+                None,
             )
-            self._plan.refusals.append(Refusal(setting.where, reason))
+            if drift is None:
+                return
+            self._settle(drift)
+
+    def _settle(self, drift: Drift) -> None:
+        here = place(drift.name, drift.scope.service)
+        if means_the_same(drift, self._known, self._plan.changes):
+            self._alike.add(here)
             return
-        refused_by = setting.parameter.refused_by
-        if refused_by == "local(8)":
-            reason = (
-                "local(8) takes no socketmap: tables; let LMTP deliver (mailbox_transport), "
-                "or keep these aliases in a file"
+        parameter = self._known.get(drift.name)
+        if parameter is not None and here not in self._mover.refused:
+            setting = mysql_setting(parameter, drift.scope.service, drift.scope.before)
+            if setting is not None and not self._mover.why_not(setting):
+                self._mover.move(setting)
+                if any(place(one.parameter, one.service) == here for one in self._plan.changes):
+                    return
+        self._keep(drift)
+
+    def _keep(self, drift: Drift) -> None:
+        service = drift.scope.service
+        old = drift.old.replace("$", "$$")
+        if service is not None and not fits_an_option(old):
+            old = ",".join(split_list(old))
+            if not fits_an_option(old):
+                raise _CannotKeep(drift, service)
+        why = f"it refers to {', '.join(drift.sources)}"
+        if drift.name == "fast_flush_domains":
+            why += _FLUSH
+        self._plan.changes.append(Change(drift.name, service, old, (), (), (), keeps=why))
+
+    def _approve(self) -> None:
+        """Let proxymap(8) go on opening the tables that are still asked by way of it."""
+        found = scopes(self._main_cf, self._services, self._plan.changes)
+        wanted: dict[str, None] = {}
+        for scope in found:
+            if scope.service is None or scope.service.command not in REFUSING:
+                names = [name for name in scope.after.names() if name in self._known]
+                wanted.update(dict.fromkeys(asked(scope.after, names)))
+        proxymap = next(
+            (
+                scope
+                for scope in found
+                if scope.service is not None
+                and scope.service.command == "proxymap"
+                and PROXY_READ_MAPS in scope.service.overrides
+            ),
+            found[0],
+        )
+        before, after = approved(proxymap.before), approved(proxymap.after)
+        missing = [table for table in wanted if table in before and table not in after]
+        if missing:
+            raw = proxymap.before.raw(PROXY_READ_MAPS) or ""
+            value = " ".join([raw, *(f"proxy:{table}" for table in missing)])
+            if proxymap.service is not None:
+                value = ",".join(split_list(value))
+            note = f"goes on approving {', '.join(missing)}"
+            self._plan.changes.append(
+                Change(PROXY_READ_MAPS, proxymap.service, value, (), (), (), keeps=note)
             )
-            self._plan.refusals.append(Refusal(setting.where, reason))
-            return
-        if (
-            refused_by == "virtual(8)"
-            and setting.service is not None
-            and setting.service.command == "virtual"
-        ):
-            if setting.parameter.name in setting.service.overrides:
-                reason = (
-                    "virtual(8) takes no socketmap: tables; its own option is of no use "
-                    "once virtual_transport names LMTP"
-                )
-                self._plan.refusals.append(Refusal(setting.where, reason))
-            return
-        agents = self._virtual_agents(setting.settings) if refused_by == "virtual(8)" else []
-        if setting.parameter.name in ("virtual_uid_maps", "virtual_gid_maps"):
-            reason = (
-                "only virtual(8) reads it, which takes no socketmap: tables; it is of no "
-                "use once virtual_transport names LMTP"
-            )
-            self._plan.refusals.append(Refusal(setting.where, reason))
-            return
-        kept = self._kept_for_virtual(setting, agents) if setting.service is None else []
-        if not all(self._fits_option(setting, change.value) for change in kept):
-            return
-        change = self._change(setting)
-        if change is not None:
-            self._plan.changes += [change, *kept]
-
-    def _change(self, setting: Setting) -> Change | None:
-        if setting.service is not None and not self._fits_option(
-            setting, ",".join(_staying(setting))
-        ):
-            return None
-        domains = local_domains(setting.settings)
-        needed: list[str] = []
-
-        def name_map(need: MapNeed) -> str:
-            name = self._map(setting, need, domains or ())
-            needed.append(name)
-            return f"socketmap:unix:{SOCKET_IN_QUEUE}:{name}"
-
-        try:
-            split = split_setting(setting, name_map, local_domains_known=domains is not None)
-        except Unmovable as error:
-            self._plan.refusals.append(Refusal(setting.where, str(error)))
-            return None
-        value = ",".join(split.members) if setting.service is not None else _joined(split.members)
-        return Change(
-            setting.parameter.name,
-            setting.service,
-            value,
-            tuple(dict.fromkeys(needed)),
-            tuple(split.stays),
-            tuple(split.notes),
-        )
-
-    def _map(self, setting: Setting, need: MapNeed, domains: tuple[str, ...]) -> str:
-        """Return the name of the map for a need, adding it to the draft when no equal one exists."""
-        tables = [self._tables.table(file, setting.where) for file in need.files]
-        settings = {
-            "tables": tables,
-            "search": need.keys.value,
-            **_search_settings(setting, need.keys, domains),
-        }
-        key = (need.owner, tuple(tables), repr(settings))
-        if key not in self._named:
-            name = unused_name(need.owner, {section.name for section in self._plan.draft.maps})
-            self._named[key] = name
-            self._plan.draft.maps.append(DraftSection(name, settings, setting.where))
-            self._plan.members[name] = need.files
-        return self._named[key]
-
-    def _virtual_agents(self, settings: MainCf) -> list[Service]:
-        """Return the virtual(8) services that deliver mail here, or may do so.
-
-        The results of transport_maps are not known here.
-        """
-        transports = {
-            settings.value(name).partition(":")[0]
-            for name in ("virtual_transport", "local_transport", "default_transport")
-        }
-        may_be_routed = bool(split_list(settings.value("transport_maps")))
-        return [
-            service
-            for service in self._services
-            if service.command == "virtual" and (may_be_routed or service.name in transports)
-        ]
-
-    def _fits_option(self, setting: Setting, value: str) -> bool:
-        """Return whether ``postconf -P`` takes the value; refuse the setting if not."""
-        if not any(blank in value for blank in BLANKS):
-            return True
-        reason = (
-            "its value holds white space, which postconf -P does not take: put the table "
-            "with the white space into a file of its own"
-        )
-        self._plan.refusals.append(Refusal(setting.where, reason))
-        return False
-
-    def _kept_for_virtual(self, setting: Setting, agents: list[Service]) -> list[Change]:
-        """Let virtual(8) go on with the old tables, which it reads itself, while everything else asks mailmapd."""
-        old = ",".join(token.text for token in setting.tokens)
-        note = (
-            "virtual(8) takes no socketmap: tables and keeps the old ones; with "
-            "virtual_transport = lmtp:… nothing would ask them"
-        )
-        return [
-            Change(setting.parameter.name, service, old, (), (), (note,))
-            for service in agents
-            if setting.parameter.name not in service.overrides
-        ]
-
-
-def _staying(setting: Setting) -> Iterator[str]:
-    """Yield what no map takes the place of, as it is written."""
-    for token in setting.tokens:
-        if token.options_block or not token.mentions_mysql:
-            yield token.text
-        yield from (member.text for member in token.member.inner if not member.mentions_mysql)
-
-
-def _joined(members: list[str]) -> str:
-    """Return a list as people write it: a comma after each member, a blank between a restriction and its table."""
-    after = [" " if member.lower() in RESTRICTION_KEYS else ", " for member in members]
-    return "".join(
-        member + separator for member, separator in zip(members, [*after[:-1], ""], strict=True)
-    )
-
-
-def _place(setting: Setting) -> tuple[int, int]:
-    """Return the order of the files: main.cf's lines, then master.cf's."""
-    return (0, setting.line) if setting.service is None else (1, setting.service.line)
-
-
-def _search_settings(setting: Setting, keys: Keys, domains: tuple[str, ...]) -> dict[str, Any]:
-    """Return what a map's search needs to know of this Postfix instance."""
-    postfix = setting.settings
-    found: dict[str, Any] = {}
-    if keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS):
-        delimiter = postfix.value("recipient_delimiter")
-        if delimiter:
-            found["recipient_delimiter"] = delimiter
-            if not postfix.enabled("owner_request_special"):
-                found["owner_request_special"] = False
-    if keys is Keys.ADDRESS:
-        if setting.parameter.propagates:
-            words = split_list(postfix.value("propagate_unmatched_extensions").lower())
-            found["propagate_unmatched_extensions"] = setting.parameter.propagates in words
-        found["local_domains"] = list(domains)
-    if keys in (Keys.TRANSPORT, Keys.ACCESS, Keys.HELO, Keys.DOMAIN):
-        style = setting.parameter.parent_style
-        found["parent_domain_matches_subdomains"] = style in split_list(
-            postfix.value("parent_domain_matches_subdomains")
-        )
-    return found

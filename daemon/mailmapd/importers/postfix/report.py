@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mailmapd.importers.postfix.plan import Change, Plan
+from mailmapd.importers.postfix.changes import Change, Plan
 from mailmapd.importers.postfix.switch import SAVED, switch_back, switch_over
 
 
@@ -44,12 +44,19 @@ def _lines(plan: Plan, written: list[str]) -> Iterator[str]:
 def _moves(plan: Plan) -> Iterator[str]:
     yield "# Moved to mailmapd:" if plan.changes else "# Moved to mailmapd: nothing."
     for change in plan.changes:
+        if change.keeps:
+            continue
         yield f"#   {_name(change)}: {', '.join(change.maps) if change.maps else 'keeps its tables'}"
         if change.stays:
             yield f"#     stays in Postfix, at its place in the list: {', '.join(change.stays)}"
         for note in change.notes:
             yield f"#     {note}"
     yield "#"
+    kept = [change for change in plan.changes if change.keeps]
+    if kept:
+        yield "# Written out, so that its meaning stays the same:"
+        yield from (f"#   {_name(change)}: {change.keeps}" for change in kept)
+        yield "#"
 
 
 def _name(change: Change) -> str:

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 
 from mailmapd.formats.map_list import Member, bundle_content, split_list
 from mailmapd.importers.postfix.finder import Setting, Token
@@ -110,6 +111,7 @@ class _Splitter:
         """Replace each run of neighbouring ``mysql:`` tables of a list of maps."""
         tokens = self.setting.tokens
         keys = self.setting.parameter.keys
+        self._refuse_braces()
         reason = "" if keys is Keys.EXACT else self._why_one_by_one(tokens)
         for run in _runs(tokens):
             self._replace(replaced, run, keys, bool(reason))
@@ -149,17 +151,26 @@ class _Splitter:
     def patterns(self, replaced: dict[int, str | None]) -> None:
         """Replace the ``mysql:`` members of a list that is walked member by member."""
         keys = self.setting.parameter.keys
-        for run in _runs(self.setting.tokens):
+        self._refuse_braces()
+        for run in _runs(self.setting.tokens, one_by_one=self.setting.parameter.one_by_one):
             self._replace(replaced, run, keys, keys is Keys.MIXED)
         for index, token in enumerate(self.setting.tokens):
             if index not in replaced and token.mentions_mysql:
                 replaced[index] = self._bundle(token.member)
 
+    def _refuse_braces(self) -> None:
+        for token in self.setting.tokens:
+            if token.options_block:
+                raise Unmovable(
+                    f"{token.text} stands in braces, which Postfix refuses in "
+                    f"{self.setting.parameter.name}; write the table without them"
+                )
+
     def _replace(
         self, replaced: dict[int, str | None], run: Sequence[int], keys: Keys, key_by_key: bool
     ) -> None:
         first = self.setting.tokens[run[0]]
-        files = tuple(_file(self.setting.tokens[index].member) for index in run)
+        files = tuple(self._file(self.setting.tokens[index].member) for index in run)
         need = MapNeed(
             self.setting.name, tuple(dict.fromkeys(files)), Keys.EXACT if key_by_key else keys
         )
@@ -194,39 +205,52 @@ class _Splitter:
             return f"{{ {' '.join([f'{table},', *options])} }}"
         if token.member.type != "mysql":
             return self._bundle(token.member)
-        return self.name_map(MapNeed(restriction, (_file(token.member),), keys))
+        files = (self._file(token.member),)
+        if restriction == "check_sender_access" and self._asks_for_a_name_instead_of_null():
+            return one_by_one(self.name_map(MapNeed(restriction, files, Keys.EXACT)))
+        return self.name_map(MapNeed(restriction, files, keys))
+
+    def _asks_for_a_name_instead_of_null(self) -> bool:
+        """Return whether the null sender is asked for under a name that a search would take apart."""
+        return self.setting.settings.value("smtpd_null_access_lookup_key") not in ("", "<>")
+
+    def _file(self, member: Member) -> str:
+        """Return the path of a table's file; Postfix's programs read ``./x.cf`` in their queue directory."""
+        file = member.mysql_file
+        if not file:
+            raise Unmovable(
+                f"{member.text} takes its settings from main.cf (an old form); put them into a .cf file and name that"
+            )
+        return str(Path(self.setting.settings.value("queue_directory")) / file)
 
     def _bundle(self, bundle: Member) -> str:
-        """Return a ``unionmap:`` or ``pipemap:`` with its ``mysql:`` members replaced, asked for the same keys."""
+        """Return a ``unionmap:`` or ``pipemap:`` with its ``mysql:`` members replaced, asked for the same keys.
+
+        A ``proxy:`` before it goes: it is another table now, which proxymap(8) has not approved.
+        """
         members = []
         for index, member in enumerate(bundle.inner):
             text = member.text
             if member.inner and member.mentions_mysql:
                 text = self._bundle(member)
             elif member.type == "mysql":
-                text = self.name_map(MapNeed(self.setting.name, (_file(member),), Keys.EXACT))
+                text = self.name_map(MapNeed(self.setting.name, (self._file(member),), Keys.EXACT))
                 text = one_by_one(text) if index == 0 else text
             members.append(text)
-        prefix = bundle.text[: bundle.text.find("{")]
+        prefix = bundle.without_proxy[: bundle.without_proxy.find("{")]
         return f"{prefix}{{{','.join(members)}}}"
 
 
-def _runs(tokens: Sequence[Token]) -> Iterator[list[int]]:
-    """Yield the indexes of neighbouring ``mysql:`` tables, all negated or none."""
+def _runs(tokens: Sequence[Token], *, one_by_one: bool = False) -> Iterator[list[int]]:
+    """Yield the indexes of neighbouring ``mysql:`` tables, all negated or none; or each table alone."""
     for (is_mysql, _), group in groupby(
         enumerate(tokens), key=lambda pair: (pair[1].member.type == "mysql", pair[1].member.negated)
     ):
-        if is_mysql:
-            yield [index for index, _ in group]
-
-
-def _file(member: Member) -> str:
-    file = member.mysql_file
-    if not file:
-        raise Unmovable(
-            f"{member.text} takes its settings from main.cf (an old form); put them into a .cf file and name that"
-        )
-    return file
+        indexes = [index for index, _ in group]
+        if is_mysql and one_by_one:
+            yield from ([index] for index in indexes)
+        elif is_mysql:
+            yield indexes
 
 
 __all__ = ["MapNeed", "NameMap", "Split", "Unmovable", "one_by_one", "split_setting"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from mailmapd.importers.postfix.plan import Change, Plan
+from mailmapd.importers.postfix.changes import Change, Plan
 
 SAVED = ".before-mailmapd"
 """What is appended to a file's name to keep it as it was."""

@@ -13,6 +13,7 @@ from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.model import NOT_FOUND, Answer, Found, TempFail
 from mailmapd.search import Search
+from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 
 
@@ -39,7 +40,7 @@ def table(
             "t", QueryOrigin("t", definition, database, clock), TableCache(CacheSection()), clock
         ),
         definition,
-        fold=True,
+        fold=fold,
     ), database
 
 
