@@ -47,7 +47,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Refer to the .cf and dovecot-sql files instead of copying their queries; passwords stay there.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing configuration.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Write into an existing configuration: what it serves already stays, and a copy is kept.",
+)
 def command(  # noqa: PLR0917 - click passes every option
     directory: str,
     no_postfix: bool,
@@ -67,20 +71,26 @@ def command(  # noqa: PLR0917 - click passes every option
       mailmapd import --postfix /etc/postfix --dovecot-sql /etc/dovecot/dovecot-sql.conf.ext
     """
     from mailmapd.errors import ConfigError
-    from mailmapd.importers import toml_writer
     from mailmapd.importers.draft import Draft
     from mailmapd.importers.postfix.plan import plan_import
     from mailmapd.importers.postfix.report import report
 
     draft = Draft()
-    plan = None if no_postfix else plan_import(Path(directory), keep_cf=keep_cf, draft=draft)
+    plan = None
+    if not no_postfix:
+        plan = plan_import(
+            Path(directory),
+            keep_cf=keep_cf,
+            draft=draft,
+            may_be_empty=bool(dovecot_files) or from_doveconf,
+        )
     try:
         notes = _import_dovecot(draft, dovecot_files, from_doveconf, keep_cf)
     except ConfigError as error:
-        if plan is None:
+        if plan is None or not plan.changes:
             raise
         notes = [f"Not moved from Dovecot: {fault}" for fault in error.faults]
-    written = toml_writer.write(draft, Path(output), overwrite=force)
+    written = _write(draft, Path(output), Path(directory), force, notes)
     if plan is not None:
         click.echo(report(plan, written))
     else:
@@ -91,6 +101,22 @@ def command(  # noqa: PLR0917 - click passes every option
         click.echo(
             f"# Dovecot's side: mailmapd snippets dovecot-2.3 --config {output}  (or dovecot-2.4)"
         )
+
+
+def _write(draft: Draft, output: Path, postfix: Path, force: bool, notes: list[str]) -> list[Path]:
+    """Write the configuration, or add to the one that is there; note what was renewed in it."""
+    from mailmapd.formats.logical_lines import read_text
+    from mailmapd.importers import toml_writer
+    from mailmapd.importers.merge import merge
+    from mailmapd.importers.served import is_to_be_kept
+
+    text = read_text(output) if force and output.exists() else ""
+    if not text or not is_to_be_kept(text, postfix):
+        return toml_writer.write(draft, output, overwrite=force)
+    merged = merge(draft, text, output)
+    draft.databases = merged.databases
+    notes += merged.notes
+    return toml_writer.write(draft, output, overwrite=True, text=merged.text)
 
 
 def _import_dovecot(

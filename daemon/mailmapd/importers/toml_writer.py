@@ -33,30 +33,35 @@ def render(draft: Draft) -> str:
     """Return the configuration as TOML."""
     blocks = [_comment(draft.comment)] if draft.comment else []
     if draft.listen:
-        blocks.append(_section("listen", draft.listen, ""))
+        blocks.append(render_section("listen", draft.listen, ""))
     for database in draft.databases:
         settings = dict(database.settings)
         if database.password:
             settings["password_file"] = password_file_name(database)
-        blocks.append(_section(f"database.{_key(database.name)}", settings, database.comment))
+        blocks.append(
+            render_section(f"database.{toml_key(database.name)}", settings, database.comment)
+        )
     for kind, sections in (("table", draft.tables), ("map", draft.maps), ("dict", draft.dicts)):
         blocks.extend(_draft_section(kind, section) for section in sections)
     return "\n".join(blocks)
 
 
-def write(draft: Draft, path: Path, *, overwrite: bool = False) -> list[Path]:
+def write(
+    draft: Draft, path: Path, *, overwrite: bool = False, text: str | None = None
+) -> list[Path]:
     """Write the configuration and its password files; return what was written, the configuration last.
 
-    Password files get the owner of the folder's existing daemon account when there is one
-    (``mailmapd``). Raises ConfigError, with nothing changed, when a file exists already or cannot
-    be written.
+    `text` is the whole configuration when the draft only adds to one. What is overwritten with
+    something else is kept beside it, under another name (see `backup_name`). Password files get the owner
+    of the folder's existing daemon account when there is one (``mailmapd``). Raises ConfigError,
+    with nothing changed, when a file exists already or cannot be written.
     """
     secrets = {
         path.parent / password_file_name(database): database.password
         for database in draft.databases
         if database.password
     }
-    targets = {**secrets, path: render(draft)}
+    targets = {**secrets, path: render(draft) if text is None else text}
     taken = [target for target in targets if target.exists()]
     if taken and not overwrite:
         remedy = "choose another --output, or pass --force to replace it"
@@ -64,9 +69,12 @@ def write(draft: Draft, path: Path, *, overwrite: bool = False) -> list[Path]:
     staged: dict[Path, Path] = {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for target, text in targets.items():
-            staged[target] = _stage(target, text, _CONFIG_MODE if target == path else _SECRET_MODE)
+        for target, content in targets.items():
+            staged[target] = _stage(
+                target, content, _CONFIG_MODE if target == path else _SECRET_MODE
+            )
         for target, temporary in staged.items():
+            _keep(target, targets[target])
             temporary.replace(target)
     except OSError as error:
         for temporary in staged.values():
@@ -82,6 +90,20 @@ def write(draft: Draft, path: Path, *, overwrite: bool = False) -> list[Path]:
             ]
         ) from error
     return list(targets)
+
+
+def backup_name(target: Path) -> Path:
+    """Return the first free name for what stands at `target`: NAME.before-import, NAME.before-import.2 and so on."""
+    name, number = target.with_name(f"{target.name}.before-import"), 2
+    while name.exists():
+        name, number = target.with_name(f"{target.name}.before-import.{number}"), number + 1
+    return name
+
+
+def _keep(target: Path, text: str) -> None:
+    """Keep a file that is about to be replaced by another text: a second name for it, with owner and mode."""
+    if target.exists() and target.read_bytes() != text.encode("utf-8", "surrogateescape"):
+        os.link(target, backup_name(target))
 
 
 def _stage(target: Path, text: str, mode: int) -> Path:
@@ -121,30 +143,35 @@ def _draft_section(kind: str, section: DraftSection) -> str:
         key: value for key, value in section.settings.items() if not isinstance(value, Mapping)
     }
     nested = {key: value for key, value in section.settings.items() if isinstance(value, Mapping)}
-    header = f"{kind}.{_key(section.name)}"
+    header = f"{kind}.{toml_key(section.name)}"
     return "".join(
         [
-            _section(header, plain, section.comment),
-            *(_section(f"{header}.{_key(key)}", value, "") for key, value in nested.items()),
+            render_section(header, plain, section.comment),
+            *(
+                render_section(f"{header}.{toml_key(key)}", value, "")
+                for key, value in nested.items()
+            ),
         ]
     )
 
 
-def _section(header: str, settings: Mapping[str, Any], comment: str) -> str:
+def render_section(header: str, settings: Mapping[str, Any], comment: str) -> str:
+    """Return one section with its comment above it."""
     return "".join([_comment(comment), f"[{header}]\n", *_assignments(settings)])
 
 
 def _assignments(settings: Mapping[str, Any]) -> Iterator[str]:
     for key, value in settings.items():
         if value is not None:
-            yield f"{_key(key)} = {toml_value(value)}\n"
+            yield f"{toml_key(key)} = {toml_value(value)}\n"
 
 
 def _comment(text: str) -> str:
     return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())
 
 
-def _key(name: str) -> str:
+def toml_key(name: str) -> str:
+    """Return a name as a TOML key."""
     return name if _BARE_KEY.fullmatch(name) else toml_value(name)
 
 
@@ -155,9 +182,7 @@ def toml_value(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, Mapping):
-        return (
-            f"{{ {', '.join(f'{_key(key)} = {toml_value(item)}' for key, item in value.items())} }}"
-        )
+        return f"{{ {', '.join(f'{toml_key(key)} = {toml_value(item)}' for key, item in value.items())} }}"
     if isinstance(value, Iterable) and not isinstance(value, str):
         items = [toml_value(item) for item in value]
         line = f"[{', '.join(items)}]"

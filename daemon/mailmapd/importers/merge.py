@@ -1,0 +1,232 @@
+"""Importing once more: a new draft joins the configuration that is being served.
+
+The existing text stays as it is, comments and all, but for the sections that come from the same
+place as one of the draft's and say something else now. So nothing that Postfix or Dovecot already
+ask is lost, whatever the second import reads:
+
+    a database or table    from the same file: its imported keys are renewed, other keys stay
+                           equal to another one: that one is used
+                           of the same name, but from elsewhere: the new one gets another name
+    a map                  of the same name: renewed, for it stands for the same parameter
+    listen                 only what is missing is added
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mailmapd.errors import ConfigError, Fault
+from mailmapd.importers.draft import Draft, DraftDatabase, DraftSection, unused_name
+from mailmapd.importers.toml_writer import password_file_name, render_section, toml_key
+
+_HEADER = re.compile(r"^\[([^\[\]]+)\]\s*(?:#.*)?$")
+_IMPORTED = {
+    "database": frozenset(
+        ["driver", "hosts", "user", "dbname", "option_file", "option_group", "charset", "retry_interval", "idle_interval", "tls", "password", "password_file", "path"]
+    ),
+    "table": frozenset(
+        ["database", "query", "result_format", "domain", "expansion_limit", "require_result_set", "postfix_cf", "dovecot_query"]
+    ),
+    "map": frozenset(
+        ["tables", "search", "recipient_delimiter", "owner_request_special", "propagate_unmatched_extensions", "local_domains", "own_addresses", "fold", "parent_domain_matches_subdomains"]
+    ),
+    "dict": frozenset(["passdb", "userdb", "iterate", "dovecot_sql", "database", "default_pass_scheme"]),
+}
+"""What an import writes; every other key of a section is the administrator's own and stays."""
+
+
+@dataclass(slots=True)
+class Merged:
+    """The configuration's new text, the databases whose passwords are new, and what to report."""
+
+    text: str
+    databases: list[DraftDatabase] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Block:
+    """A section's header with its lines, and the comment in front of it."""
+
+    header: str
+    comment: str
+    lines: str
+
+
+def merge(draft: Draft, existing: str, path: Path) -> Merged:
+    """Return the existing configuration with the draft in it. Raises ConfigError when it is no TOML."""
+    try:
+        document = tomllib.loads(existing)
+    except tomllib.TOMLDecodeError as error:
+        remedy = "correct it, or move it away"
+        raise ConfigError([Fault(str(path), "", f"is no TOML: {error}", remedy)]) from error
+    return _Merger(deepcopy(draft), document, _blocks(existing), path.parent).merge()
+
+
+class _Merger:
+    def __init__(
+        self, draft: Draft, document: dict[str, Any], blocks: list[_Block], folder: Path
+    ) -> None:
+        self._draft = draft
+        self._document = document
+        self._blocks = blocks
+        self._folder = folder
+        self._merged = Merged("")
+        self._new: list[str] = []
+
+    def merge(self) -> Merged:
+        """Take over databases first, then the tables that name them, then what names those."""
+        self._listen()
+        databases = {one.name: self._database(one) for one in self._draft.databases}
+        tables = {}
+        for table in self._draft.tables:
+            settings = dict(table.settings)
+            if "database" in settings:
+                settings["database"] = databases.get(settings["database"], settings["database"])
+            tables[table.name] = self._section("table", replace(table, settings=settings))
+        for one in self._draft.maps:
+            names = [tables.get(name, name) for name in one.settings["tables"]]
+            self._section("map", replace(one, settings={**one.settings, "tables": names}))
+        for one in self._draft.dicts:
+            settings = {
+                key: tables.get(value, value) if key in ("passdb", "userdb", "iterate") else value
+                for key, value in one.settings.items()
+            }
+            self._section("dict", replace(one, settings=settings))
+        kept = "".join(block.comment + block.lines for block in self._blocks)
+        added = "\n".join(self._new)
+        self._merged.text = f"{kept.rstrip()}\n\n{added}" if added else kept
+        tomllib.loads(self._merged.text)
+        return self._merged
+
+    def _listen(self) -> None:
+        served = self._document.get("listen", {})
+        missing = {key: value for key, value in self._draft.listen.items() if key not in served}
+        block = self._block("listen")
+        if not missing:
+            return
+        self._merged.notes.append(f"[listen] now has {', '.join(missing)}, too.")
+        text = render_section("listen", missing, "")
+        if block is None:
+            self._new.append(text)
+        else:
+            header, _, rest = block.lines.partition("\n")
+            lines = text.partition("\n")[2]
+            block.lines = f"{header}\n{lines}{rest}"
+
+    def _database(self, one: DraftDatabase) -> str:
+        known = self._document.get("database", {})
+        for name, section in known.items():
+            if self._is_same_database(name, section, one):
+                return str(name)
+        name = one.name
+        if name in known and not self._is_of_same_origin(f"database.{name}", one.comment):
+            name = unused_name(name, {*known, *(other.name for other in self._draft.databases)})
+        renamed = replace(one, name=name)
+        settings = dict(one.settings)
+        if one.password:
+            settings["password_file"] = password_file_name(renamed)
+        self._put("database", name, settings, one.comment)
+        self._merged.databases.append(renamed)
+        return name
+
+    def _is_same_database(self, name: str, section: Mapping[str, Any], one: DraftDatabase) -> bool:
+        secret = ("password", "password_file")
+        settings = {
+            key: value for key, value in _imported("database", section).items() if key not in secret
+        }
+        return settings == dict(one.settings) and self._password(section) == one.password
+
+    def _password(self, section: Mapping[str, Any]) -> str | None:
+        """Return a served database's password, None when it cannot be read."""
+        if "password_file" not in section:
+            return str(section.get("password", ""))
+        try:
+            text = (self._folder / str(section["password_file"])).read_text(
+                encoding="utf-8", errors="surrogateescape"
+            )
+        except OSError:  # another account, for all that is known
+            return None
+        return text.removesuffix("\n")
+
+    def _section(self, kind: str, one: DraftSection) -> str:
+        known = self._document.get(kind, {})
+        name = one.name
+        if kind == "table":
+            for other, section in known.items():
+                if _imported(kind, section) == one.settings:
+                    return str(other)
+        if name in known and _imported(kind, known[name]) == one.settings:
+            return name
+        foreign = name in known and kind != "map"
+        if foreign and not self._is_of_same_origin(f"{kind}.{name}", one.comment):
+            drafted = self._draft.tables if kind == "table" else self._draft.dicts
+            name = unused_name(name, {*known, *(other.name for other in drafted)})
+        self._put(kind, name, one.settings, one.comment)
+        return name
+
+    def _put(self, kind: str, name: str, settings: Mapping[str, Any], comment: str) -> None:
+        """Write a section in the place of the one with its name, or behind all others."""
+        known = self._document.setdefault(kind, {})
+        block = self._block(f"{kind}.{name}")
+        own = known.get(name, {})
+        extra = {
+            key: value
+            for key, value in own.items()
+            if key not in _IMPORTED[kind] and self._block(f"{kind}.{name}.{key}") is None
+        }
+        text = render_section(f"{kind}.{toml_key(name)}", {**settings, **extra}, comment)
+        known[name] = {**own, **settings}
+        if block is None:
+            self._new.append(text)
+            return
+        self._merged.notes.append(f"[{kind}.{name}] was renewed.")
+        block.comment, block.lines = "", f"{text}\n"
+
+    def _is_of_same_origin(self, header: str, comment: str) -> bool:
+        block = self._block(header)
+        origin = comment.partition("\n")[0]
+        return block is not None and bool(origin) and f"# {origin}\n" in block.comment
+
+    def _block(self, header: str) -> _Block | None:
+        return next((block for block in self._blocks if block.header == header), None)
+
+
+def _imported(kind: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key in _IMPORTED[kind]}
+
+
+def _blocks(text: str) -> list[_Block]:
+    """Return the text in pieces, each with one section; what stands before the first has no header."""
+    blocks = [_Block("", "", "")]
+    comment = ""
+    for line in _lines(text):
+        header = _HEADER.match(line)
+        if header is not None:
+            blocks.append(_Block(header[1].replace(" ", "").replace('"', ""), comment, line))
+            comment = ""
+        elif line.startswith("#"):
+            comment += line
+        else:
+            blocks[-1].lines += comment + line
+            comment = ""
+    blocks[-1].lines += comment
+    return blocks
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines; those of a string of several lines as one."""
+    pending = ""
+    for line in text.splitlines(keepends=True):
+        pending += line
+        if pending.count("'''") % 2 == 0 and pending.count('"""') % 2 == 0:
+            yield pending
+            pending = ""
+    if pending:
+        yield pending
