@@ -28,15 +28,27 @@ from mailmapd.importers.toml_writer import password_file_name, render_section, t
 _HEADER = re.compile(r"^\[([^\[\]]+)\]\s*(?:#.*)?$")
 _IMPORTED = {
     "database": frozenset(
-        ["driver", "hosts", "user", "dbname", "option_file", "option_group", "charset", "retry_interval", "idle_interval", "tls", "password", "password_file", "path"]
+        (
+            *("driver", "path", "hosts", "user", "password", "password_file", "dbname", "charset"),
+            *("option_file", "option_group", "retry_interval", "idle_interval", "tls"),
+        )
     ),
     "table": frozenset(
-        ["database", "query", "result_format", "domain", "expansion_limit", "require_result_set", "postfix_cf", "dovecot_query"]
+        (
+            *("database", "query", "result_format", "domain", "expansion_limit"),
+            *("require_result_set", "postfix_cf", "dovecot_query"),
+        )
     ),
     "map": frozenset(
-        ["tables", "search", "recipient_delimiter", "owner_request_special", "propagate_unmatched_extensions", "local_domains", "own_addresses", "fold", "parent_domain_matches_subdomains"]
+        (
+            *("tables", "search", "recipient_delimiter", "owner_request_special", "fold"),
+            *("propagate_unmatched_extensions", "local_domains", "own_addresses"),
+            "parent_domain_matches_subdomains",
+        )
     ),
-    "dict": frozenset(["passdb", "userdb", "iterate", "dovecot_sql", "database", "default_pass_scheme"]),
+    "dict": frozenset(
+        ("passdb", "userdb", "iterate", "dovecot_sql", "database", "default_pass_scheme")
+    ),
 }
 """What an import writes; every other key of a section is the administrator's own and stays."""
 
@@ -123,7 +135,7 @@ class _Merger:
     def _database(self, one: DraftDatabase) -> str:
         known = self._document.get("database", {})
         for name, section in known.items():
-            if self._is_same_database(name, section, one):
+            if self._is_same_database(section, one):
                 return str(name)
         name = one.name
         if name in known and not self._is_of_same_origin(f"database.{name}", one.comment):
@@ -136,7 +148,7 @@ class _Merger:
         self._merged.databases.append(renamed)
         return name
 
-    def _is_same_database(self, name: str, section: Mapping[str, Any], one: DraftDatabase) -> bool:
+    def _is_same_database(self, section: Mapping[str, Any], one: DraftDatabase) -> bool:
         secret = ("password", "password_file")
         settings = {
             key: value for key, value in _imported("database", section).items() if key not in secret

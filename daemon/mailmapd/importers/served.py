@@ -9,7 +9,8 @@ from pathlib import Path
 from mailmapd.formats.logical_lines import read_text
 
 _SAMPLE = "# mailmapd.toml: every key, with what it means"
-"""How the sample begins that the package brings."""
+"""What the sample that the package brings says in its first lines."""
+_BEGINNING = 400  # characters
 
 
 def is_to_be_kept(text: str, postfix: Path) -> bool:
@@ -17,7 +18,7 @@ def is_to_be_kept(text: str, postfix: Path) -> bool:
 
     The sample is not, unless Postfix asks for one of its maps: somebody has made it their own then.
     """
-    return not text.startswith(_SAMPLE) or bool(asked_maps(text, postfix))
+    return _SAMPLE not in text[:_BEGINNING] or bool(asked_maps(text, postfix))
 
 
 def asked_maps(text: str, postfix: Path) -> list[str]:

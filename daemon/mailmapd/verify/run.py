@@ -12,7 +12,6 @@ from pathlib import Path
 from mailmapd.config.schema import Config, MapSection
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.importers.postfix.plan import plan_import
-from mailmapd.importers.postfix.switch import SAVED
 from mailmapd.model import Answer, Found
 from mailmapd.verify.compared_values import asked_forms, odd_forms
 from mailmapd.verify.comparison import Verdict, compare
@@ -67,9 +66,7 @@ def old_maps(config: Config, directory: Path) -> dict[str, OldMap]:
 
     When Postfix has been switched over already, the saved main.cf tells. Raises ConfigError when no map has an old one.
     """
-    plan = plan_import(
-        directory, saved_suffix=SAVED if (directory / f"main.cf{SAVED}").exists() else ""
-    )
+    plan = plan_import(directory)
     sections = {draft.name: draft.settings for draft in plan.draft.maps}
     found: dict[str, OldMap] = {}
     for name, files in plan.members.items():

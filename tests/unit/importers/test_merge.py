@@ -53,11 +53,11 @@ def test_live_maps_stay_beside_a_new_one(tmp_path: Path) -> None:
 
 def test_a_changed_file_renews_its_table_and_nothing_else(tmp_path: Path) -> None:
     """A panel's new query comes in; comments, other keys and hand-written sections stay."""
-    edit = (
-        "[map.virtual_alias_maps]",
+    mine = (
         '# mine\n[limits]\nmax_connections = 7\n\n[table.virtual_alias_maps.cache]\nttl = "9s"\n\n'
-        '[map.virtual_alias_maps]\nhosted_domains = "d"',
     )
+    header = "[map.virtual_alias_maps]"
+    edit = (header, f'{mine}{header}\nhosted_domains = "d"')
     text = again(draft(), draft("SELECT b"), tmp_path, edit)
     found = tomllib.loads(text)
     assert found["table"]["virtual_alias_maps"]["query"] == "SELECT b"

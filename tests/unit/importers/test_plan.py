@@ -342,7 +342,7 @@ def test_a_table_that_stays_behind_a_proxy_stays_approved(postfix: Path) -> None
     )
     made = plan(postfix, "virtual_alias_maps = proxy:{cf}/aliases.cf\n")
     assert changes(made)["proxy_read_maps"].endswith(
-        f"$smtpd_recipient_restrictions proxy:mysql:{postfix}/aliases.cf"
+        f"$smtp_nested_header_checks proxy:mysql:{postfix}/aliases.cf"
     )
 
 

@@ -9,6 +9,9 @@ from mailmapd.errors import Fault
 from mailmapd.formats.master_cf import Service
 from mailmapd.importers.draft import Draft
 
+SAVED = ".before-mailmapd"
+"""What is appended to a file's name to keep it as it was."""
+
 SOCKET_IN_QUEUE = "mailmapd/socketmap"
 """The socket's place below queue_directory, where chrooted and plain Postfix programs find it alike."""
 
@@ -39,6 +42,15 @@ class Refusal:
     faults: tuple[Fault, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """An old value that goes back into today's file before it is saved; None takes the parameter out of it."""
+
+    parameter: str
+    service: Service | None
+    value: str | None
+
+
 Place = tuple[str, int]
 """A parameter, and the line of the service in master.cf whose option it is; 0 in main.cf."""
 
@@ -57,6 +69,7 @@ class Plan:
     draft: Draft
     changes: list[Change] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    restores: list[Restore] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     members: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Map names and the .cf files that they stand for, in order."""

@@ -17,12 +17,21 @@ from mailmapd.formats.master_cf import Service, read_master_cf
 from mailmapd.importers.draft import Draft
 from mailmapd.importers.postfix.approvals import PARAMETER as PROXY_READ_MAPS
 from mailmapd.importers.postfix.approvals import approved, asked
-from mailmapd.importers.postfix.changes import SOCKET_IN_QUEUE, Change, Place, Plan, place
+from mailmapd.importers.postfix.changes import (
+    SAVED,
+    SOCKET_IN_QUEUE,
+    Change,
+    Place,
+    Plan,
+    Restore,
+    place,
+)
 from mailmapd.importers.postfix.effects import Drift, drifts, means_the_same, scopes
 from mailmapd.importers.postfix.elsewhere import left_alone, other_instances
 from mailmapd.importers.postfix.finder import find_mysql, known_parameters, mysql_setting
 from mailmapd.importers.postfix.moves import Mover, fits_an_option
 from mailmapd.importers.postfix.parameter import REFUSING
+from mailmapd.importers.postfix.renewal import Instance, restores, without_mailmapd
 
 _FLUSH = (
     ", and postqueue(1), which reads it for users, may not open mailmapd's socket; leave it empty where "
@@ -38,26 +47,36 @@ def plan_import(
     keep_cf: bool = False,
     use_postconf: bool = True,
     draft: Draft | None = None,
-    saved_suffix: str = "",
     may_be_empty: bool = False,
 ) -> Plan:
     """Read a Postfix configuration directory and decide what moves.
 
     Raises ConfigError with every reason when nothing can move, unless the plan `may_be_empty`.
-    `saved_suffix` names saved files to read in place of main.cf and, where there is one, of master.cf.
+    An instance that asks mailmapd already is planned as it would be without it, from the files that
+    switching over saved.
     """
     directory = directory.absolute()
-    main_cf = read_main_cf(directory, use_postconf=use_postconf, name=f"main.cf{saved_suffix}")
-    saved_master = f"master.cf{saved_suffix}"
-    services = read_master_cf(
-        directory, saved_master if (directory / saved_master).exists() else "master.cf"
-    )
+    today = _instance(directory, "", use_postconf=use_postconf)
+    found: list[Restore] = []
+    if today.asks_mailmapd() and (directory / f"main.cf{SAVED}").exists():
+        saved = _instance(directory, SAVED, use_postconf=use_postconf)
+        before = plan_move(directory, saved, keep_cf=True, draft=Draft())
+        found = restores(today, saved, before)
+        today = without_mailmapd(today, found)
     plan = plan_move(
-        directory, main_cf, services, keep_cf=keep_cf, draft=draft if draft is not None else Draft()
+        directory, today, keep_cf=keep_cf, draft=draft if draft is not None else Draft()
     )
+    plan.restores = found
     if not plan.changes and not may_be_empty:
-        raise ConfigError(list(_reasons(plan, str(main_cf.path))))
+        raise ConfigError(list(_reasons(plan, str(today.main_cf.path))))
     return plan
+
+
+def _instance(directory: Path, suffix: str, *, use_postconf: bool) -> Instance:
+    """Read the files, or their saved copies; where master.cf has none, it did not change."""
+    main_cf = read_main_cf(directory, use_postconf=use_postconf, name=f"main.cf{suffix}")
+    master = f"master.cf{suffix}" if (directory / f"master.cf{suffix}").exists() else "master.cf"
+    return Instance(main_cf, read_master_cf(directory, master))
 
 
 def _reasons(plan: Plan, file: str) -> Iterator[Fault]:
@@ -71,17 +90,11 @@ def _reasons(plan: Plan, file: str) -> Iterator[Fault]:
             yield Fault(str(plan.directory), refusal.where, refusal.reason, "")
 
 
-def plan_move(
-    directory: Path,
-    main_cf: MainCf,
-    services: tuple[Service, ...],
-    *,
-    keep_cf: bool,
-    draft: Draft,
-) -> Plan:
+def plan_move(directory: Path, instance: Instance, *, keep_cf: bool, draft: Draft) -> Plan:
     """Plan the move of an instance whose files are read, adding to the draft. Raises ConfigError."""
     held: dict[str, str] = {}
     while True:
+        main_cf, services = instance.main_cf, instance.services
         queue_directory = main_cf.value("queue_directory")
         plan = Plan(directory, queue_directory, deepcopy(draft))
         try:

@@ -1,8 +1,9 @@
 """The lines to paste into a root shell: one block switches Postfix over to mailmapd, the other back.
 
 Switching back restores the saved files themselves, byte for byte; ``postconf -e`` alone would leave
-multi-line values on one line. Pasting a block twice does no harm: a saved file is never
-overwritten.
+multi-line values on one line. Pasting a block twice does no harm: files that ask mailmapd already
+are not saved over those that do not. After a second import the old values go back into today's
+files first, and those are saved; what was saved before is kept once more.
 """
 
 from __future__ import annotations
@@ -10,22 +11,52 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from mailmapd.importers.postfix.changes import Change, Plan
+from mailmapd.importers.postfix.changes import SAVED, SOCKET_IN_QUEUE, Change, Plan, Restore
 
-SAVED = ".before-mailmapd"
-"""What is appended to a file's name to keep it as it was."""
+_OLDER = f"{SAVED}.old"
+"""What a saved file is called once a second import has saved another one."""
 
 
 def switch_over(plan: Plan) -> str:
     """Return the lines that make Postfix ask mailmapd."""
     main = [change for change in plan.changes if change.service is None]
     master = [change for change in plan.changes if change.service is not None]
-    lines = [_save(path) for path in _files(plan)]
+    lines = [*_restore(plan), *_save(plan)]
     if main:
         lines += _command(plan, "-e", [f"{change.parameter} = {change.value}" for change in main])
     if master:
-        lines += _command(plan, "-P", [_service_setting(change) for change in master])
+        lines += _command(plan, "-P", [f"{_option(change)}={change.value}" for change in master])
     return "\n".join([*lines, _reload(plan)]) + "\n"
+
+
+def _restore(plan: Plan) -> Iterator[str]:
+    """Yield the lines that take mailmapd out of today's files, which are to be saved then."""
+    if plan.restores:
+        yield "# As today's files would be without mailmapd; these are what is saved:"
+    main = [one for one in plan.restores if one.service is None]
+    master = [one for one in plan.restores if one.service is not None]
+    for option, removal, found in (("-e", "-X", main), ("-P", "-PX", master)):
+        values = [one for one in found if one.value is not None]
+        gone = [one for one in found if one.value is None]
+        if values and option == "-e":
+            yield from _command(plan, option, [f"{one.parameter} = {one.value}" for one in values])
+        elif values:
+            yield from _command(plan, option, [f"{_option(one)}={one.value}" for one in values])
+        if gone:
+            names = [one.parameter if one.service is None else _option(one) for one in gone]
+            yield from _command(plan, removal, names)
+
+
+def _save(plan: Plan) -> Iterator[str]:
+    """Yield the lines that save the files, unless they ask mailmapd already."""
+    test = ""
+    if not plan.restores:
+        files = " ".join(shlex.quote(path) for path in _files(plan))
+        test = f"grep -qs 'socketmap:unix:{SOCKET_IN_QUEUE}:' {files} || "
+    for path in _files(plan):
+        file, saved, older = (shlex.quote(path + end) for end in ("", SAVED, _OLDER))
+        kept = f"{{ [ ! -e {saved} ] || mv -f {saved} {older}; }}"
+        yield f"{test}{{ {kept}; cp -p {file} {saved}; }}"
 
 
 def switch_back(plan: Plan) -> str:
@@ -38,13 +69,9 @@ def switch_back(plan: Plan) -> str:
 
 def _files(plan: Plan) -> Iterator[str]:
     yield str(plan.directory / "main.cf")
-    if any(change.service is not None for change in plan.changes):
+    touched: list[Change | Restore] = [*plan.changes, *plan.restores]
+    if any(one.service is not None for one in touched):
         yield str(plan.directory / "master.cf")
-
-
-def _save(path: str) -> str:
-    saved = shlex.quote(path + SAVED)
-    return f"[ -e {saved} ] || cp -p {shlex.quote(path)} {saved}"
 
 
 def _command(plan: Plan, option: str, assignments: list[str]) -> list[str]:
@@ -53,12 +80,15 @@ def _command(plan: Plan, option: str, assignments: list[str]) -> list[str]:
     return [*lines, f"  {shlex.quote(assignments[-1])}"]
 
 
-def _service_setting(change: Change) -> str:
-    service = change.service
+def _option(one: Change | Restore) -> str:
+    service = one.service
     if service is None:
         raise ValueError("not a master.cf option")
-    return f"{service.name}/{service.type}/{change.parameter}={change.value}"
+    return f"{service.name}/{service.type}/{one.parameter}"
 
 
 def _reload(plan: Plan) -> str:
     return f"postfix -c {shlex.quote(str(plan.directory))} reload"
+
+
+__all__ = ["SAVED", "switch_back", "switch_over"]

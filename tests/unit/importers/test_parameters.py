@@ -1,0 +1,119 @@
+"""The table of parameters, compared with the Postfix that is installed here: its defaults, and its programs themselves."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mailmapd.importers.postfix.parameter import PRIVATE, Folding
+from mailmapd.importers.postfix.parameters import PARAMETERS
+from support.postfix_settings import DAEMON_DIRECTORY
+from support.process import program
+
+pytestmark = pytest.mark.servers
+
+_TABLE_LIKE = re.compile(
+    r"_(maps?|checks|domains|filter|networks|clients|access_list|hosts|restrictions|users|policy|lookup)$"
+    r"|_(destinations|interfaces|exceptions|exclusions|commands|per_site|actions)$|^mydestination$"
+)
+"""What parameters are called that may name tables."""
+
+_NO_TABLES = {
+    # characters, programs, numbers, words, addresses and tables that Postfix writes itself
+    *(
+        "command_expansion_filter",
+        "execution_directory_expansion_filter",
+        "forward_expansion_filter",
+    ),
+    *("postscreen_expansion_filter", "smtpd_expansion_filter", "verp_delimiter_filter"),
+    *("content_filter", "smtpd_proxy_filter", "inet_interfaces", "proxy_interfaces"),
+    *("allow_mail_to_commands", "postmulti_control_commands", "postmulti_start_commands"),
+    *("postmulti_stop_commands", "smtp_tls_dane_insecure_mx_policy", "maps_rbl_domains"),
+    *("masquerade_domains", "broken_sasl_auth_clients", "proxy_read_maps", "proxy_write_maps"),
+    *("lmtp_host_lookup", "smtp_host_lookup", "smtpd_peername_lookup", "require_home_directory"),
+    *("disable_dns_lookups", "lmtp_tls_dane_insecure_mx_policy", "address_verify_map"),
+    *("postscreen_cache_map", "smtpd_relay_before_recipient_restrictions"),
+    *("lmtp_tls_force_insecure_host_tlsa_lookup", "smtp_tls_force_insecure_host_tlsa_lookup"),
+}
+
+# Read by the library for whoever asks, under whatever program's name
+_IN_LIBRARIES = {
+    *("mydestination", "fast_flush_domains", "debug_peer_list", "default_delivery_status_filter"),
+    *("tls_server_sni_maps", "mynetworks", "virtual_maps", "canonical_maps", "header_checks"),
+    *("relay_domains", "transport_maps", "smtpd_reject_filter_maps", "tlsproxy_client_policy"),
+    *("smtpd_client_connection_limit_exceptions",),
+}
+
+
+def defaults() -> set[str]:
+    """Return the parameters of the Postfix that is installed."""
+    command = [program("postconf", "postfix"), "-d"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {line.partition(" =")[0] for line in done.stdout.splitlines()}
+
+
+def test_every_parameter_that_may_name_tables_is_known() -> None:
+    """A parameter of this Postfix with a name like those of tables is in the list, or is known to name none."""
+    new = {name for name in defaults() if _TABLE_LIKE.search(name)} - PARAMETERS.keys() - _NO_TABLES
+    assert not new, (
+        f"new in this Postfix: {', '.join(sorted(new))}; say what it reads in parameters.py"
+    )
+
+
+def test_no_parameter_is_made_up() -> None:
+    """What this Postfix does not have is older or newer, and named here."""
+    older = {
+        *("virtual_maps", "tlsproxy_client_policy", "smtp_tls_per_site", "lmtp_tls_per_site"),
+        *("tlsproxy_client_per_site", "smtpd_client_connection_limit_exceptions"),
+        "postscreen_whitelist_interfaces",
+    }
+    newer = {
+        *(
+            "smtpd_reject_filter_maps",
+            "smtpd_forbid_bare_newline_exclusions",
+            "smtp_requiretls_policy",
+        ),
+        *("smtp_tls_loglevel_maps", "lmtp_tls_loglevel_maps", "smtpd_tls_loglevel_maps"),
+        *("postscreen_tls_loglevel_maps", "use_srv_lookup", "smtpd_log_access_permit_actions"),
+    }
+    assert PARAMETERS.keys() - defaults() <= older | newer
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_a_parameters_readers_name_it(name: str) -> None:
+    """Each reader of a parameter has its name in its program file, and no program of users has it that is no reader."""
+    if name in _IN_LIBRARIES or name not in defaults():
+        pytest.skip("read by Postfix's library, or unknown to this Postfix")
+    word = b"\0" + name.encode() + b"\0"
+    for reader in PARAMETERS[name].readers:
+        if name == "local_header_rewrite_clients" or reader == "lmtp":
+            continue
+        assert word in _file(reader).read_bytes(), reader
+    for reader in PRIVATE.keys() - set(PARAMETERS[name].readers):
+        assert word not in _file(reader).read_bytes(), reader
+
+
+def _file(reader: str) -> Path:
+    daemon = DAEMON_DIRECTORY / reader
+    return daemon if daemon.exists() else Path(program(reader, "postfix"))
+
+
+@pytest.mark.parametrize(
+    ("folding", "names"),
+    [
+        (Folding.NONE, "header_checks body_checks smtp_header_checks lmtp_delivery_status_filter"),
+        (Folding.NONE, "smtpd_reject_filter_maps postscreen_reject_footer_maps smtpd_milter_maps"),
+        (
+            Folding.ASCII,
+            "tls_server_sni_maps relay_clientcerts smtpd_command_filter smtp_reply_filter",
+        ),
+        (Folding.UTF8, "mailbox_transport_maps fallback_transport_maps"),
+        (Folding.UNICODE, "virtual_alias_maps relay_domains smtpd_recipient_restrictions"),
+    ],
+)
+def test_flags_are_those_of_the_sources(folding: Folding, names: str) -> None:
+    """Samples of each kind of flags, as the callers of maps_create(3) and dict_open(3) have them."""
+    assert {PARAMETERS[name].folding for name in names.split()} == {folding}
