@@ -37,6 +37,11 @@ class HostAddress:
     port: int = DEFAULT_PORT
 
     @property
+    def says_port(self) -> bool:
+        """Tell whether the configuration names the port; where it does not, an option file may."""
+        return bool(_split_port(self.label.removeprefix("inet:"))[1])
+
+    @property
     def is_local(self) -> bool:
         """Tell whether this is a UNIX socket."""
         return not self.name

@@ -7,6 +7,7 @@ from pathlib import Path
 from mailmapd.config.schema import Config, DatabaseSection
 from mailmapd.config.secrets import changes_password, database_password
 from mailmapd.databases.interface import Database, DatabaseObserver
+from mailmapd.databases.mysql.account import check_option_file
 from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import (
     ChangesSettings,
@@ -132,8 +133,9 @@ def _cf_tls(cf: PostfixCf) -> TlsSettings | None:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise ValueError for a host, replica or character set that cannot be."""
+    """Raise ValueError for a host, replica, character set or option file that cannot be."""
     if isinstance(settings, MysqlSettings):
+        check_option_file(settings)
         MysqlDatabase("", settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from mailmapd.databases.host_list import CLIENT_SOCKET, DEFAULT_PORT, HostAddress
 from mailmapd.databases.settings import TlsSettings
 from mailmapd.errors import DatabaseUnavailable
-from mailmapd.formats.option_file import read_option_file
+from mailmapd.formats.option_file import read_option_file, refused_option
 
 if TYPE_CHECKING:
     from mailmapd.databases.settings import MysqlSettings
@@ -61,8 +62,10 @@ def account_for(address: HostAddress, settings: MysqlSettings) -> tuple[HostAddr
         get_server_public_key=settings.get_server_public_key
         or _is_on(options, "get_server_public_key"),
     )
-    if address.name or address.path:
+    if address.path:
         return address, account
+    if address.name:
+        return _with_port(address, options), account
     return _directed(address, options), account
 
 
@@ -81,6 +84,26 @@ def _public_key(address: HostAddress, path: str | None) -> bytes | None:
 def _local(address: HostAddress, path: str) -> HostAddress:
     """Give ``localhost`` its socket."""
     return address if address.name or address.path else replace(address, path=path)
+
+
+def _with_port(address: HostAddress, options: dict[str, str]) -> HostAddress:
+    """Give a host the option file's port, unless the configuration says one itself."""
+    port = options.get("port", "")
+    if address.says_port or not port.isdecimal():
+        return address
+    return replace(address, port=int(port))
+
+
+def check_option_file(settings: MysqlSettings) -> None:
+    """Raise ValueError for an option file that asks for more than is done here.
+
+    One that cannot be read is told at the login.
+    """
+    if settings.option_file is None or not os.access(settings.option_file, os.R_OK):
+        return
+    reason = refused_option(read_option_file(settings.option_file, settings.option_group))
+    if reason:
+        raise ValueError(f"option_file {settings.option_file}: {reason}")
 
 
 def _directed(address: HostAddress, options: dict[str, str]) -> HostAddress:

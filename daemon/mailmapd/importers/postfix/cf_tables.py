@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mailmapd.errors import ConfigError, Fault, TemplateError
+from mailmapd.formats.option_file import read_option_file, refused_option
 from mailmapd.formats.postfix_cf import PostfixCf, read_postfix_cf
 from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.template.mysql_table import MysqlTable
@@ -98,6 +100,10 @@ class CfTables:
             word = statement[1].decode().upper()
             problem = f"{word} writes to the database, which a remembered answer would not repeat"
             yield Fault(file, cf.where("query"), problem, "")
+        if cf.option_file is not None and os.access(cf.option_file, os.R_OK):
+            reason = refused_option(read_option_file(cf.option_file, cf.option_group))
+            if reason:
+                yield Fault(file, cf.where("option_file"), f"{cf.option_file}: {reason}", "")
         if self.keep_files:
             return
         if cf.sqlite:
