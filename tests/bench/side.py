@@ -45,7 +45,10 @@ class Cost:
 
 
 class Side:
-    """A server on a socket, asked for `names` in turn: maps, or what stands before the keys of a dict."""
+    """A server on a socket, asked for `names` in turn: maps, or what stands before the keys of a dict.
+
+    With `all_found` it must have a value for every key, as a daemon has that was filled with them.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Side:
         *,
         protocol: str = "socketmap",
         keys: Path | None = None,
+        all_found: bool = False,
     ) -> None:
         self._bench = bench
         self._socket = socket
@@ -63,6 +67,7 @@ class Side:
         self._process = process
         self._protocol = protocol
         self._keys = keys or bench.keys
+        self._all_found = all_found
 
     def drawn(self, connections: int, seed: int) -> Cost:
         """Ask for keys that the seed draws, in proportion to 1 / rank, for as long as a measurement takes."""
@@ -97,6 +102,8 @@ class Side:
         used_since, seconds_since = self._used()
         if figures["errors"]:
             raise ServerFailed(f"{figures['errors']:.0f} lookups ended in an error")
+        if self._all_found and figures["notfound"]:
+            raise ServerFailed(f"{figures['notfound']:.0f} keys were not in the cache")
         return Cost(
             figures, used_since.since(used), seconds_since - seconds, figures["lookups"] + warm_up
         )

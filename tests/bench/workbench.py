@@ -36,11 +36,13 @@ class BenchDaemon(Daemon):
         source: Source,
         core: int | None,
         entries: int = 0,
+        table: str = "mailbox",
         spread: int | None = None,
     ) -> None:
         super().__init__(directory, config, environment={"PYTHONPATH": source.search_path})
         self._core = core
         self._entries = entries
+        self._table = table
         self._spread = spread
 
     def start(self) -> None:
@@ -52,7 +54,7 @@ class BenchDaemon(Daemon):
                 "-m",
                 "bench.filled_daemon",
                 str(self.config),
-                "mailbox",
+                self._table,
                 str(self._entries),
             ]
             command += [] if self._spread is None else ["--spread", str(self._spread)]
@@ -159,10 +161,14 @@ class Workbench:
         *,
         source: Source | None = None,
         entries: int = 0,
+        table: str = "mailbox",
         spread: int | None = None,
         pinned: bool = True,
     ) -> Iterator[BenchDaemon]:
-        """Run a daemon; `{directory}` in the configuration is its own folder, `{port}` a free port."""
+        """Run a daemon; `{directory}` in the configuration is its own folder, `{port}` a free port.
+
+        Its `table` holds so many `entries` from the start.
+        """
         folder = self.directory()
         text = config.replace("{directory}", str(folder)).replace("{port}", str(free_port()))
         with BenchDaemon(
@@ -171,6 +177,7 @@ class Workbench:
             source=source or self.sources[0],
             core=self.server_core if pinned else None,
             entries=entries,
+            table=table,
             spread=spread,
         ) as daemon:
             yield daemon

@@ -19,7 +19,7 @@ from bench.workbench import Workbench, database_section
 ROWS = (12,)
 CONNECTIONS = 64
 MAPS = ("virtual_alias_maps", "virtual_mailbox_maps", "transport_maps")
-DICT = "auth:shared/passdb/"
+DICT = "auth:shared/userdb/"
 KINDS = ("user@", "user@", "user@", "user+ext@", "unknown@")
 """The kinds of recipients, in the parts that they have of all."""
 
@@ -33,9 +33,9 @@ def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
 def _dict(bench: Workbench) -> Iterator[Line]:
     with ExitStack() as stack:
         sides = _dict_sides(bench, stack)
-        yield once(bench, sides, "passwords over the dict, each key once: answered from entries")
-        yield from warm(sides, "passwords over the dict")
-        yield _drawn(bench, sides, "passwords over the dict, keys drawn anew")
+        yield once(bench, sides, "users over the dict, each key once: answered from entries")
+        yield from warm(sides, "users over the dict")
+        yield _drawn(bench, sides, "users over the dict, keys drawn anew")
 
 
 def _dict_sides(bench: Workbench, stack: ExitStack) -> dict[str, Side]:
@@ -45,9 +45,9 @@ dict = ["unix:{{directory}}/dict"]
 {database_section(bench.near)}
 [table.mailbox]
 database = "mail"
-query = "SELECT password FROM mailbox WHERE username = '%s'"
+query = "SELECT maildir FROM mailbox WHERE username = '%s'"
 [dict.auth]
-passdb = "mailbox"
+userdb = "mailbox"
 [cache]
 ttl = "{LONG}s"
 max_entries = {bench.scale.entries + 1000}
@@ -55,10 +55,15 @@ max_entries = {bench.scale.entries + 1000}
     sides = {}
     for source in bench.sources:
         daemon = stack.enter_context(
-            bench.daemon(config, source=source, entries=bench.scale.entries)
+            bench.daemon(config, source=source, entries=bench.scale.entries, table="auth.userdb")
         )
         sides[source.name] = Side(
-            bench, daemon.directory / "dict", (DICT,), daemon.process, protocol="dict"
+            bench,
+            daemon.directory / "dict",
+            (DICT,),
+            daemon.process,
+            protocol="dict",
+            all_found=True,
         )
     return sides
 
