@@ -28,6 +28,18 @@ def tables(text: str) -> list[tuple[int, int]]:
     return [(len(rows), len(re.findall(r"(?<!\\)\|", rows[1])) - 1) for rows in found]
 
 
+def paragraphs(text: str) -> list[tuple[int, int]]:
+    """Return (paragraphs, points of lists) of every section."""
+    sections = re.split(r"^#{1,6} .*$", without_blocks(text), flags=re.MULTILINE)
+    return [
+        (
+            len([one for one in re.split(r"\n\s*\n", section) if one.strip()]),
+            len(re.findall(r"^\s*[*] ", section, re.MULTILINE)),
+        )
+        for section in sections
+    ]
+
+
 def links(text: str) -> list[str]:
     """Return the pages that are linked to, whichever language they are in, without those to the other language of this page."""
     found = {link.partition("#")[0].replace(".zh-CN", "") for link in _LINK.findall(text)}
@@ -46,6 +58,12 @@ def test_sections_match(name: str) -> None:
     """Both languages have the same sections, in the same order and depth."""
     english, chinese = headings(page(name)), headings(page(name, "zh"))
     assert [level for level, _ in english] == [level for level, _ in chinese]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_paragraphs_match(name: str) -> None:
+    """Each section says as much in both languages: as many paragraphs, and as many points in its lists."""
+    assert paragraphs(page(name, "zh")) == paragraphs(page(name))
 
 
 @pytest.mark.parametrize("name", PAGES)
