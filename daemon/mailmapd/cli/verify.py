@@ -55,6 +55,12 @@ _WIDE = 10_000  # columns, more than any line has
     "--map", "only", metavar="MAP", multiple=True, help="Compare this map only. May be repeated."
 )
 @click.option(
+    "--dovecot-sql",
+    "dovecot_file",
+    metavar="FILE",
+    help="Compare Dovecot's side instead: all users through this file of 2.3 and through the running mailmapd.",
+)
+@click.option(
     "--limit",
     metavar="N",
     type=click.IntRange(min=0),
@@ -69,6 +75,7 @@ def command(  # noqa: PLR0917 - click passes every option
     mail_log: str | None,
     no_database_keys: bool,
     only: tuple[str, ...],
+    dovecot_file: str | None,
     limit: int,
 ) -> None:
     """Ask Postfix's old maps (through the real postmap) and the new ones for many keys, and report every difference.
@@ -86,6 +93,8 @@ def command(  # noqa: PLR0917 - click passes every option
     from mailmapd.verify.key_sources import keys_of_file, keys_of_mail_log
 
     config = load_config(config_file)
+    if dovecot_file is not None:
+        sys.exit(_dovecot_side(config, Path(dovecot_file), limit))
     extra = [
         *(keys_of_file(Path(key_file)) if key_file else ()),
         *(keys_of_mail_log(Path(mail_log)) if mail_log else ()),
@@ -102,6 +111,30 @@ def command(  # noqa: PLR0917 - click passes every option
     _print(results, time.monotonic() - started, config_file, secret)
     failed = any(result.differences or result.broken for result in results)
     sys.exit(1 if failed else os.EX_OK)
+
+
+def _dovecot_side(config: Config, file: Path, limit: int) -> int:
+    """Compare all users as Dovecot sees them; return the exit status."""
+    from mailmapd.verify.dovecot_side import compare_dovecot, shown_answer
+
+    started = time.monotonic()
+    result = compare_dovecot(config, file, limit)
+    for (kind, user), old, new in result.differences[:_SHOWN]:
+        click.echo(f"\n{kind} {legible(user.decode('utf-8', 'backslashreplace'))}")
+        click.echo(legible(f"  Dovecot's own SQL: {shown_answer(old)}"))
+        click.echo(legible(f"  mailmapd:          {shown_answer(new)}"))
+    if len(result.differences) > _SHOWN:
+        click.echo(f"\n{len(result.differences) - _SHOWN} more differences")
+    if not result.found:
+        click.echo("Proves nothing, because no user was found.")
+    if result.failed:
+        click.echo(
+            f"{result.failed} questions fail with Dovecot's own SQL, which proves nothing about them."
+        )
+    click.echo(
+        f"{result.users} users, {len(result.differences)} differences; {time.monotonic() - started:.1f} s"
+    )
+    return 1 if result.differences or not result.found else os.EX_OK
 
 
 async def _compare(  # noqa: PLR0917 - the options, in order

@@ -66,6 +66,16 @@ def dovecot_23(config: Config, directory: str = "/etc/dovecot") -> str:
     return "\n".join(blocks)
 
 
+def dict_sections_23(config: Config, name: str, directory: str) -> tuple[str, str]:
+    """Return the dict's own settings file and the passdb and userdb sections that name it. Raises ConfigError."""
+    socket = _socket(config, config.listen.dicts, "dict", '["unix:/run/mailmapd/dict"]')
+    plan = _plans(config)[name]
+    section = f"{{\n  driver = dict\n  args = {_settings_path(plan, directory)}\n}}\n"
+    passdb = "" if plan.passdb is None else f"passdb {section}"
+    userdb = "" if plan.userdb is None else f"userdb {section}"
+    return "\n".join(_dict_settings(plan, socket, directory)) + "\n", passdb + userdb
+
+
 def dovecot_24(config: Config, directory: str = "/etc/dovecot") -> str:
     """Return the settings of Dovecot 2.4 for every dict.
 

@@ -1,0 +1,76 @@
+"""`verify --dovecot-sql`: all users through the old file and through mailmapd, asked of real Dovecots."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Mail
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+USERS = (
+    "first@verify.example",
+    "zoë@verify.example",
+    "o'h\"a\\ra@verify.example",
+    "no-password@verify.example",
+)
+
+
+@pytest.fixture(scope="module")
+def users(mail: Mail) -> None:
+    """Users whose names and fields are not easy."""
+    for user in USERS:
+        password = None if user.startswith("no-") else "{PLAIN}secret"
+        mail.add(user, password, f"/srv/{user}".encode(), b'tab\tand "quotes"')
+
+
+@pytest.mark.usefixtures("users")
+def test_no_difference(mail: Mail) -> None:
+    """Every user is listed, found and described alike, which is exit status 0."""
+    file = mail.daemon.directory / "dovecot-sql.conf.ext"
+    done = mail.daemon.command("verify", "--dovecot-sql", str(file))
+    last = done.stdout.splitlines()[-1]
+    assert (done.returncode, " 0 differences" in last) == (0, True), done.stdout + done.stderr
+    assert int(last.split()[0]) >= len(USERS)
+
+
+@pytest.mark.usefixtures("users")
+def test_differences(mail: Mail) -> None:
+    """A file that gives another home, and another list, is told from what mailmapd answers, user by user."""
+    directory = mail.daemon.directory
+    text = (directory / "dovecot-sql.conf.ext").read_text()
+    text = text.replace("SELECT home,", "SELECT CONCAT(home, '/x') AS home,", 1)
+    text = text.replace(
+        " AS user FROM mailbox\n", f" AS user FROM mailbox WHERE username <> '{USERS[0]}'\n"
+    )
+    other = directory / "other-sql.conf.ext"
+    other.write_text(text)
+    done = mail.daemon.command("verify", "--dovecot-sql", str(other))
+    assert done.returncode == 1
+    assert f"user {USERS[0]}\n  Dovecot's own SQL: is not listed\n" in done.stdout
+    assert f"home=/srv/{USERS[3]}/x" in done.stdout
+    assert "secret" not in done.stdout
+
+
+@pytest.mark.usefixtures("users")
+def test_nobody_found_proves_nothing(mail: Mail) -> None:
+    """A file that lists nobody proves nothing, and is no success."""
+    directory = mail.daemon.directory
+    text = (directory / "dovecot-sql.conf.ext").read_text()
+    other = directory / "empty-sql.conf.ext"
+    other.write_text(text.replace(" FROM mailbox", " FROM mailbox WHERE 1 = 0 -- "))
+    done = mail.daemon.command("verify", "--dovecot-sql", str(other))
+    assert done.returncode == 1
+    assert "Proves nothing, because no user was found." in done.stdout
+
+
+def test_file_that_dovecot_refuses(mail: Mail) -> None:
+    """A file whose queries fail ends with Dovecot's reason, not with 0 differences."""
+    directory = mail.daemon.directory
+    text = (directory / "dovecot-sql.conf.ext").read_text()
+    other = directory / "wrong-sql.conf.ext"
+    other.write_text(text.replace("FROM mailbox", "FROM mailbx"))
+    done = mail.daemon.command("verify", "--dovecot-sql", str(other))
+    assert done.returncode not in (0, 1)
+    assert "cannot list its users; its log says: " in done.stderr
+    assert "mailbx' doesn't exist" in done.stderr
