@@ -32,6 +32,7 @@ from mailmapd.check.query_texts import query_texts
 from mailmapd.check.routines import read_routines, routine_findings
 from mailmapd.check.socket_paths import account_findings
 from mailmapd.check.sqlite_queries import sqlite_findings
+from mailmapd.check.systemd_units import unit_findings
 from mailmapd.check.twice_hosted import twice_hosted_findings
 from mailmapd.check.unknown_names import schema_finding
 from mailmapd.check.writing_queries import writing_findings
@@ -62,6 +63,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
         *secret_findings(config),
         *socket_findings(config),
         *account_findings(config),
+        *unit_findings(config),
         *_text_findings(config, texts),
         *password_findings(config, texts),
         *folder_findings(texts.values(), "queries"),
