@@ -184,7 +184,7 @@ async def _query_findings(
         if statement is None:
             continue
         try:
-            shown = await explain(database, statement)
+            shown = await _plan_or_nothing(database, statement)
         except DataError as error:
             refusal = error  # perhaps of this key alone
             continue
@@ -214,6 +214,15 @@ async def _query_findings(
     return [*scans, *await _field_findings(database, query, schema)]
 
 
+async def _plan_or_nothing(database: Database, statement: Statement) -> list[PlanRow]:
+    """Return the plan. Raises PlanHidden only for a query that works: of a broken view the server says the same."""
+    try:
+        return await explain(database, statement)
+    except PlanHidden:
+        await database.fetch(statement)
+        raise
+
+
 async def _field_findings(
     database: Database, query: AskedQuery, schema: Mapping[str, TableShape]
 ) -> list[Finding]:
@@ -240,9 +249,11 @@ async def _address_columns(
         )
         if texts:
             averages = ", ".join(f"AVG(`{column}` LIKE '%_@_%')" for column in texts)
-            result = await database.fetch(
-                Statement("check", (f"SELECT {averages} FROM `{name}`".encode(),))
-            )
+            statement = Statement("check", (f"SELECT {averages} FROM `{name}`".encode(),))
+            try:
+                result = await database.fetch(statement)
+            except (SchemaError, DataError):
+                continue  # a view that is broken; its query is a finding
             found += [
                 column
                 for column, share in zip(texts, result.rows[0], strict=True)
@@ -261,7 +272,10 @@ async def _sample_keys(
         for name, shape in schema.items():
             if name in words and column in shape.columns:
                 sql = f"SELECT `{column}` FROM `{name}` WHERE `{column}` <> '' LIMIT {number}"
-                result: ResultSet = await database.fetch(Statement("check", (sql.encode(),)))
+                try:
+                    result: ResultSet = await database.fetch(Statement("check", (sql.encode(),)))
+                except (SchemaError, DataError):
+                    continue  # a view that is broken; its query is a finding
                 values = [row[0] for row in result.rows if row[0]]
                 keys += [value if b"@" in value else b"user@" + value for value in values]
                 keys += [value for value in values if b"@" not in value]

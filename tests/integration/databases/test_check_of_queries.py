@@ -22,6 +22,9 @@ INSERT INTO relayhosts VALUES ('smtp.relay.example', 'me', 'plain secret');
 CREATE TABLE mailbox (username varchar(200) PRIMARY KEY, password varchar(200), rule varchar(200));
 INSERT INTO mailbox VALUES ('a@example.com', 'plain secret', 'Trash:storage=+10%');
 CREATE SQL SECURITY DEFINER VIEW seen AS SELECT address, goto FROM alias;
+CREATE TABLE gone (address varchar(200), goto varchar(200), password varchar(200));
+CREATE VIEW broken AS SELECT address, goto, password FROM gone;
+DROP TABLE gone;
 CREATE PROCEDURE noting(IN a varchar(200)) MODIFIES SQL DATA BEGIN INSERT INTO asked VALUES (a, NOW()); SELECT a; END;
 CREATE PROCEDURE hidden(IN a varchar(200)) BEGIN INSERT INTO asked VALUES (a, NOW()); SELECT a; END;
 CREATE PROCEDURE reading(IN a varchar(200)) READS SQL DATA SELECT goto FROM alias WHERE address = a;
@@ -30,6 +33,7 @@ CREATE FUNCTION tidy(a varchar(200)) RETURNS varchar(200) DETERMINISTIC NO SQL R
 CREATE FUNCTION moody(a varchar(200)) RETURNS varchar(200) NO SQL RETURN CONCAT(a, RAND());
 """
 QUERIES = {
+    "broken": "SELECT goto FROM broken WHERE address = '%s'",
     "relay": "SELECT CONCAT(username, ':', password) FROM relayhosts WHERE hostname = '%s'",
     "view": "SELECT goto FROM seen WHERE address = '%s'",
     "second_view": "SELECT goto FROM seen WHERE address = '%s' LIMIT 1",
@@ -111,6 +115,16 @@ def test_views_are_one_note(checked: Checked) -> None:
     assert "the plan of view, second_view cannot be looked at" in notes[0]["problem"]
     assert notes[0]["remedy"].startswith(f"GRANT SELECT, SHOW VIEW ON `{DATABASE}`.* TO ")
     assert "unknown_column" in of(checked.usual, "unknown")
+
+
+def test_broken_view_is_one_finding(checked: Checked) -> None:
+    """A view whose table is gone is a fault of its query, and everything behind it is looked at."""
+    assert of(checked.usual, "broken") == {"query_refused": "fault"}
+    assert not [
+        one
+        for one in checked.usual
+        if one["where"] == "database mail" and one["code"] == "database"
+    ]
 
 
 def test_relay_passwords_stay_plain(checked: Checked) -> None:
