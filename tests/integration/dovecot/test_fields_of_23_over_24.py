@@ -119,7 +119,8 @@ def both(mariadb: MariaDB) -> Iterator[Both]:
         dovecot = stack.enter_context(Dovecot(directory, settings))
         system = stack.enter_context(Debian13())
         socket = system.path("run/mailmapd-fields")
-        config = f'[listen]\nlookup_http = {{address = "unix:{socket}", mode = "0666"}}\n'
+        who = f'mode = "0666", peers = ["{system.user("dovecot")}"]'
+        config = f'[listen]\nlookup_http = {{address = "unix:{socket}", {who}}}\n'
         (directory / "mailmapd").mkdir()
         config += f'[dict.auth]\ndovecot_sql = "{directory}/sql.conf"\n'
         daemon = stack.enter_context(Daemon(directory / "mailmapd", config))
