@@ -26,6 +26,7 @@ _FOLDERS = (
 )
 _SERVICE = "mailmapd.service"
 _FIRST_FREE_PORT = 1024
+_CAN_WAIT = ("control", "http")  # listeners that nobody's mail depends on
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def unit_findings(config: Config, root: Path = Path("/")) -> Iterator[Finding]:
                 else f"systemctl enable --now {unit.name}"
             )
             yield Finding(Level.FAULT, "socket_unit", one.where, problem, remedy)
-        elif unit is not None and not unit.enabled:
+        elif unit is not None and not unit.enabled and one.name not in _CAN_WAIT:
             problem = f"{unit.name} is not enabled: while mailmapd restarts, clients are refused at {stream}"
             remedy = f"systemctl enable {unit.name}; systemctl restart {unit.name} {_SERVICE}"
             yield Finding(Level.WARNING, "unit_disabled", one.where, problem, remedy)
