@@ -96,6 +96,31 @@ def test_wheel_brings_units_and_configurations(installed: Path) -> None:
         assert wanted - {path.relative_to(share) for path in share.rglob("*")} == set()
 
 
+def test_wheel_brings_manual_pages_and_completion(installed: Path) -> None:
+    """man(1) and the shells find what they look for below the prefix of an installation by pip, pipx or uv."""
+    site = next(installed.glob("lib/python3*/site-packages"))
+    pages = {f"man{page.suffix[1:]}/{page.name}" for page in (PROJECT / "docs/man").iterdir()}
+    manuals = site / "share" / "man"  # pip --target puts data there; without it, below the prefix
+    assert {str(path.relative_to(manuals)) for path in manuals.glob("*/*")} == pages
+    assert (site / "share/bash-completion/completions/mailmapd").is_file()
+
+
+@pytest.mark.parametrize(
+    ("shell", "name"), [("bash", "mailmapd.bash"), ("zsh", "_mailmapd"), ("fish", "mailmapd.fish")]
+)
+def test_completion_is_what_the_program_says(shell: str, name: str) -> None:
+    """The shipped completion of each shell is the one that the program prints itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mailmapd"],
+        env=os.environ
+        | {"PYTHONPATH": str(PROJECT / "daemon"), "_MAILMAPD_COMPLETE": f"{shell}_source"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (PROJECT / "configs" / "completion" / name).read_text()
+
+
 def test_long_description_has_no_dead_links(installed: Path) -> None:
     """The long description is the README, and its only links are to the world outside.
 
