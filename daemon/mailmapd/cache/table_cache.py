@@ -92,10 +92,12 @@ class TableCache:
         """
         entries = self.rows.entries
         packed = entries.get(key)
-        if packed.__class__ is not bytes or self._ended:
+        if packed.__class__ is not bytes:
             return None
         entries.move_to_end(key)
         (until,) = _time_of(packed)
+        if self._ended and _era_of(until) != self._era:
+            return None
         return (packed[8:], until) if now < until else None
 
     def peek(self, key: bytes, now: float) -> Entry | None:
@@ -139,20 +141,13 @@ class TableCache:
 
         Entries older than that are dropped here.
         """
-        packed = self.rows.find(key)
-        if packed is not None:
-            entry = _unpack(packed)
-            if not self.useless(entry, now):
-                return entry[0]
-            del self.rows[key]
+        entry = self.read(key)
+        if entry is None:
             return None
-        expires = self.absences.find(key)
-        if expires is None:
+        if self.useless(entry, now):
+            self.drop(key)
             return None
-        if now < expires + self.settings.negative_stale_ttl:
-            return NO_ROW
-        del self.absences[key]
-        return None
+        return entry[0]
 
     def store(
         self, key: bytes, found: Payload | NoRow, now: float, lifetime: float | None = None
