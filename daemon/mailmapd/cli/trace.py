@@ -94,7 +94,8 @@ def command(  # noqa: PLR0917 (click calls it by name)
 async def _trace(config_file: str, map_name: str, key: bytes) -> Story:
     from mailmapd.config.loader import load_config
     from mailmapd.plan.assembly import assemble, plan
-    from mailmapd.trace.story import HostRecorder, trace
+    from mailmapd.trace.story import HostRecorder
+    from mailmapd.trace.teller import trace
 
     recorder = HostRecorder()
     engine = assemble(plan(load_config(config_file)), observer=recorder).engine

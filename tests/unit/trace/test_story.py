@@ -19,7 +19,8 @@ from mailmapd.search import Search
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.trace.meaning import meaning
-from mailmapd.trace.story import HIDDEN, Event, HostRecorder, Story, trace, without_secrets
+from mailmapd.trace.story import HIDDEN, Event, HostRecorder, Story, without_secrets
+from mailmapd.trace.teller import trace
 
 ROWS: dict[Values, Rows] = {
     (b"sales@example.com",): [(b"a@example.com",), (b"b@example.com",)],

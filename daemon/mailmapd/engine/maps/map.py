@@ -81,6 +81,22 @@ class Told(NamedTuple):
 Plain = tuple[bytes, float, bytes]
 """A value that the first table holds under the SQL key that comes last, and until when it is fresh."""
 
+
+class WalkWatcher:
+    """Told what a walk does with each key that memory does not answer; this one does not care."""
+
+    def asks(self, place: MapTable, search_key: SearchKey, name: bytes) -> None:
+        """Hear that the walk comes to a query, which it yields next; `name` is what the table makes of the key."""
+
+    def repeats(self, place: MapTable, search_key: SearchKey, name: bytes, probe: Probe) -> None:
+        """Hear that the walk needs an outcome again that it has got before."""
+
+    def passes(self, place: MapTable, search_key: SearchKey, name: bytes | None) -> None:
+        """Hear that the table sends no query for the key; `name` is None if it cannot fold it."""
+
+
+_UNWATCHED = WalkWatcher()
+
 Walk = Generator[Probe, Outcome, tuple[Answer, float]]
 
 
@@ -164,7 +180,18 @@ class Map:
         )
         return await later if ended is None else ended
 
-    def _walk(self, key: bytes, now: float, parts: list[Part], keys: list[bytes]) -> Walk:
+    def walk(self, key: bytes, now: float, watcher: WalkWatcher) -> Walk:
+        """Return the walk of a lookup for somebody who watches it: see `_walk`."""
+        return self._walk(key, now, [], [], watcher)
+
+    def _walk(
+        self,
+        key: bytes,
+        now: float,
+        parts: list[Part],
+        keys: list[bytes],
+        watcher: WalkWatcher = _UNWATCHED,
+    ) -> Walk:
         """Yield each probe that memory cannot answer, take its outcome; end with the answer and how long it is fresh.
 
         Adds to `parts` and `keys` the cached entries that were used.
@@ -174,7 +201,8 @@ class Map:
             domain = key.rpartition(b"@")[2]
             if domain and len(domain) < len(key):
                 # A map of the same class
-                hosted, until = yield from self.hosted._walk(domain, now, parts, keys)  # noqa: SLF001
+                hosted_walk = self.hosted._walk(domain, now, parts, keys, watcher)  # noqa: SLF001
+                hosted, until = yield from hosted_walk
                 if isinstance(hosted, NotFound):
                     return NOT_FOUND, until
                 now = self._clock()
@@ -184,7 +212,9 @@ class Map:
                 name = place.fold(search_key.key)
                 sql_key = None if name is None else place.sql_key(name)
                 if name is None or sql_key is None:
-                    continue  # mysql_table(5) sends no query for such a key: it is not found
+                    # mysql_table(5) sends no query for such a key: it is not found
+                    watcher.passes(place, search_key, name)
+                    continue
                 known = fetched.get(Probe(place.table, sql_key)) if fetched else None
                 if known is None:
                     entry = place.table.entry(sql_key, now)
@@ -195,8 +225,11 @@ class Map:
                         keys.append(sql_key)
                     else:
                         probe = Probe(place.table, sql_key)
+                        watcher.asks(place, search_key, name)
                         known = fetched[probe] = (yield probe).known
                         now = self._clock()
+                else:
+                    watcher.repeats(place, search_key, name, Probe(place.table, sql_key))
                 if known is NO_ROW:
                     continue
                 if isinstance(known, Failure):
