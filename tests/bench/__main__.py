@@ -20,7 +20,18 @@ from bench.report import Line, failed, insert, render
 from bench.scale import FULL, QUICK
 from bench.workbench import Workbench
 
-MODULES = ("memory", "paths", "pauses", "growth", "postmap", "recipients", "day", "start", "logins")
+MODULES = (
+    "memory",
+    "paths",
+    "pauses",
+    "invalidations",
+    "growth",
+    "postmap",
+    "recipients",
+    "day",
+    "start",
+    "logins",
+)
 Measure = Callable[[Workbench, set[int]], Iterator[Line]]
 
 
@@ -41,7 +52,7 @@ def main() -> None:
         help="small sizes, short times: for the ratios, in less than two minutes",
     )
     parser.add_argument(
-        "--rows", type=rows, default=set(range(1, 14)), help="only these rows, such as 1,2,5"
+        "--rows", type=rows, default=set(range(1, 15)), help="only these rows, such as 1,2,5"
     )
     parser.add_argument(
         "--seed",
@@ -117,7 +128,7 @@ def _remarks(bench: Workbench, seconds: float) -> list[str]:
     pinned = "one core: nothing is pinned"
     if bench.server_core is not None:
         cores = f"the daemon (or floor) on core {bench.server_core}, the load generator on core {bench.load_core}"
-        pinned = f"rows 1, 2, 3, 12 and 13: {cores}, both at the highest priority; other rows: not pinned"
+        pinned = f"rows 1, 2, 3, 12, 13 and 14: {cores}, both at the highest priority; other rows: not pinned"
     return [
         (
             f"{scale.name} run of {seconds:.0f} s; medians of {scale.repetitions} interleaved "

@@ -1,12 +1,16 @@
 """The real daemon with a cache that is full from the start.
 
-`python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread SEED]`.
+`python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread SEED] [--forget FIRST]`.
 
 Asking a database for a million rows would take a minute for each measurement. The entries are what
 the daemon itself would have kept of the mailboxes' rows. With --spread they were stored at times
 all over the past, as in a daemon that has run for long: some are about to be fetched anew, some
 about to expire. The longest stretch of processor time that went into anything between two turns of
 the event loop then stands, in seconds, in the file `stretch` of the working directory.
+
+With --forget, one entry after the other is invalidated, from that number on and `INVALIDATIONS` a second,
+as by somebody who hears of as many row changes, while there is a file `forgetting` in the working
+directory. How many were held and forgotten stands in the file `forgotten`.
 """
 
 from __future__ import annotations
@@ -20,12 +24,17 @@ from pathlib import Path
 from bench import mailboxes
 from mailmapd.app import run
 from mailmapd.app.daemon import Daemon
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.table import Table
 from mailmapd.model import ResultSet
 
 SETTLING = 3.0  # seconds in which a daemon that starts has more to do than to answer
 BEAT = 0.001  # seconds
 STRETCH = "stretch"
+FORGETTING, FORGOTTEN = "forgetting", "forgotten"
+INVALIDATIONS = 10_000
+"""Invalidations a second."""
 
 
 def fill(table: Table, entries: int, spread: int | None) -> None:
@@ -59,6 +68,26 @@ async def watch() -> None:
             Path(STRETCH).write_text(f"{longest}", encoding="utf-8")  # noqa: ASYNC240 (a few bytes, a few times)
 
 
+async def forget(engine: Engine, table: str, number: int, entries: int) -> None:
+    """Invalidate entries at the pace of `INVALIDATIONS`, while that is wanted, until none is left."""
+    wanted, dropped = Path(FORGETTING), 0
+    before = time.monotonic()
+    due = 0.0
+    while number < entries:
+        await asyncio.sleep(BEAT)
+        now = time.monotonic()
+        passed, before = now - before, now
+        if not wanted.exists():  # noqa: ASYNC240 (a stat)
+            continue
+        due += passed * INVALIDATIONS
+        while due >= 1 and number < entries:
+            key = mailboxes.address(number).encode()
+            dropped += engine.apply(Invalidation(table, frozenset({key})))
+            number += 1
+            due -= 1
+        Path(FORGOTTEN).write_text(f"{dropped}", encoding="utf-8")  # noqa: ASYNC240 (a few bytes)
+
+
 def main() -> None:
     """Serve."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -66,15 +95,21 @@ def main() -> None:
     parser.add_argument("table")
     parser.add_argument("entries", type=int)
     parser.add_argument("--spread", type=int, metavar="SEED")
+    parser.add_argument("--forget", type=int, metavar="FIRST")
     wanted = parser.parse_args()
 
     class FilledDaemon(Daemon):
         async def run(self) -> None:
             fill(self.engine.tables[wanted.table], wanted.entries, wanted.spread)
-            watching = None if wanted.spread is None else asyncio.create_task(watch())
+            beside = []
+            if wanted.spread is not None:
+                beside.append(asyncio.create_task(watch()))
+            if wanted.forget is not None:
+                forgetting = forget(self.engine, wanted.table, wanted.forget, wanted.entries)
+                beside.append(asyncio.create_task(forgetting))
             await super().run()
-            if watching is not None:
-                watching.cancel()
+            for task in beside:
+                task.cancel()
 
     run.serve(wanted.config, FilledDaemon)
 

@@ -38,12 +38,14 @@ class BenchDaemon(Daemon):
         entries: int = 0,
         table: str = "mailbox",
         spread: int | None = None,
+        forget: int | None = None,
     ) -> None:
         super().__init__(directory, config, environment={"PYTHONPATH": source.search_path})
         self._core = core
         self._entries = entries
         self._table = table
         self._spread = spread
+        self._forget = forget
 
     def start(self) -> None:
         """Start the daemon and wait until every listener accepts connections."""
@@ -58,6 +60,7 @@ class BenchDaemon(Daemon):
                 str(self._entries),
             ]
             command += [] if self._spread is None else ["--spread", str(self._spread)]
+            command += [] if self._forget is None else ["--forget", str(self._forget)]
         self._process = ServerProcess(command, self.log, cwd=self.directory, env=self._environment)
         self._process.wait_ready(self.accepts, "mailmapd")
         programs.pin(self._process.pid, self._core)
@@ -163,6 +166,7 @@ class Workbench:
         entries: int = 0,
         table: str = "mailbox",
         spread: int | None = None,
+        forget: int | None = None,
         pinned: bool = True,
     ) -> Iterator[BenchDaemon]:
         """Run a daemon; `{directory}` in the configuration is its own folder, `{port}` a free port.
@@ -179,6 +183,7 @@ class Workbench:
             entries=entries,
             table=table,
             spread=spread,
+            forget=forget,
         ) as daemon:
             yield daemon
 
