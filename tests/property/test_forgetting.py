@@ -33,6 +33,7 @@ from mailmapd.protocols import SocketmapCodec
 from mailmapd.search import Search
 from mailmapd.server.conversation import MapConversation
 from mailmapd.server.reply_cache import ReplyCache
+from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 
@@ -141,7 +142,7 @@ class World:
         self.file: dict[bytes, Entry] = {}
         self.origin = Questions(self)
         self.table = Table("t", self.origin, TableCache(SETTINGS), self.clock)
-        place = MapTable(self.table, DEFINITION, fold=True)
+        place = MapTable(self.table, DEFINITION, fold=fold)
         one = Map("m", [place], Search.compile("exact"), self.clock)
         service = MapService("socketmap", self.clock)
         service.serve({"m": one})

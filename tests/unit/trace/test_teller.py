@@ -13,6 +13,7 @@ from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.model import NOT_FOUND, Found
 from mailmapd.search import Search
+from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.trace.story import Event, HostRecorder
 from mailmapd.trace.teller import trace
@@ -26,7 +27,7 @@ def place(
     definition = PostfixDefinition(template)
     origin = QueryOrigin(name, definition, database, time.monotonic)
     table = Table(name, origin, TableCache(CacheSection()), time.monotonic)
-    return MapTable(table, definition, fold=True)
+    return MapTable(table, definition, fold=fold)
 
 
 class Impatient(Map):
