@@ -107,6 +107,7 @@ def _snapshot(*, bad: bool) -> Snapshot:
                 "queries": {"ok": 654_321} | ({"lost": 12} if bad else {}),
             }
         },
+        "memory": {"max_bytes": 2**30, "bytes": {"positive": 2**20}},
         "listeners": {
             "socketmap": {
                 "connections": 1234,

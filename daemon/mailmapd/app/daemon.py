@@ -24,8 +24,11 @@ from mailmapd.app.health import Health
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
 from mailmapd.app.status import StatusSource, take_snapshot
+from mailmapd.app.upkeep import Upkeep
+from mailmapd.cache.memory import REPLIES, Memory
 from mailmapd.config.loader import load_config
 from mailmapd.config.schema import Config
+from mailmapd.config.size import size_in_bytes
 from mailmapd.databases.interface import Database
 from mailmapd.engine.engine import Engine, free_slowly
 from mailmapd.engine.flush import FlushRequest, flush
@@ -69,9 +72,14 @@ class Daemon:
         self._status = StatusSource(self, None if logs is None else logs.recent)
         self._contact = FirstContact(self._show_status)
         self.health: Health = Health(self, self._contact)
-        self.front = Front(self, Doors(sockets), self._status.view, clock)
+        self.memory = Memory(size_in_bytes(config.cache.max_bytes))
+        self.front = Front(
+            self, Doors(sockets), self._status.view, clock, replies=self.memory.shares[REPLIES]
+        )
         self._manager = manager
-        self._assembled = assemble(plan(config), clock=clock, observer=self.database_meter)
+        self._assembled = assemble(
+            plan(config), clock=clock, observer=self.database_meter, memory=self.memory
+        )
         self._assembled.engine.watchers.append(self.front.forget)
         self._warm_start = WarmStart(lambda: self._assembled, clock)
         self._changes = Changes(clock)
@@ -80,6 +88,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._ending = asyncio.Event()
         self._config = config
+        self._upkeep = Upkeep(lambda: self.engine, self._ending, clock)
 
     @property
     def engine(self) -> Engine:
@@ -143,6 +152,7 @@ class Daemon:
         finally:
             await self._warm_start.forgotten(forgotten)
             spare_what_stays()
+            self._spawn(self._upkeep.give_back())
 
     def look(self, request: LookRequest) -> Held:
         """Return what memory holds of one entry. Raises UnknownName."""
@@ -181,6 +191,7 @@ class Daemon:
         )
         self._warm_start.begin()
         self._spawn(self._changes.begin(self._assembled))
+        self._spawn(self._upkeep.sweep())
         await self._serve()
         await self._shut_down()
 
@@ -225,6 +236,7 @@ class Daemon:
         if not self._ending.is_set():
             for table in tables:
                 free_slowly(table.apply(Invalidation())[1])
+            await self._upkeep.after_reload()
 
     async def reload(self) -> list[str]:
         """Read the configuration again and serve it; return the faults of a wrong one, which changes nothing.
@@ -263,8 +275,13 @@ class Daemon:
         self._config = config
         if self._logs is not None:
             self._logs.apply(config.log)
+        self.memory.max_bytes = size_in_bytes(config.cache.max_bytes)
         self._assembled = assemble(
-            planned, clock=self._clock, observer=self.database_meter, previous=previous
+            planned,
+            clock=self._clock,
+            observer=self.database_meter,
+            previous=previous,
+            memory=self.memory,
         )
         self._assembled.engine.watchers.append(self.front.forget)
         self._contact.begin(self.engine.databases.values())

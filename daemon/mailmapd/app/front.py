@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mailmapd.app.doors import Doors
 from mailmapd.app.served import Served
+from mailmapd.cache.memory import Share
 from mailmapd.config.schema import Config
 from mailmapd.control.server import ControlServer
 from mailmapd.engine.dicts.service import DictService
@@ -50,6 +51,8 @@ class Front:
         doors: Doors,
         view: Callable[[], StatusView],
         clock: Callable[[], float],
+        *,
+        replies: Share,
     ) -> None:
         self.services: dict[str, MapService] = {}
         self.dict_services: dict[str, DictService] = {}
@@ -64,7 +67,7 @@ class Front:
         self._side_servers: dict[Wanted, HttpServer | ControlServer] = {}
         self._leaving: set[Listener] = set()
         self._retired: list[MapService | DictService] = []  # of listeners on their way out
-        self._replies = ReplyCaches()
+        self._replies = ReplyCaches(replies)
 
     @property
     def listeners(self) -> Iterable[Listener]:

@@ -18,3 +18,10 @@ def spare_what_stays() -> None:
     """
     gc.collect(1)
     gc.freeze()
+
+
+def free_what_was_left() -> None:
+    """Free garbage among what is left out of collections, too: tens of milliseconds with a million entries."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -24,3 +24,12 @@ def return_large_blocks() -> None:
     except AttributeError:  # musl has none, and returns them by itself
         return
     mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def trim_heap() -> None:
+    """Return what is free on the heap to the system, see malloc_trim(3). It takes a while: call it in a thread."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except AttributeError:  # only glibc keeps it
+        return
+    trim(0)

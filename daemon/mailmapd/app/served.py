@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from mailmapd.cache.memory import Memory
 from mailmapd.config.schema import Config
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import FlushRequest
@@ -49,6 +50,11 @@ class Served(Protocol):
     @property
     def engine(self) -> Engine:
         """The engine in use."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """The memory of everything remembered."""
         ...
 
     @property

@@ -48,6 +48,7 @@ def take_snapshot(daemon: Served) -> Snapshot:
         "feeds": daemon.feeds(),
         "databases": database_states(engine, daemon.database_meter.queries, daemon.reached),
         "listeners": _listener_states(daemon),
+        "memory": {"max_bytes": daemon.memory.max_bytes, "bytes": daemon.memory.used},
     }
 
 

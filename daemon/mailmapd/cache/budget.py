@@ -1,7 +1,8 @@
 """A budget: a least-recently-used store of a bounded number of entries that counts what it had to drop.
 
 It is a cachetools Cache that keeps values and their order in one dictionary. cachetools' own
-LRUCache keeps two, which costs 42 bytes an entry, and a table may hold millions.
+LRUCache keeps two, which costs 42 bytes an entry, and a table may hold millions. Its bytes count
+against a share of the process' memory for such entries, see `memory`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,33 @@ from typing import Any
 
 from cachetools import Cache
 
+from mailmapd.cache.memory import Share
+
+AROUND = 150
+"""Bytes that an entry takes beside its key and value: its places in the dictionary and in the order of use."""
+
+
+def cost(key: bytes, value: Any) -> int:
+    """Return how many bytes an entry takes."""
+    size = AROUND + key.__sizeof__() + value.__sizeof__()
+    if value.__class__ is tuple:
+        payload, until = value
+        size += payload.__sizeof__() + until.__sizeof__()
+        if payload.__class__ is tuple:
+            size += sum([part.__sizeof__() for part in payload])
+    return int(size)
+
 
 class Budget(Cache[bytes, Any]):
-    """At most `maxsize` entries; `evictions` counts those dropped to make room."""
+    """At most `maxsize` entries, and as many bytes as `share` has; `evictions` counts those dropped to make room."""
 
-    def __init__(self, maxsize: int) -> None:
+    def __init__(self, maxsize: int, share: Share | None = None) -> None:
         super().__init__(maxsize)
         self.evictions = 0
+        self.bytes = 0
         self.entries: OrderedDict[bytes, Any] = OrderedDict()
+        self._share = share or Share()
+        self._share.budgets[id(self)] = self
 
     def __getitem__(self, key: bytes) -> Any:
         value = self.entries[key]
@@ -28,14 +48,22 @@ class Budget(Cache[bytes, Any]):
 
     def __setitem__(self, key: bytes, value: Any) -> None:
         entries = self.entries
-        if key in entries:
+        size = cost(key, value)
+        before = entries.get(key)
+        if before is not None:
+            size -= cost(key, before)
             entries.move_to_end(key)
         elif len(entries) >= self.maxsize:
             self.popitem()
         entries[key] = value
+        self.bytes += size
+        share = self._share
+        share.used += size
+        if share.used > share.limit:
+            share.make_room()
 
     def __delitem__(self, key: bytes) -> None:
-        del self.entries[key]
+        self._forget(key, self.entries.pop(key))
 
     def __contains__(self, key: object) -> bool:
         return key in self.entries
@@ -60,7 +88,11 @@ class Budget(Cache[bytes, Any]):
 
     def drop(self, key: bytes) -> bool:
         """Drop an entry, without counting it; return whether there was one."""
-        return self.entries.pop(key, None) is not None
+        value = self.entries.pop(key, None)
+        if value is None:
+            return False
+        self._forget(key, value)
+        return True
 
     def look(self, key: bytes) -> Any:
         """Return an entry, or None, without counting that as a use."""
@@ -73,11 +105,31 @@ class Budget(Cache[bytes, Any]):
     def popitem(self) -> tuple[bytes, Any]:
         """Drop the least recently used entry to make room, and count it."""
         self.evictions += 1
-        return self.entries.popitem(last=False)
+        key, value = self.entries.popitem(last=False)
+        self._forget(key, value)
+        return key, value
 
     def clear(self) -> None:
         """Drop everything, without counting it."""
+        self.leave()
         self.entries.clear()
+
+    @property
+    def full(self) -> bool:
+        """Return whether an entry more would have another one dropped."""
+        return len(self.entries) >= self.maxsize or self._share.used >= self._share.limit
+
+    def leave(self) -> None:
+        """Count no more as a part of the share: nobody needs the entries, and they are freed one after the other."""
+        self._share.used -= self.bytes
+        self._share.budgets.pop(id(self), None)
+        self._share = Share()
+        self.bytes = 0
+
+    def _forget(self, key: bytes, value: Any) -> None:
+        size = cost(key, value)
+        self.bytes -= size
+        self._share.used -= size
 
     def release(self, count: int) -> None:
         """Drop up to `count` entries that nobody needs any more, without counting them."""

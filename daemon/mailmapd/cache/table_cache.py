@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
 from mailmapd.cache.budget import Budget
+from mailmapd.cache.memory import NEGATIVE, POSITIVE, Memory
 from mailmapd.config.schema import CacheSection
 
 Payload = bytes | tuple[bytes, ...]
@@ -60,6 +62,8 @@ def _unpack(packed: _Packed) -> tuple[Payload, float]:
     )
 
 
+KEPT_KEY = 1024  # bytes of the longest key of which anything is kept; an address has 320 at most
+
 _ERAS = 1024
 """Eras that are told apart; a table that was distrusted more often since its oldest entry forgets everything."""
 
@@ -74,10 +78,16 @@ def _era_of(until: float) -> int:
 class TableCache:
     """Answers by SQL key, with the ages and budgets of `settings`."""
 
-    def __init__(self, settings: CacheSection, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        settings: CacheSection,
+        rng: random.Random | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self.settings = settings
-        self.rows = Budget(settings.max_entries)
-        self.absences = Budget(settings.max_negative_entries)
+        self._shares = (memory or Memory()).shares
+        self.rows = Budget(settings.max_entries, self._shares[POSITIVE])
+        self.absences = Budget(settings.max_negative_entries, self._shares[NEGATIVE])
         self._random = (rng or random.Random()).random  # noqa: S311 (spreads expiry, hides nothing)
         self._refresh_window = settings.ttl * settings.refresh_ahead
         self._fresh_for = settings.ttl - self._refresh_window
@@ -152,7 +162,12 @@ class TableCache:
     def store(
         self, key: bytes, found: Payload | NoRow, now: float, lifetime: float | None = None
     ) -> None:
-        """Keep what the database just said, in place of whatever was known; for `lifetime` seconds instead of `ttl`."""
+        """Keep what the database just said, in place of whatever was known; for `lifetime` seconds instead of `ttl`.
+
+        Nothing is kept of a key that is longer than any address: nobody asks for it again but to do harm.
+        """
+        if len(key) > KEPT_KEY:
+            return
         spread = 1.0 - self.settings.jitter * self._random()
         if found is NO_ROW:
             self.rows.drop(key)
@@ -203,7 +218,8 @@ class TableCache:
         if (
             key in self.rows
             or key in self.absences
-            or len(budget) >= budget.maxsize
+            or budget.full
+            or len(key) > KEPT_KEY
             or self.useless(entry, now)
         ):
             return False
@@ -217,6 +233,20 @@ class TableCache:
             return now >= entry[1] + self.settings.negative_stale_ttl
         return now >= entry[1] + self._refresh_window + self.settings.stale_ttl
 
+    def sweep(self, keys: Iterable[bytes], now: float) -> int:
+        """Drop those of the keys of which nothing usable is held; return how many they were."""
+        dropped = 0
+        for key in keys:
+            packed = self.rows.look(key)
+            if packed is not None:
+                if self.useless(_unpack(packed), now):
+                    dropped += self.rows.drop(key)
+                continue
+            expires = self.absences.look(key)
+            if expires is not None and now >= expires + self.settings.negative_stale_ttl:
+                dropped += self.absences.drop(key)
+        return dropped
+
     def drop(self, key: bytes) -> bool:
         """Forget one key; return whether anything was known."""
         return self.rows.drop(key) or self.absences.drop(key)
@@ -229,10 +259,11 @@ class TableCache:
         """
         old = [self.rows, self.absences]
         self._era, self._mark, self._ended = 0, 0.0, []
-        self.rows = Budget(self.settings.max_entries)
-        self.absences = Budget(self.settings.max_negative_entries)
+        self.rows = Budget(self.settings.max_entries, self._shares[POSITIVE])
+        self.absences = Budget(self.settings.max_negative_entries, self._shares[NEGATIVE])
         for before, after in zip(old, (self.rows, self.absences), strict=True):
             after.evictions = before.evictions
+            before.leave()
         return old
 
     def keys(self) -> list[bytes]:

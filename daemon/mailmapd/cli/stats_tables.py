@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mailmapd.stats.activity import Activity, LookupActivity, between
-from mailmapd.stats.figures import as_age, as_count, as_latency, as_ratio
+from mailmapd.stats.figures import as_age, as_bytes, as_count, as_latency, as_ratio
 from mailmapd.stats.snapshot import HostState, Snapshot
 
 UNKNOWN_MAP = "(no such map)"
@@ -57,9 +57,11 @@ def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:
     """Yield everything that was counted since the start."""
     activity = between(None, snapshot)
     running = as_age(snapshot["time"] - snapshot["started"])
+    memory = snapshot["memory"]
     yield Text.assemble(
         (f"mailmapd {snapshot['version']}", "bold"),
-        f", running for {running}, {as_ratio(activity.from_memory)} from memory",
+        f", running for {running}, {as_ratio(activity.from_memory)} from memory, "
+        f"{as_bytes(sum(memory['bytes'].values()))} of {as_bytes(memory['max_bytes'])} remembered",
     )
     yield from (Text(problem, "bold red") for problem in snapshot["problems"])
     yield Text()

@@ -17,6 +17,12 @@ class Seconds(float):
     """A duration; the file may say it with a unit, such as "5m"."""
 
 
+class Size(str):
+    """An amount of memory, such as "512MiB" or "10%"."""
+
+    __slots__ = ()
+
+
 class Mode(int):
     """A file mode; the file says it in octal, such as "0660"."""
 
@@ -157,6 +163,7 @@ class CacheSection:
     negative_ttl: Seconds = field(default=Seconds(60.0), validator=_not_negative)
     stale_ttl: Seconds = field(default=Seconds(86400.0), validator=_not_negative)
     negative_stale_ttl: Seconds = field(default=Seconds(3600.0), validator=_not_negative)
+    max_bytes: Size = field(default=Size("10%"))
     max_entries: int = field(default=1_000_000, validator=_positive)
     max_negative_entries: int = field(default=200_000, validator=_positive)
     refresh_ahead: float = field(default=0.2, validator=_fraction)

@@ -20,6 +20,7 @@ from cattrs.gen import make_dict_structure_fn
 from mailmapd.config import schema
 from mailmapd.config.address import Address, parse_address
 from mailmapd.config.duration import parse_duration
+from mailmapd.config.size import check_size
 from mailmapd.errors import Fault
 
 Hook = Callable[[Any, Any], Any]
@@ -71,6 +72,7 @@ def make_converter() -> Converter:
         schema.Seconds, lambda value, _: schema.Seconds(parse_duration(value))
     )
     converter.register_structure_hook(schema.Mode, _mode)
+    converter.register_structure_hook(schema.Size, lambda value, _: schema.Size(check_size(value)))
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     converter.register_structure_hook_func(lambda kind: kind == str | tuple[str, ...], _search)
     converter.register_structure_hook_func(

@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from mailmapd import __version__
+from mailmapd.cache.memory import Memory
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.meters import BUCKETS, RESULTS, ClientMeter, Histogram, LookupMeter
 from mailmapd.engine.outcome import Source
@@ -56,6 +57,11 @@ class Observed(Protocol):
     @property
     def listeners(self) -> Iterable[ListenerState]:
         """The listeners that are open."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """The memory of everything remembered."""
         ...
 
     @property
@@ -183,6 +189,18 @@ class MailmapdCollector(Collector):
                 entries.add_metric([name, kind], len(budget))
                 evictions.add_metric([name, kind], budget.evictions)
         yield from (requests, entries, evictions)
+        memory = self._observed.memory
+        held = GaugeMetricFamily(
+            "mailmapd_cache_bytes", "Memory of what is remembered.", labels=["kind"]
+        )
+        for kind, used in memory.used.items():
+            held.add_metric([kind], used)
+        yield held
+        yield GaugeMetricFamily(
+            "mailmapd_cache_max_bytes",
+            "Memory that may be remembered, over all kinds.",
+            memory.max_bytes,
+        )
 
     def _databases(self) -> Iterator[Metric]:
         queries = CounterMetricFamily(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailmapd.cache import TableCache
+from mailmapd.cache.memory import Memory
 from mailmapd.config.schema import CacheSection, Config, MapSection, TableSection
 from mailmapd.databases.interface import Database, DatabaseObserver, SilentObserver
 from mailmapd.databases.settings import ChangesSettings
@@ -165,10 +166,11 @@ def assemble(
     clock: Clock = time.monotonic,
     observer: DatabaseObserver | None = None,
     previous: Assembled | None = None,
+    memory: Memory | None = None,
 ) -> Assembled:
     """Build the engine of a plan, taking over what has not changed from the previous one.
 
-    Opens nothing and cannot fail.
+    Its caches share `memory`. Opens nothing and cannot fail.
     """
     databases: dict[str, Database] = {}
     for name, settings in planned.databases.items():
@@ -176,11 +178,21 @@ def assemble(
             databases[name] = previous.engine.databases[name]
         else:
             databases[name] = make_database(name, settings, observer or SilentObserver())
-    tables = {name: _table(planned, name, databases, clock, previous) for name in planned.tables}
+    tables = {
+        name: _table(planned, name, databases, clock=clock, previous=previous, memory=memory)
+        for name in planned.tables
+    }
     old = previous or Assembled(
         Plan(planned.config, {}, {}, {}, {}, DictPlans()), Engine({}, {}, {}, {})
     )
-    dict_tables = build_tables(planned.dicts, databases, clock, old.plan.dicts, old.engine.tables)
+    dict_tables = build_tables(
+        planned.dicts,
+        databases,
+        clock,
+        previous=old.plan.dicts,
+        previous_tables=old.engine.tables,
+        memory=memory,
+    )
     dicts = build_dicts(planned.dicts, dict_tables, databases, old.engine.dicts)
     for name, table in (tables | dict_tables).items():
         former = old.engine.tables.get(name, table)
@@ -196,8 +208,10 @@ def _table(
     planned: Plan,
     name: str,
     databases: dict[str, Database],
+    *,
     clock: Clock,
     previous: Assembled | None,
+    memory: Memory | None,
 ) -> Table:
     wanted = planned.tables[name]
     database = databases[planned.table_databases[name]]
@@ -210,7 +224,7 @@ def _table(
     return Table(
         name,
         QueryOrigin(name, PostfixDefinition(wanted.template), database, clock),
-        TableCache(wanted.cache),
+        TableCache(wanted.cache, memory=memory),
         clock,
         secret=wanted.secret,
     )

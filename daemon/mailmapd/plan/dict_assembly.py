@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import attrs
 
 from mailmapd.cache import TableCache
+from mailmapd.cache.memory import Memory
 from mailmapd.config.schema import CacheSection, Config
 from mailmapd.databases.interface import Database
 from mailmapd.engine.dicts.definition import DictDefinition
@@ -71,8 +72,10 @@ def build_tables(
     planned: DictPlans,
     databases: Mapping[str, Database],
     clock: Clock,
+    *,
     previous: DictPlans,
     previous_tables: Mapping[str, Table],
+    memory: Memory | None = None,
 ) -> dict[str, Table]:
     """Return the dicts' tables, those of the previous configuration where nothing about them has changed."""
     tables: dict[str, Table] = {}
@@ -92,7 +95,7 @@ def build_tables(
                 tables[table.name] = Table(
                     table.name,
                     QueryOrigin(table.name, wanted.definition, databases[table.database], clock),
-                    TableCache(wanted.cache),
+                    TableCache(wanted.cache, memory=memory),
                     clock,
                     secret=True,
                 )

@@ -18,6 +18,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable
 
+from mailmapd.cache.memory import Share
 from mailmapd.engine.answered import QUICK, Answered, Use
 from mailmapd.engine.invalidation import Invalidation
 
@@ -26,6 +27,7 @@ REQUEST_LIMIT = 512  # bytes of the longest request that is remembered
 REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
 DOORS = 524_288  # requests that were asked once and are known so, at most: 4 MiB; a power of two
 _LAST_BITS = DOORS - 1
+AROUND = 450  # bytes that a reply takes beside its request and itself: its places in dictionaries and the index
 _FREED = 4  # entries of dropped dictionaries that are freed for each new reply
 
 Remembered = tuple[bytes, float, int]
@@ -55,12 +57,21 @@ def nobody() -> array[int]:
 class ReplyCache:
     """Replies by request.
 
-    With a doorkeeper's memory, `seen`, those are kept whose request is in there already.
+    With a doorkeeper's memory, `seen`, those are kept whose request is in there already. Their bytes count in
+    `share`, which all caches divide evenly.
     """
 
-    def __init__(self, generation: int = GENERATION, seen: array[int] | None = None) -> None:
+    def __init__(
+        self,
+        generation: int = GENERATION,
+        seen: array[int] | None = None,
+        share: Share | None = None,
+    ) -> None:
         self._seen = seen
         self._generation = generation
+        self._share = share or Share()
+        self._share.holders += 1
+        self._young_bytes = self._old_bytes = 0
         self._young: dict[bytes, Remembered] = {}
         self._old: dict[bytes, Remembered] = {}
         self._young_index: _Index = {}
@@ -102,8 +113,12 @@ class ReplyCache:
         if number is None:
             number = self._numbers[use] = len(self._uses)
             self._uses.append(use)
-        if len(self._young) >= self._generation:
+        if len(self._young) >= self._generation or self._young_bytes >= self._most():
             self._age()
+        if request not in self._young:
+            size = len(request) + len(reply) + AROUND
+            self._young_bytes += size
+            self._share.used += size
         self._young[request] = (reply, until, number)
         index = self._young_index
         for part, key in zip(use.parts, keys, strict=True):
@@ -132,6 +147,8 @@ class ReplyCache:
 
     def forget_all(self) -> None:
         """Forget every reply."""
+        self._share.used -= self._young_bytes + self._old_bytes
+        self._young_bytes = self._old_bytes = 0
         self._drop_later(self._young, self._old, self._young_index, self._old_index)
         self._young, self._young_index = {}, {}
         self._old, self._old_index = {}, {}
@@ -146,8 +163,14 @@ class ReplyCache:
             self._young.pop(request, None)
             self._old.pop(request, None)
 
+    def _most(self) -> int:
+        """Return how many bytes a generation may have: there are two, and one that is being freed."""
+        return self._share.limit // (3 * self._share.holders)
+
     def _age(self) -> None:
         self._drop_later(self._old, self._old_index)
+        self._share.used -= self._old_bytes
+        self._old_bytes, self._young_bytes = self._young_bytes, 0
         self._old, self._old_index = self._young, self._young_index
         self._young, self._young_index = {}, {}
 
@@ -166,7 +189,8 @@ class ReplyCache:
 class ReplyCaches:
     """The reply caches of the process: one for each listener, of dicts one for each listener and dict."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: Share | None = None) -> None:
+        self._share = share or Share()
         self._caches: dict[tuple[str, str], ReplyCache] = {}
         self._seen = nobody()
 
@@ -174,7 +198,7 @@ class ReplyCaches:
         """Return the cache of a listener (and dict): always the same one, whatever is configured anew."""
         cache = self._caches.get((listener, name))
         if cache is None:
-            cache = ReplyCache(seen=self._seen)
+            cache = ReplyCache(seen=self._seen, share=self._share)
             self._caches[listener, name] = cache
         return cache
 

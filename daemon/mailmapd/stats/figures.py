@@ -43,3 +43,13 @@ def as_age(seconds: float) -> str:
             parts.append(f"{rest // size} {unit}")
         rest %= size
     return " ".join(parts[:2]) or "0 s"
+
+
+def as_bytes(number: float) -> str:
+    """Return an amount of memory, such as ``12.3 MiB``."""
+    size = float(number)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -115,6 +115,13 @@ class ConfigState(TypedDict):
     reload_failed: bool
 
 
+class MemoryState(TypedDict):
+    """The memory of everything remembered, in bytes: what there may be, and what there is of each kind."""
+
+    max_bytes: int
+    bytes: dict[str, int]
+
+
 class Snapshot(TypedDict):
     """See the module."""
 
@@ -130,6 +137,7 @@ class Snapshot(TypedDict):
     databases: dict[str, DatabaseState]
     feeds: list[FeedState]
     listeners: dict[str, ListenerState]
+    memory: MemoryState
 
 
 def lookups_by_name(

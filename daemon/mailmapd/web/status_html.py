@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 
-from mailmapd.stats.figures import as_age, as_count, as_rate, as_ratio
+from mailmapd.stats.figures import as_age, as_bytes, as_count, as_rate, as_ratio
 from mailmapd.web.status_pictures import hour
 from mailmapd.web.status_tables import databases, errors, listeners, lookups, moment, tables
 from mailmapd.web.status_view import StatusView
@@ -84,12 +84,17 @@ def _tiles(view: StatusView) -> str:
     activity = view.activity
     clients = sum(one["connections"] for one in view.snapshot["listeners"].values())
     avoided = sum(one.avoided_rate for one in activity.lookups)
+    memory = view.snapshot["memory"]
     tiles = [
         ("lookups a second", as_rate(activity.rate)),
         ("answered from memory", as_ratio(activity.from_memory)),
         ("queries avoided a second", as_rate(avoided)),
         ("queries sent a second", as_rate(sum(one.rate for one in activity.databases))),
         ("clients", as_count(clients)),
+        (
+            "remembered",
+            f"{as_bytes(sum(memory['bytes'].values()))} of {as_bytes(memory['max_bytes'])}",
+        ),
     ]
     return f'<dl class="tiles">{"".join(f"<div><dt>{name}</dt><dd>{figure}</dd></div>" for name, figure in tiles)}</dl>'
 

@@ -50,6 +50,7 @@ def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Sn
         "tables": {"alias": table},
         "feeds": [],
         "databases": {"mail": {"hosts": [host], "queries": {}}},
+        "memory": {"max_bytes": 2**30, "bytes": {"positive": 0}},
         "listeners": {
             "socketmap": {"connections": 1, "refused": 0, "protocol_errors": {}, "unknown_names": 0}
         },
