@@ -141,13 +141,15 @@ class Host:
             text = f"Subject: {subject}\r\n\r\ntext\r\n"
             seen[recipient] = postfix.send("someone@other.test", [recipient], text)
             for password in passwords:
-                wait_until(
-                    lambda s=subject, p=password: s in self.subjects(p), f"{subject} by IMAP"
-                )
+                self.wait_for(subject, password)
         seen["logins"] = [self.logs_in(user, "wrong") for user in ADDRESSES.values()]
         seen["gone"] = self.logs_in("gone@one.test", "x")
         seen["logged"] = "table lookup problem" in postfix.text() or "fatal" in postfix.text()
         return seen
+
+    def wait_for(self, subject: str, password: str) -> None:
+        """Wait until a message is in a user's mailbox."""
+        wait_until(lambda: subject in self.subjects(password), f"{subject} by IMAP")
 
     def subjects(self, password: str) -> list[str]:
         """Return the subjects in a user's mailbox."""

@@ -493,3 +493,20 @@ def test_defaults_that_are_written_out_make_no_second_database(postfix: Path) ->
     made = plan(postfix, "virtual_alias_maps = {cf}/one.cf {cf}/two.cf {cf}/three.cf\n")
     assert [database.name for database in made.draft.databases] == ["mail", "mail_2"]
     assert [table.settings["database"] for table in made.draft.tables] == ["mail", "mail", "mail_2"]
+
+
+def test_a_queue_elsewhere_gets_units_of_its_own(postfix: Path) -> None:
+    """The report says which command prints the units for another queue_directory, and nothing for the usual one."""
+    line = "virtual_alias_maps = {cf}/all.cf\n"
+    config = [Path("/etc/mailmapd/mailmapd.toml")]
+    elsewhere = report(plan(postfix, f"{line}queue_directory = /srv/queue\n"), config)
+    assert "mailmapd snippets systemd --config /etc/mailmapd/mailmapd.toml" in elsewhere
+    assert "snippets systemd" not in report(plan(postfix, line), config)
+
+
+def test_the_socket_belongs_to_postfixs_group(postfix: Path) -> None:
+    """The listener that is written lets the group of Postfix's daemons in, and nobody else."""
+    made = plan(postfix, "virtual_alias_maps = {cf}/all.cf\n")
+    assert made.draft.listen["socketmap"] == [
+        {"address": "unix:/var/spool/postfix/mailmapd/socketmap", "group": "postfix"}
+    ]

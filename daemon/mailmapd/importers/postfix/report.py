@@ -8,6 +8,8 @@ from pathlib import Path
 from mailmapd.importers.postfix.changes import Change, Plan
 from mailmapd.importers.postfix.switch import SAVED, switch_back, switch_over
 
+_QUEUE_DIRECTORY = "/var/spool/postfix"
+
 
 def report(plan: Plan, written: Iterable[Path]) -> str:
     """Return the report: comments and shell lines, so that the whole of a block can be pasted."""
@@ -19,7 +21,7 @@ def _lines(plan: Plan, written: list[str]) -> Iterator[str]:
     yield "#"
     yield from _moves(plan)
     if plan.refusals:
-        yield "# Not moved; these go on asking MySQL themselves:"
+        yield "# Not moved; these stay as they are:"
         for refusal in plan.refusals:
             yield f"#   {refusal.where}"
             yield f"#     {refusal.reason}"
@@ -30,6 +32,11 @@ def _lines(plan: Plan, written: list[str]) -> Iterator[str]:
         yield "# Nothing can move: there is nothing to switch."
         return
     config = written[-1] if written else "mailmapd.toml"
+    if plan.queue_directory != _QUEUE_DIRECTORY:
+        yield f"# The queue is in {plan.queue_directory}, and the package's units are for {_QUEUE_DIRECTORY}."
+        yield "# Units and folders for this instance:"
+        yield f"#   mailmapd snippets systemd --config {config}"
+        yield "#"
     yield "# Before switching over, with the daemon running:"
     yield f"#   mailmapd check --config {config}"
     yield f"#   mailmapd verify --config {config} --postfix {plan.directory}"
