@@ -10,6 +10,7 @@ from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.plan.assembly import Plan
 from mailmapd.plan.dict_plan import DictPlan, PlannedTable
 from mailmapd.template.mysql_table import MysqlTable
+from mailmapd.template.sql_lexer import code_of
 from mailmapd.template.statement import Statement
 
 _PROCEDURE = re.compile(r"\s*CALL\b", re.IGNORECASE)
@@ -45,11 +46,11 @@ class AskedQuery:
 def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterator[AskedQuery]:
     """Yield the queries that go to a database, procedures left out: EXPLAIN does not look into them."""
     for name, used in plan.table_databases.items():
-        if used == database and name in plan.tables and not _PROCEDURE.match(texts[name]):
+        if used == database and name in plan.tables and not _PROCEDURE.match(code_of(texts[name])):
             yield AskedQuery(name, texts[name], _of_map(plan.tables[name].template), of_map=True)
     for one in plan.dicts.dicts.values():
         for table in one.tables:
-            if table.database == database and not _PROCEDURE.match(table.text):
+            if table.database == database and not _PROCEDURE.match(code_of(table.text)):
                 yield AskedQuery(
                     table.name,
                     table.text,

@@ -12,6 +12,7 @@ from mailmapd.check.finding import Finding, Level
 from mailmapd.config.schema import Config
 from mailmapd.plan.dict_plan import DictPlan, PlannedTable
 from mailmapd.template.dovecot_query import DovecotQuery
+from mailmapd.template.sql_lexer import code_of
 
 _PASSWORD = re.compile(r"\bpassword(_noscheme)?\b", re.IGNORECASE)
 _EVERYTHING = re.compile(r"SELECT\s+([\w.]+\.)?\*", re.IGNORECASE)
@@ -27,8 +28,8 @@ def dovecot_findings(config: Config, plans: dict[str, DictPlan]) -> Iterator[Fin
             yield from _variables(table)
         if (
             one.passdb is not None
-            and not _PASSWORD.search(one.passdb.text)
-            and not _EVERYTHING.search(one.passdb.text)
+            and not _PASSWORD.search(code_of(one.passdb.text))
+            and not _EVERYTHING.search(code_of(one.passdb.text))
         ):
             problem = "the query names no column password, so that nobody can log in"
             yield Finding(

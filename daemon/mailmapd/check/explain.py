@@ -12,6 +12,7 @@ from mailmapd.databases.interface import Database
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseError
 from mailmapd.model import ResultSet
+from mailmapd.template.sql_lexer import without_comments
 from mailmapd.template.statement import Statement
 
 _LARGE = 500
@@ -43,7 +44,7 @@ class PlanHidden(Exception):
 
 async def explain(database: Database, statement: Statement) -> list[PlanRow]:
     """Return the plan of a statement. Raises DatabaseError, and PlanHidden."""
-    explained = Statement(statement.table, (b"EXPLAIN ", *statement.pieces))
+    explained = statement._replace(pieces=(b"EXPLAIN ", *statement.pieces))
     try:
         return list(_plan(await database.fetch(explained)))
     except DatabaseError as error:
@@ -88,6 +89,7 @@ def scan_findings(
     name: str, query: str, plan: list[PlanRow], schema: Mapping[str, TableShape]
 ) -> Iterator[Finding]:
     """Yield a finding for each table that is read as a whole although rows are wanted by key."""
+    query = without_comments(query)
     aliases = {alias.lower(): table for table, alias in _ALIASED.findall(query)}
     for row in plan:
         chosen_for_size = row.possible_keys and row.rows < _LARGE

@@ -9,8 +9,8 @@ from mailmapd.check.finding import Finding, Level
 from mailmapd.config.address import TcpAddress
 from mailmapd.config.references import OTHERS
 from mailmapd.config.schema import Config, ListenAddress
+from mailmapd.template.sql_lexer import code_of
 
-_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"")
 _SELECTED = re.compile(r"\bSELECT\b(.*?)(?:\bFROM\b|$)", re.IGNORECASE | re.DOTALL)
 _PASSWORD = re.compile(
     r"\b\w*(?:passw|passphrase|pwd|_hash|hash_|crypt)\w*|\bhash\b", re.IGNORECASE
@@ -36,7 +36,7 @@ def password_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Find
 
 def password_column(query: str) -> str:
     """Return the first selected name that looks like a password, or an empty text."""
-    for selected in _SELECTED.findall(_STRING.sub("''", query)):
+    for selected in _SELECTED.findall(code_of(query)):
         found = _PASSWORD.search(selected)
         if found:
             return str(found[0])

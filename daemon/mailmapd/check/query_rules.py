@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from mailmapd.check.finding import Finding, Level
 from mailmapd.config.schema import CacheSection
+from mailmapd.template.sql_lexer import code_of, without_comments
 
-_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"")
 _TIME = re.compile(
     r"\b(NOW|SYSDATE|CURDATE|CURTIME|CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP|UNIX_TIMESTAMP|UTC_DATE|UTC_TIME|"
     r"UTC_TIMESTAMP)\b\s*(\(\s*\d*\s*\))?",
@@ -36,7 +36,7 @@ def query_findings(
     In Dovecot's queries a variable may be part of a column's name, and a list of all users needs none.
     """
     where = f"table {name}"
-    bare = _STRING.sub("''", query)
+    bare = code_of(query)
     time = _TIME.search(bare)
     if time and cache.ttl > _SHORT_TTL:
         problem = f"the answer depends on the time ({time[1].upper()}), and is remembered for {cache.ttl:.0f} s"
@@ -94,5 +94,5 @@ _IDENTITY = re.compile(
 
 def maps_to_itself(query: str) -> bool:
     """Return whether a query can only answer with its own key."""
-    match = _IDENTITY.match(query.strip())
+    match = _IDENTITY.match(without_comments(query).strip())
     return match is not None and match[1].lower() == match[2].lower()

@@ -44,6 +44,7 @@ from mailmapd.errors import ConfigError, DatabaseError, DataError, SchemaError
 from mailmapd.formats.main_cf import read_main_cf
 from mailmapd.model import ResultSet
 from mailmapd.plan.assembly import Plan
+from mailmapd.template.sql_lexer import without_comments
 from mailmapd.template.statement import Statement
 
 _SAMPLE = b"user@example.com"
@@ -155,7 +156,7 @@ async def _content_findings(
     name: str, settings: MysqlSettings, database: Database, queries: list[AskedQuery]
 ) -> AsyncIterator[Finding]:
     schema = await read_schema(database)
-    words = {word for query in queries for word in _WORD.findall(query.text)}
+    words = {word for query in queries for word in _WORD.findall(without_comments(query.text))}
     used = [shape for table, shape in schema.items() if table in words]
     hidden = []
     for query in queries:
@@ -180,10 +181,10 @@ async def _query_findings(
     shown: list[PlanRow] = []
     refusal: DataError | None = None
     for key in [_SAMPLE, *await _sample_keys(database, query.text, schema)]:
-        statement = query.statement(key)
-        if statement is None:
-            continue
         try:
+            statement = query.statement(key)
+            if statement is None:
+                continue
             shown = await _plan_or_nothing(database, statement)
         except DataError as error:
             refusal = error  # perhaps of this key alone
@@ -241,7 +242,7 @@ async def _address_columns(
     database: Database, query: str, schema: Mapping[str, TableShape]
 ) -> list[str]:
     """Return the columns of the query's tables in which most values are mail addresses."""
-    words = set(_WORD.findall(query))
+    words = set(_WORD.findall(without_comments(query)))
     found = []
     for name, shape in schema.items():
         texts = (
@@ -267,6 +268,7 @@ async def _sample_keys(
 ) -> list[bytes]:
     """Return keys that have rows: a few values of the columns that the query compares with its key."""
     keys: list[bytes] = []
+    query = without_comments(query)
     words = set(_WORD.findall(query))
     for _, column in _COMPARED_COLUMN.findall(query):
         for name, shape in schema.items():

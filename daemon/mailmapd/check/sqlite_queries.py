@@ -16,6 +16,7 @@ from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.settings import SqliteSettings
 from mailmapd.databases.sqlite.database import SqliteDatabase
 from mailmapd.errors import DatabaseError, DataError, SchemaError
+from mailmapd.template.sql_lexer import without_comments
 from mailmapd.template.statement import Statement
 
 _SAMPLE = b"user@example.com"
@@ -46,11 +47,11 @@ async def sqlite_findings(
 
 
 async def _query_findings(database: SqliteDatabase, query: AskedQuery) -> AsyncIterator[Finding]:
-    statement = query.statement(_SAMPLE)
-    if statement is None:
-        return
     where = f"table {query.table}"
     try:
+        statement = query.statement(_SAMPLE)
+        if statement is None:
+            return
         plan = await database.fetch(
             Statement(query.table, (b"EXPLAIN QUERY PLAN ", *statement.pieces))
         )
@@ -62,7 +63,7 @@ async def _query_findings(database: SqliteDatabase, query: AskedQuery) -> AsyncI
         for row in plan.rows
         for match in _SCAN.finditer((row[-1] or b"").decode("utf-8", "replace"))
     ]
-    compared = _COMPARED.search(query.text)
+    compared = _COMPARED.search(without_comments(query.text, sqlite=True))
     if scanned and compared is not None and query.by_key:
         column = compared[1]
         problem = f"each query reads all of {' and '.join(scanned)}"

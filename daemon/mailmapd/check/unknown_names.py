@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from mailmapd.check.database_schema import TableShape
 from mailmapd.check.finding import Finding, Level
 from mailmapd.errors import SchemaError
+from mailmapd.template.sql_lexer import without_comments
 
 _COLUMN = re.compile(r"Unknown column '([^']+)'", re.IGNORECASE)
 _TABLE = re.compile(r"Table '(?:[^'.]+\.)?([^']+)' doesn't exist", re.IGNORECASE)
@@ -49,6 +50,7 @@ def _column_finding(
     schema: Mapping[str, TableShape],
     address_columns: Collection[str],
 ) -> Finding:
+    query = without_comments(query)
     words = set(_WORD.findall(query))
     used = [shape for table, shape in schema.items() if table in words]
     known = dict.fromkeys(existing for shape in used for existing in shape.columns)

@@ -15,7 +15,7 @@ from mailmapd.cache import TableCache
 from mailmapd.cache.memory import Memory
 from mailmapd.config.schema import CacheSection, Config, MapSection, TableSection
 from mailmapd.databases.interface import Database, DatabaseObserver, SilentObserver
-from mailmapd.databases.settings import ChangesSettings
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings, SqliteSettings
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.maps.map import Map, MapTable
@@ -36,6 +36,7 @@ from mailmapd.plan.own_addresses import own_literals
 from mailmapd.search import Search
 from mailmapd.template.fold import FOLDS, as_it_is
 from mailmapd.template.mysql_table import MysqlTable
+from mailmapd.template.sql_quoting import check_literals
 
 Clock = Callable[[], float]
 
@@ -99,10 +100,14 @@ def _plan_table(result: Plan, name: str, table: TableSection) -> None:
         settings = cf_settings(cf)
         check_settings(settings)
         database = _database_of_cf(result, name, settings)
+        if isinstance(settings, MysqlSettings):
+            check_literals(cf.query, settings.charset)
         template = _cf_template(name, cf)
     elif table.query is not None and table.database in result.databases:
         database = table.database
         settings = result.databases[database]
+        if isinstance(settings, MysqlSettings):
+            check_literals(table.query.encode(), settings.charset)
         template = MysqlTable.compile(
             name,
             table.query.encode(),
@@ -110,6 +115,7 @@ def _plan_table(result: Plan, name: str, table: TableSection) -> None:
             table.domain,
             expansion_limit=table.expansion_limit,
             require_result_set=table.require_result_set,
+            sqlite=isinstance(settings, SqliteSettings),
         )
     else:
         return  # a query with Dovecot's variables, or a database whose own fault is already named

@@ -29,6 +29,7 @@ from mailmapd.formats.dovecot_sql_conf import DovecotSqlConf
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.mysql_table import MysqlTable
+from mailmapd.template.sql_quoting import check_literals
 
 DEFAULT_SCHEME = "CRYPT"
 """What an unprefixed password of a `passdb` table is taken for when `default_pass_scheme` is not set."""
@@ -114,9 +115,10 @@ class _Planner:
         where = f"table.{name}.{'query' if table.dovecot_query is None else 'dovecot_query'}"
         try:
             text = table.dovecot_query or table.query or ""
-            return self._planned(
-                use, table.database or "", text, _query(f"{self._name}.{use}", table), table.cache
-            )
+            database = self._config.databases.get(table.database or "", _DEFAULTS)
+            check_literals(text.encode("utf-8", "surrogateescape"), database.charset)
+            query = _query(f"{self._name}.{use}", table, sqlite=database.driver == "sqlite")
+            return self._planned(use, table.database or "", text, query, table.cache)
         except TemplateError as error:
             self._faults.append(Fault(self._config.file, where, str(error), ""))
             return None
@@ -127,7 +129,10 @@ class _Planner:
         if text is None:
             return None
         try:
-            query = DovecotQuery.compile(f"{self._name}.{use}", text)
+            database = self._config.databases.get(self._section.database or "", _DEFAULTS)
+            check_literals(text.encode("utf-8", "surrogateescape"), database.charset)
+            sqlite = "sqlite" in (conf.driver, database.driver)
+            query = DovecotQuery.compile(f"{self._name}.{use}", text, sqlite=sqlite)
             return self._planned(
                 use,
                 self._section.database or f"dict.{self._name}",
@@ -153,9 +158,9 @@ class _Planner:
         return PlannedTable(name, database, text, cache, DictDefinition(query, fields), key)
 
 
-def _query(name: str, table: TableSection) -> DovecotQuery | PostfixUserQuery:
+def _query(name: str, table: TableSection, *, sqlite: bool) -> DovecotQuery | PostfixUserQuery:
     if table.dovecot_query is not None:
-        return DovecotQuery.compile(name, table.dovecot_query)
+        return DovecotQuery.compile(name, table.dovecot_query, sqlite=sqlite)
     if table.query is None:
         raise TemplateError("a dict's table needs query or dovecot_query")
     template = MysqlTable.compile(
@@ -164,6 +169,7 @@ def _query(name: str, table: TableSection) -> DovecotQuery | PostfixUserQuery:
         domain=table.domain,
         expansion_limit=0,
         require_result_set=table.require_result_set,
+        sqlite=sqlite,
     )
     return PostfixUserQuery(template)
 

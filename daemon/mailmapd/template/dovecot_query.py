@@ -7,32 +7,27 @@ domain.
 
 A variable between quotes is escaped by the connection, as Dovecot does. Escaping protects nothing
 outside quotes, so there a value may only hold letters, digits and ``_`` (`mailbox.enable%Ls%Lc =
-1`, `WHERE id = %n`), and between backquotes no quote, backquote or backslash.
+1`, `WHERE id = %n`), between backquotes no quote, backquote or backslash, and in a comment nothing
+that could end it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mailmapd.errors import DataError, TemplateError
 from mailmapd.template.dovecot_variables import PER_LOGIN, Use, parse_variables
-from mailmapd.template.open_quote import open_quote
-from mailmapd.template.statement import Hole, Statement, Value
-
-_BARE = re.compile(rb"[A-Za-z0-9_]*\Z")
-_BACKQUOTED = re.compile(rb"[^`'\"\\]*\Z")
-_BETWEEN_QUOTES = re.compile(rb"")
+from mailmapd.template.sql_lexer import Place, layout
+from mailmapd.template.statement import Hole, Statement, Value, check_fit
 
 
 @dataclass(frozen=True, slots=True)
 class _Hole:
-    """Where the value of use number `use` goes, the quote that is open there, and what the value may hold."""
+    """Where the value of use number `use` goes, and what is open there."""
 
     use: int
-    quote: str
-    allowed: re.Pattern[bytes]
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +37,30 @@ class DovecotQuery:
     name: str
     uses: tuple[Use, ...]
     pieces: tuple[bytes | _Hole, ...]
+    needs_backslashes: bool = False
 
     @classmethod
-    def compile(cls, name: str, query: str) -> DovecotQuery:
-        """Compile the text of a query. Raises TemplateError that names the variable at fault."""
+    def compile(cls, name: str, query: str, *, sqlite: bool = False) -> DovecotQuery:
+        """Compile the text of a query, read as MySQL or as SQLite reads it.
+
+        Raises TemplateError that names the variable at fault.
+        """
+        parts = list(parse_variables(query))
+        if any(isinstance(part, str) and "\0" in part for part in parts):
+            raise TemplateError("the query holds a NUL byte")
+        texts = [part if isinstance(part, str) else None for part in parts]
+        where = layout(texts, sqlite=sqlite)
+        holes = iter(where.places)
         uses: list[Use] = []
         pieces: list[bytes | _Hole] = []
-        quote = ""
-        for part in parse_variables(query):
+        for part in parts:
             if isinstance(part, str):
-                if "\0" in part:
-                    raise TemplateError("the query holds a NUL byte")
                 pieces.append(part.encode("utf-8", "surrogateescape"))
-                quote = open_quote(part, quote)
                 continue
             if part not in uses:
                 uses.append(part)
-            pieces.append(_Hole(uses.index(part), quote, _ALLOWED[quote]))
-        return cls(name, tuple(uses), tuple(pieces))
+            pieces.append(_Hole(uses.index(part), next(holes)))
+        return cls(name, tuple(uses), tuple(pieces), where.needs_backslashes)
 
     @property
     def sources(self) -> frozenset[str]:
@@ -77,7 +78,7 @@ class DovecotQuery:
         return frozenset(
             self.uses[piece.use].name
             for piece in self.pieces
-            if isinstance(piece, _Hole) and piece.allowed is _BARE
+            if isinstance(piece, _Hole) and piece.place is Place.CODE
         )
 
     @property
@@ -101,20 +102,17 @@ class DovecotQuery:
         for piece in self.pieces:
             if isinstance(piece, bytes):
                 pieces.append(piece)
-            elif piece.allowed.match(texts[piece.use]):
-                pieces.append(Value(texts[piece.use], double_quoted=piece.quote == '"'))
             else:
-                raise DataError(
-                    f"table {self.name}: a variable outside quotes has a value that is more than letters, digits and _"
-                )
-        return Statement(self.name, tuple(pieces))
+                check_fit(self.name, piece.place, texts[piece.use])
+                pieces.append(Value(texts[piece.use], piece.place is Place.DOUBLE))
+        return Statement(self.name, tuple(pieces), needs_backslashes=self.needs_backslashes)
 
     def holes(self) -> tuple[str | Hole, ...]:
         """Return the query's text and, where a value goes, the number of the use that it belongs to."""
         return tuple(
             piece.decode("utf-8", "surrogateescape")
             if isinstance(piece, bytes)
-            else Hole(str(piece.use), piece.quote in ("'", '"'))
+            else Hole(str(piece.use), piece.place.is_string)
             for piece in self.pieces
         )
 
@@ -128,6 +126,3 @@ class DovecotQuery:
             if use.name == "user"
         ]
         return all(own)
-
-
-_ALLOWED = {"": _BARE, "`": _BACKQUOTED, "'": _BETWEEN_QUOTES, '"': _BETWEEN_QUOTES}

@@ -16,7 +16,7 @@ No query is sent, and the key is not found, when
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,8 +26,8 @@ from mailmapd.template import expansions
 from mailmapd.template.domain_list import matching_domains
 from mailmapd.template.expansions import Pieces
 from mailmapd.template.fold import fold
-from mailmapd.template.open_quote import open_quote
-from mailmapd.template.statement import Hole, Statement, Value
+from mailmapd.template.sql_lexer import Layout, Place, layout
+from mailmapd.template.statement import Hole, Statement, Value, check_fit
 
 _NUL = 0  # as a number: found eight times as fast as bytes in bytes
 _KEY_LETTERS = "UD123456789"
@@ -52,6 +52,8 @@ class MysqlTable:
     identity_of_addresses: bool
     result_depends_on_key: bool
     _query_places: tuple[tuple[bytes | str, bool], ...]
+    _layout: Layout
+    _guarded: tuple[tuple[str, Place], ...]
     _asks_whole_key: bool
     _result: Pieces
     _scope: Scope
@@ -78,11 +80,13 @@ class MysqlTable:
         expansion_limit: int = 0,
         require_result_set: bool = True,
         first_column_only: bool = False,
+        sqlite: bool = False,
     ) -> MysqlTable:
         """Check both templates and the domain list; raise TemplateError for what Postfix refuses.
 
         `domain` is a pattern list, in one string or several. `first_column_only` is
         sqlite_table(5)'s way: it reads the first column of each row, mysql_table(5) all of them.
+        `sqlite` has the query read as SQLite reads it.
         """
         if not query:
             raise TemplateError("query: empty; write the SELECT statement to send")
@@ -100,12 +104,15 @@ class MysqlTable:
             expansions.highest_label(query_pieces), expansions.highest_label(result_pieces)
         )
         whole = scope == "key" and domains is None
+        where = _layout(query_pieces, sqlite or first_column_only)
         return cls(
             name=name,
             identity=whole and not key_user and not key_domain,
             identity_of_addresses=whole and not label_count,
             result_depends_on_key=expansions.uses(result_pieces, "S" + _KEY_LETTERS),
-            _query_places=tuple(zip(query_pieces, _double_quoted(query_pieces), strict=True)),
+            _query_places=_with_double_quotes(query_pieces, where.places),
+            _layout=where,
+            _guarded=_outside_strings(query_pieces, where.places),
             _asks_whole_key=not expansions.uses(query_pieces, "uUd" + _KEY_DOMAIN_LETTERS),
             _result=result_pieces,
             _scope=scope,
@@ -140,25 +147,30 @@ class MysqlTable:
         return b"\0".join([user if at else key, *parts] if self._scope == "user" else parts)
 
     def statement(self, sql_key: bytes) -> Statement:
-        """Return the query for a SQL key that `sql_key` has returned."""
+        """Return the query for a SQL key that `sql_key` has returned.
+
+        Raise DataError when a value cannot stand where the query puts it.
+        """
         values = self._query_values(sql_key)
+        for letter, place in self._guarded:
+            check_fit(self.name, place, values[letter])
         pieces = [
             piece if isinstance(piece, bytes) else Value(values[piece], quoted)
             for piece, quoted in self._query_places
         ]
-        return Statement(self.name, tuple(pieces), self._require_result_set)
+        return Statement(
+            self.name, tuple(pieces), self._require_result_set, self._layout.needs_backslashes
+        )
 
     def holes(self) -> tuple[str | Hole, ...]:
         """Return the query's text, and where a part of the key goes, that part: s, u, d or a label's number."""
         found: list[str | Hole] = []
-        quote = ""
+        holes = iter(self._layout.places)
         for piece, _ in self._query_places:
             if isinstance(piece, bytes):
-                text = piece.decode("utf-8", "surrogateescape")
-                quote = open_quote(text, quote)
-                found.append(text)
+                found.append(piece.decode("utf-8", "surrogateescape"))
             else:
-                found.append(Hole(piece.lower(), quote in ("'", '"')))
+                found.append(Hole(piece.lower(), next(holes).is_string))
         return tuple(found)
 
     def parts_of(self, sql_key: bytes) -> dict[str, bytes]:
@@ -283,13 +295,33 @@ def _user(key: bytes) -> bytes:
     return user if at else key
 
 
-def _double_quoted(query: Pieces) -> Iterator[bool]:
-    """Yield for each piece whether it stands between double quotes."""
-    quote = ""
-    for piece in query:
-        yield quote == '"'
-        if isinstance(piece, bytes):
-            quote = open_quote(piece.decode("latin-1"), quote)
+def _layout(query: Pieces, sqlite: bool) -> Layout:
+    """Return where each expansion stands. Raise TemplateError where that cannot be told."""
+    texts = [piece.decode("latin-1") if isinstance(piece, bytes) else None for piece in query]
+    try:
+        return layout(texts, sqlite=sqlite)
+    except TemplateError as error:
+        raise TemplateError(f"query: {error}") from None
+
+
+def _with_double_quotes(
+    query: Pieces, holes: Sequence[Place]
+) -> tuple[tuple[bytes | str, bool], ...]:
+    """Return each piece with whether it is an expansion between double quotes."""
+    where = iter(holes)
+    return tuple(
+        [
+            (piece, False if isinstance(piece, bytes) else next(where) is Place.DOUBLE)
+            for piece in query
+        ]
+    )
+
+
+def _outside_strings(query: Pieces, holes: Sequence[Place]) -> tuple[tuple[str, Place], ...]:
+    """Return the expansions that no quoting protects, and where they stand."""
+    letters = [piece for piece in query if isinstance(piece, str)]
+    found = zip(letters, holes, strict=True)
+    return tuple([(letter, place) for letter, place in found if not place.is_string])
 
 
 def _scope(query: Pieces) -> tuple[Scope, tuple[int, ...]]:

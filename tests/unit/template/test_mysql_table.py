@@ -110,10 +110,10 @@ def test_keys_that_have_every_part_are_asked(
 
 def test_values_are_escaped() -> None:
     """What a client sent is escaped wherever it goes, and the template's own text is not."""
-    table = MysqlTable.compile("t", b"SELECT '\\' WHERE u='%u' AND d='%d'")
+    table = MysqlTable.compile("t", b"SELECT '\\\\' WHERE u='%u' AND d='%d'")
     assert (
         sql(table, b"o'neil\\@ex\"ample")
-        == b"SELECT '\\' WHERE u='o\\'neil\\\\' AND d='ex\\\"ample'"
+        == b"SELECT '\\\\' WHERE u='o\\'neil\\\\' AND d='ex\\\"ample'"
     )
 
 

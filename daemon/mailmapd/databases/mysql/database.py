@@ -127,7 +127,10 @@ class MysqlDatabase:
             self._streams.release()
 
     def describe(self, statement: Statement) -> str:
-        """Return the SQL as a connection in use would send it, or one to a server with default settings."""
+        """Return the SQL as a connection in use would send it, or one to a server with default settings.
+
+        Raises DataError where that connection's SQL mode does not go with it.
+        """
         connections = [
             connection for host in self._hosts.hosts for connection in (*host.idle, *host.busy)
         ]

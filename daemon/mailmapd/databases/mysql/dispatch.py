@@ -75,7 +75,8 @@ class Dispatcher:
             return job
         connection = None if self._queue else self._pool.take_idle()
         if connection is not None:
-            self._send(connection, job, now)
+            if not self._send(connection, job, now):
+                self._pool.keep(self._pool.host_of(connection), connection, now)
         elif not self._hosts.preferred:
             self._fail(job, DatabaseUnavailable(self._down_text()), "")
         elif self._queue.is_full:
@@ -168,11 +169,10 @@ class Dispatcher:
         if not self._pool.may_be_used(host, connection, now):
             self._pool.drop(connection)
             return
-        job = self._queue.next()
-        if job is None:
-            self._pool.keep(host, connection, now)
-        else:
-            self._send(connection, job, now)
+        while (job := self._queue.next()) is not None:
+            if self._send(connection, job, now):
+                return
+        self._pool.keep(host, connection, now)
 
     def connections_wanted(self) -> int:
         """Return how many statements wait."""
@@ -184,12 +184,19 @@ class Dispatcher:
 
     # Statements
 
-    def _send(self, connection: MysqlConnection, job: Job, now: float) -> None:
+    def _send(self, connection: MysqlConnection, job: Job, now: float) -> bool:
+        """Send a statement; return whether it could be: the connection's SQL mode may not go with its text."""
         job.sent_at = now
+        try:
+            sql = job.statement.render(connection.quote)
+        except DataError as error:
+            self._fail(job, DataError(f"{connection.host}: {error}", host=connection.host), "")
+            return False
         self._jobs[connection] = job
-        connection.send(job.statement.render(connection.quote))
+        connection.send(sql)
         if self._timer is None:
             self._watch_deadlines()
+        return True
 
     def _try_again(self, job: Job, error: DatabaseError) -> None:
         """Queue a statement whose connection was lost, before all others; a second loss fails it."""

@@ -1,0 +1,224 @@
+r"""Where a piece of SQL text stands for the server's lexer: in a string, in a name, in a comment, or in none of them.
+
+Everybody who reads SQL text asks here, so that a query means the same to all of them.
+
+    'it''s \'x\''    a string; a quote is doubled, or has a backslash (none of that in SQL mode NO_BACKSLASH_ESCAPES)
+    "x"              the same; with ANSI_QUOTES it is a name, in which no backslash counts
+    `na``me`         a name; no backslash counts
+    -- x             a comment to the end of the line; the white space behind the two dashes is needed
+    # x              the same, without it
+    /* x */          a comment; the first end counts
+    /*! x */ /*M! x */   SQL for some versions of the server, and a comment for the others
+
+SQLite has no backslashes and no `#`, needs no space behind `--`, and takes [x] for a name. See MySQL's
+manual, "Lexical Structure", and "SQLite Keywords".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from mailmapd.errors import TemplateError
+
+
+class Place(Enum):
+    """What surrounds a byte of SQL text, named by its opening."""
+
+    CODE = ""
+    SINGLE = "'"
+    DOUBLE = '"'
+    NAME = "`"
+    BRACKET = "["
+    LINE_COMMENT = "--"
+    COMMENT = "/*"
+
+    @property
+    def is_string(self) -> bool:
+        """Tell whether quoting protects a value here."""
+        return self in (Place.SINGLE, Place.DOUBLE)
+
+    @property
+    def is_comment(self) -> bool:
+        """Tell whether the server passes over it."""
+        return self in (Place.LINE_COMMENT, Place.COMMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How one server reads: its SQL mode, or SQLite's way."""
+
+    backslashes: bool = True
+    ansi_quotes: bool = False
+    sqlite: bool = False
+
+
+DEFAULT = Rules()
+"""MySQL and MariaDB without special modes."""
+
+SQLITE = Rules(backslashes=False, sqlite=True)
+
+_OPENING = {
+    False: re.compile(r"['\"`]|--(?=[\x00-\x20\x7f]|\Z)|#|/\*(M?!)?"),
+    True: re.compile(r"['\"`\[]|--|/\*"),
+}
+_PLACES = {place.value: place for place in Place} | {"#": Place.LINE_COMMENT}
+_CLOSING = {
+    Place.SINGLE: "'",
+    Place.DOUBLE: '"',
+    Place.NAME: "`",
+    Place.BRACKET: "]",
+    Place.LINE_COMMENT: "\n",
+    Place.COMMENT: "*/",
+}
+_DOUBLED = (Place.SINGLE, Place.DOUBLE, Place.NAME)
+_UNFINISHED = {Place.LINE_COMMENT: ("--",), Place.COMMENT: ("*",)}
+"""What may turn into something else with the next byte."""
+
+_ACROSS_NOTHING = ("--", "/*")
+"""What two texts make of each other when the value between them is empty."""
+
+
+class SqlLexer:
+    """Reads SQL text piece by piece. `place` is where it stands now.
+
+    `unclear` says why a server may read the text otherwise than this does; empty while there is no such reason.
+    """
+
+    def __init__(self, rules: Rules = DEFAULT) -> None:
+        self.place = Place.CODE
+        self.unclear = ""
+        self._rules = rules
+
+    def read(self, text: str) -> Iterator[tuple[Place, str]]:
+        """Yield the parts of a piece, each with where it stands; what opens and closes belongs to what is inside."""
+        at = 0
+        while at < len(text):
+            if self.place is Place.CODE:
+                end, opened, opening = self._read_code(text, at)
+                if end > at:
+                    yield Place.CODE, text[at:end]
+                if opening.endswith("!") and (behind := self._skip_conditional(text, end, opening)):
+                    yield Place.COMMENT, opening
+                    yield Place.CODE, text[end + len(opening) : behind - 2]
+                    yield Place.COMMENT, "*/"
+                    at = behind
+                    continue
+                at, self.place = end, opened
+                start = at + len(opening)
+            else:
+                start = at
+            if self.place is not Place.CODE:
+                inside = self.place
+                end = self._end(text, start)
+                yield inside, text[at:end]
+                at = end
+
+    def finish_piece(self, text: str) -> None:
+        """Note whether the end of a piece may change its meaning by what follows it."""
+        if text.endswith(_UNFINISHED.get(self.place, ())):
+            self.unclear = f"a variable directly behind {text[-1]}"
+        if self._escapes() and (len(text) - len(text.rstrip("\\"))) % 2:
+            self.unclear = "a variable directly behind a backslash"
+
+    def _read_code(self, text: str, at: int) -> tuple[int, Place, str]:
+        """Return where code ends, and what opens there."""
+        found = _OPENING[self._rules.sqlite].search(text, at)
+        if found is None:
+            return len(text), Place.CODE, ""
+        return found.start(), _PLACES[found[0].rstrip("M!")], found[0]
+
+    def _skip_conditional(self, text: str, at: int, opening: str) -> int:
+        """Return where a conditional comment ends for every server, or 0, and note that, when some would differ."""
+        inside, end, _ = text[at + len(opening) :].partition("*/")
+        if end and not _OPENING[False].search(inside):
+            return at + len(opening) + len(inside) + len(end)
+        self.unclear = f"a comment that some servers read as SQL ({opening} … */), with quotes or a variable in it"
+        return 0
+
+    def _end(self, text: str, at: int) -> int:
+        """Return where the open string, name or comment ends in this piece, and note what is open there."""
+        closing = _CLOSING[self.place]
+        while at < len(text):
+            if text.startswith(closing, at):
+                at += len(closing)
+                if self.place not in _DOUBLED or not text.startswith(closing, at):
+                    self.place = Place.CODE
+                    return at
+            elif text[at] == "\\" and self._escapes():
+                at += 1
+            at += 1
+        return len(text)
+
+    def _escapes(self) -> bool:
+        """Tell whether a backslash counts where we stand."""
+        single = self.place is Place.SINGLE
+        double = self.place is Place.DOUBLE and not self._rules.ansi_quotes
+        return self._rules.backslashes and (single or double)
+
+
+class Layout(NamedTuple):
+    """Where each variable of a query stands; `needs_backslashes` says: not so in SQL mode NO_BACKSLASH_ESCAPES."""
+
+    places: tuple[Place, ...]
+    needs_backslashes: bool = False
+
+
+def layout(pieces: Sequence[str | None], *, sqlite: bool = False) -> Layout:
+    """Return where each variable of a query stands; None is a variable in `pieces`, a text the SQL around it.
+
+    Raises TemplateError for a query in which that depends on the server's version, on ANSI_QUOTES (of
+    which a session says nothing), or on the value itself.
+    """
+    if sqlite:
+        return Layout(_places(pieces, SQLITE))
+    found = _places(pieces, DEFAULT)
+    if _places(pieces, Rules(ansi_quotes=True)) != found:
+        raise TemplateError(
+            "it depends on the server's SQL mode ANSI_QUOTES where its strings end; write a double "
+            "quote inside double quotes twice, without a backslash"
+        )
+    return Layout(found, _places(pieces, Rules(backslashes=False)) != found)
+
+
+def _places(pieces: Sequence[str | None], rules: Rules) -> tuple[Place, ...]:
+    lexer = SqlLexer(rules)
+    found = []
+    tail = ""
+    for piece in pieces:
+        if piece is None:
+            found.append(lexer.place)
+            if lexer.unclear:
+                raise TemplateError(f"{lexer.unclear}: a value could change the query")
+            continue
+        if lexer.place is Place.CODE and tail + piece[:1] in _ACROSS_NOTHING:
+            raise TemplateError(
+                f"a variable between {tail} and {piece[0]}: they could be a comment"
+            )
+        for _ in lexer.read(piece):
+            pass
+        lexer.finish_piece(piece)
+        tail = piece[-1:]
+    return tuple(found)
+
+
+def code_of(text: str, *, sqlite: bool = False) -> str:
+    """Return a query with its strings emptied and its comments blank: what is left is SQL words."""
+    shown = []
+    for place, part in SqlLexer(SQLITE if sqlite else DEFAULT).read(text):
+        if place.is_string:
+            shown.append(place.value * 2)
+        elif place.is_comment:
+            shown.append(" ")
+        else:
+            shown.append(part)
+    return "".join(shown)
+
+
+def without_comments(text: str, *, sqlite: bool = False) -> str:
+    """Return a query with a blank for each comment."""
+    parts = SqlLexer(SQLITE if sqlite else DEFAULT).read(text)
+    return "".join([" " if place.is_comment else part for place, part in parts])
