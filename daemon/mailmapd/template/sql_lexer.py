@@ -19,13 +19,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 from mailmapd.errors import TemplateError
 
 
-class Place(Enum):
+class Place(StrEnum):
     """What surrounds a byte of SQL text, named by its opening."""
 
     CODE = ""
@@ -103,7 +103,7 @@ class SqlLexer:
                     yield Place.CODE, text[at:end]
                 if opening.endswith("!") and (behind := self._skip_conditional(text, end, opening)):
                     yield Place.COMMENT, opening
-                    yield Place.CODE, text[end + len(opening) : behind - 2]
+                    yield Place.CODE, text[end + len(opening) : behind - 2].lstrip("0123456789")
                     yield Place.COMMENT, "*/"
                     at = behind
                     continue

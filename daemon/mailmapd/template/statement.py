@@ -85,7 +85,7 @@ class Statement(NamedTuple):
 
         Raises DataError for a connection that would read the strings otherwise.
         """
-        if self.needs_backslashes and quote(b"\\") == b"\\":
+        if self.needs_backslashes and quote(b"'") == b"''":
             raise DataError(
                 f"table {self.table}: a string in its query has a quote behind a backslash, which ends "
                 "it in the server's SQL mode NO_BACKSLASH_ESCAPES; write the quote twice instead"
