@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from mailmapd.errors import DataError, TemplateError
 from mailmapd.template.dovecot_variables import PER_LOGIN, Use, parse_variables
-from mailmapd.template.sql_lexer import Place, layout
+from mailmapd.template.sql_lexer import Place, layout, only_reads
 from mailmapd.template.statement import Hole, Statement, Value, check_fit
 
 
@@ -38,6 +38,7 @@ class DovecotQuery:
     uses: tuple[Use, ...]
     pieces: tuple[bytes | _Hole, ...]
     needs_backslashes: bool = False
+    only_reads: bool = False
 
     @classmethod
     def compile(cls, name: str, query: str, *, sqlite: bool = False) -> DovecotQuery:
@@ -60,7 +61,13 @@ class DovecotQuery:
             if part not in uses:
                 uses.append(part)
             pieces.append(_Hole(uses.index(part), next(holes)))
-        return cls(name, tuple(uses), tuple(pieces), where.needs_backslashes)
+        return cls(
+            name,
+            tuple(uses),
+            tuple(pieces),
+            where.needs_backslashes,
+            only_reads(query, sqlite=sqlite),
+        )
 
     @property
     def sources(self) -> frozenset[str]:
@@ -105,7 +112,12 @@ class DovecotQuery:
             else:
                 check_fit(self.name, piece.place, texts[piece.use])
                 pieces.append(Value(texts[piece.use], piece.place is Place.DOUBLE))
-        return Statement(self.name, tuple(pieces), needs_backslashes=self.needs_backslashes)
+        return Statement(
+            self.name,
+            tuple(pieces),
+            needs_backslashes=self.needs_backslashes,
+            only_reads=self.only_reads,
+        )
 
     def holes(self) -> tuple[str | Hole, ...]:
         """Return the query's text and, where a value goes, the number of the use that it belongs to."""

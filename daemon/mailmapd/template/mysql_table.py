@@ -26,7 +26,7 @@ from mailmapd.template import expansions
 from mailmapd.template.domain_list import matching_domains
 from mailmapd.template.expansions import Pieces
 from mailmapd.template.fold import fold
-from mailmapd.template.sql_lexer import Layout, Place, layout
+from mailmapd.template.sql_lexer import Layout, Place, layout, only_reads
 from mailmapd.template.statement import Hole, Statement, Value, check_fit
 
 _NUL = 0  # as a number: found eight times as fast as bytes in bytes
@@ -53,6 +53,7 @@ class MysqlTable:
     result_depends_on_key: bool
     _query_places: tuple[tuple[bytes | str, bool], ...]
     _layout: Layout
+    _only_reads: bool
     _guarded: tuple[tuple[str, Place], ...]
     _asks_whole_key: bool
     _result: Pieces
@@ -112,6 +113,7 @@ class MysqlTable:
             result_depends_on_key=expansions.uses(result_pieces, "S" + _KEY_LETTERS),
             _query_places=_with_double_quotes(query_pieces, where.places),
             _layout=where,
+            _only_reads=only_reads(query.decode("latin-1"), sqlite=sqlite or first_column_only),
             _guarded=_outside_strings(query_pieces, where.places),
             _asks_whole_key=not expansions.uses(query_pieces, "uUd" + _KEY_DOMAIN_LETTERS),
             _result=result_pieces,
@@ -159,7 +161,11 @@ class MysqlTable:
             for piece, quoted in self._query_places
         ]
         return Statement(
-            self.name, tuple(pieces), self._require_result_set, self._layout.needs_backslashes
+            self.name,
+            tuple(pieces),
+            self._require_result_set,
+            self._layout.needs_backslashes,
+            self._only_reads,
         )
 
     def holes(self) -> tuple[str | Hole, ...]:

@@ -218,6 +218,36 @@ def code_of(text: str, *, sqlite: bool = False) -> str:
     return "".join(shown)
 
 
+def only_reads(text: str, *, sqlite: bool = False) -> bool:
+    """Tell whether a query can change nothing: a SELECT that calls no function but well-known ones of the server.
+
+    Any other function may be a stored one, and those may write.
+    """
+    code = code_of(text, sqlite=sqlite)
+    words = _WORD.findall(code.upper())
+    if not words or words[0] not in ("SELECT", "WITH", "VALUES", "TABLE"):
+        return False
+    called = {name.upper() for name in _CALLED.findall(code)}
+    return called <= _BUILT_IN and "INTO" not in words and ";" not in code.rstrip().rstrip(";")
+
+
+_WORD = re.compile(r"[A-Z_]\w*")
+_CALLED = re.compile(r"([\w$.`]+)\s*\(")
+_BUILT_IN = frozenset(
+    _WORD.findall(
+        "ALL AND ANY AS BETWEEN BY CASE DISTINCT ELSE EXCEPT EXISTS FROM HAVING IN INTERSECT IS JOIN LIKE NOT ON OR "
+        "REGEXP RLIKE SELECT SOME THEN UNION USING VALUES WHEN WHERE XOR "
+        "ABS ASCII AVG CAST CEIL CHAR CHARACTER_LENGTH CHAR_LENGTH COALESCE CONCAT CONCAT_WS CONVERT COUNT CURDATE "
+        "CURRENT_DATE CURRENT_TIMESTAMP DATE DATE_ADD DATE_FORMAT DATE_SUB DATEDIFF ELT FIELD FIND_IN_SET FLOOR FORMAT "
+        "FROM_BASE64 FROM_UNIXTIME GREATEST GROUP_CONCAT HEX IF IFNULL INET_ATON INET_NTOA INSTR ISNULL JSON_CONTAINS "
+        "JSON_EXTRACT JSON_UNQUOTE JSON_VALUE LCASE LEAST LEFT LENGTH LOCATE LOWER LPAD LTRIM MAX MD5 MID MIN MOD NOW "
+        "NULLIF OCTET_LENGTH POSITION REGEXP_REPLACE REGEXP_SUBSTR REPEAT REPLACE REVERSE RIGHT ROUND RPAD RTRIM SHA "
+        "SHA1 SHA2 SPACE STRCMP SUBSTR SUBSTRING SUBSTRING_INDEX SUM TIMESTAMPDIFF TO_BASE64 TRIM UCASE UNHEX "
+        "UNIX_TIMESTAMP UPPER UTC_TIMESTAMP"
+    )
+)
+
+
 def without_comments(text: str, *, sqlite: bool = False) -> str:
     """Return a query with a blank for each comment."""
     parts = SqlLexer(SQLITE if sqlite else DEFAULT).read(text)

@@ -72,13 +72,15 @@ class Statement(NamedTuple):
     `table` is the configured name that the query belongs to, for logs and metrics;
     `require_result_set` is mysql_table(5)'s (a stored procedure that returns no result set is an
     error when true). `needs_backslashes` says that its strings end elsewhere where backslashes do
-    not escape, and its values would not be safe there.
+    not escape, and its values would not be safe there. `only_reads` says that its text can change
+    nothing, so that it may be sent twice; whatever a session without the right to write runs may, too.
     """
 
     table: str
     pieces: tuple[bytes | Value, ...]
     require_result_set: bool = True
     needs_backslashes: bool = False
+    only_reads: bool = False
 
     def render(self, quote: Quote) -> bytes:
         """Return the SQL text with every value escaped by `quote`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailmapd.errors import TemplateError
-from mailmapd.template.sql_lexer import Place, code_of, layout, without_comments
+from mailmapd.template.sql_lexer import Place, code_of, layout, only_reads, without_comments
 
 
 def where(query: str, *, sqlite: bool = False) -> list[Place]:
@@ -99,3 +99,26 @@ def test_code() -> None:
     )
     assert code_of(text) == "SELECT   a, ''  FROM `t` WHERE \"\" =   UUID()   1  "
     assert without_comments("a /* 'b' */ = 'c /* d */'") == "a   = 'c /* d */'"
+
+
+@pytest.mark.parametrize(
+    ("query", "reads"),
+    [
+        ("SELECT a FROM b WHERE c = '%s'", True),
+        (" select COUNT(*), CONCAT(a, '@', b) FROM t WHERE x IN ('a') AND (y = 1);", True),
+        ("(SELECT a FROM b) UNION ALL (SELECT c FROM d)", True),
+        ("WITH r AS (SELECT 1) SELECT * FROM r", True),
+        ("-- all\nSELECT 'f(x)' /* g() */", True),
+        ("CALL find('%s')", False),
+        ("/* SELECT */ CALL find('%s')", False),
+        ("SELECT counted('%s')", False),
+        ("SELECT mail.counted('%s')", False),
+        ("SELECT `lower`('%s')", False),
+        ("SELECT a INTO OUTFILE '/tmp/x' FROM b", False),
+        ("INSERT INTO a SELECT 1", False),
+        ("", False),
+    ],
+)
+def test_only_reads(query: str, reads: bool) -> None:
+    """A SELECT with functions of the server alone can be repeated; whatever might write is not known to."""
+    assert only_reads(query) is reads

@@ -36,7 +36,8 @@ class MysqlConnection(asyncio.Protocol):
     """A connection in its command phase, one query at a time.
 
     `quote` escapes values for this very connection: its character set, and the SQL mode that the
-    server reports with each reply. `host` is the host's label.
+    server reports with each reply. `host` is the host's label; `read_only` says that the server has
+    agreed to refuse writes.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class MysqlConnection(asyncio.Protocol):
         self.generation = 0
         self.retires_at = inf
         self.is_mariadb = session.is_mariadb
+        self.read_only = False
         self._charset = charset
         self._no_backslash_escapes = False
         self.quote = make_quote(charset, no_backslash_escapes=False)

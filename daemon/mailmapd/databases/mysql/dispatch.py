@@ -4,9 +4,10 @@ The queue, the deadlines, and what becomes of a statement when its connection fa
 
 A reply settles its statement and sends the next one on the same connection in the same loop
 iteration. A statement whose connection ends under it is sent once more, on a connection opened
-since: all of them only read. One that runs beyond query_timeout fails with its connection, and its
-host is suspect if it has answered nothing for half that time. While every host is down, statements
-fail at once.
+since, if it can have changed nothing: its text only reads, or the server had agreed to refuse
+writes. Any other fails, for it may have been carried out. One that runs beyond query_timeout fails
+with its connection, and its host is suspect if it has answered nothing for half that time. While
+every host is down, statements fail at once.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Dispatcher:
                 if verdict.blame is Blame.HOST:
                     pool.refused(host, verdict.error)
                 pool.drop(connection)
-                self._try_again(job, verdict.error)
+                self._try_again(connection, job, verdict.error)
                 return
             self._refused(job, verdict)
             reusable = reusable and not job.is_call
@@ -160,7 +161,9 @@ class Dispatcher:
             self._pool.connect_more()
         else:
             self._try_again(
-                job, DatabaseUnavailable(f"{connection.host}: {reason}", host=connection.host)
+                connection,
+                job,
+                DatabaseUnavailable(f"{connection.host}: {reason}", host=connection.host),
             )
 
     def connection_free(self, host: Host, connection: MysqlConnection) -> None:
@@ -198,10 +201,13 @@ class Dispatcher:
             self._watch_deadlines()
         return True
 
-    def _try_again(self, job: Job, error: DatabaseError) -> None:
+    def _try_again(self, connection: MysqlConnection, job: Job, error: DatabaseError) -> None:
         """Queue a statement whose connection was lost, before all others; a second loss fails it."""
         job.losses += 1
-        if self._closed or job.losses > MAX_LOSSES:
+        if not (job.statement.only_reads or connection.read_only):
+            text = f"{error}; table {job.statement.table} may have written, so its query is not sent again"
+            self._fail(job, DatabaseUnavailable(text, host=error.host), error.host)
+        elif self._closed or job.losses > MAX_LOSSES:
             self._fail(job, error, error.host)
         elif not self._hosts.preferred:
             self._fail(job, DatabaseUnavailable(self._down_text()), error.host)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailmapd.errors import DatabaseError, DataError
 from mailmapd.model import EMPTY, ResultSet
+from mailmapd.template.sql_lexer import without_comments
 
 if TYPE_CHECKING:
     from mailmapd.databases.interface import Done
@@ -43,7 +44,8 @@ class Job:
     def is_call(self) -> bool:
         """Tell whether this runs a stored procedure, whose error may leave a transaction open unseen."""
         first = self.statement.pieces[0] if self.statement.pieces else b""
-        return isinstance(first, bytes) and first.lstrip()[:4].upper() == b"CALL"
+        text = first.decode("latin-1") if isinstance(first, bytes) else ""
+        return without_comments(text).lstrip()[:4].upper() == "CALL"
 
 
 class JobQueue:

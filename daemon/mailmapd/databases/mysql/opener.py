@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_READ_ONLY = "SET SESSION TRANSACTION READ ONLY"
+
 
 class MysqlOpener:
     """Opens connections for one database. Raises ValueError for a character set that no connection can have."""
@@ -80,7 +82,7 @@ class MysqlOpener:
             raise DatabaseUnavailable(text, host=connection.host)
         wishes = []
         if self._settings.read_only:
-            wishes.append("SET SESSION TRANSACTION READ ONLY")
+            wishes.append(_READ_ONLY)
         if limit_queries:
             seconds = self._settings.query_timeout
             in_ms = max(1, round(seconds * 1000))
@@ -92,6 +94,8 @@ class MysqlOpener:
             wishes.append(f"SET SESSION {limit}")
         for wish in wishes:
             refusal = await preparing.run(connection, wish)
+            if wish == _READ_ONLY:
+                connection.read_only = refusal is None
             if refusal is not None:
                 log.debug("%s does not take %r: error %d", connection.host, wish, refusal.code)
 
