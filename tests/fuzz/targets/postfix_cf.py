@@ -5,7 +5,7 @@ And whatever table it is, no key leaves the quotes that the template puts around
 
 from __future__ import annotations
 
-from mailmapd.errors import ConfigError, TemplateError
+from mailmapd.errors import ConfigError, DataError, TemplateError
 from mailmapd.formats.postfix_cf import read_postfix_cf
 from mailmapd.plan.databases import cf_settings, check_settings
 from mailmapd.template.mysql_table import MysqlTable
@@ -48,6 +48,11 @@ def _mark(raw: bytes) -> bytes:
     return b"<%b>" % raw
 
 
+def _marked(value: Value) -> bytes:
+    text = _mark(value.raw)
+    return text.replace(b'\\"', b'""') if value.double_quoted else text
+
+
 def check(data: bytes) -> None:
     try:
         cf = read_postfix_cf(_FILE.holding(data))
@@ -67,9 +72,12 @@ def check(data: bytes) -> None:
         sql_key = table.sql_key(key)
         if sql_key is None:
             continue
-        statement = table.statement(sql_key)
+        try:
+            statement = table.statement(sql_key)
+        except DataError:
+            continue  # a variable outside strings, and a value that cannot stand there
         assert statement.render(_mark) == b"".join(
-            _mark(piece.raw) if isinstance(piece, Value) else piece for piece in statement.pieces
+            _marked(piece) if isinstance(piece, Value) else piece for piece in statement.pieces
         )
         for value in [piece for piece in statement.pieces if isinstance(piece, Value)]:
             assert value.raw in key

@@ -6,13 +6,13 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
+from mailmapd.databases.mysql.framing import WireError
 from mailmapd.databases.mysql.login import LoginCut
 from mailmapd.databases.mysql.wire import (
     QUIT,
     STATUS_IN_TRANSACTION,
     STATUS_NO_BACKSLASH_ESCAPES,
     ReplyReader,
-    WireError,
     encode_query,
 )
 from mailmapd.template.sql_quoting import make_quote
@@ -20,6 +20,10 @@ from mailmapd.template.sql_quoting import make_quote
 if TYPE_CHECKING:
     from mailmapd.databases.mysql.login import Session
     from mailmapd.databases.mysql.wire import ServerError
+
+
+MAX_SETTING = 64 * 1024
+"""The longest reply to a command that sets the session up, in bytes: an OK or an error."""
 
 
 class ConnectionOwner(Protocol):
@@ -71,9 +75,9 @@ class MysqlConnection(asyncio.Protocol):
         """Tell whether the last query left a transaction open, whose snapshot later queries would see."""
         return bool(self.reader.status & STATUS_IN_TRANSACTION)
 
-    def send(self, sql: bytes) -> None:
-        """Send a query; the owner hears of the reply, or of the loss."""
-        self.reader.start()
+    def send(self, sql: bytes, limit: int | None = None) -> None:
+        """Send a query; the owner hears of the reply, of at most `limit` bytes where that is less, or of the loss."""
+        self.reader.start(limit=limit)
         self._in_query = True
         self._transport.write(encode_query(sql))
 
@@ -151,7 +155,7 @@ class PreparingOwner:
         if self._reason:
             raise LoginCut(f"{connection.host}: {self._reason}", host=connection.host)
         self._reply = asyncio.get_running_loop().create_future()
-        connection.send(sql.encode("ascii"))
+        connection.send(sql.encode("ascii"), MAX_SETTING)
         await self._reply
         return connection.reader.error
 

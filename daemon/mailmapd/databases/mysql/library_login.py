@@ -82,6 +82,7 @@ class LibraryLogin(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has n
     """aiomysql's connection, stricter about what the server may ask for."""
 
     _server_auth_plugin: str
+    _reader: asyncio.StreamReader | None
     _writer: asyncio.StreamWriter | None
     _salt: bytes | None
 

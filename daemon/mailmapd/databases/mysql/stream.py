@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mailmapd.databases.mysql.errors import judge
-from mailmapd.databases.mysql.wire import ReplyReader, WireError, encode_query
+from mailmapd.databases.mysql.framing import WireError
+from mailmapd.databases.mysql.wire import ReplyReader, encode_query
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 BATCHES_AHEAD = 2
 """How many batches may wait before the server is held up."""
+
+BYTES_AHEAD = 4 * 1024 * 1024
+"""How many bytes of rows may wait before the server is held up."""
 
 
 class RowStream(asyncio.Protocol):
@@ -33,6 +37,7 @@ class RowStream(asyncio.Protocol):
         self._reader = ReplyReader(connection.reader.encoding)
         self._complete = False
         self._paused = False
+        self._unread = 0
         self._loss = ""
         self._news = asyncio.Event()
         self._connection = connection
@@ -40,7 +45,7 @@ class RowStream(asyncio.Protocol):
 
     async def rows(self) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
         """Send the statement and yield its columns and rows. Raises DatabaseError."""
-        self._reader.start(unlimited=True)
+        self._reader.start(stream=True)
         self._transport.write(encode_query(self._statement.render(self._connection.quote)))
         waiting: list[Row] = []
         yielded = False
@@ -50,6 +55,7 @@ class RowStream(asyncio.Protocol):
             # Noted with the rows that are taken: while the consumer has a batch, more of them may come, and the end.
             complete = self._complete
             waiting += self._reader.take_rows()
+            self._unread = 0
             while len(waiting) >= self._batch:
                 yield self._columns(), waiting[: self._batch]
                 yielded = True
@@ -64,7 +70,10 @@ class RowStream(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read a piece of the reply; hold the server up when the consumer is behind."""
+        """Read a piece of the reply; hold the server up when the consumer is behind.
+
+        Only whole rows are news: a server that sends them byte by byte runs out of patience.
+        """
         if self._complete or self._loss:
             return
         try:
@@ -72,14 +81,15 @@ class RowStream(asyncio.Protocol):
         except WireError as error:
             self._loss = str(error)
             self.abort()
-        if (
-            not (self._complete or self._loss)
-            and len(self._reader.rows) >= self._batch * BATCHES_AHEAD
-            and not self._paused
-        ):
+        self._unread += len(data)
+        ended = self._complete or bool(self._loss)
+        rows = len(self._reader.rows)
+        ahead = rows >= self._batch * BATCHES_AHEAD or (rows and self._unread >= BYTES_AHEAD)
+        if ahead and not ended and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        self._news.set()
+        if rows or ended:
+            self._news.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the consumer, if it still waits."""

@@ -1,10 +1,7 @@
 """The command phase of the MySQL client/server protocol, text protocol only, as a pure codec.
 
-No socket, no loop, no clock.
-
-Every packet is a 3-byte length (little endian), a sequence number that starts at 0 with each
-command, and the payload; a payload of 16 MiB - 1 bytes goes on in the next packet. One query and
-its reply::
+No socket, no loop, no clock. One query and its reply, each line the payload of a packet (see
+`framing`)::
 
     client   03 SQL                                   COM_QUERY
     server   00 rows id status(2) warnings(2) …       OK: no result set
@@ -26,14 +23,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from mailmapd.databases.mysql.framing import PacketReader, WireError, encode_payload
+
 if TYPE_CHECKING:
     from mailmapd.model import Row
 
-MAX_PACKET = 0xFFFFFF
-"""The longest payload of one packet, in bytes."""
-
 MAX_RESULT = 16 * 1024 * 1024
-"""The longest reply that is collected, in bytes: far above socketmap's 100 000, far below what would hurt the host."""
+"""The largest reply that is collected, in bytes of memory: far above socketmap's 100 000, far below what hurts."""
+
+MAX_ROW = 16 * 1024 * 1024
+"""The longest row of a long result, whose other rows are taken away as they come, in bytes."""
+
+MAX_STREAM = 8 * 1024**3
+"""The longest result that is read row by row, in bytes: a hundred million users."""
+
+MAX_COLUMNS = 4096
+"""MySQL's and MariaDB's own limit."""
+
+_ROW_COST, _VALUE_COST = 64, 40
+"""What a row, and a value in it, takes beside its bytes, in bytes of Python's memory."""
+
+_MAX_TEXT = 1024
+"""So many bytes of an error's text are kept; a server's own are at most 512."""
 
 STATUS_IN_TRANSACTION = 0x0001
 STATUS_MORE_RESULTS = 0x0008
@@ -51,12 +62,8 @@ _NULL = 0xFB
 _MAX_EOF = 8
 """A payload that starts like EOF but is longer is a row whose first value has an 8-byte length."""
 
-_KNOWN_COLUMNS = 1000
-"""How many column definitions a connection remembers: a table's are the same in every reply."""
-
-
-class WireError(Exception):
-    """The server broke the protocol, or sent more than the limit: the connection cannot be used any more."""
+_KNOWN_COLUMNS, _KNOWN_SIZE = 1000, 1024
+"""How many column definitions a connection remembers, of how many bytes: a table's are the same in every reply."""
 
 
 class ServerError(NamedTuple):
@@ -66,25 +73,15 @@ class ServerError(NamedTuple):
     text: str
 
 
-QUIT = len(_COM_QUIT).to_bytes(3, "little") + b"\0" + _COM_QUIT
+QUIT = encode_payload(_COM_QUIT)
 
 
 def encode_query(sql: bytes) -> bytes:
     """Return the packets of COM_QUERY."""
-    size = len(sql) + 1
-    if size < MAX_PACKET:
-        return size.to_bytes(4, "little") + _COM_QUERY + sql
-    payload = _COM_QUERY + sql
-    packets = [payload[start : start + MAX_PACKET] for start in range(0, size + 1, MAX_PACKET)]
-    return b"".join(
-        [
-            len(packet).to_bytes(3, "little") + bytes([number % 256]) + packet
-            for number, packet in enumerate(packets)
-        ]
-    )
+    return encode_payload(_COM_QUERY + sql)
 
 
-class ReplyReader:
+class ReplyReader(PacketReader):
     """Reads the replies of one connection, one command at a time.
 
     After `start`, `receive_data` takes bytes as they come and returns True when the reply is
@@ -94,16 +91,12 @@ class ReplyReader:
     """
 
     __slots__ = (
-        "_chunks",
-        "_expect",
         "_known",
-        "_long",
+        "_limit",
         "_max_result",
-        "_missing",
         "_names",
         "_received",
-        "_sequence",
-        "_unlimited",
+        "_row_cost",
         "columns",
         "encoding",
         "error",
@@ -118,13 +111,14 @@ class ReplyReader:
         self._max_result = max_result
         self.status = 0
         self._known: dict[bytes, str] = {}
-        self._chunks: list[bytes] = []
+        super().__init__(max(max_result, MAX_ROW))
         self.start()
 
-    def start(self, *, unlimited: bool = False) -> None:
+    def start(self, *, stream: bool = False, limit: int | None = None) -> None:
         """Prepare for the reply to a new command.
 
-        `unlimited` lifts `max_result` for a caller that takes rows away as they come.
+        `stream` is for a caller that takes rows away as they come, and lifts the limit to
+        `MAX_STREAM`; `limit` sets one of its own.
         """
         self.error: ServerError | None = None
         self.columns: tuple[str, ...] | None = None
@@ -133,12 +127,10 @@ class ReplyReader:
         self.overflow = False
         self._expect = ReplyReader._read_head
         self._names: list[str] = []
-        self._unlimited = unlimited
-        self._long = b""
-        self._missing = 0
+        self._limit = limit or (MAX_STREAM if stream else self._max_result)
+        self._row_cost = _ROW_COST
         self._received = 0
-        self._sequence = 1
-        self._chunks.clear()
+        self._restart()
 
     def take_rows(self) -> list[Row]:
         """Return the rows read so far and forget them."""
@@ -148,52 +140,10 @@ class ReplyReader:
     def receive_data(self, data: bytes) -> bool:
         """Read what came; return whether the reply is complete. Raises WireError."""
         self._received += len(data)
-        if self._received > self._max_result and not self._unlimited:
+        if self._received + len(self.rows) * self._row_cost > self._limit:
             self.overflow = True
-            raise WireError(f"the result is larger than {self._max_result} bytes")
-        if self._chunks:
-            self._chunks.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                return False
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-        try:
-            return self._read(data)
-        except IndexError:
-            raise WireError("a packet ends within a value") from None
-
-    def _read(self, data: bytes) -> bool:
-        """Read the whole packets in `data` and keep the rest."""
-        at, end = 0, len(data)
-        while end - at >= 4:
-            size = data[at] | data[at + 1] << 8 | data[at + 2] << 16
-            start = at + 4
-            at = start + size
-            if at > end:
-                return self._wait(data[start - 4 :], at - end)
-            if data[start - 1] != self._sequence and not (size and data[start] == _ERR):
-                raise WireError(f"packet {data[start - 1]} came where {self._sequence} was due")
-            self._sequence = (self._sequence + 1) & 0xFF
-            if size == MAX_PACKET or self._long:
-                self._long += data[start:at]
-                if size == MAX_PACKET:
-                    continue
-                payload, self._long = self._long, b""
-                complete = self._expect(self, payload, 0, len(payload))
-            else:
-                complete = self._expect(self, data, start, at)
-            if complete:
-                if at != end:
-                    raise WireError("bytes follow a complete reply")
-                return True
-        return self._wait(data[at:], 4 - (end - at)) if at < end else False
-
-    def _wait(self, rest: bytes, missing: int) -> bool:
-        """Keep the beginning of a packet until `missing` more bytes are there."""
-        self._chunks.append(rest)
-        self._missing = missing
-        return False
+            raise WireError(f"the result is larger than {self._limit} bytes")
+        return super().receive_data(data)
 
     def _read_head(self, data: bytes, start: int, end: int) -> bool:
         """Read the first packet of a reply: OK, ERR or the number of columns."""
@@ -218,6 +168,7 @@ class ReplyReader:
         if _is_eof(data, start, end):
             if self.result_sets == 1:
                 self.columns = tuple(self._names)
+                self._row_cost = _ROW_COST + _VALUE_COST * len(self.columns)
                 self._expect = ReplyReader._read_row
             else:
                 self._expect = ReplyReader._skip_row
@@ -227,10 +178,14 @@ class ReplyReader:
         definition = data[start:end]
         name = self._known.get(definition)
         if name is None:
+            name = _column_name(definition, self.encoding)
             if len(self._known) >= _KNOWN_COLUMNS:
                 self._known.clear()
-            name = self._known[definition] = _column_name(definition, self.encoding)
+            if len(definition) <= _KNOWN_SIZE:
+                self._known[definition] = name
         self._names.append(name)
+        if len(self._names) > MAX_COLUMNS:
+            raise WireError(f"a result of more than {MAX_COLUMNS} columns")
         return False
 
     def _read_row(self, data: bytes, start: int, end: int) -> bool:
@@ -270,7 +225,8 @@ class ReplyReader:
             raise WireError("an error packet without a number")
         text = start + 9 if data[start + 3 : start + 4] == b"#" else start + 3
         self.error = ServerError(
-            data[start + 1] | data[start + 2] << 8, data[text:end].decode("utf-8", "replace")
+            data[start + 1] | data[start + 2] << 8,
+            data[text:end][:_MAX_TEXT].decode("utf-8", "replace"),
         )
         return True
 

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailmapd.databases.mysql.framing import MAX_PACKET, WireError
 from mailmapd.databases.mysql.wire import (
-    MAX_PACKET,
     MAX_RESULT,
     STATUS_MORE_RESULTS,
     ReplyReader,
     ServerError,
-    WireError,
     encode_query,
 )
 from mailmapd.model import Row
@@ -181,10 +180,71 @@ def test_result_limit() -> None:
     with pytest.raises(WireError, match="larger than 100 bytes"):
         read(data, max_result=100)
     reader = ReplyReader(max_result=100)
-    reader.start(unlimited=True)
+    reader.start(stream=True)
     assert reader.receive_data(data)
     assert len(reader.take_rows()) == 1
     assert reader.rows == []
+
+
+def fed(reader: ReplyReader, piece: bytes) -> int:
+    """Feed a piece until the reader has enough of it; return how many bytes it took."""
+    fed = 0
+    while True:
+        try:
+            assert not reader.receive_data(piece)
+        except WireError:
+            return fed
+        fed += len(piece)
+
+
+def test_rows_without_end() -> None:
+    """What rows take in memory counts, not only what they take on the wire."""
+    reader = ReplyReader(max_result=1_000_000)
+    reader.receive_data(packets(lenenc(1), column("a"), eof()))
+    numbered = packets(*[row(b"")] * 256, first=4)
+    assert fed(reader, numbered) < 60_000
+    assert reader.overflow
+
+
+def test_result_sets_without_end() -> None:
+    """Result sets and OKs that promise another one end at the limit."""
+    reader = ReplyReader(max_result=1_000_000)
+    assert fed(reader, packets(*[ok(STATUS_MORE_RESULTS)] * 256, first=1)) <= 1_000_000
+
+
+def test_columns_without_end() -> None:
+    """A result has at most as many columns as a server can have."""
+    reader = ReplyReader()
+    reader.receive_data(packets(lenenc(1)))
+    with pytest.raises(WireError, match="more than 4096 columns"):
+        reader.receive_data(packets(*[column("a")] * 5000, first=2))
+
+
+def test_chained_packets() -> None:
+    """A row of a long result that goes on and on is refused by its length, before it has come."""
+    reader = ReplyReader()
+    reader.start(stream=True)
+    reader.receive_data(packets(lenenc(1), column("a"), eof()))
+    reader.receive_data(b"\xff\xff\xff\x04" + b"x" * MAX_PACKET)
+    with pytest.raises(WireError, match="a packet of more than"):
+        reader.receive_data(b"\xff\xff\xff\x05x")
+
+
+def test_long_definitions_are_not_kept() -> None:
+    """Column definitions of any length are read, and only ordinary ones remembered."""
+    reader = ReplyReader()
+    for number in range(20):
+        reader.start()
+        name = f"{number:04}" * 1000
+        assert reader.receive_data(packets(*result_set([name], [])))
+        assert reader.columns == (name,)
+    assert not reader._known
+
+
+def test_long_error() -> None:
+    """An error's text is cut."""
+    reader = read(packets(b"\xff\x7a\x04#42S02" + b"x" * 100_000))
+    assert reader.error == ServerError(1146, "x" * 1024)
 
 
 VALUES = st.one_of(st.none(), st.binary(max_size=300))
