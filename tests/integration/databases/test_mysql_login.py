@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import getpass
 import inspect
+import os
 import struct
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import aiomysql
@@ -32,6 +34,7 @@ from support.sha2_server import Sha2Server
 
 def test_inside_of_aiomysql() -> None:
     """The installed aiomysql has the methods and attributes that the login builds on."""
+    assert aiomysql.__version__ == os.environ.get("MAILMAPD_AIOMYSQL", version("aiomysql"))
     connection = aiomysql.Connection
     for name in (
         "_connect",

@@ -174,7 +174,7 @@ class LibraryLogin(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has n
         if plugin not in _PLUGINS:
             raise LoginFailed(
                 f"the server wants the login method {plugin}, which is not supported; give the "
-                f"database user {_PLUGINS[0]} or {_PLUGINS[1]}"
+                f"database user {_PLUGINS[0]} or {_PLUGINS[1]}, or on this host unix_socket"
             )
         return await super()._process_auth(plugin_name, auth_packet)
 
