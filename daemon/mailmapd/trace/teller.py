@@ -75,9 +75,10 @@ class _Teller(WalkWatcher):
         definition, database = probe.table.definition, probe.table.database
         self._recorder.host = ""
         started = self._clock()
-        statement = definition.statement(probe.sql_key)
-        sql = database.describe(statement)
+        sql = ""
         try:
+            statement = definition.statement(probe.sql_key)
+            sql = database.describe(statement)
             rows = await database.fetch(statement)
             payload = definition.payload(rows)
             value = None if payload is None else self._place.definition.value(self._name, payload)
