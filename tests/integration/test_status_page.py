@@ -89,7 +89,7 @@ def test_without_scripts(daemon: Daemon) -> None:
     for words in (
         "&lt;aliases&gt;",
         "88.8 %",
-        "database away: no host can be reached",
+        "database away: not reached yet",
         "Configuration in effect",
     ):
         assert words in body
