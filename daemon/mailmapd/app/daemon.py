@@ -180,7 +180,7 @@ class Daemon:
             self._contact.begin(self.engine.databases.values())
             await self.front.open(bound, self._config, self.engine)
         spare_what_stays()
-        self._manager.ready(self.health.line())
+        self._manager.ready(self.status_line())
         log.info(
             "ready: %d maps on %s%s",
             len(self.engine.maps),
@@ -206,8 +206,12 @@ class Daemon:
                 except Exception:
                     log.exception("the status line could not be written: a defect of mailmapd")
 
+    def status_line(self) -> str:
+        """Return how the daemon is, in one line."""
+        return self.health.line()
+
     def _show_status(self) -> None:
-        self._manager.status(self.health.line())
+        self._manager.status(self.status_line())
 
     async def _tick(self) -> None:
         if not self._reload_lock.locked():
@@ -254,7 +258,7 @@ class Daemon:
             except Exception:
                 self.reload_failed = True
                 log.exception("a reload ended in a defect of mailmapd")
-                self._manager.ready(self.health.line())
+                self._manager.ready(self.status_line())
                 return [DEFECT]
 
     async def _reload(self) -> list[str]:
@@ -306,7 +310,7 @@ class Daemon:
         self.reload_failed = False
         self.last_reload = time.time()
         log.info("configuration reloaded")
-        self._manager.ready(self.health.line())
+        self._manager.ready(self.status_line())
         return []
 
     async def _shut_down(self) -> None:
