@@ -43,26 +43,21 @@ NEVER_ENDS = """
     async def _shut_down(self):
         await asyncio.Event().wait()"""
 STUCK = """
-    def status_line(self):
-        if self.listeners:
-            asyncio.get_running_loop().call_soon(self.spin)
-        return ""
+    async def run(self):
+        asyncio.get_running_loop().call_later(1.0, self.spin)
+        await super().run()
     def spin(self):
         print("stuck", file=sys.stderr, flush=True)
         while True:
             pass"""
 NO_MEMORY = """
-    def status_line(self):
-        def fail():
-            raise MemoryError
-        asyncio.get_running_loop().call_soon(fail)
-        return "" """
-SMALL = """
-    def status_line(self):
-        def fail():
-            raise ZeroDivisionError
-        asyncio.get_running_loop().call_soon(fail)
-        return "" """
+    async def run(self):
+        asyncio.get_running_loop().call_later(1.0, self.fail)
+        await super().run()
+    def fail(self):
+        raise MemoryError"""
+SMALL = NO_MEMORY.replace("MemoryError", "ZeroDivisionError")
+
 Start = Callable[[str], ServerProcess]
 
 

@@ -92,9 +92,9 @@ import ctypes, sys
 from mailmapd.app import run
 from mailmapd.app.daemon import Daemon
 class Telling(Daemon):
-    def status_line(self):
+    async def run(self):
         print("dumpable", ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), file=sys.stderr, flush=True)
-        return ""
+        await super().run()
 run.serve(sys.argv[1], Telling)
 """
     process = ServerProcess(
