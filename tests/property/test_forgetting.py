@@ -233,7 +233,7 @@ class World:
     def load_begins(self, _: int) -> None:
         """Write what is held into a file, as for another process, and begin to load it."""
         cache = self.table.cache
-        held = {key: cache.read(key) for key in KEYS}
+        held = {key: cache.peek(key) for key in KEYS}
         self.file = {
             key: cache.proven(entry, self.clock.now) for key, entry in held.items() if entry
         }

@@ -79,11 +79,12 @@ class Budget(Cache[bytes, Any]):
         """Return the number of entries."""
         return len(self.entries)
 
-    def find(self, key: bytes) -> Any:
-        """Return an entry, or None, and count that as a use."""
+    def get(self, key: bytes, default: Any = None) -> Any:
+        """Return an entry, or `default`, and count that as a use."""
         value = self.entries.get(key)
-        if value is not None:
-            self.entries.move_to_end(key)
+        if value is None:
+            return default
+        self.entries.move_to_end(key)
         return value
 
     def drop(self, key: bytes) -> bool:
@@ -94,7 +95,7 @@ class Budget(Cache[bytes, Any]):
         self._forget(key, value)
         return True
 
-    def look(self, key: bytes) -> Any:
+    def peek(self, key: bytes) -> Any:
         """Return an entry, or None, without counting that as a use."""
         return self.entries.get(key)
 

@@ -110,14 +110,14 @@ class TableCache:
             return None
         return (packed[8:], until) if now < until else None
 
-    def peek(self, key: bytes, now: float) -> Entry | None:
+    def get(self, key: bytes, now: float) -> Entry | None:
         """Return (what is known, until when it is fresh), or None when nothing usable without the database is known.
 
         When the second has passed, the entry is in its refresh age: it is the answer, and should be fetched anew.
         """
-        packed = self.rows.find(key)
+        packed = self.rows.get(key)
         if packed is None:
-            expires = self.absences.find(key)
+            expires = self.absences.get(key)
             if expires is None or now >= expires:
                 return None
             return (NO_ROW, expires) if not self._ended else self._believed(NO_ROW, expires, now)
@@ -151,7 +151,7 @@ class TableCache:
 
         Entries older than that are dropped here.
         """
-        entry = self.read(key)
+        entry = self.peek(key)
         if entry is None:
             return None
         if self.useless(entry, now):
@@ -184,13 +184,13 @@ class TableCache:
         """Return a time with the era of now in its last digits."""
         return int(until * _TICKS) / _TICKS + self._mark
 
-    def read(self, key: bytes) -> Entry | None:
+    def peek(self, key: bytes) -> Entry | None:
         """Return what is held of a key, however old, and until when it is fresh, without counting a use."""
-        packed = self.rows.look(key)
+        packed = self.rows.peek(key)
         if packed is not None:
             found, until = _unpack(packed)
             return found, self._fresh_until(until, self._fresh_for)
-        expires = self.absences.look(key)
+        expires = self.absences.peek(key)
         if expires is None:
             return None
         return NO_ROW, self._fresh_until(expires, self.settings.negative_ttl)
@@ -237,12 +237,12 @@ class TableCache:
         """Drop those of the keys of which nothing usable is held; return how many they were."""
         dropped = 0
         for key in keys:
-            packed = self.rows.look(key)
+            packed = self.rows.peek(key)
             if packed is not None:
                 if self.useless(_unpack(packed), now):
                     dropped += self.rows.drop(key)
                 continue
-            expires = self.absences.look(key)
+            expires = self.absences.peek(key)
             if expires is not None and now >= expires + self.settings.negative_stale_ttl:
                 dropped += self.absences.drop(key)
         return dropped

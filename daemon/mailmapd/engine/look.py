@@ -39,7 +39,7 @@ def look(engine: Engine, request: LookRequest, now: float) -> Held:
         raise UnknownName(
             f'there is no table "{request.table}"; the tables are: {", ".join(engine.tables)}'
         )
-    entry = table.cache.read(request.sql_key)
+    entry = table.cache.peek(request.sql_key)
     if entry is None or table.cache.useless(entry, now):
         return Held("nothing")
     row, fresh_for = entry[0] is not NO_ROW, entry[1] - now

@@ -1,6 +1,6 @@
 """Tables: one SQL query each, answered from memory where possible.
 
-    peek   what is known now, without waiting
+    entry  what is known now, without waiting
     ask    what is known, or what the database says, or what was known a while ago; `done` later if need be
     get    the same for a coroutine
 
@@ -84,17 +84,12 @@ class Table:
             former.cache.absences.evictions,
         )
 
-    def peek(self, sql_key: bytes, now: float) -> Payload | NoRow | None:
-        """Return what is known of a key without asking anybody, or None.
+    def entry(self, sql_key: bytes, now: float) -> Entry | None:
+        """Return what is known of a key and until when it is fresh, without asking anybody, or None.
 
         A key in its refresh age is fetched anew in the background.
         """
-        entry = self.entry(sql_key, now)
-        return None if entry is None else entry[0]
-
-    def entry(self, sql_key: bytes, now: float) -> Entry | None:
-        """Do what `peek` does; return until when it is fresh, too."""
-        entry = self.cache.peek(sql_key, now)
+        entry = self.cache.get(sql_key, now)
         if entry is None:
             return None
         if entry[0] is NO_ROW:
@@ -106,7 +101,7 @@ class Table:
         return entry
 
     def ask(self, sql_key: bytes, done: Callable[[Outcome], None]) -> Outcome | None:
-        """Return what can be said now of a key that `peek` does not know.
+        """Return what can be said now of a key that `entry` does not know.
 
         When that is None, `done` gets what the database says, later.
         """
@@ -125,7 +120,7 @@ class Table:
         return None
 
     async def get(self, sql_key: bytes) -> Outcome:
-        """Return what the database, or failing it the past, says of a key that `peek` does not know."""
+        """Return what the database, or failing it the past, says of a key that `entry` does not know."""
         later: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         outcome = self.ask(
             sql_key, lambda outcome: None if later.done() else later.set_result(outcome)

@@ -146,7 +146,7 @@ class Preloader:
             except DataError:
                 continue  # a lookup of this key will say what is wrong with its rows
             now = self._clock()
-            if payload is not None and table.cache.peek(sql_key, now) is None:
+            if payload is not None and table.cache.get(sql_key, now) is None:
                 table.cache.store(sql_key, payload, now)
                 kept += 1
         return kept

@@ -214,7 +214,7 @@ class WarmStart:
         now, cache = self._clock(), table.cache
         records = []
         for key in keys:
-            entry = cache.read(key)
+            entry = cache.peek(key)
             if entry is not None and not cache.useless(entry, now):
                 found, until = cache.proven(entry, now)
                 records.append(encode_record(CacheRecord(key, found, until + offset)))

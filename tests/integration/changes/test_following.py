@@ -72,7 +72,7 @@ class Bench:
 
     def held(self, name: str, key: bytes) -> bool:
         """Return whether memory has something under a SQL key of a table."""
-        return self.engine.tables[name].cache.read(key) is not None
+        return self.engine.tables[name].cache.peek(key) is not None
 
     async def known(self, name: str, key: bytes, answer: Answer) -> float:
         """Wait until a map gives this answer; return for how many seconds that took."""
@@ -144,14 +144,14 @@ async def test_kept_for_long(bench: Bench) -> None:
     await bench.ask("clock", b"a@example.com")
     await bench.ask("alias", "ä@example.com".encode())
     day = time.monotonic() + 86000 * 0.9
-    read = bench.engine.tables["alias"].cache.read
+    peek = bench.engine.tables["alias"].cache.peek
     for key in (b"a@example.com", b"nobody@example.com"):
-        entry = read(key)
+        entry = peek(key)
         assert entry is not None
         assert entry[1] > day
     for entry in (
-        bench.engine.tables["clock"].cache.read(b"a@example.com"),
-        read("ä@example.com".encode()),
+        bench.engine.tables["clock"].cache.peek(b"a@example.com"),
+        peek("ä@example.com".encode()),
     ):
         assert entry is not None
         assert entry[1] < time.monotonic() + 301
@@ -289,7 +289,7 @@ async def test_lost_and_found(bench: Bench) -> None:
     bench.server.restart()
     await until(lambda: not bench.database.lease.holds)
     assert bench.engine.tables["alias"].watch is None
-    entry = bench.engine.tables["alias"].cache.read(b"a@example.com")
+    entry = bench.engine.tables["alias"].cache.peek(b"a@example.com")
     assert entry is not None
     assert entry[1] < time.monotonic() + 301
     await until(lambda: bench.database.lease.holds)

@@ -126,4 +126,4 @@ def test_less_memory_after_a_reload() -> None:
     memory.max_bytes = MIB
     cache.store(b"one more", b"row", 1.0)
     assert memory.used[POSITIVE] <= MIB * SHARES[POSITIVE]
-    assert cache.read(b"one more") is not None
+    assert cache.peek(b"one more") is not None

@@ -16,6 +16,7 @@ from mailmapd.engine.table import Table
 from mailmapd.errors import DataError
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
+from support.known import known
 
 DEFINITION = PostfixDefinition(MysqlTable.compile("t", b"SELECT a FROM b WHERE c = '%s'"))
 SETTINGS = CacheSection(ttl=Seconds(100.0), jitter=0.0, refresh_ahead=0.0)
@@ -100,7 +101,7 @@ async def test_an_origin_in_front_answers_first() -> None:
     assert bench.table.ask(b"shelved", outcomes.append) is None
     bench.shelf.turn()
     assert outcomes == [Outcome(b"from the shelf", Source.DATABASE)]
-    assert bench.table.peek(b"shelved", 0.0) == b"from the shelf"
+    assert known(bench.table, b"shelved", 0.0) == b"from the shelf"
     assert (await bench.table.get(b"k")).known == b"from the database"
     assert (await bench.table.get(b"unknown")).known is NO_ROW
     assert [values_of(asked) for asked in bench.database.asked] == [(b"k",), (b"unknown",)]
@@ -118,7 +119,7 @@ async def test_an_invalidation_reaches_the_origin() -> None:
     for _, done in waiting:
         done(b"old")
     assert outcomes == [Outcome(b"old", Source.DATABASE)]
-    assert bench.table.peek(b"k", 0.0) is None
+    assert known(bench.table, b"k", 0.0) is None
     assert (await bench.table.get(b"k")).known == b"from the database"
 
 

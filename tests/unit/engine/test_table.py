@@ -16,6 +16,7 @@ from mailmapd.errors import DEFECT, DatabaseUnavailable, DataError, SchemaError
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
 from support.clock import FakeClock
+from support.known import known
 
 
 class Bench:
@@ -55,9 +56,9 @@ ROW = b"example.com/user/"
 
 async def test_found_and_kept(bench: Bench) -> None:
     """A row is fetched once and known from then on."""
-    assert bench.table.peek(KEY, 0.0) is None
+    assert known(bench.table, KEY, 0.0) is None
     assert await bench.table.get(KEY) == Outcome(ROW, Source.DATABASE)
-    assert bench.table.peek(KEY, 0.0) == ROW
+    assert known(bench.table, KEY, 0.0) == ROW
     assert len(bench.database.asked) == 1
     assert (bench.table.misses, bench.table.hits) == (1, 1)
 
@@ -65,7 +66,7 @@ async def test_found_and_kept(bench: Bench) -> None:
 async def test_absent_and_kept(bench: Bench) -> None:
     """An empty result is a definite absence, and known as such."""
     assert await bench.table.get(b"none@example.com") == Outcome(NO_ROW, Source.DATABASE)
-    assert bench.table.peek(b"none@example.com", 0.0) is NO_ROW
+    assert known(bench.table, b"none@example.com", 0.0) is NO_ROW
     assert bench.table.negative_hits == 1
 
 
@@ -116,7 +117,7 @@ async def test_slow_database_does_not_hold_up_stale(bench: Bench) -> None:
     assert await bench.table.get(KEY) == Outcome(ROW, Source.STALE)
     bench.database.release()
     await asyncio.sleep(0.01)
-    assert bench.table.peek(KEY, 200.0) == b"moved/"
+    assert known(bench.table, KEY, 200.0) == b"moved/"
 
 
 async def test_silent_database_is_waited_for_once(bench: Bench) -> None:
@@ -152,11 +153,11 @@ async def test_refresh_ahead(bench: Bench) -> None:
     await bench.table.get(KEY)
     bench.rows[KEY,] = [(b"moved/",)]
     bench.database.hold()
-    assert [bench.table.peek(KEY, 90.0) for _ in range(5)] == [ROW] * 5
+    assert [known(bench.table, KEY, 90.0) for _ in range(5)] == [ROW] * 5
     bench.clock.now = 90.0
     bench.database.release()
     await asyncio.sleep(0.01)
-    assert bench.table.peek(KEY, 90.0) == b"moved/"
+    assert known(bench.table, KEY, 90.0) == b"moved/"
     assert len(bench.database.asked) == 2
 
 
@@ -166,7 +167,7 @@ async def test_failed_refresh_keeps_the_row(bench: Bench) -> None:
     bench.clock.now = 90.0
     bench.database.failure = DatabaseUnavailable("gone")
     for _ in range(5):
-        assert bench.table.peek(KEY, 90.0) == ROW
+        assert known(bench.table, KEY, 90.0) == ROW
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert len(bench.database.asked) == 2
@@ -184,7 +185,7 @@ async def test_refreshes_leave_room(bench: Bench) -> None:
     bench.clock.now = 90.0
     bench.database.hold()
     bench.database.asked.clear()
-    assert [bench.table.peek(key, 90.0) for key in keys] == keys
+    assert [known(bench.table, key, 90.0) for key in keys] == keys
     asking = asyncio.ensure_future(bench.table.get(KEY))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -192,7 +193,7 @@ async def test_refreshes_leave_room(bench: Bench) -> None:
     bench.database.release()
     assert (await asking).known == ROW
     await asyncio.sleep(0.01)
-    bench.table.peek(keys[-1], 90.0)
+    known(bench.table, keys[-1], 90.0)
     await asyncio.sleep(0)
     assert len(bench.database.asked) == REFRESHES + 2
 
@@ -250,7 +251,7 @@ async def test_flush_beats_a_query_in_flight(bench: Bench) -> None:
     bench.table.apply(Invalidation("t", frozenset((KEY,))))
     bench.database.release()
     assert (await asking).known == ROW
-    assert bench.table.peek(KEY, 0.0) is None
+    assert known(bench.table, KEY, 0.0) is None
 
 
 async def test_clear_beats_a_query_in_flight(bench: Bench) -> None:
@@ -262,7 +263,7 @@ async def test_clear_beats_a_query_in_flight(bench: Bench) -> None:
     assert bench.table.apply(Invalidation("t"))[0] == 1
     bench.database.release()
     await asking
-    assert bench.table.peek(KEY, 0.0) is None
+    assert known(bench.table, KEY, 0.0) is None
 
 
 async def test_flush_beats_a_failure_in_flight(bench: Bench) -> None:

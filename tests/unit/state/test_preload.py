@@ -84,7 +84,7 @@ async def test_rows(bench: Bench) -> None:
     await bench.preload()
     cache = bench.cache("alias")
     keys = cache.keys()
-    found = {key: cache.read(key) for key in keys}
+    found = {key: cache.peek(key) for key in keys}
     assert {key: entry[0] for key, entry in found.items() if entry} == {
         b"a@example.com": b"1,3",
         b"b@example.com": b"2",
@@ -100,7 +100,7 @@ async def test_passwords(bench: Bench) -> None:
     await bench.preload()
     cache = bench.cache("auth.passdb")
     assert cache.keys() == [b"a@example.com"]
-    entry = cache.read(b"a@example.com")
+    entry = cache.peek(b"a@example.com")
     assert entry is not None
     assert entry[0] == b'{"password": "{PLAIN}a"}'
 
@@ -109,7 +109,7 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
     """What is fresh already stays."""
     bench.cache("alias").store(b"a@example.com", b"newer", 0.0)
     await bench.preload()
-    entry = bench.cache("alias").read(b"a@example.com")
+    entry = bench.cache("alias").peek(b"a@example.com")
     assert entry is not None
     assert entry[0] == b"newer"
 

@@ -119,15 +119,15 @@ async def test_kept(bench: Bench) -> None:
     bench.start()
     bench.wall_clock.now += 30.0
     await bench.load()
-    assert bench.cache().peek(b"user@example.com", bench.clock.now) == (
+    assert bench.cache().get(b"user@example.com", bench.clock.now) == (
         b"other@example.com",
         bench.clock.now + 70.0,
     )
-    assert bench.cache().peek(b"none@example.com", bench.clock.now) == (
+    assert bench.cache().get(b"none@example.com", bench.clock.now) == (
         NO_ROW,
         bench.clock.now + 20.0,
     )
-    assert bench.cache("mailbox").peek(b"user@example.com", bench.clock.now) == (
+    assert bench.cache("mailbox").get(b"user@example.com", bench.clock.now) == (
         (b"one", b"two"),
         bench.clock.now + 70.0,
     )
@@ -141,7 +141,7 @@ async def test_stale_and_useless(bench: Bench) -> None:
     bench.start()
     bench.wall_clock.now += 500.0
     await bench.load()
-    assert bench.cache().peek(b"user@example.com", bench.clock.now) is None
+    assert bench.cache().get(b"user@example.com", bench.clock.now) is None
     assert bench.cache().stale(b"user@example.com", bench.clock.now) == b"other@example.com"
     assert len(bench.cache().absences) == 0
     await bench.end()
@@ -159,8 +159,8 @@ async def test_clock_set_back(bench: Bench) -> None:
     bench.start()
     bench.wall_clock.now -= 1e9
     await bench.load()
-    assert bench.cache().peek(b"user@example.com", bench.clock.now + 99.0)
-    assert bench.cache().peek(b"user@example.com", bench.clock.now + 101.0) is None
+    assert bench.cache().get(b"user@example.com", bench.clock.now + 99.0)
+    assert bench.cache().get(b"user@example.com", bench.clock.now + 101.0) is None
     await bench.end()
 
 
@@ -261,17 +261,17 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
     bench.cache().store(b"user2@example.com", b"new", bench.clock.now)
     bench.cache().store(b"user3@example.com", NO_ROW, bench.clock.now)
     await bench.loaded()
-    assert bench.cache().read(b"user1@example.com") is None
-    assert [bench.cache().read(b"user%d@example.com" % number) for number in (2, 3)] != [None, None]
-    assert bench.cache().peek(b"user2@example.com", bench.clock.now) == (
+    assert bench.cache().peek(b"user1@example.com") is None
+    assert [bench.cache().peek(b"user%d@example.com" % number) for number in (2, 3)] != [None, None]
+    assert bench.cache().get(b"user2@example.com", bench.clock.now) == (
         b"new",
         bench.clock.now + 100.0,
     )
-    assert bench.cache().peek(b"user3@example.com", bench.clock.now) == (
+    assert bench.cache().get(b"user3@example.com", bench.clock.now) == (
         NO_ROW,
         bench.clock.now + 50.0,
     )
-    assert bench.cache().peek(b"user4@example.com", bench.clock.now) == (
+    assert bench.cache().get(b"user4@example.com", bench.clock.now) == (
         b"old",
         bench.clock.now + 100.0,
     )
@@ -288,9 +288,9 @@ async def test_flushed_entries_stay_out(bench: Bench) -> None:
     await bench.warm_start.forgotten([FLUSHED])
     bench.start()
     await bench.load()
-    assert bench.cache().peek(b"user@example.com", bench.clock.now) is None
-    assert bench.cache().peek(b"none@example.com", bench.clock.now) is not None
-    assert bench.cache("mailbox").peek(b"user@example.com", bench.clock.now) is not None
+    assert bench.cache().get(b"user@example.com", bench.clock.now) is None
+    assert bench.cache().get(b"none@example.com", bench.clock.now) is not None
+    assert bench.cache("mailbox").get(b"user@example.com", bench.clock.now) is not None
     await bench.end()
 
 
@@ -319,7 +319,7 @@ async def test_flushed_during_a_save(bench: Bench) -> None:
     await saving
     bench.start()
     await bench.load()
-    assert bench.cache().peek(b"user@example.com", bench.clock.now) is None
+    assert bench.cache().get(b"user@example.com", bench.clock.now) is None
     await bench.end()
     await bench.warm_start.save()
     assert [path.name for path in bench.file.parent.iterdir()] == ["cache"]
