@@ -49,6 +49,7 @@ def unit_findings(config: Config, root: Path = Path("/")) -> Iterator[Finding]:
     if service is None or not _runs(service, config):
         return
     units = list(_socket_units(root))
+    in_use = _is_enabled(root) or any(unit.enabled for unit in units)
     opening = {stream: unit for unit in units for stream in unit.streams}
     wanted = {_stream(one.entry.address): one for one in wanted_sockets(config)}
     for stream, one in wanted.items():
@@ -61,7 +62,7 @@ def unit_findings(config: Config, root: Path = Path("/")) -> Iterator[Finding]:
                 else f"systemctl enable --now {unit.name}"
             )
             yield Finding(Level.FAULT, "socket_unit", one.where, problem, remedy)
-        elif unit is not None and not unit.enabled and one.name not in _CAN_WAIT:
+        elif unit is not None and in_use and not unit.enabled and one.name not in _CAN_WAIT:
             problem = f"{unit.name} is not enabled: while mailmapd restarts, clients are refused at {stream}"
             remedy = f"systemctl enable {unit.name}; systemctl restart {unit.name} {_SERVICE}"
             yield Finding(Level.WARNING, "unit_disabled", one.where, problem, remedy)
@@ -71,6 +72,13 @@ def unit_findings(config: Config, root: Path = Path("/")) -> Iterator[Finding]:
                 problem = f"opens {stream}, which [listen] does not name: whoever connects there waits for nothing"
                 remedy = f"systemctl disable --now {unit.name}"
                 yield Finding(Level.FAULT, "unit_unserved", unit.name, problem, remedy)
+
+
+def _is_enabled(root: Path) -> bool:
+    """Return whether the service is started at boot; before that nobody has decided about its sockets either."""
+    return any(
+        (root / folder / "multi-user.target.wants" / _SERVICE).is_symlink() for folder in _FOLDERS
+    )
 
 
 def _stream(address: Address) -> str:

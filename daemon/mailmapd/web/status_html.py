@@ -92,8 +92,8 @@ def _tiles(view: StatusView) -> str:
         ("queries sent a second", as_rate(sum(one.rate for one in activity.databases))),
         ("clients", as_count(clients)),
         (
-            "remembered",
-            f"{as_bytes(sum(memory['bytes'].values()))} of {as_bytes(memory['max_bytes'])}",
+            f"remembered, of {as_bytes(memory['max_bytes'])}",
+            as_bytes(sum(memory["bytes"].values())),
         ),
     ]
     return f'<dl class="tiles">{"".join(f"<div><dt>{name}</dt><dd>{figure}</dd></div>" for name, figure in tiles)}</dl>'

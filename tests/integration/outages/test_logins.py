@@ -16,7 +16,10 @@ from support.mariadb import MariaDB
 from support.numbered_mail import configuration
 
 RESTARTS = 3
-LISTEN = '[listen]\ndict = ["unix:{folder}/dict"]\n'
+LISTEN = """
+[listen]
+dict = [{{address = "unix:{folder}/dict", peers = ["dovecot"]}}]
+"""
 LOGINS = """
 [table.passdb]
 database = "mail"

@@ -53,6 +53,17 @@ def test_what_is_not_enabled(root: Path) -> None:
     ]
 
 
+def test_nothing_is_enabled_yet(root: Path) -> None:
+    """On a host that is being set up, where neither the service nor a socket is enabled, it is no finding that none is."""
+    wants = root / "etc/systemd/system/sockets.target.wants"
+    (wants / "mailmapd.socket").unlink()
+    both = SOCKETMAP + 'dict = ["unix:/run/mailmapd/dict"]\n'
+    assert found(root, both) == []
+    (root / "etc/systemd/system/multi-user.target.wants").mkdir()
+    (root / "etc/systemd/system/multi-user.target.wants/mailmapd.service").symlink_to("/x")
+    assert [code for code, _ in found(root, both)] == ["unit_disabled", "unit_disabled"]
+
+
 def test_what_the_next_start_cannot_open(root: Path) -> None:
     """A path outside of what the service may write to, which no unit opens, is a fault."""
     elsewhere = 'dict = ["unix:/var/spool/postfix-out/mailmapd/dict"]\n'
