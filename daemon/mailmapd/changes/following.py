@@ -56,6 +56,7 @@ class FollowedDatabase:
         self._settings, self._changes = wanted
         self.lease = Lease(self._changes.watched_ttl, self._changes.watched_negative_ttl)
         self.feeds: list[Feed] = []
+        self._complete = True  # each host has a feed
         self._engine = engine
         self._clock = clock
         self._database = engine.databases[name]
@@ -95,6 +96,7 @@ class FollowedDatabase:
             try:
                 schema = account_for(address, settings)[1].dbname
             except DatabaseError as error:
+                self._complete = False
                 log.error("changes of %s are not followed: %s", address.label, error)  # noqa: TRY400
                 continue
             feed = Feed(
@@ -124,11 +126,8 @@ class FollowedDatabase:
 
     def _look(self) -> None:
         """Let tables be watched, or not any more, as the feeds are now."""
-        up = {host.host for host in self._database.status() if host.up}
-        alive = [feed for feed in self.feeds if feed.alive]
-        self.lease.holds = bool(alive) and all(
-            feed.alive or feed.host not in up for feed in self.feeds
-        )
+        # Also of a host that is down: it may answer again before its feed knows anything of it.
+        self.lease.holds = self._complete and all(feed.alive for feed in self.feeds)
         followed = self.followed if self.lease.holds else frozenset()
         for name, table in self._tables.items():
             if name not in followed:

@@ -314,6 +314,16 @@ async def test_unfit_servers(mariadb: MariaDB) -> None:
             await Followed(silent, first_and_last).__aenter__()
 
 
+async def test_replicas_that_do_not_log(mariadb: MariaDB) -> None:
+    """A replica whose log says nothing of what it replicates is not followed."""
+    mariadb.run_sql("SET GLOBAL gtid_slave_pos = '7-7-7'")
+    try:
+        with pytest.raises(CannotFollow, match="log_slave_updates = ON"):
+            await Followed(mariadb, first_and_last).__aenter__()
+    finally:
+        mariadb.run_sql("SET GLOBAL gtid_slave_pos = ''")
+
+
 async def test_a_purged_place(server: SqlServer) -> None:
     """A place whose file is gone ends the stream with the server's words."""
     make_table(server, kind_of(server))

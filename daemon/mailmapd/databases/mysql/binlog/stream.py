@@ -214,7 +214,21 @@ class Session:
     async def check_fitness(self) -> None:
         """Raise CannotFollow where the log would not say what has changed."""
         host = self._connection.host
-        settings = await self.variables("log_bin", "binlog_format", "gtid_mode")
+        settings = await self.variables(
+            "log_bin",
+            "binlog_format",
+            "gtid_mode",
+            "log_slave_updates",
+            "log_replica_updates",
+            "gtid_slave_pos",
+        )
+        # MySQL logs what it replicates unless told not to, MariaDB only when told to. A position says that it does.
+        replicates = not self._connection.is_mariadb or settings["gtid_slave_pos"]
+        logged = (settings["log_slave_updates"] or settings["log_replica_updates"]).upper()
+        if logged == "OFF" and replicates:
+            raise CannotFollow(
+                f"{host}: the server does not log what it replicates; set log_slave_updates = ON"
+            )
         if settings["log_bin"].upper() not in {"ON", "1"}:
             raise CannotFollow(f"{host}: the server writes no binary log; set log_bin")
         if settings["binlog_format"].upper() not in {"ROW", ""}:
