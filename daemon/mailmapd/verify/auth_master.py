@@ -21,6 +21,7 @@ from mailmapd.protocols.tab_escape import escape, split
 
 _PATIENCE = 30.0  # seconds for which an answer is waited for
 _AT_ONCE = 50  # questions under way at the same time
+_LONGEST = 1000  # bytes of a question: Dovecot closes the connection on a line of 1024 and more
 
 AuthAnswer = tuple[bytes, ...] | Literal["unknown", "failed"]
 """The fields of a user, in any order; there is none; it could not be told."""
@@ -57,7 +58,10 @@ class AuthMaster:
         raise MailmapdError(f"{self._name}: Dovecot cannot list its users")
 
     def lookups(self, kind: Literal["USER", "PASS"], users: Sequence[bytes]) -> list[AuthAnswer]:
-        """Return what a userdb (USER) or passdb (PASS) says of each user."""
+        """Return what a userdb (USER) or passdb (PASS) says of each user.
+
+        "failed" of a user whose name is too long to be asked for in this way, which `doveadm` cannot do either.
+        """
         answers: list[AuthAnswer] = []
         for start in range(0, len(users), _AT_ONCE):
             batch = users[start : start + _AT_ONCE]
@@ -65,11 +69,17 @@ class AuthMaster:
                 b"%b\t%d\t%b\tservice=imap\n" % (kind.encode(), number, escape(user))
                 for number, user in enumerate(batch, 1)
             ]
-            found: dict[int, AuthAnswer] = {}
-            for words in self._ask(questions):
-                found[int(words[1])] = _answer(words)
-                if len(found) == len(batch):
-                    break
+            found: dict[int, AuthAnswer] = {
+                number: "failed"
+                for number, question in enumerate(questions, 1)
+                if len(question) > _LONGEST
+            }
+            if len(found) < len(batch):
+                asked = [question for question in questions if len(question) <= _LONGEST]
+                for words in self._ask(asked):
+                    found[int(words[1])] = _answer(words)
+                    if len(found) == len(batch):
+                        break
             answers += [found[number] for number in range(1, len(batch) + 1)]
         return answers
 

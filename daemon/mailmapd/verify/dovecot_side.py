@@ -29,6 +29,7 @@ from mailmapd.verify.auth_master import AuthAnswer, AuthMaster
 _SYSTEM_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin:/sbin"
 _SECRET = re.compile("pass|secret|token|private|hash", re.IGNORECASE)
 _START_SECONDS = 20.0
+_LOG_SECONDS = 1.0  # a process of Dovecot's own writes the log, later than the answer comes
 _ABOUT_NAMES = (
     "auth_username_format",
     "auth_username_chars",
@@ -150,8 +151,12 @@ def _answers(folder: Path, sections: str, limit: int) -> dict[Kind, AuthAnswer]:
 def _with_log(error: MailmapdError, folder: Path) -> MailmapdError:
     """Return the error with the last line that says why in Dovecot's log."""
     log = folder / "log"
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    reasons = [line for line in lines if "Error" in line or "Fatal" in line]
+    end = time.monotonic() + _LOG_SECONDS
+    reasons: list[str] = []
+    while not reasons and time.monotonic() < end:
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        reasons = [line for line in lines if "Error" in line or "Fatal" in line]
+        time.sleep(0.05)
     return MailmapdError(f"{error}; its log says: {reasons[-1]}") if reasons else error
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+
 import pytest
 
-from .conftest import Mail
+from support.mariadb import MariaDB
+
+from .conftest import Mail, mail_stack
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
@@ -14,6 +19,14 @@ USERS = (
     "o'h\"a\\ra@verify.example",
     "no-password@verify.example",
 )
+LONG = "é" * 2048  # longer than a question to auth-master may be
+
+
+@pytest.fixture(scope="module")
+def mail(mariadb: MariaDB) -> Iterator[Mail]:
+    """A stack of its own: every user of the database is compared, and those of other tests are odd."""
+    with ExitStack() as stack:
+        yield mail_stack(stack, mariadb, "dovecot_verify")
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +35,7 @@ def users(mail: Mail) -> None:
     for user in USERS:
         password = None if user.startswith("no-") else "{PLAIN}secret"
         mail.add(user, password, f"/srv/{user}".encode(), b'tab\tand "quotes"')
+    mail.add(LONG, "{PLAIN}secret")
 
 
 @pytest.mark.usefixtures("users")
@@ -29,9 +43,12 @@ def test_no_difference(mail: Mail) -> None:
     """Every user is listed, found and described alike, which is exit status 0."""
     file = mail.daemon.directory / "dovecot-sql.conf.ext"
     done = mail.daemon.command("verify", "--dovecot-sql", str(file))
+    assert done.stdout, done.stderr
     last = done.stdout.splitlines()[-1]
     assert (done.returncode, " 0 differences" in last) == (0, True), done.stdout + done.stderr
-    assert int(last.split()[0]) >= len(USERS)
+    assert int(last.split()[0]) == len(USERS) + 1
+    # Both for the long name, and the login without a password.
+    assert "3 questions fail with Dovecot's own SQL" in done.stdout
 
 
 @pytest.mark.usefixtures("users")
@@ -46,7 +63,7 @@ def test_differences(mail: Mail) -> None:
     other = directory / "other-sql.conf.ext"
     other.write_text(text)
     done = mail.daemon.command("verify", "--dovecot-sql", str(other))
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert f"user {USERS[0]}\n  Dovecot's own SQL: is not listed\n" in done.stdout
     assert f"home=/srv/{USERS[3]}/x" in done.stdout
     assert "secret" not in done.stdout
@@ -60,7 +77,7 @@ def test_nobody_found_proves_nothing(mail: Mail) -> None:
     other = directory / "empty-sql.conf.ext"
     other.write_text(text.replace(" FROM mailbox", " FROM mailbox WHERE 1 = 0 -- "))
     done = mail.daemon.command("verify", "--dovecot-sql", str(other))
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert "Proves nothing, because no user was found." in done.stdout
 
 
