@@ -17,11 +17,12 @@ import enum
 import os
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support.process import ServerFailed, ServerProcess, free_port, program
+from support.process import ServerFailed, ServerProcess, free_port, listens, program
 
 PACKAGES = "dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-mysql"
 EXIT_NO_USER, EXIT_TEMPORARY, EXIT_REFUSED = 67, 75, 77  # sysexits(3), as doveadm uses them
@@ -127,10 +128,8 @@ class Dovecot:
         self._process = ServerProcess(
             [program("dovecot", PACKAGES), "-F", "-c", str(self.config)], self._output
         )
-        try:
-            self._process.wait_ready(self.socket("auth-userdb").is_socket, "Dovecot")
-        except ServerFailed as error:
-            raise ServerFailed(f"{error}\n{self.text()}") from None
+        ready = partial(listens, self.socket("auth-userdb"))
+        self._process.wait_ready(ready, "Dovecot", logs=[self.log])
 
     def stop(self) -> None:
         """End the master with all of its services; safe when it was never started."""

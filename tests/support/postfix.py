@@ -36,6 +36,7 @@ from support.process import ServerFailed, ServerProcess, free_port, program, wai
 from support.smtp import SmtpSession
 
 PACKAGE = "postfix"
+GREETING_SECONDS = 5.0  # then it is seen whether master still runs, and smtpd is asked again
 
 
 class LookupFailed(Exception):
@@ -160,12 +161,16 @@ class Postfix:
         self._process = ServerProcess(
             [str(DAEMON_DIRECTORY / "master"), "-d", "-c", str(self.config)], self._output
         )
-        self._process.wait_ready(self.greets, "Postfix")
+        try:
+            self._process.wait_ready(self.greets, "Postfix", logs=[self.log])
+        except BaseException:
+            self._process = None
+            raise
 
     def greets(self) -> bool:
-        """Tell whether smtpd answers a connection with its banner."""
+        """Tell soon whether smtpd answers a connection with its banner."""
         try:
-            with self.smtp():
+            with self.smtp(GREETING_SECONDS):
                 return True
         except (OSError, EOFError):
             return False
@@ -250,9 +255,9 @@ class Postfix:
             return None
         return run.found.removeprefix(key + b"\t").removesuffix(b"\n")
 
-    def smtp(self) -> SmtpSession:
+    def smtp(self, timeout: float = 60.0) -> SmtpSession:
         """Open an SMTP session and greet."""
-        return SmtpSession(socket.create_connection(("127.0.0.1", self.port), timeout=60))
+        return SmtpSession(socket.create_connection(("127.0.0.1", self.port), timeout=timeout))
 
     def send(
         self, sender: str, recipients: Sequence[str], text: str = "Subject: test\r\n\r\ntext\r\n"

@@ -53,6 +53,8 @@ BASIC_SETTINGS = {
     "smtpd_recipient_limit": "10000",
     "smtpd_recipient_overshoot_limit": "10000",
     "in_flow_delay": "0",
+    # A service that dies at its start is tried again soon, not after a minute.
+    "service_throttle_time": "1s",
     "maillog_file_prefixes": "/",
 }
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.01
+FIRST_PORT = 10_000
+SHOWN_BYTES = 4000  # of a log in the text of a failure
 
 
 class ServerFailed(AssertionError):
@@ -28,12 +34,54 @@ def program(name: str, package: str) -> str:
     return path
 
 
+class _Ports:
+    """Ports of 127.0.0.1 for the servers of all test processes of this machine, each given out once.
+
+    They lie below those that the kernel gives to clients and to servers without a wish: such a one
+    may be anybody's, and even the own client's that waits for the server, before the server binds
+    it. A lock on one byte of a file, which ends with the process, keeps a port from the others.
+    """
+
+    def __init__(self) -> None:
+        self._lock: int | None = None
+        self._given: set[int] = set()
+
+    def take(self) -> int:
+        """Return a port that nobody listens on."""
+        if self._lock is None:
+            path = Path(tempfile.gettempdir()) / f"mailmapd-tests-{os.getuid()}.ports"
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        limits = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        ports = range(FIRST_PORT, int(limits[0]))
+        for port in random.sample(ports, len(ports)):
+            if port not in self._given and self._reserve(self._lock, port):
+                self._given.add(port)
+                return port
+        raise ServerFailed(f"no port from {FIRST_PORT} to {limits[0]} is free")
+
+    @staticmethod
+    def _reserve(lock: int, port: int) -> bool:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            with socket.socket() as probe:
+                probe.bind(("", port))
+        except OSError:
+            return False
+        return True
+
+
+_ports = _Ports()
+
+
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that nobody listens on, and that no other test is given."""
+    return _ports.take()
+
+
+def listens(path: Path) -> bool:
+    """Tell whether a server accepts connections on a UNIX socket, which is there before it listens."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
@@ -81,17 +129,24 @@ class ServerProcess:
         """Tell whether the process has not ended yet."""
         return self._process.poll() is None
 
-    def wait_ready(self, ready: Callable[[], bool], what: str) -> None:
-        """Wait until the process is ready; fail with its log when it ends first."""
-
-        def ready_or_dead() -> bool:
-            if not self.running():
-                raise ServerFailed(
-                    f"{what} ended with status {self._process.returncode}:\n{self.text()}"
-                )
-            return ready()
-
-        wait_until(ready_or_dead, f"{what} does not answer, see {self.log}")
+    def wait_ready(
+        self, ready: Callable[[], bool], what: str, *, logs: Iterable[Path] = ()
+    ) -> None:
+        """Wait until the process is ready; otherwise end it, and fail with its log and further `logs`."""
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            while not ready():
+                if not self.running():
+                    raise ServerFailed(f"{what} ended with status {self._process.returncode}")
+                if time.monotonic() > deadline:
+                    raise ServerFailed(f"waited {START_SECONDS:.0f} s in vain for {what}")
+                time.sleep(POLL_SECONDS)
+        except BaseException as error:
+            with suppress(ServerFailed):
+                self.stop()
+            if not isinstance(error, ServerFailed):
+                raise
+            raise ServerFailed("\n".join([str(error), *map(_end_of, (self.log, *logs))])) from None
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to this process only."""
@@ -118,3 +173,10 @@ class ServerProcess:
     def text(self) -> str:
         """Return everything that the process has logged."""
         return self.log.read_text(errors="backslashreplace")
+
+
+def _end_of(log: Path) -> str:
+    """Return the last lines of a log, below its name."""
+    if not log.exists():
+        return f"{log}: not there"
+    return f"{log}:\n{log.read_text(errors='backslashreplace')[-SHOWN_BYTES:]}"

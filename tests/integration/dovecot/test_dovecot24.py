@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingMixIn, UnixStreamServer
 from threading import Thread
@@ -24,7 +25,7 @@ from mailmapd.snippets.dovecot import dovecot_24
 from support.daemon import Daemon
 from support.debian13 import Debian13
 from support.mariadb import MariaDB, private_directory
-from support.process import wait_until
+from support.process import listens, wait_until
 from support.shipped import shipped
 
 pytestmark = [
@@ -131,7 +132,9 @@ def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
             ["dovecot", "-F", "-c", "/etc/dovecot-lua/dovecot.conf"], directory / "dovecot.out"
         )
         stack.callback(process.stop)
-        process.wait_ready(system.path("run/dovecot-lua/auth-userdb").is_socket, "Dovecot 2.4")
+        process.wait_ready(
+            partial(listens, system.path("run/dovecot-lua/auth-userdb")), "Dovecot 2.4"
+        )
         yield Dovecot24(system, daemon, mariadb)
 
 

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from support.daemon import Daemon
 from support.debian13 import Debian13
 from support.dovecot import Dovecot
 from support.mariadb import MariaDB, private_directory
+from support.process import listens
 from support.shipped import shipped
 
 pytestmark = [
@@ -133,7 +135,9 @@ def both(mariadb: MariaDB) -> Iterator[Both]:
         main = ("-c", "/etc/dovecot-fields/dovecot.conf")
         process = system.start(["dovecot", "-F", *main], directory / "dovecot24.out")
         stack.callback(process.stop)
-        process.wait_ready(system.path("run/dovecot-fields/auth-userdb").is_socket, "Dovecot 2.4")
+        process.wait_ready(
+            partial(listens, system.path("run/dovecot-fields/auth-userdb")), "Dovecot 2.4"
+        )
         yield Both(
             dovecot.doveadm,
             lambda *words: system.run("doveadm", *main, *words, check=False),

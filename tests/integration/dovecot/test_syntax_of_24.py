@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -22,6 +23,7 @@ from mailmapd.plan.assembly import Plan, plan
 from mailmapd.plan.dict_plan import PlannedTable
 from support.debian13 import Debian13
 from support.mariadb import MariaDB, private_directory
+from support.process import listens
 
 pytestmark = [
     pytest.mark.servers,
@@ -131,7 +133,9 @@ def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
         system.write(MAIN, text.replace("PORT", str(mariadb.port)))
         process = system.start(["dovecot", "-F", "-c", MAIN], directory / "dovecot.out")
         stack.callback(process.stop)
-        process.wait_ready(system.path("run/dovecot-sql24/auth-userdb").is_socket, "Dovecot 2.4")
+        process.wait_ready(
+            partial(listens, system.path("run/dovecot-sql24/auth-userdb")), "Dovecot 2.4"
+        )
         draft = Draft()
         printed = system.run("doveconf", "-n", "-P", "-c", MAIN).stdout
         import_auth_sections(draft, list(parse_auth_sections(printed)))
