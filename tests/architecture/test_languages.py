@@ -10,10 +10,11 @@ from support.guide import PROJECT, blocks, headings, page, without_blocks
 
 PAGES = (
     *("README", "index", "install", "migrate", "dovecot", "trouble"),
-    *("tuning", "freshness", "faq"),
+    *("tuning", "freshness", "control", "faq"),
 )
 _COMMENT = re.compile(r"\s*(?:#|--)\s.*$", re.MULTILINE)
 _TABLE = re.compile(r"(?:^ *\|.*\|$\n?)+", re.MULTILINE)
+_SPAN = re.compile(r"`+([^`]+)`+")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -38,6 +39,12 @@ def paragraphs(text: str) -> list[tuple[int, int]]:
         )
         for section in sections
     ]
+
+
+def names(text: str) -> list[set[str]]:
+    """Return what is quoted as code in the prose and the tables of every section."""
+    sections = re.split(r"^#{1,6} .*$", without_blocks(text), flags=re.MULTILINE)
+    return [set(_SPAN.findall(section)) for section in sections]
 
 
 def links(text: str) -> list[str]:
@@ -76,6 +83,12 @@ def test_commands_and_settings_match(name: str) -> None:
 def test_tables_match(name: str) -> None:
     """Both languages have the same tables, row for row."""
     assert tables(page(name, "zh")) == tables(page(name))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_names_match(name: str) -> None:
+    """What a section names (commands, keys, files, words of logs), it names in both languages."""
+    assert names(page(name, "zh")) == names(page(name))
 
 
 @pytest.mark.parametrize("name", PAGES)
