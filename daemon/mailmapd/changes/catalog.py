@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from mailmapd.errors import DatabaseError
 from mailmapd.provenance.reading import Column
 
-Rows = Callable[[str], Awaitable[Sequence[tuple[bytes | None, ...]]]]
-"""Runs a statement and returns its rows. Raises DatabaseError."""
+Rows = Callable[[str, int], Awaitable[Sequence[tuple[bytes | None, ...]]]]
+"""Runs a statement in ASCII and returns its rows of so many columns. Raises DatabaseError."""
 
 Name = tuple[str, str]
 """A table by schema and name."""
@@ -35,8 +35,9 @@ _ELSEWHERE = frozenset(("FEDERATED", "CONNECT", "SPIDER", "SPHINX", "S3", "OQGRA
 """Engines whose rows may change without this server's log saying so."""
 
 _NAME = r"`((?:[^`]|``)+)`"
+# A list of columns is shorter than that: 16 of 64 characters, each of which may be quoted by another one.
 _FOREIGN_KEY = re.compile(
-    rf"FOREIGN KEY \([^)]*\) REFERENCES (?:{_NAME}\.)?{_NAME} \([^)]*\)([^\n]*)"
+    rf"FOREIGN KEY \([^)]{{1,4096}}\) REFERENCES (?:{_NAME}\.)?{_NAME} \([^)]{{1,4096}}\)([^\n]*)"
 )
 _CASCADES = re.compile(r"ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL|SET DEFAULT)")
 
@@ -74,7 +75,7 @@ class Catalog:
             definition = self._definitions.get(one)
             if definition is None:
                 raise DatabaseError(
-                    f"the account may not see the foreign keys of {one[0]}.{one[1]}"
+                    f"the account may not see the foreign keys of {one[0]}.{one[1]}, or its name is not ASCII"
                 )
             for of_schema, name, rules in _FOREIGN_KEY.findall(definition):
                 parent = (_unquoted(of_schema) or one[0], _unquoted(name))
@@ -91,12 +92,14 @@ def _unquoted(name: str) -> str:
 async def read_catalog(rows: Rows) -> Catalog:
     """Ask a server for its catalog. Raises DatabaseError."""
     columns: dict[Name, dict[str, Column]] = {}
-    for row in await rows(_COLUMNS):
+    for row in await rows(_COLUMNS, 6):
         schema, table, name, ordinal, kind, collation = map(_text, row)
+        if not ordinal.isdecimal():
+            raise DatabaseError(f"a column's place is {ordinal!a}")
         column = Column(int(ordinal) - 1, kind.lower(), collation)
         columns.setdefault((schema, table), {})[name.lower()] = column
     definitions: dict[Name, str] = {}
-    for row in await rows(_TABLES):
+    for row in await rows(_TABLES, 4):
         schema, table, kind, engine = map(_text, row)
         if kind.upper() != "BASE TABLE" or engine.upper() in _ELSEWHERE:
             columns.pop((schema, table), None)
@@ -104,17 +107,19 @@ async def read_catalog(rows: Rows) -> Catalog:
         definition = await _definition(rows, schema, table)
         if definition is not None:
             definitions[schema, table] = definition
-    views = {(_text(row[0]), _text(row[1])): _text(row[2]) for row in await rows(_VIEWS)}
+    views = {(_text(row[0]), _text(row[1])): _text(row[2]) for row in await rows(_VIEWS, 3)}
     return Catalog(columns, views, definitions)
 
 
 async def _definition(rows: Rows, schema: str, table: str) -> str | None:
     quoted = ".".join("`" + name.replace("`", "``") + "`" for name in (schema, table))
+    if not quoted.isascii():
+        return None  # as the account may not see it
     try:
-        [row] = await rows(f"SHOW CREATE TABLE {quoted}")
+        found = await rows(f"SHOW CREATE TABLE {quoted}", 2)
     except DatabaseError:
         return None  # what needs it says so: `cascading_parents` tells what is not known
-    return _text(row[1])
+    return _text(found[0][1]) if found else None
 
 
 def _text(value: bytes | None) -> str:

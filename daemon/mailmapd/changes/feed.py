@@ -15,6 +15,8 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 
 from mailmapd.changes.catalog import read_catalog
 from mailmapd.changes.fence import Pending, passed
@@ -36,6 +38,7 @@ from mailmapd.databases.mysql.binlog.events import (
     TransactionEnded,
 )
 from mailmapd.databases.mysql.binlog.stream import (
+    CATALOG_ANSWER,
     BinlogStream,
     CannotFollow,
     Place,
@@ -103,6 +106,7 @@ class Feed:
         self._clock = clock
         self._stream: BinlogStream | None = None
         self._failure: DatabaseError | None = None
+        self._ended = asyncio.Event()  # the stream has; `_failure` says why
         self._events = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._pending: list[Pending] = []
@@ -156,8 +160,7 @@ class Feed:
                 len(self.readers.followed),
                 len(self.readers.not_followed),
             )
-            while True:
-                await self._work(session)
+            await self._work_until_lost(session)
         finally:
             session.close()
             self._end_stream()
@@ -168,12 +171,13 @@ class Feed:
         self._touched = Touched()
         self._rows.clear()
         self._failure = None
+        self._ended.clear()
         self._catalog_is_old = False
         self._events.clear()
 
     async def _find_readers(self, session: Session) -> Readers:
         await session.check_fitness()
-        catalog = await read_catalog(session.rows)
+        catalog = await read_catalog(partial(session.rows, seconds=CATALOG_ANSWER))
         return await asyncio.to_thread(find_readers, self._definitions, catalog, self._schema)
 
     async def _same_server(self, session: Session) -> None:
@@ -187,22 +191,36 @@ class Feed:
         finally:
             other.close()
 
+    async def _work_until_lost(self, session: Session) -> None:
+        """Work until the feed has ended. Raises DatabaseError then, also in the middle of a question."""
+        try:
+            async with asyncio.timeout(None) as patience:
+                watch = asyncio.create_task(self._watch(patience))
+                try:
+                    while True:
+                        await self._work(session)
+                finally:
+                    watch.cancel()
+        except TimeoutError:
+            silence = DatabaseUnavailable(f"{self.host}: nothing was heard for {PATIENCE:g} s")
+            raise self._failure or silence from None
+
+    async def _watch(self, patience: asyncio.Timeout) -> None:
+        """End the work, whatever it waits for, when the stream has ended or the server is not heard of."""
+        while not self._ended.is_set() and self._clock() - self.last_heard <= PATIENCE:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CHECK):
+                    await self._ended.wait()
+        patience.reschedule(0)
+
     async def _work(self, session: Session) -> None:
-        """Pass the fence with what is pending; wait for more. Raises DatabaseError when the feed has ended."""
-        if self._failure is not None:
-            raise self._failure
-        if self._clock() - self.last_heard > PATIENCE:
-            raise DatabaseUnavailable(f"{self.host}: nothing was heard for {PATIENCE:g} s")
+        """Pass the fence with what is pending; wait for more. Raises DatabaseError when that fails."""
         if self._catalog_is_old:
             self._catalog_is_old = False
             await self._read_again(session)
         if not self._pending:
             self._events.clear()
-            try:
-                async with asyncio.timeout(_CHECK):
-                    await self._events.wait()
-            except TimeoutError:
-                return
+            await self._events.wait()
         for one in self._pending:
             if one.asking:
                 one.asking, asking = [], one.asking
@@ -277,7 +295,7 @@ class Feed:
 
     def _end(self, error: DatabaseError) -> None:
         self._failure = error
-        self._events.set()
+        self._ended.set()
 
     def _end_stream(self) -> None:
         if self._stream is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from mailmapd.changes.selection import Asking
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog.stream import Place, Session
+from mailmapd.errors import DatabaseError
 
 _QUOTED_GTID = frozenset("0123456789abcdefABCDEF-:")
 
@@ -40,9 +41,9 @@ async def passed(session: Session, pending: list[Pending]) -> int:
         return count
     last = pending[-1].place.gtid
     if not set(last) <= _QUOTED_GTID:
-        raise ValueError(f"no identifier of a transaction: {last}")
-    [(inside,)] = await session.rows(f"SELECT GTID_SUBSET('{last}', @@global.gtid_executed)")
-    return len(pending) if inside == b"1" else 0
+        raise DatabaseError(f"no identifier of a transaction: {last!a}")
+    inside = await session.value(f"SELECT GTID_SUBSET('{last}', @@global.gtid_executed)")
+    return len(pending) if inside == "1" else 0
 
 
 def _order(place: Place) -> tuple[int, str, int]:

@@ -26,11 +26,11 @@ async def ask(session: Session, asking: Iterable[Asking], touched: Touched) -> N
         if reader.table in touched.whole:
             continue
         sql = None if reverse is None else _sql(reader, reverse, dict(one.row))
-        if reverse is None or sql is None:
+        if reverse is None or sql is None or not sql.isascii():
             touched.add_table(reader.table)
             continue
         try:
-            rows = await session.rows(f"{sql} LIMIT {MOST + 1}")
+            rows = await session.rows(f"{sql} LIMIT {MOST + 1}", len(reverse.parts))
         except DatabaseError:
             if not session.is_open:
                 raise

@@ -40,7 +40,8 @@ _VIEW = re.compile(r"\bVIEW\b", re.IGNORECASE)
 """A view may read other tables after it was replaced than those that the statement names."""
 
 _WORD = re.compile(r"[\w$-]+")
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
+_READ = 64 * 1024  # characters of the longest statement that is read
 
 
 class Asking(NamedTuple):
@@ -81,8 +82,12 @@ class Selection:
         """Take a statement for what it names: words that are names of tables, never its grammar."""
         if _HARMLESS.match(sql) and not sql.lstrip().startswith("/*"):
             return False
+        if len(sql) > _READ:
+            touched.add_everything("a statement that is too long to be read")
+            return True
         bare = _COMMENT.sub(" ", sql)
-        if _OF_EVERYTHING.match(bare) or _VIEW.search(bare) or "/*!" in sql:
+        # What looks like a comment may stand in a text, and hide the word from `bare`.
+        if _OF_EVERYTHING.match(bare) or _VIEW.search(sql) or "/*!" in sql:
             touched.add_everything("a statement that is logged as text")
             return True
         words = set(_WORD.findall(sql.lower()))

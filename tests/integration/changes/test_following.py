@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from mailmapd.changes import feed, fence
+from mailmapd.changes.fence import Pending
 from mailmapd.changes.following import FollowedDatabase, Following
 from mailmapd.config.loader import load_config
+from mailmapd.databases.host_list import parse_hosts
+from mailmapd.databases.mysql.binlog.stream import Session, open_session
+from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.engine import Engine
+from mailmapd.errors import DatabaseError, DatabaseUnavailable
 from mailmapd.model import NOT_FOUND, Answer, Found
 from mailmapd.plan.assembly import assemble, plan
-from support.followed import LOGGED, grant_replication
+from support.followed import LOGGED, PASSWORD, REPLICA, grant_replication
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.sql_server import SqlServer
@@ -305,6 +311,58 @@ async def test_half_dead(bench: Bench) -> None:
     finally:
         bench.server.resume()
     await until(lambda: bench.database.lease.holds)
+
+
+async def test_half_dead_at_the_fence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of a server that falls silent while it is asked whether a change is visible."""
+
+    async def passed(session: Session, pending: list[Pending]) -> int:
+        bench.server.pause()
+        return await fence.passed(session, pending)
+
+    monkeypatch.setattr(feed, "passed", passed)
+    bench.server.run_sql("UPDATE t.alias SET goto = 'frozen' WHERE address = 'a@example.com'")
+    try:
+        await until(lambda: not bench.database.lease.holds, seconds=6)
+    finally:
+        monkeypatch.undo()
+        bench.server.resume()
+    await until(lambda: bench.database.lease.holds)
+    await bench.known("alias", b"a@example.com", Found(b"frozen"))
+
+
+async def test_a_question_without_an_answer(server: MariaDB) -> None:
+    """A connection that does not answer a question ends, whatever else its server sends meanwhile."""
+    settings = MysqlSettings(
+        hosts=(f"unix:{server.socket}",), user=REPLICA, password=PASSWORD, dbname=""
+    )
+    [address] = parse_hosts(settings.hosts)
+    session = await open_session(MysqlOpener(settings), address)
+    with pytest.raises(DatabaseUnavailable, match=r"no answer for 0\.2 s"):
+        await session.rows("SELECT SLEEP(5)", 1, 0.2)
+    assert not session.is_open
+    other = await open_session(MysqlOpener(settings), address)
+    with pytest.raises(DatabaseError, match="not the columns that were asked for"):
+        await other.rows("SELECT 1, 2", 1)
+    with pytest.raises(DatabaseError, match="not one row, but 2"):
+        await other.value("SELECT 1 UNION SELECT 2")
+    other.close()
+
+
+async def test_many_tables_and_foreign_names(server: MariaDB, tmp_path: Path) -> None:
+    """A database of many wide tables, one of them with a name outside ASCII, is followed as any other."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t CHARACTER SET utf8mb4")
+    server.run_sql(SCHEMA, database="t")
+    columns = ", ".join(f"a_column_with_a_long_name_{number} INT" for number in range(60))
+    server.run_sql(f"CREATE TABLE wide_0 ({columns}); CREATE TABLE `tälle` (a INT)", database="t")
+    for number in range(1, 30):
+        server.run_sql(f"CREATE TABLE wide_{number} LIKE wide_0", database="t")
+    server.grant("mail", "p", "t")
+    changes = ChangesSettings(follow="yes", user=REPLICA, password=PASSWORD)
+    async with following(server, tmp_path, changes) as bench:
+        await until(lambda: bench.database.lease.holds)
+        assert bench.engine.tables["child"].watch is not None
+    server.run_sql("DROP DATABASE t")
 
 
 async def test_without_a_privilege(server: MariaDB, tmp_path: Path) -> None:

@@ -92,9 +92,10 @@ class Asker:
         )
         self._database = MysqlDatabase("mail", settings)
 
-    async def rows(self, sql: str) -> list[tuple[bytes | None, ...]]:
-        """Return a statement's rows."""
+    async def rows(self, sql: str, columns: int) -> list[tuple[bytes | None, ...]]:
+        """Return a statement's rows of so many columns."""
         result = await self._database.fetch(Statement("catalog", (sql.encode(),)))
+        assert all(len(row) == columns for row in result.rows)
         return [tuple(row) for row in result.rows]
 
     async def close(self) -> None:

@@ -150,12 +150,17 @@ class PreparingOwner:
         self._reply: asyncio.Future[None] | None = None
         self._reason = ""
 
-    async def run(self, connection: MysqlConnection, sql: str) -> ServerError | None:
-        """Send a command and wait for its reply; return what the server refused it with. Raises LoginCut."""
+    async def run(
+        self, connection: MysqlConnection, sql: str, limit: int = MAX_SETTING
+    ) -> ServerError | None:
+        """Send a command, in ASCII, and wait for its reply of at most `limit` bytes.
+
+        Return what the server refused it with. Raises LoginCut.
+        """
         if self._reason:
             raise LoginCut(f"{connection.host}: {self._reason}", host=connection.host)
         self._reply = asyncio.get_running_loop().create_future()
-        connection.send(sql.encode("ascii"), MAX_SETTING)
+        connection.send(sql.encode("ascii"), limit)
         await self._reply
         return connection.reader.error
 

@@ -9,22 +9,30 @@ _COM_BINLOG_DUMP = 0x12
 _COM_BINLOG_DUMP_GTID = 0x1E
 _THROUGH_GTID = 0x04  # flag: skip the transactions of the set that follows
 _FIRST_POSITION = 4  # bytes of every log file's magic number
+_LAST_POSITION = (1 << 32) - 1  # what COM_BINLOG_DUMP has room for
+_LAST_NUMBER = (1 << 63) - 1  # of a transaction
 
 
-class GtidSetError(ValueError):
-    """A set of global transaction identifiers that this module cannot send; the text says why."""
+class PlaceError(ValueError):
+    """A place in a log that this module cannot ask for; the text says why."""
 
 
 def encode_dump(file: str, position: int, server_id: int) -> bytes:
-    """Return the packet that asks for everything from a position of a file."""
+    """Return the packet that asks for everything from a position of a file. Raises PlaceError."""
+    if position > _LAST_POSITION:
+        raise PlaceError(
+            f"the log {file!a} is longer than 4 GiB, and its end cannot be asked for; FLUSH BINARY LOGS begins another"
+        )
+    if not file.isascii():
+        raise PlaceError(f"the log has a name outside ASCII: {file!a}")
     command = struct.pack("<BIHI", _COM_BINLOG_DUMP, position, 0, server_id)
-    return _packet(command + file.encode("ascii", "surrogateescape"))
+    return _packet(command + file.encode("ascii"))
 
 
 def encode_dump_gtid(executed: str, server_id: int) -> bytes:
     """Return the packet that asks for every transaction but those of a set, written as MySQL writes gtid_executed.
 
-    Raises GtidSetError.
+    Raises PlaceError.
     """
     gtids = encode_gtid_set(executed)
     command = struct.pack(
@@ -36,7 +44,7 @@ def encode_dump_gtid(executed: str, server_id: int) -> bytes:
 def encode_gtid_set(text: str) -> bytes:
     """Return the binary form of ``uuid:1-5:7,uuid:1``: for each server its UUID and half-open intervals.
 
-    Raises GtidSetError, also for identifiers with tags (MySQL 8.3 and newer), which have another form.
+    Raises PlaceError, also for identifiers with tags (MySQL 8.3 and newer), which have another form.
     """
     servers: dict[bytes, list[tuple[int, int]]] = {}
     for part in text.replace("\n", "").split(","):
@@ -47,9 +55,12 @@ def encode_gtid_set(text: str) -> bytes:
             spans = servers.setdefault(uuid.UUID(name).bytes, [])
             for interval in intervals:
                 first, _, last = interval.partition("-")
-                spans.append((int(first), int(last or first) + 1))
+                numbers = int(first), int(last or first)
+                if not 0 < numbers[0] <= numbers[1] <= _LAST_NUMBER:
+                    raise ValueError
+                spans.append((numbers[0], numbers[1] + 1))
         except ValueError:
-            raise GtidSetError(f"gtid_executed has a part that is not understood: {part}") from None
+            raise PlaceError(f"gtid_executed has a part that is not understood: {part}") from None
     packed = [struct.pack("<Q", len(servers))]
     for server, spans in servers.items():
         packed.append(server + struct.pack("<Q", len(spans)))

@@ -30,11 +30,17 @@ from mailmapd.errors import MailmapdError
 Wanted = Callable[[str, str, int], tuple[int, ...] | None]
 """Given a schema, a table and its number of columns: the ordinals to read, or None when nobody cares for the table."""
 
-EVENT_LIMIT = 1 << 30
-"""The longest event, in bytes: what max_allowed_packet can be at most (1 GiB)."""
+EVENT_LIMIT = 64 << 20
+"""The longest event, in bytes: the stream ends with a longer one. A server fills events up to 8 KiB, or one row."""
 
-UNPACKED_LIMIT = 1 << 30
-"""The most that a compressed event or transaction may become, in bytes."""
+ROWS_LIMIT = 256 << 10
+"""The most bytes of one event's rows that are read, unpacked; with more, the table is named and nothing else."""
+
+UNPACKED_LIMIT = 4 << 20
+"""The most that a compressed transaction or statement may become, in bytes; with more it is not understood."""
+
+COLUMNS_LIMIT = 4096
+"""The most columns that a table can have (MySQL: 4096, InnoDB: 1017)."""
 
 _HEADER = struct.Struct("<IBIIIH")  # when, type, server, size, end position, flags
 _CHECKSUM = 4
@@ -200,9 +206,12 @@ class BinlogReader:
 
     def _table_map(self, body: bytes) -> None:
         number = int.from_bytes(body[:6], "little")
+        self._tables.pop(number, None)  # if this is broken, its rows are of no table that is known
         schema, at = _name(body, 8)
         table, at = _name(body, at)
         count, at = _length(body, at)
+        if count > COLUMNS_LIMIT:
+            raise ValueError
         if len(self._tables) >= _TABLES_KEPT:
             self._tables.clear()
         ordinals = self._wanted(schema, table, count)
@@ -270,6 +279,8 @@ def _changes(shape: TableShape, kind: int, body: bytes) -> list[Change]:
     if kind in _ROWS_WITH_EXTRA:
         at += int.from_bytes(body[at : at + 2], "little")
     count, at = _length(body, at)
+    if count > COLUMNS_LIMIT:
+        raise ValueError("it has more columns than a table can have")
     width = (count + 7) // 8
     mask = (1 << count) - 1  # the bits behind the last column may be set
     present = int.from_bytes(body[at : at + width], "little") & mask
@@ -280,7 +291,9 @@ def _changes(shape: TableShape, kind: int, body: bytes) -> list[Change]:
         at += width
     rows = body[at:]
     if kind in _ROWS_COMPRESSED:
-        rows = _inflate(rows)
+        rows = _inflate(rows, ROWS_LIMIT)
+    if len(rows) > ROWS_LIMIT:
+        raise ValueError(f"its rows are longer than {ROWS_LIMIT} bytes")
     return shape.changes(_ROWS[kind], (present, present_after), rows)
 
 
@@ -291,18 +304,21 @@ def _statement(kind: int, position: int, body: bytes) -> StatementLogged:
     schema = body[at : at + schema_length]
     sql = body[at + schema_length + 1 :]
     if kind == _MARIADB_QUERY_COMPRESSED:
-        sql = _inflate(sql)
+        sql = _inflate(sql, UNPACKED_LIMIT)
     return StatementLogged(
         schema.decode("utf-8", "replace"), sql.decode("utf-8", "replace"), position
     )
 
 
-def _inflate(data: bytes) -> bytes:
-    """Return what MariaDB compressed: a byte that says how many bytes of a length follow, those, and zlib's data."""
+def _inflate(data: bytes, limit: int) -> bytes:
+    """Return what MariaDB compressed: a byte that says how many bytes of a length follow, those, and zlib's data.
+
+    Raises ValueError when that is more than `limit` bytes.
+    """
     unpacker = zlib.decompressobj()
-    unpacked = unpacker.decompress(data[1 + (data[0] & 7) :], UNPACKED_LIMIT)
+    unpacked = unpacker.decompress(data[1 + (data[0] & 7) :], limit)
     if not unpacker.eof:
-        raise ValueError
+        raise ValueError(f"what was packed is broken, or longer than {limit} bytes")
     return unpacked
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailmapd.databases.host_list import HostAddress
-from mailmapd.databases.mysql.binlog.commands import GtidSetError, encode_dump, encode_dump_gtid
+from mailmapd.databases.mysql.binlog.commands import PlaceError, encode_dump, encode_dump_gtid
 from mailmapd.databases.mysql.binlog.events import Event
 from mailmapd.databases.mysql.binlog.reader import BinlogError, BinlogReader, Wanted
 from mailmapd.databases.mysql.connection import MysqlConnection, PreparingOwner
@@ -31,6 +31,13 @@ _PIECE = 4096  # bytes that are read at one go
 _TURN = 0.001  # seconds of reading after which lookups have theirs
 _REST = 0.0005  # seconds that lookups have
 
+ANSWER = 3.0
+"""Seconds for which the answer to a question beside the stream is waited for."""
+
+CATALOG_ANSWER = 60.0
+"""The same of one that has a server look at all of its tables."""
+
+MAX_ANSWER = 64 * 1024 * 1024  # bytes: the columns of some hundred thousand tables
 _ACCESS_DENIED = frozenset((1045, 1142, 1227))
 
 
@@ -154,7 +161,7 @@ class Replica:
                 command = encode_dump(place.file, place.position, self._server_id)
             else:
                 command = encode_dump_gtid(place.gtid, self._server_id)
-        except GtidSetError as error:
+        except PlaceError as error:
             connection.abort()
             raise CannotFollow(f"{self._address.label}: {error}") from None
         except BaseException:
@@ -196,19 +203,40 @@ class Session:
         names = ("server_id", "hostname", "port", "datadir", "server_uuid")
         return tuple((await self.variables(*names)).values())
 
-    async def rows(self, sql: str) -> list[tuple[bytes | None, ...]]:
-        """Return rows. Raises DatabaseError for a refusal, DatabaseUnavailable when the connection ends."""
-        refusal = await self._owner.run(self._connection, sql)
+    async def rows(
+        self, sql: str, columns: int, seconds: float = ANSWER
+    ) -> list[tuple[bytes | None, ...]]:
+        """Return rows of so many columns.
+
+        Raises DatabaseError for a refusal and for other rows, DatabaseUnavailable when the connection ends, or no
+        answer comes within so many seconds.
+        """
+        host = self._connection.host
+        try:
+            async with asyncio.timeout(seconds):
+                refusal = await self._owner.run(self._connection, sql, MAX_ANSWER)
+        except TimeoutError:
+            self._connection.abort()
+            raise DatabaseUnavailable(f"{host}: no answer for {seconds:g} s", host=host) from None
         if refusal is not None:
-            host = self._connection.host
             raise DatabaseError(f"{host}: {refusal.text} (error {refusal.code})")
-        return [tuple(row) for row in self._connection.reader.take_rows()]
+        rows = [tuple(row) for row in self._connection.reader.take_rows()]
+        if any(len(row) != columns for row in rows):
+            raise DatabaseError(f"{host}: an answer has not the columns that were asked for: {sql}")
+        return rows
+
+    async def value(self, sql: str) -> str:
+        """Return the one value that a query asks for, NULL as an empty text. Raises as `rows` does."""
+        rows = await self.rows(sql, 1)
+        if len(rows) != 1:
+            raise DatabaseError(f"{self._connection.host}: not one row, but {len(rows)}: {sql}")
+        return _text(rows[0][0])
 
     async def variables(self, *names: str) -> dict[str, str]:
         """Return global variables of the server by name; one that it does not have is an empty text."""
         listed = ", ".join(f"'{name}'" for name in names)
         sql = f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({listed})"
-        found = {_text(row[0]).lower(): _text(row[1]) for row in await self.rows(sql)}
+        found = {_text(row[0]).lower(): _text(row[1]) for row in await self.rows(sql, 2)}
         return {name: found.get(name, "") for name in names}
 
     async def check_fitness(self) -> None:
@@ -245,13 +273,14 @@ class Session:
     async def visible_place(self) -> Place:
         """Return a place in the log: whoever reads a row from now on reads what the log before it says, or newer."""
         if not self._connection.is_mariadb:
-            [(executed,)] = await self.rows("SELECT @@global.gtid_executed")
-            return Place(gtid=_text(executed).replace("\n", ""))
-        await self.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        status = await self.rows("SHOW STATUS LIKE 'Binlog_snapshot_%'")
-        await self.rows("COMMIT")
-        found = {_text(name).lower(): _text(value) for name, value, *_ in status}
-        file, position = found["binlog_snapshot_file"], found["binlog_snapshot_position"]
+            executed = await self.value("SELECT @@global.gtid_executed")
+            return Place(gtid=executed.replace("\n", ""))
+        await self.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT", 0)
+        status = await self.rows("SHOW STATUS LIKE 'Binlog_snapshot_%'", 2)
+        await self.rows("COMMIT", 0)
+        found = {_text(name).lower(): _text(value) for name, value in status}
+        file = found.get("binlog_snapshot_file", "")
+        position = found.get("binlog_snapshot_position", "")
         if not position.isdecimal() or not file:
             raise CannotFollow(
                 f"{self._connection.host}: the server writes no binary log; set log_bin"
@@ -260,7 +289,7 @@ class Session:
 
     async def prepare(self, server_id: int) -> bool:
         """Make the session's settings for a stream; return whether events end in a checksum."""
-        [(checksum,)] = await self.rows("SELECT @@global.binlog_checksum")
+        checksum = await self.value("SELECT @@global.binlog_checksum")
         period = round(HEARTBEAT * 1e9)
         same = uuid.UUID(int=server_id)
         for names, value in (
@@ -269,8 +298,8 @@ class Session:
             (("slave_uuid", "replica_uuid"), f"'{same}'"),
             (("mariadb_slave_capability",), "4"),
         ):
-            await self.rows("SET " + ", ".join(f"@{name} = {value}" for name in names))
-        return _text(checksum).upper() not in {"NONE", ""}
+            await self.rows("SET " + ", ".join(f"@{name} = {value}" for name in names), 0)
+        return checksum.upper() not in {"NONE", ""}
 
 
 def _text(value: bytes | None) -> str:
