@@ -43,6 +43,14 @@ def test_rows_up_to_the_limit() -> None:
         assert str(ROWS_LIMIT) in passed.reason
 
 
+@pytest.mark.parametrize("image", [b"\2\0" + ROW, b"\2\0", b"\2\3", b"\3\7" + ROW])
+def test_rows_that_say_nothing(image: bytes) -> None:
+    """Rows without a column, or with other ones, end, and are not passed over: their table is named."""
+    [found] = described().receive_data(event(23, ROWS + image))
+    assert isinstance(found, RowsUnreadable)
+    assert (found.schema, found.table) == ("t", "a")
+
+
 def test_what_is_packed_and_endless() -> None:
     """A statement that becomes very long is not understood, and nobody has to hold it."""
     sql = b"\x04" + bytes(4) + zlib.compress(bytes(UNPACKED_LIMIT + 1), 9)

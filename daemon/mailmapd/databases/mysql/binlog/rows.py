@@ -63,9 +63,14 @@ class TableShape:
         `present` are the columns of the images before and after, a bit for each. Raises BrokenRows and
         UnknownColumnType.
         """
+        if max(present) >> len(self._types):
+            raise BrokenRows("its rows have other columns than its description")
+        if not data:  # an INSERT of nothing but defaults, with binlog_row_image = MINIMAL
+            raise BrokenRows("its rows say nothing of any column")
         changes = []
         at, end = 0, len(data)
         while at < end:
+            begin = at
             first, at = self._image(present[0], data, at)
             if kind is Kind.INSERT:
                 changes.append(Change(None, first))
@@ -74,6 +79,8 @@ class TableShape:
             else:
                 after, at = self._image(present[1], data, at)
                 changes.append(Change(first, after))
+            if at == begin:
+                raise BrokenRows("a row takes no bytes")
         return changes
 
     def _image(self, present: int, data: bytes, at: int) -> tuple[Image, int]:
