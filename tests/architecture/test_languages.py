@@ -48,7 +48,9 @@ def names(text: str) -> list[set[str]]:
 
 
 def links(text: str) -> list[str]:
-    """Return the pages that are linked to, whichever language they are in, without those to the other language of this page."""
+    """Return the pages that are linked to, whichever language they are in, without those to the
+    other language of this page.
+    """
     found = {link.partition("#")[0].replace(".zh-CN", "") for link in _LINK.findall(text)}
     return sorted(link for link in found if link and not link.startswith("http"))
 

@@ -54,7 +54,9 @@ def test_every_page_is_found_from_the_readme() -> None:
 
 
 def test_the_site_is_built(tmp_path: Path) -> None:
-    """The documentation becomes a site, without a warning, every page in its navigation, and nothing fetched from elsewhere."""
+    """The documentation becomes a site, without a warning, every page in its navigation, and
+    nothing fetched from elsewhere.
+    """
     done = subprocess.run(
         [
             Path(sys.executable).with_name("mkdocs"),

@@ -393,7 +393,9 @@ def test_reload_says_what_came_of_it(daemon: Daemon) -> None:
 
 
 def test_reload_without_a_control_socket_signals(daemon: Daemon) -> None:
-    """Where the control socket cannot be reached, the process that systemd names is told, and a wrong file still fails."""
+    """Where the control socket cannot be reached, the process that systemd names is told, and a
+    wrong file still fails.
+    """
     before = daemon.config.read_text()
     nowhere = f"unix:{daemon.directory}/nowhere"
     for text, status in ((before, 0), (before + "nonsense", 78)):

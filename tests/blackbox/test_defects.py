@@ -86,7 +86,9 @@ def _told(process: ServerProcess, text: str) -> None:
 
 @pytest.mark.parametrize(("defect", "word"), [(NEVER_ENDS, "ready"), (STUCK, "stuck")])
 def test_sigterm_always_ends_it(start: Start, defect: str, word: str) -> None:
-    """SIGTERM ends the process also when its end waits for ever, or its loop turns no more, with a traceback that says where it was."""
+    """SIGTERM ends the process also when its end waits for ever, or its loop turns no more, with a
+    traceback that says where it was.
+    """
     process = start(defect)
     _told(process, word)
     begun = time.monotonic()

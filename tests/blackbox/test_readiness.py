@@ -1,4 +1,6 @@
-"""What the daemon says of itself: listeners that could not be opened, databases not reached, names that do not exist."""
+"""What the daemon says of itself: listeners that could not be opened, databases not reached, names
+that do not exist.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ def test_listener_that_cannot_be_opened_keeps_nobody_else_away(site: Site) -> No
 
 
 def test_reload_that_asks_for_an_impossible_socket_is_refused(site: Site) -> None:
-    """A reload names the socket that cannot be had and changes nothing; a listener that was closed before refuses none."""
+    """A reload names the socket that cannot be had and changes nothing; a listener that was closed
+    before refuses none.
+    """
     with Partly(site.folder, site.config()) as daemon:
         daemon.write_config(site.config(f'dict = ["unix:{site.folder}/nowhere/dict"]'))
         daemon.process.send_signal(signal.SIGHUP)

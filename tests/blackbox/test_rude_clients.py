@@ -1,4 +1,6 @@
-"""Clients that leave early, cut their requests short or expect odd things: served or refused, and no traceback is written."""
+"""Clients that leave early, cut their requests short or expect odd things: served or refused, and
+no traceback is written.
+"""
 
 from __future__ import annotations
 

@@ -164,7 +164,9 @@ def test_counted(daemon: Daemon) -> None:
 
 
 def test_sigterm_answers_what_is_in_flight(daemon: Daemon) -> None:
-    """On SIGTERM clients that are being answered get their answers, the others an end of file, and the process ends with status 0."""
+    """On SIGTERM clients that are being answered get their answers, the others an end of file, and
+    the process ends with status 0.
+    """
     replies: list[str] = []
     failures: list[str] = []
 
@@ -193,7 +195,9 @@ def test_sigterm_answers_what_is_in_flight(daemon: Daemon) -> None:
 
 
 def test_reload(daemon: Daemon) -> None:
-    """SIGHUP serves a new map and a new listener, keeps what was cached of unchanged tables, and open connections stay."""
+    """SIGHUP serves a new map and a new listener, keeps what was cached of unchanged tables, and
+    open connections stay.
+    """
     with daemon.socketmap() as client:
         assert client.ask("aliases", b"info@example.com").status == "OK"
         changed = (
@@ -210,7 +214,9 @@ def test_reload(daemon: Daemon) -> None:
 
 
 def test_reload_rearranges_sockets(daemon: Daemon) -> None:
-    """A listener may move in the file, get another mode, and change places with another one, and nobody is ever turned away."""
+    """A listener may move in the file, get another mode, and change places with another one, and
+    nobody is ever turned away.
+    """
     folder, config = daemon.directory, daemon.config.read_text()
     a, b = f'"unix:{folder}/a"', f'"unix:{folder}/b"'
     tcp, table = daemon.listeners["socketmap"][2], daemon.listeners["tcp_table"]["aliases"]
@@ -256,7 +262,9 @@ def test_reload_rearranges_sockets(daemon: Daemon) -> None:
 
 
 def test_stop_with_a_client_that_does_not_read(folder: Path) -> None:
-    """A client that reads no listing over HTTP does not keep the daemon from ending, with its cache saved, within seconds."""
+    """A client that reads no listing over HTTP does not keep the daemon from ending, with its cache
+    saved, within seconds.
+    """
     (folder / "state").mkdir()
     endless = (
         "WITH RECURSIVE one(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM one LIMIT 3000000) "

@@ -1,4 +1,6 @@
-"""Keys, rows and messages with control characters, through the real program: nowhere do they reach a person's screen as they are."""
+"""Keys, rows and messages with control characters, through the real program: nowhere do they reach
+a person's screen as they are.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The Debian package: built, installed in a Debian 12 system, and started there by a real systemd, with the commands of docs/install.md."""
+"""The Debian package: built, installed in a Debian 12 system, and started there by a real systemd,
+with the commands of docs/install.md.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,9 @@ def test_lintian_finds_no_error(package: Path, tmp_path: Path) -> None:
 
 
 def test_installation_prepares_and_starts_nothing(system: DebianSystem) -> None:
-    """Installing makes the account and the folder for Postfix' socket, protects the configuration, and leaves Postfix as it was."""
+    """Installing makes the account and the folder for Postfix' socket, protects the configuration,
+    and leaves Postfix as it was.
+    """
     assert system.run("mailmapd", "--version").stdout.startswith("mailmapd, version ")
     assert re.match(
         r"uid=\d+\(mailmapd\) gid=\d+\(mailmapd\) groups=\d+\(mailmapd\)$",
@@ -243,7 +247,9 @@ def test_life_under_systemd(system: DebianSystem) -> None:
 
 
 def test_the_first_hour(system: DebianSystem) -> None:
-    """Postfix first, then Dovecot, as a person tries it: at no moment does a lookup of Postfix fail that did not have to."""
+    """Postfix first, then Dovecot, as a person tries it: at no moment does a lookup of Postfix fail
+    that did not have to.
+    """
     dovecot = re.search(r"^dict = .*\n", CONFIG, re.MULTILINE)
     assert dovecot
     postfix_only = CONFIG.replace(dovecot[0], "")

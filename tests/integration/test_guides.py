@@ -1,4 +1,6 @@
-"""The guide to the tutorial's installation, followed to the letter on a fresh Debian, in both languages: its commands are read from the page."""
+"""The guide to the tutorial's installation, followed to the letter on a fresh Debian, in both
+languages: its commands are read from the page.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,9 @@ def read_mail(system: DebianSystem, protocol: str, number: int) -> str:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_worked_example(base: Base, language: str) -> None:
-    """Followed to the letter, the guide ends with mail that is delivered and read by IMAP and POP3; and so does the way back."""
+    """Followed to the letter, the guide ends with mail that is delivered and read by IMAP and POP3;
+    and so does the way back.
+    """
     example = section(page("migrate", language), 2, WORKED_EXAMPLE)
     back = commands(section(example, 3, BACK))
     steps = [block for block in commands(example) if block not in back]

@@ -35,7 +35,9 @@ KEY = b"user@example.com"
 
 
 def test_the_same_hosts_answer(tmp_path: Path) -> None:
-    """Every form of host, and encryption asked for and not, gives what Postfix's own table gives with a server that has no TLS."""
+    """Every form of host, and encryption asked for and not, gives what Postfix's own table gives
+    with a server that has no TLS.
+    """
     for name, value in (("no-verify", "0"), ("verify", "1")):
         (tmp_path / f"{name}.cnf").write_text(f"[client]\nssl-verify-server-cert={value}\n")
     with (

@@ -180,7 +180,9 @@ def test_hostile_keys(prey: MariaDB, mode: str) -> None:
 
 
 def test_double_quotes_without_backslash_escapes(prey: MariaDB) -> None:
-    """A template that puts values between double quotes gives nothing away under NO_BACKSLASH_ESCAPES, where Postfix's own maps do."""
+    """A template that puts values between double quotes gives nothing away under
+    NO_BACKSLASH_ESCAPES, where Postfix's own maps do.
+    """
     prey.run_sql("SET GLOBAL sql_mode = 'NO_BACKSLASH_ESCAPES'")
     with private_directory() as home, private_directory() as instance:
         login = f"hosts = unix:{prey.socket}\nuser = prey\npassword = prey\ndbname = prey\n"

@@ -36,7 +36,9 @@ def fill(server: MariaDB, value: str) -> None:
 
 
 def test_a_name_that_moves_is_followed(short_path: Path) -> None:
-    """When the server moves and its name with it, lookups come from the new one by themselves, and none is "not found" on the way."""
+    """When the server moves and its name with it, lookups come from the new one by themselves, and
+    none is "not found" on the way.
+    """
     with (
         private_directory() as one,
         private_directory() as other,

@@ -50,7 +50,9 @@ def test_scrape_snippet_and_rules_make_a_configuration(tmp_path: Path) -> None:
 
 
 def test_installation_guide_extends_debians_configuration(tmp_path: Path) -> None:
-    """The commands of docs/install.md turn the prometheus.yml of Debian's package into one that scrapes mailmapd and loads its rules."""
+    """The commands of docs/install.md turn the prometheus.yml of Debian's package into one that
+    scrapes mailmapd and loads its rules.
+    """
     debian = Path("/etc/prometheus/prometheus.yml")
     if not debian.exists():
         pytest.skip("Debian's prometheus is not installed")

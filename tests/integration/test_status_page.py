@@ -118,7 +118,9 @@ def test_headers(daemon: Daemon) -> None:
 
 
 def test_foreign_names(daemon: Daemon) -> None:
-    """A request under a name that is not this machine's is refused on every path, so that no other page can read ours."""
+    """A request under a name that is not this machine's is refused on every path, so that no other
+    page can read ours.
+    """
     for path in ("/", "/status.json", "/metrics", "/nothere"):
         status, _, body = get(daemon, path, host="attacker.example")
         assert " 421 " in status

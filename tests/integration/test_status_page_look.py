@@ -1,4 +1,6 @@
-"""How the status page looks in a browser: on a phone and on a desk, in light and in dark, on a good day and on a bad one."""
+"""How the status page looks in a browser: on a phone and on a desk, in light and in dark, on a good
+day and on a bad one.
+"""
 
 from __future__ import annotations
 

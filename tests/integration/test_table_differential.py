@@ -240,7 +240,9 @@ def test_random_sqlite_tables_answer_as_postfix_does() -> None:
 
 @pytest.mark.servers
 def test_keys_that_are_not_utf8_are_not_found() -> None:
-    """A key that is not UTF-8 (which Postfix sends with smtputf8_enable = no) is not found, even by a query that repeats its key."""
+    """A key that is not UTF-8 (which Postfix sends with smtputf8_enable = no) is not found, even by
+    a query that repeats its key.
+    """
     with private_directory() as data, private_directory() as home, MariaDB(data) as server:
         database = RandomTables(0).fill(server)
         text = (

@@ -1,4 +1,6 @@
-"""A chrooted Postfix that knows its domains, aliases and mailboxes only from the daemon, with the tutorial's database behind it."""
+"""A chrooted Postfix that knows its domains, aliases and mailboxes only from the daemon, with the
+tutorial's database behind it.
+"""
 
 from __future__ import annotations
 

@@ -80,7 +80,9 @@ def bob(host: MailHost) -> MailClient:
     ["bob@example.com", "builder@example.com", "bob+lists@example.com", "Bob@Example.com"],
 )
 def test_mail_arrives(alice: MailClient, bob: MailClient, recipient: str) -> None:
-    """Mail submitted with a login over STARTTLS, to a mailbox, an alias or an extension, is delivered and read over IMAP and POP3."""
+    """Mail submitted with a login over STARTTLS, to a mailbox, an alias or an extension, is
+    delivered and read over IMAP and POP3.
+    """
     subject = f"for {recipient}"
     alice.send(recipient, subject)
     bob.wait_for(subject)
@@ -132,7 +134,9 @@ def test_users_are_listed(host: MailHost) -> None:
 
 
 def test_only_mailmapd_asks_the_database(host: MailHost, alice: MailClient) -> None:
-    """While mail is sent, delivered and read, mailmapd's account is the only one that asks the database, and a few times only."""
+    """While mail is sent, delivered and read, mailmapd's account is the only one that asks the
+    database, and a few times only.
+    """
     carol = host.client("carol@example.com", "christmas")
     host.database.log_queries()
     for number in range(5):

@@ -279,7 +279,9 @@ STEPS = st.lists(
 @settings(max_examples=200)
 @given(STEPS)
 def test_any_order_of_events(steps: list[tuple[str, int]]) -> None:
-    """Whatever happens in whatever order, moves are those of the docstring, and each question is answered in its turn."""
+    """Whatever happens in whatever order, moves are those of the docstring, and each question is
+    answered in its turn.
+    """
 
     async def play() -> None:
         drive = Drive()

@@ -90,7 +90,9 @@ def test_the_short_way_is_the_long_way(
 
 @pytest.mark.parametrize("query", QUERIES[:2])
 def test_plain_addresses_take_the_short_way(query: bytes) -> None:
-    """A plain address that the first table holds is told without a walk, by every search that begins with the key itself."""
+    """A plain address that the first table holds is told without a walk, by every search that
+    begins with the key itself.
+    """
     key = b"user@example.com"
     ways = {
         search: a_map(key, {}, search, None, query).tell_plainly(key, 0.0) for search in PRESETS

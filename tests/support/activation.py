@@ -2,7 +2,7 @@
 
 The sockets stay open here while the daemon behind them is stopped, replaced and started again.
 
-with ActivatedDaemon(directory, TOML) as daemon:      # listens, then starts the daemon with LISTEN_FDS, see sd_listen_fds(3)
+with ActivatedDaemon(directory, TOML) as daemon:      # listens, then starts it with LISTEN_FDS, sd_listen_fds(3)
     daemon.restart()                                  # SIGTERM, wait for the end, start: as `systemctl restart` does
     daemon.restart(other_source)                      # the same with another copy of the package: an upgrade
 """

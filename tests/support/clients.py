@@ -33,7 +33,9 @@ def connect(address: str) -> socket.socket:
 
 
 class Reply(NamedTuple):
-    """A server's word (``OK``, ``NOTFOUND``, ``TEMP``, … or ``200``, ``400``, ``500``) and the value or reason behind it."""
+    """A server's word (``OK``, ``NOTFOUND``, ``TEMP``, … or ``200``, ``400``, ``500``) and the
+    value or reason behind it.
+    """
 
     status: str
     value: bytes

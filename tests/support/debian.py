@@ -82,7 +82,9 @@ class DebianSystem:
     def run(
         self, *command: str, check: bool = True, data: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the system (the booted one if it is booted) and return its status and output, standard error included."""
+        """Run a command in the system (the booted one if it is booted) and return its status and
+        output, standard error included.
+        """
         if self._systemd:
             where = [
                 "nsenter",

@@ -3,8 +3,8 @@
 Services on loopback ports and UNIX sockets below its directory.
 
     with Dovecot(directory, AUTH_SECTIONS) as dovecot:
-        dovecot.auth_test("user@example.com", "secret", service="imap")      # Verdict.ACCEPTED, REFUSED or FAILED
-        dovecot.user("user@example.com", service="lmtp")                      # fields, None = no such user; raises LookupFailed
+        dovecot.auth_test("user@example.com", "secret", service="imap")  # Verdict.ACCEPTED, REFUSED or FAILED
+        dovecot.user("user@example.com", service="lmtp")              # fields, None = no such user; raises LookupFailed
 
 `AUTH_SECTIONS` are the `passdb`/`userdb` sections (and anything else) that a test is about. The
 master needs root, as every Dovecot that serves several users does. The directory must be one that

@@ -40,7 +40,9 @@ def commands(text: str) -> list[str]:
 
 
 def section(text: str, level: int, number: int) -> str:
-    """Return the text below the heading of a level with this number, up to the next heading of the same or a higher level."""
+    """Return the text below the heading of a level with this number, up to the next heading of the
+    same or a higher level.
+    """
     inside = [(match.start(), match.end()) for match in _BLOCK.finditer(text)]
     places = [
         (match.start(), len(match[1]))

@@ -80,7 +80,9 @@ class Installation:
                 yield session.rcpt(recipient)
 
     def selects(self, recipient: str) -> int:
-        """Return how many SELECTs one message to the recipient costs, from MAIL FROM until it is queued, asked by fresh processes."""
+        """Return how many SELECTs one message to the recipient costs, from MAIL FROM until it is
+        queued, asked by fresh processes.
+        """
         self.postfix.reload()
         self.server.log_queries()
         self.postfix.send("someone@outside.example", [recipient])
@@ -90,7 +92,9 @@ class Installation:
 
 
 def block(report: str, title: str) -> str:
-    """Return the shell lines of a block of the report, without the reload (`settle` does that without Postfix's sleeps)."""
+    """Return the shell lines of a block of the report, without the reload (`settle` does that
+    without Postfix's sleeps).
+    """
     text = report.partition(f"# ---- {title}")[2].partition("# ----")[0]
     assert "reload" in text
     lines = [line for line in text.splitlines()[1:] if line and not line.startswith("#")]

@@ -215,7 +215,9 @@ class Postfix:
         ]
 
     def postmap(self, table: str, keys: Iterable[bytes], *options: str) -> PostmapRun:
-        """Ask the keys of one table (``mysql:/file``, ``socketmap:unix:…:name``) in one `postmap -q -`, in the queue directory."""
+        """Ask the keys of one table (``mysql:/file``, ``socketmap:unix:…:name``) in one `postmap -q
+        -`, in the queue directory.
+        """
         command = self._command("postmap", *options, "-q", "-", table)
         with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as found:
             asked.writelines(key + b"\n" for key in keys)
@@ -269,7 +271,9 @@ class Postfix:
     def sendmail(
         self, sender: str, recipients: Sequence[str], text: str = "Subject: test\n\ntext\n"
     ) -> None:
-        """Submit one message as a local user does, which takes addresses without a domain, and wait until it is queued."""
+        """Submit one message as a local user does, which takes addresses without a domain, and wait
+        until it is queued.
+        """
         before = {message.identity for message in self.queue()}
         self.run("sendmail", "-f", sender, "--", *recipients, data=text.encode())
         wait_until(
@@ -299,7 +303,9 @@ class Postfix:
         return self.log.read_text(errors="backslashreplace") if self.log.exists() else ""
 
     def link_socket(self, name: str) -> Path:
-        """Return a path below the queue directory for a UNIX socket, in a directory that Postfix's services may enter."""
+        """Return a path below the queue directory for a UNIX socket, in a directory that Postfix's
+        services may enter.
+        """
         path = self.queue_directory / name
         path.parent.mkdir(exist_ok=True)
         path.parent.chmod(0o755)

@@ -11,7 +11,8 @@ NEEDED = -10  # of servers that these wait for
 
 
 def put_ahead(identity: int, nice: int = MEASURED) -> None:
-    """Let a process or thread (its kernel id), with its whole session where the kernel groups by sessions, run before others.
+    """Let a process or thread (its kernel id), with its whole session where the kernel groups by
+    sessions, run before others.
 
     Only root may do that; elsewhere measurements need a quiet machine.
     """

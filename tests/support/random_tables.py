@@ -180,7 +180,9 @@ class RandomTables:
         return address if self._random.random() < 0.2 else address.casefold()
 
     def keys(self, count: int) -> list[bytes]:
-        """Return random keys: addresses that rows have, variants of them, parts, oddities, and bytes that are not UTF-8."""
+        """Return random keys: addresses that rows have, variants of them, parts, oddities, and
+        bytes that are not UTF-8.
+        """
         return [self._key() for _ in range(count)]
 
     def _key(self) -> bytes:

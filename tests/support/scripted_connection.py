@@ -1,4 +1,5 @@
-"""Connections of a database that a test plays itself: what is sent is kept, and replies, losses and refusals are the test's.
+"""Connections of a database that a test plays itself: what is sent is kept, and replies, losses and
+refusals are the test's.
 
 opener = ScriptedOpener()
 database = ScriptedDatabase(opener, pool_size=2)

@@ -539,7 +539,9 @@ SCENARIOS = {
 
 
 def mangled(source: random.Random, count: int) -> Iterator[str]:
-    """Yield recipients with characters put in, taken out and changed in case, more often in the local part than elsewhere."""
+    """Yield recipients with characters put in, taken out and changed in case, more often in the
+    local part than elsewhere.
+    """
     for _ in range(count):
         text, at, domain = source.choice(RECIPIENTS).rpartition("@")
         if not at or source.random() < 0.15:

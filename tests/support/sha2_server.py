@@ -4,7 +4,8 @@ A server that checks the password as MySQL does.
 
     nonce, 20 bytes   →   client: XOR(SHA256(password), SHA256(SHA256(SHA256(password)), nonce))
     01 03                 the server knew the password's hash: done
-    01 04                 it did not: the password itself, over TLS as it is, else under the server's RSA key (02 asks, 01 PEM tells)
+    01 04                 it did not: the password itself, over TLS as it is,
+                          else under the server's RSA key (02 asks, 01 PEM tells)
 
 After the login every query is answered with one row, the account's name. See MySQL's
 "Caching_sha2_password information".

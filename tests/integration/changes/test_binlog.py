@@ -1,4 +1,6 @@
-"""The log of real servers, as a replica reads it: every column type, row image and compression, and nothing in silence."""
+"""The log of real servers, as a replica reads it: every column type, row image and compression, and
+nothing in silence.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ COLUMNS = """
     vb VARBINARY(300), g GEOMETRY, s SMALLINT, u INT UNSIGNED, tb TINYTEXT, mb MEDIUMBLOB, plain DATETIME,
     old TIMESTAMP NULL, x VARCHAR(50)
 """
-"""Every type, with one that both servers write as text last: what is read of it shows that all before it was measured."""
+"""Every type, with one that both servers write as text last: what is read of it shows that all
+before it was measured.
+"""
 
 VALUES = """
     address = 'Bob@Example.com', goto = 'x,y', n = 12345.6789, wide = 1.5, d = NOW(3), ts = NOW(6), e = 'b',
@@ -185,7 +189,9 @@ async def test_a_row_of_defaults(server: SqlServer) -> None:
 
 @pytest.mark.parametrize("checksum", ["NONE", "CRC32"])
 async def test_checksums(server: SqlServer, checksum: str) -> None:
-    """With checksums and without, also when they are switched in the middle of a stream, statements end where they end."""
+    """With checksums and without, also when they are switched in the middle of a stream, statements
+    end where they end.
+    """
     make_table(server, kind_of(server))
     server.run_sql(f"SET GLOBAL binlog_checksum = {checksum}")
     async with Followed(server, first_and_last) as followed:
@@ -291,7 +297,9 @@ async def test_partial_json(mysql: Mysql9) -> None:
 
 
 async def test_nothing_before_the_place(server: SqlServer) -> None:
-    """A stream begins behind what was visible when it was asked for, and from a place of before it has what came since."""
+    """A stream begins behind what was visible when it was asked for, and from a place of before it
+    has what came since.
+    """
     make_table(server, kind_of(server))
     server.run_sql("INSERT INTO t.a SET address = 'before'")
     async with Followed(server, first_and_last) as followed:

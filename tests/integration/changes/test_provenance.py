@@ -123,7 +123,9 @@ def shown(name: str, provenance: Provenance) -> str:
 
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
 async def test_queries_of_installations(server: MariaDB, stack: Stack) -> None:
-    """Nearly every query of six installations is followed by key; where it is not, it is known which rows it depends on."""
+    """Nearly every query of six installations is followed by key; where it is not, it is known
+    which rows it depends on.
+    """
     catalog = await catalog_of(server, stack.create(server))
     schema = f"s_{stack.name}"
     found = [shown(name, of(query, catalog, schema)) for name, (query, _) in stack.queries.items()]
@@ -131,7 +133,9 @@ async def test_queries_of_installations(server: MariaDB, stack: Stack) -> None:
 
 
 async def test_catalog(server: MariaDB) -> None:
-    """Views, foreign keys that cascade and tables without a log are seen with the rights of an account that may SELECT."""
+    """Views, foreign keys that cascade and tables without a log are seen with the rights of an
+    account that may SELECT.
+    """
     server.run_sql(
         "DROP DATABASE IF EXISTS c; CREATE DATABASE c; USE c;"
         "CREATE TABLE grand (id INT PRIMARY KEY);"

@@ -116,7 +116,9 @@ async def test_login(
 
 @asynccontextmanager
 async def older_greeting(port: int) -> AsyncIterator[int]:
-    """Stand before a server and have it greet as MySQL 5.7 and MariaDB do, so that it switches to the account's own method."""
+    """Stand before a server and have it greet as MySQL 5.7 and MariaDB do, so that it switches to
+    the account's own method.
+    """
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, downstream = await asyncio.open_connection("127.0.0.1", port)
@@ -391,7 +393,9 @@ async def test_kinds(
 
 
 async def test_unknown_database_in_query(server: Mysql9, connect: Connect, record: Record) -> None:
-    """A query that names a database which is not there fails alone, though the number is that of a login to an unknown database."""
+    """A query that names a database which is not there fails alone, though the number is that of a
+    login to an unknown database.
+    """
     server.grant("reads_all", PASSWORD, DBNAME)
     server.run_sql("GRANT SELECT ON *.* TO reads_all@localhost")
     database = connect(settings_for(server, user="reads_all", pool_size=1))

@@ -173,7 +173,9 @@ def asked(world: World, server: MariaDB) -> dict[str, bool]:
 @pytest.mark.root
 @pytest.mark.parametrize("name", CASES)
 async def test_as_the_real_clients(world: World, connect: Connect, name: str) -> None:
-    """Every way into the configuration lets in whom postmap and the mariadb client let in, and refuses whom they refuse."""
+    """Every way into the configuration lets in whom postmap and the mariadb client let in, and
+    refuses whom they refuse.
+    """
     case = CASES[name]
     server = show(world, case.certificate)
     write_files(world, case, server)

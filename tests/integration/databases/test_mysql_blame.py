@@ -85,7 +85,9 @@ async def test_kinds(
 async def test_value_outside_strings(
     lookup_server: MariaDB, connect: Connect, sql: str, value: bytes, kind: type[DatabaseError]
 ) -> None:
-    """Where a value stands outside strings and makes a column, table or mistake of itself, it fails alone and not its table."""
+    """Where a value stands outside strings and makes a column, table or mistake of itself, it fails
+    alone and not its table.
+    """
     with pytest.raises(kind) as caught:
         await connect(settings_for(lookup_server)).fetch(statement(sql, value))
     assert type(caught.value) is kind

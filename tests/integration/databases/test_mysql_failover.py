@@ -179,7 +179,8 @@ async def test_order_of_hosts(
 async def test_host_that_refuses_queries(
     make_lookup_server: MakeServer, connect: Connect, record: Record
 ) -> None:
-    """A first host that lets us in and refuses every query (a Galera node out of its cluster) is left for the next without a failed lookup.
+    """A first host that lets us in and refuses every query (a Galera node out of its cluster) is
+    left for the next without a failed lookup.
 
     It is asked again when it takes queries.
     """

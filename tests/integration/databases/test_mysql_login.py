@@ -168,7 +168,9 @@ async def test_login_methods(make_lookup_server: Callable[..., MariaDB], connect
 @pytest.mark.parametrize("switch", [False, True])
 @pytest.mark.parametrize("knows_hash", [False, True])
 async def test_caching_sha2(connect: Connect, switch: bool, knows_hash: bool) -> None:
-    """MySQL 8's login works without TLS, by the known hash or under the server's key, and never gives the password in clear."""
+    """MySQL 8's login works without TLS, by the known hash or under the server's key, and never
+    gives the password in clear.
+    """
     with Sha2Server(PASSWORD.encode(), knows_hash=knows_hash, switch=switch) as server:
         host = f"127.0.0.1:{server.port}"
         database = connect(MysqlSettings(hosts=(host,), user="mail", password=PASSWORD))
@@ -182,7 +184,9 @@ async def test_caching_sha2(connect: Connect, switch: bool, knows_hash: bool) ->
 
 
 async def test_strange_key(connect: Connect) -> None:
-    """A server whose public key is of a kind that the library does not know is unavailable, and its host is tried again."""
+    """A server whose public key is of a kind that the library does not know is unavailable, and its
+    host is tried again.
+    """
     curve = (
         b"MDIwEAYHKoZIzj0CAQYFK4EEAAYDHgAEZRoTTgyfjsTwhUAciJ/NzCHTcVztQYzY\n6uv2aw==\n"  # secp112r1
     )
@@ -199,7 +203,9 @@ async def test_strange_key(connect: Connect) -> None:
 async def test_connection_limit(
     make_lookup_server: Callable[..., MariaDB], connect: Connect, record: Record
 ) -> None:
-    """When the server lets in fewer connections than the pool would open, lookups share those, and the host stays up."""
+    """When the server lets in fewer connections than the pool would open, lookups share those, and
+    the host stays up.
+    """
     server = make_lookup_server()
     server.run_sql(f"ALTER USER {USER}@localhost WITH MAX_USER_CONNECTIONS 2")
     database = connect(settings_for(server))

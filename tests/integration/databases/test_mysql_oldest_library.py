@@ -1,4 +1,6 @@
-"""The border to aiomysql holds with the oldest version that pyproject.toml allows; the rest of the suite runs with the newest."""
+"""The border to aiomysql holds with the oldest version that pyproject.toml allows; the rest of the
+suite runs with the newest.
+"""
 
 from __future__ import annotations
 

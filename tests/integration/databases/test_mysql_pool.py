@@ -20,7 +20,9 @@ USER_ROW = ((b"example.com/user/",),)
 
 
 async def test_budget(lookup_server: MariaDB, connect: Connect) -> None:
-    """However many lookups come at once, no more than pool_size connections are opened, and each lookup gets its own answer."""
+    """However many lookups come at once, no more than pool_size connections are opened, and each
+    lookup gets its own answer.
+    """
     database = connect(settings_for(lookup_server, pool_size=3))
     results = await asyncio.gather(
         *[
@@ -76,7 +78,9 @@ async def test_queue_timeout(lookup_server: MariaDB, connect: Connect, record: R
 
 
 async def test_query_timeout(lookup_server: MariaDB, connect: Connect, record: Record) -> None:
-    """A query beyond its deadline fails as a timeout, does not go on in the server, and leaves the host up for the others."""
+    """A query beyond its deadline fails as a timeout, does not go on in the server, and leaves the
+    host up for the others.
+    """
     database = connect(settings_for(lookup_server, query_timeout=0.2, pool_size=2))
     slow = asyncio.create_task(
         database.fetch(

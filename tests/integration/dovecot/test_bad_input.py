@@ -90,7 +90,9 @@ def test_odd_values(mail: Mail, value: bytes) -> None:
 
 @pytest.mark.parametrize(("name", "extra"), [("nul", b"a\0b"), ("long", b"x" * 65000)])
 def test_values_dovecot_cannot_take(mail: Mail, name: str, extra: bytes) -> None:
-    """A value with NUL or longer than a reply is a temporary failure of that user alone, with a log line without the value."""
+    """A value with NUL or longer than a reply is a temporary failure of that user alone, with a log
+    line without the value.
+    """
     mail.add(f"{name}@example.com", "{PLAIN}pw", extra=extra)
     with pytest.raises(LookupFailed):
         mail.dovecot.user(f"{name}@example.com")

@@ -216,7 +216,9 @@ def test_missing_variable(dovecot: Dovecot24, variables: str) -> None:
 
 @pytest.mark.parametrize("variables", ["user service", "user password"])
 def test_unknown_variable(dovecot: Dovecot24, variables: str) -> None:
-    """A variable that Dovecot 2.4 does not have, or that must not leave it, stops the script with its name in the log."""
+    """A variable that Dovecot 2.4 does not have, or that must not leave it, stops the script with
+    its name in the log.
+    """
     with other_settings(dovecot, "variables = user protocol\n", f"variables = {variables}\n"):
         name = variables.split()[1]
         log = dovecot.system.path("var/log/dovecot-lua.log")

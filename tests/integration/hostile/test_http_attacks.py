@@ -108,7 +108,9 @@ def healthy(port: str) -> bool:
     ("kind", "count"), [("gzip", 2), ("pipeline", 4), ("idle", 1), ("connect", 2)]
 )
 def test_lookups_do_not_notice(daemon: Daemon, kind: str, count: int) -> None:
-    """Under each attack from another account 99 of 100 hot lookups take at most twice as long as without, and /healthz answers."""
+    """Under each attack from another account 99 of 100 hot lookups take at most twice as long as
+    without, and /healthz answers.
+    """
     port = daemon.listeners["http"].rpartition(":")[2]
     quiet, attacked = [], []
     with daemon.socketmap() as client:

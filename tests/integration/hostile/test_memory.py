@@ -112,7 +112,9 @@ def misses(daemon: Daemon) -> float:
 
 
 def test_flood_of_long_unknown_keys(start: Start) -> None:
-    """Unknown keys of 900 bytes fill their share and no more, no known one is asked for again, and a flush gives the memory back."""
+    """Unknown keys of 900 bytes fill their share and no more, no known one is asked for again, and
+    a flush gives the memory back.
+    """
     daemon = start("16MiB")
     ask(daemon, known())
     before = resident_bytes(daemon.process.pid)
@@ -132,7 +134,9 @@ def test_flood_of_long_unknown_keys(start: Start) -> None:
 
 
 def test_flood_of_endless_keys(start: Start) -> None:
-    """Nothing is kept of keys that are longer than any address, but SQLite's last statements: 5 000 of them would be 100 MB."""
+    """Nothing is kept of keys that are longer than any address, but SQLite's last statements: 5 000
+    of them would be 100 MB.
+    """
     daemon = start("64MiB")
     ask(daemon, known())
     before, counted = resident_bytes(daemon.process.pid), held(daemon)

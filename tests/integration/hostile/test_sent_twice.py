@@ -17,7 +17,9 @@ FUNCTION = MysqlTable.compile("function", b"SELECT counted('%s')").statement(b"k
 
 
 def cutting(received: list[bytes], ending: bytes = b"", refuses: bytes = b"") -> Behaviour:
-    """Make a server that ends the connection on each query, after a last packet if there is one; it refuses one setting."""
+    """Make a server that ends the connection on each query, after a last packet if there is one; it
+    refuses one setting.
+    """
 
     async def behave(peer: Peer) -> None:
         await peer.log_in()

@@ -111,7 +111,9 @@ pytestmark = pytest.mark.root
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_password_to_a_stranger(way: str) -> None:
-    """Over plain TCP from another host no server gets the password under its own key, and the error names three ways out."""
+    """Over plain TCP from another host no server gets the password under its own key, and the error
+    names three ways out.
+    """
     heard, text = stolen(way, ADDRESS)
     assert heard == set()
     if way != "sha256":

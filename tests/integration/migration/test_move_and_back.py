@@ -53,7 +53,9 @@ def installed(
 def test_moving_changes_no_answer_and_moving_back_no_byte(
     installed: tuple[Stack, Installation],
 ) -> None:
-    """After the move the same sessions get the same replies and recipients, and the way back restores the very same files."""
+    """After the move the same sessions get the same replies and recipients, and the way back
+    restores the very same files.
+    """
     stack, installation = installed
     postfix, folder = installation.postfix, installation.folder
     originals = {name: (postfix.config / name).read_bytes() for name in ("main.cf", "master.cf")}

@@ -1,4 +1,6 @@
-"""The ready-made configurations of configs/schemas, each on a database with its schema, against that stack's own maps."""
+"""The ready-made configurations of configs/schemas, each on a database with its schema, against
+that stack's own maps.
+"""
 
 from __future__ import annotations
 

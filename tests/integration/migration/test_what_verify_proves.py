@@ -1,4 +1,6 @@
-"""verify with real tables: keys that exist, in the forms that Postfix asks, and what it says when it has proved nothing."""
+"""verify with real tables: keys that exist, in the forms that Postfix asks, and what it says when
+it has proved nothing.
+"""
 
 from __future__ import annotations
 

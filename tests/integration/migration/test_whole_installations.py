@@ -253,7 +253,9 @@ def _dovecot_settings(postfix: Postfix, sql: Path) -> str:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_whole_host_moves_there_and_back(mariadb: MariaDB, style: str) -> None:
-    """SMTP, delivery and IMAP are the same before the move, after it and after the way back; files come back byte for byte."""
+    """SMTP, delivery and IMAP are the same before the move, after it and after the way back; files
+    come back byte for byte.
+    """
     with running(mariadb, style) as host:
         installation, postfix = host.installation, host.installation.postfix
         originals = {

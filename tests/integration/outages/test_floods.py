@@ -145,7 +145,9 @@ def test_unknown_recipients(server: MariaDB, short_path: Path) -> None:
 
 
 def test_endless_misses_of_one_client(server: MariaDB, short_path: Path) -> None:
-    """A client with nothing but misses, over connections as many as there are to the database, holds up nobody's hits."""
+    """A client with nothing but misses, over connections as many as there are to the database,
+    holds up nobody's hits.
+    """
     with serve(short_path, server) as daemon:
         put_ahead(daemon.process.pid)
         warm(daemon)

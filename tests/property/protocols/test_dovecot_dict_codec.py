@@ -141,7 +141,9 @@ def test_cutting_never_matters(queries: list[Query], cuts: list[int]) -> None:
 def test_garbage_is_only_refused(
     lookups: list[DictLookup], garbage: bytes, cuts: list[int], hello: bool
 ) -> None:
-    """Garbage gives a ProtocolError with a listed reason or nothing, the same for any cut, after the good commands before it."""
+    """Garbage gives a ProtocolError with a listed reason or nothing, the same for any cut, after
+    the good commands before it.
+    """
     good = HELLO + b"".join(map(commands_of, lookups)) if hello else b""
     data = good + garbage
     whole = feed(DictCodec(), [data])

@@ -81,7 +81,9 @@ def test_a_whole_query_is_what_the_reader_reads(data: bytes) -> None:
 
 @given(QUERIES, GARBAGE, CUTS)
 def test_garbage_is_only_refused(queries: list[MapQuery], garbage: bytes, cuts: list[int]) -> None:
-    """Garbage gives a ProtocolError with a listed reason or nothing, the same for any cut, after the good requests before it."""
+    """Garbage gives a ProtocolError with a listed reason or nothing, the same for any cut, after
+    the good requests before it.
+    """
     data = b"".join(map(request_of, queries)) + garbage
     whole = feed(SocketmapCodec(), [data])
     assert whole.queries[: len(queries)] == queries

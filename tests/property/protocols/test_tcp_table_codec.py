@@ -67,7 +67,9 @@ def test_a_whole_query_is_what_the_reader_reads(data: bytes) -> None:
 
 @given(st.lists(st.binary(max_size=20), max_size=4), GARBAGE, CUTS)
 def test_garbage_is_only_refused(keys: list[bytes], garbage: bytes, cuts: list[int]) -> None:
-    """Garbage gives a ProtocolError with a listed reason or nothing, the same for any cut, after the good requests before it."""
+    """Garbage gives a ProtocolError with a listed reason or nothing, the same for any cut, after
+    the good requests before it.
+    """
     data = b"".join(map(request_of, keys)) + garbage
     whole = feed(TcpTableCodec(), [data])
     assert whole.queries[: len(keys)] == [MapQuery(b"", key) for key in keys]

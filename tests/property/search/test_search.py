@@ -46,7 +46,9 @@ def test_address_and_extension_make_the_whole(
 def test_the_first_key_is_the_clients(
     key: bytes, preset: str, delimiters: bytes, parents: bool, external_only: bool
 ) -> None:
-    """Whatever is asked, there are no empty and no equal keys, and the key itself is among them, first if it is an external form."""
+    """Whatever is asked, there are no empty and no equal keys, and the key itself is among them,
+    first if it is an external form.
+    """
     search = Search.compile(
         preset,
         recipient_delimiter=delimiters,
@@ -64,7 +66,9 @@ def test_the_first_key_is_the_clients(
 
 @given(LOCAL, DOMAIN, DELIMITERS)
 def test_both_requests_find_the_same(local: bytes, domain: bytes, delimiters: bytes) -> None:
-    """Postfix's second request, in internal form, has the same keys as its first, but where it looks like an external form itself."""
+    """Postfix's second request, in internal form, has the same keys as its first, but where it
+    looks like an external form itself.
+    """
     internal = local + b"@" + domain
     if read(internal)[1] or internal.startswith(b"@"):
         return

@@ -41,7 +41,9 @@ ENTRIES = 5000
 
 
 async def test_reload_keeps_and_frees(short_path: Path) -> None:
-    """A reload keeps the cache of a table that did not change, and frees that of a changed one once its lookups have had their time."""
+    """A reload keeps the cache of a table that did not change, and frees that of a changed one once
+    its lookups have had their time.
+    """
     file = short_path / "mailmapd.toml"
     file.write_text(CONFIG.format(folder=short_path))
     daemon = Daemon(load_config(str(file)), SocketSet({}), ServiceManager())
@@ -136,7 +138,9 @@ def counted(daemon: Daemon) -> dict[str, float]:
 
 
 async def test_counts_are_complete_whenever_they_are_read(short_path: Path) -> None:
-    """Every lookup is counted before metrics, statistics and the status line show counters, and before a reload hands them on."""
+    """Every lookup is counted before metrics, statistics and the status line show counters, and
+    before a reload hands them on.
+    """
     running = Running(short_path)
     await running.loaded()
     daemon = running.daemon
@@ -179,7 +183,9 @@ async def test_reload_is_one_step(short_path: Path) -> None:
 
 
 async def test_reload_ends_a_stalled_client(short_path: Path) -> None:
-    """A client that does not read, of a listener that a reload removed, is closed when the others have had their time."""
+    """A client that does not read, of a listener that a reload removed, is closed when the others
+    have had their time.
+    """
     running = Running(short_path, f'dict = ["unix:{short_path}/dict"]')
     await running.loaded()
     reader, writer = await asyncio.open_unix_connection(str(short_path / "dict"))

@@ -34,7 +34,9 @@ def bench() -> Bench:
 
 
 def test_counted(bench: Bench) -> None:
-    """The first lines of a flood are written, the others counted, and the count follows with the last of them when the period is over."""
+    """The first lines of a flood are written, the others counted, and the count follows with the
+    last of them when the period is over.
+    """
     for number in range(BURST + 1234):
         bench.log("map %s failed", number)
     assert bench.lines == [f"map {number} failed" for number in range(BURST)]
@@ -112,7 +114,9 @@ def test_formats(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tracebacks(bench: Bench) -> None:
-    """Tracebacks are alike by what was raised and where, not by their text, which may be new each time; another error is another line."""
+    """Tracebacks are alike by what was raised and where, not by their text, which may be new each
+    time; another error is another line.
+    """
 
     def fail(error: Exception) -> None:
         try:

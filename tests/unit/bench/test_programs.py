@@ -155,7 +155,9 @@ def test_delay(short_path: Path, built: Path) -> None:
 
 
 def test_two_clients_of_the_proxy(short_path: Path, built: Path) -> None:
-    """Every client of the delay proxy gets the replies to its own questions, also when another one has gone meanwhile."""
+    """Every client of the delay proxy gets the replies to its own questions, also when another one
+    has gone meanwhile.
+    """
     server, proxy = short_path / "cat.sock", short_path / "proxy.sock"
     command = [programs.build("delay_proxy", built), str(proxy), str(server), "2000"]
     with socket.socket(socket.AF_UNIX) as listener:

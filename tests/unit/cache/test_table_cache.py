@@ -109,7 +109,9 @@ def test_least_recently_used() -> None:
 
 
 def test_jitter() -> None:
-    """Rows stored together expire at different times, none of them later than the time to live and none much earlier."""
+    """Rows stored together expire at different times, none of them later than the time to live and
+    none much earlier.
+    """
     cache = make(evolve(SETTINGS, jitter=0.1, refresh_ahead=0.0))
     for number in range(200):
         cache.store(b"%d" % number, b"v", 0.0)

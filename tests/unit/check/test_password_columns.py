@@ -50,7 +50,9 @@ def test_selected_columns(query: str, column: str) -> None:
     ],
 )
 def test_findings(mode: str, secret: str, codes: list[str]) -> None:
-    """A map that gives passwords is a finding unless its table is marked, and then one that every account may ask is."""
+    """A map that gives passwords is a finding unless its table is marked, and then one that every
+    account may ask is.
+    """
     config = parse_config(CONFIG.replace("MODE", mode).replace("SECRET", secret), "mailmapd.toml")
     found = list(password_findings(config, query_texts(config)))
     assert [finding.code for finding in found] == codes

@@ -54,7 +54,9 @@ def test_what_is_not_enabled(root: Path) -> None:
 
 
 def test_nothing_is_enabled_yet(root: Path) -> None:
-    """On a host that is being set up, where neither the service nor a socket is enabled, it is no finding that none is."""
+    """On a host that is being set up, where neither the service nor a socket is enabled, it is no
+    finding that none is.
+    """
     wants = root / "etc/systemd/system/sockets.target.wants"
     (wants / "mailmapd.socket").unlink()
     both = SOCKETMAP + 'dict = ["unix:/run/mailmapd/dict"]\n'

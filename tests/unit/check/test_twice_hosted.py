@@ -68,7 +68,9 @@ def path(tmp_path: Path) -> Path:
 async def test_domains_that_are_local_and_hosted(
     path: Path, main_cf: str, expected: list[str]
 ) -> None:
-    """A domain that mydestination names is a fault where the map of hosted domains has it, before and after the switch."""
+    """A domain that mydestination names is a fault where the map of hosted domains has it, before
+    and after the switch.
+    """
     (path.parent / "main.cf").write_text(f"myhostname = mx.example.org\n{main_cf}")
     config = parse_config(CONFIG.format(path=path), str(path.parent / "mailmapd.toml"))
     found = [finding async for finding in twice_hosted_findings(plan(config), path.parent)]

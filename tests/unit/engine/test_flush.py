@@ -282,7 +282,9 @@ async def test_lookups_go_on(bench: Bench) -> None:
 
 
 async def test_loading(bench: Bench) -> None:
-    """Who loads entries from elsewhere learns what was touched since it began: keys, or everything where keys do not say it."""
+    """Who loads entries from elsewhere learns what was touched since it began: keys, or everything
+    where keys do not say it.
+    """
     touched = bench.alias.table.touched = TouchedSince()
     await bench.flush(FlushRequest(key=b"user@example.com"))
     assert b"user@example.com" in touched

@@ -231,7 +231,9 @@ async def test_poison(bench: Bench) -> None:
 
 
 async def test_schema_error(bench: Bench) -> None:
-    """A query that does not fit the schema fails the table without more queries, is tried again, and recovers by itself."""
+    """A query that does not fit the schema fails the table without more queries, is tried again,
+    and recovers by itself.
+    """
     bench.database.failure = SchemaError("db1: unknown column 'user_mail'")
     assert (await bench.table.get(KEY)).known == Failure("db1: unknown column 'user_mail'")
     assert bench.table.schema_error == "db1: unknown column 'user_mail'"
@@ -267,7 +269,9 @@ async def test_clear_beats_a_query_in_flight(bench: Bench) -> None:
 
 
 async def test_flush_beats_a_failure_in_flight(bench: Bench) -> None:
-    """A key that was dropped is asked again at once, even if a query that was on its way then finds fault with its old row."""
+    """A key that was dropped is asked again at once, even if a query that was on its way then finds
+    fault with its old row.
+    """
     bench.database.hold()
     asking = asyncio.ensure_future(bench.table.get(KEY))
     await asyncio.sleep(0)

@@ -71,7 +71,9 @@ protocol imap {
 
 
 def test_printed_configuration() -> None:
-    """What doveconf prints becomes a database with all hosts, a table per query and a dict; the rest is in the report."""
+    """What doveconf prints becomes a database with all hosts, a table per query and a dict; the
+    rest is in the report.
+    """
     draft = Draft()
     notes = import_auth_sections(draft, list(parse_auth_sections(PRINTED))).notes
     text = render(draft)

@@ -86,7 +86,9 @@ def test_a_cycle_in_main_cf_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_main_cf_lines() -> None:
-    """Continuation lines, comments between them, CRLF, a missing final newline and repeated parameters read as Postfix reads them."""
+    """Continuation lines, comments between them, CRLF, a missing final newline and repeated
+    parameters read as Postfix reads them.
+    """
     entries = parse_main_cf(
         "# first\r\na = one,\r\n   two\r\n# between\r\n\r\n\tthree\r\nb=\r\na2 =x = y\nb = last",
         "main.cf",

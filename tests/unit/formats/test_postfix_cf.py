@@ -116,7 +116,9 @@ def test_dollar_signs_mean_nothing(file: Path) -> None:
 
 
 def test_the_older_form_makes_a_query(file: Path) -> None:
-    """table, select_field, where_field and additional_conditions stand for a missing or empty query, with the blank at the end."""
+    """table, select_field, where_field and additional_conditions stand for a missing or empty
+    query, with the blank at the end.
+    """
     text = "dbname = mail\nquery =\ntable = alias\nselect_field = goto\nwhere_field = address\n"
     assert read(file, text).query == b"SELECT goto FROM alias WHERE address='%s' "
     assert (
@@ -131,7 +133,9 @@ def test_a_query_wins_over_the_older_form(file: Path) -> None:
 
 
 def test_a_file_with_dbpath_is_sqlite(file: Path) -> None:
-    """A dbpath without a dbname makes it a file of sqlite_table(5), where parameters of the other manual are passed over."""
+    """A dbpath without a dbname makes it a file of sqlite_table(5), where parameters of the other
+    manual are passed over.
+    """
     cf = read(file, "dbpath = /var/mail.db\nquery = SELECT 1\nrequire_result_set = maybe\n")
     assert (cf.sqlite, cf.dbpath) == (True, "/var/mail.db")
 

@@ -1,4 +1,6 @@
-"""The table of parameters, compared with the Postfix that is installed here: its defaults, and its programs themselves."""
+"""The table of parameters, compared with the Postfix that is installed here: its defaults, and its
+programs themselves.
+"""
 
 from __future__ import annotations
 

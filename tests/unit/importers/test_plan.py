@@ -219,7 +219,9 @@ def test_nothing_to_move_is_said(postfix: Path) -> None:
 
 
 def test_every_broken_cf_file_is_named_at_once(postfix: Path) -> None:
-    """Missing files, files without a query and broken templates are all reported, with file and line, before anything is written."""
+    """Missing files, files without a query and broken templates are all reported, with file and
+    line, before anything is written.
+    """
     (postfix / "empty.cf").write_text("hosts = localhost\r\nuser = a\r\ndbname = b")
     (postfix / "broken.cf").write_text(f"{CF}query = SELECT '%q'\n")
     with pytest.raises(ConfigError) as caught:
@@ -483,7 +485,9 @@ def test_a_file_may_be_named_relative_to_the_queue(postfix: Path) -> None:
 
 
 def test_defaults_that_are_written_out_make_no_second_database(postfix: Path) -> None:
-    """One server, account and database is one section, whatever defaults a file repeats; an option group is another account."""
+    """One server, account and database is one section, whatever defaults a file repeats; an option
+    group is another account.
+    """
     same = f"{CF}query = SELECT '%s'\n"
     (postfix / "one.cf").write_text(f"{same}option_file = /my.cnf\noption_group = client\n")
     (postfix / "two.cf").write_text(

@@ -29,7 +29,9 @@ def plan(tmp_path: Path, toml: str, sql: str = SQL) -> DictPlan:
 
 
 def test_passwords_are_stale_for_minutes(tmp_path: Path) -> None:
-    """A password outlives an unreachable database for a quarter of an hour, a user for a day, unless the table says so."""
+    """A password outlives an unreachable database for a quarter of an hour, a user for a day,
+    unless the table says so.
+    """
     text = """
 [dict.auth]
 passdb = "p"
@@ -90,7 +92,9 @@ def test_dovecot_sql_over_a_configured_database(tmp_path: Path) -> None:
 
 
 def test_tables(tmp_path: Path) -> None:
-    """A dict may name tables, with Dovecot's variables or with mysql_table's, and an unprefixed password is CRYPT by default."""
+    """A dict may name tables, with Dovecot's variables or with mysql_table's, and an unprefixed
+    password is CRYPT by default.
+    """
     one = plan(
         tmp_path,
         f"{MAIL}[table.p]\ndatabase = 'mail'\ndovecot_query = \"SELECT password FROM m WHERE u='%u' AND s='%s'\"\n"

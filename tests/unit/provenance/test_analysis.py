@@ -120,7 +120,9 @@ def test_joins() -> None:
 
 
 def test_alias_domains() -> None:
-    """A column inside a pattern is the part of the key that it equals, or unknown: then only the rest of it is known."""
+    """A column inside a pattern is the part of the key that it equals, or unknown: then only the
+    rest of it is known.
+    """
     readings = read(
         "SELECT a.goto FROM alias a, domain d WHERE d.domain = '%d' "
         "AND a.address = CONCAT('%u', '@', d.transport) AND a.active = 1"

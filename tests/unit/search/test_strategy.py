@@ -73,7 +73,9 @@ def test_access_serves_names_and_networks(key: bytes, expected: list[bytes]) -> 
 
 
 def test_access_serves_mail_addresses() -> None:
-    """check_sender_access and check_recipient_access ask for the address, the domain with its parents, and the local part with @."""
+    """check_sender_access and check_recipient_access ask for the address, the domain with its
+    parents, and the local part with @.
+    """
     found = Search.compile("access", recipient_delimiter=b"+").keys(b"user+ext@sub.example.com")
     assert [(key.key, key.extension) for key in found] == [
         (b"user+ext@sub.example.com", b""),

@@ -130,7 +130,9 @@ async def test_map_lookup(
     owner: Any,
     method: str,
 ) -> None:
-    """A lookup that meets a defect is a temporary failure, said in the log; the next one on the same connection is answered."""
+    """A lookup that meets a defect is a temporary failure, said in the log; the next one on the
+    same connection is answered.
+    """
     for error in ERRORS:
         client = await connect("socketmap")
         once(monkeypatch, owner, method, error)
@@ -164,7 +166,9 @@ async def test_dict_lookup(
 async def test_reply_that_cannot_be_encoded(
     connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer that cannot be encoded is a temporary failure, whether it comes at once or later; the listener is named."""
+    """An answer that cannot be encoded is a temporary failure, whether it comes at once or later;
+    the listener is named.
+    """
     right = SocketmapCodec.encode
 
     def broken(codec: SocketmapCodec, answer: Answer) -> bytes:

@@ -166,7 +166,9 @@ async def test_half_closed(serve: Callable[..., Served]) -> None:
 
 
 async def test_violation(serve: Callable[..., Served], caplog: pytest.LogCaptureFixture) -> None:
-    """Garbage closes its own connection after the answers to what came before it, is logged and counted once, and hurts nobody else."""
+    """Garbage closes its own connection after the answers to what came before it, is logged and
+    counted once, and hurts nobody else.
+    """
     served = serve()
     await served.listener.start()
     reader, writer = await served.connect()
@@ -434,7 +436,9 @@ async def test_last_replies_that_nobody_takes(serve: Callable[..., Served]) -> N
 
 
 async def test_violation_behind_replies_that_wait(serve: Callable[..., Served]) -> None:
-    """A violation behind replies that the client does not take yet counts once, and ends the connection when they are taken."""
+    """A violation behind replies that the client does not take yet counts once, and ends the
+    connection when they are taken.
+    """
     served = serve()
     await served.listener.start()
     reader, writer = await served.connect()

@@ -28,7 +28,9 @@ WHOLE = (
 
 
 def test_dovecot_23() -> None:
-    """The settings for 2.3 keep the connection, carry every variable in the key, and prefetch what the password query returns."""
+    """The settings for 2.3 keep the connection, carry every variable in the key, and prefetch what
+    the password query returns.
+    """
     text = dovecot_23(parse_config(WHOLE, "mailmapd.toml"))
     assert "uri = proxy:idle_msecs=20000:/run/mailmapd/dict:auth\n" in text
     assert (

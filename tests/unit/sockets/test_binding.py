@@ -87,7 +87,9 @@ def test_port_in_use() -> None:
 
 
 def test_every_fault_has_its_remedy(tmp_path: Path) -> None:
-    """An unknown group, a plain file and a missing folder each get the remedy that fits, and the right unit is named."""
+    """An unknown group, a plain file and a missing folder each get the remedy that fits, and the
+    right unit is named.
+    """
     (tmp_path / "plain").write_text("precious")
     entries = {
         "group": unix(tmp_path / "s", group="nobody-here"),

@@ -105,7 +105,9 @@ def test_every_changed_byte() -> None:
     ],
 )
 def test_foreign(data: bytes, words: str) -> None:
-    """Another program's file, another version's and one with something behind its end are refused, and the reason is named."""
+    """Another program's file, another version's and one with something behind its end are refused,
+    and the reason is named.
+    """
     with pytest.raises(CacheFileError, match=words):
         check(BytesIO(data))
 

@@ -311,7 +311,9 @@ async def test_flushed_as_a_whole(bench: Bench, whole: Invalidation) -> None:
 
 
 async def test_flushed_during_a_save(bench: Bench) -> None:
-    """A flush while a save is under way counts for the file that comes of it; the next one needs to know nothing of it."""
+    """A flush while a save is under way counts for the file that comes of it; the next one needs to
+    know nothing of it.
+    """
     bench.fill()
     saving = asyncio.ensure_future(bench.warm_start.save())
     await asyncio.sleep(0)
@@ -387,7 +389,9 @@ async def test_foreign_owner(bench: Bench, caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_no_directory(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """A directory that is missing, or is no directory, is named at the start and at each try to save, and harms nothing."""
+    """A directory that is missing, or is no directory, is named at the start and at each try to
+    save, and harms nothing.
+    """
     bench.file.parent.rmdir()
     await bench.load()
     assert f"state: {bench.file.parent} is missing or read-only" in caplog.text

@@ -39,7 +39,9 @@ SECTIONS = [
     "section", SECTIONS, ids=lambda section: f"{section.search}{section.recipient_delimiter}"
 )
 def test_the_search_written_twice_agrees(section: MapSection) -> None:
-    """The search that verify writes out after Postfix's sources and that of the daemon ask for the same keys in the same order."""
+    """The search that verify writes out after Postfix's sources and that of the daemon ask for the
+    same keys in the same order.
+    """
     ours = Search.compile(
         section.search,
         recipient_delimiter=section.recipient_delimiter.encode(),

@@ -101,7 +101,9 @@ async def ask(client: Client, page: bytes) -> bytes:
 async def test_no_more_clients_than_allowed(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The connection beyond limits.max_connections is closed, said once, and its place is free again when another has left."""
+    """The connection beyond limits.max_connections is closed, said once, and its place is free
+    again when another has left.
+    """
     clients = [await served.connect() for _ in range(LIMITS.max_connections)]
     for client in clients:
         assert (await ask(client, b"small")).endswith(b"small")
@@ -121,7 +123,9 @@ HALF_A_BODY = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\
 
 @pytest.mark.parametrize("part", [b"G", b"GET /small HTTP/1.1\r\nHost: loc", HALF_A_BODY])
 async def test_unfinished_request(served: Served, part: bytes) -> None:
-    """A client that stops in the middle of a request is cut off after limits.stall_timeout, however often it sends a byte."""
+    """A client that stops in the middle of a request is cut off after limits.stall_timeout, however
+    often it sends a byte.
+    """
     reader, writer = await served.connect()
     writer.write(part)
     (client,) = served.server._clients.values()

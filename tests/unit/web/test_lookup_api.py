@@ -184,7 +184,9 @@ async def test_users_that_end_early(client: ClientSession, database: SampleDatab
 async def test_users_that_nobody_reads(
     client: ClientSession, database: SampleDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that stops reading its list is cut off, so that it does not keep the database connection from the next one."""
+    """A client that stops reading its list is cut off, so that it does not keep the database
+    connection from the next one.
+    """
     database.users = [b"x" * 1000] * 20_000
     async with client.get("/users", params={"dict": "auth"}) as response:
         await until(lambda: "reads no list of users" in caplog.text)

@@ -1,4 +1,6 @@
-"""Pool and dispatcher on scripted connections: the queue, the deadlines, the budget, and what becomes of a lost statement."""
+"""Pool and dispatcher on scripted connections: the queue, the deadlines, the budget, and what
+becomes of a lost statement.
+"""
 
 from __future__ import annotations
 

@@ -174,7 +174,9 @@ async def test_data_errors(database: Open, key: bytes) -> None:
 
 @pytest.mark.parametrize("value", [b"root", b"", b"select"])
 async def test_value_outside_strings(database: Open, value: bytes) -> None:
-    """Where a value stands outside strings and makes a column or a mistake of itself, it fails alone and not its table."""
+    """Where a value stands outside strings and makes a column or a mistake of itself, it fails
+    alone and not its table.
+    """
     with pytest.raises(DataError):
         await database().fetch(select("SELECT maildir FROM mailbox WHERE rowid = %s", value))
     with pytest.raises(SchemaError, match="no such column: nope"):
