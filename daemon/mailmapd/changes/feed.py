@@ -75,7 +75,10 @@ Distrust = Callable[[float], None]
 
 
 class Feed:
-    """Follows one server for the tables of one database. `alive` says that what it has said so far is all there is."""
+    """Follows one server for the tables of one database. `alive` says that what it has said so far is all there is.
+
+    `identity` is what tells its server from others, once it is alive.
+    """
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class Feed:
         self.readers = Readers()
         self.counts: Counter[str] = Counter()
         self.last_heard = 0.0
+        self.identity: tuple[str, ...] = ()
         self._opener, replication = openers
         self._replica = Replica(replication, address)
         self._address = address
@@ -184,7 +188,8 @@ class Feed:
         """Raise CannotFollow when two connections to the address reach two servers: a balancer stands between."""
         other = await open_session(self._opener, self._address)
         try:
-            if await session.identity() != await other.identity():
+            self.identity = await session.identity()
+            if self.identity != await other.identity():
                 raise CannotFollow(
                     f"{self.host}: connections reach different servers; name each of them in hosts"
                 )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from mailmapd.changes.feed import Feed
-from mailmapd.changes.layout import KeyLayout, layout_of
+from mailmapd.changes.forgetting import Forgetting
 from mailmapd.changes.lease import Lease
-from mailmapd.changes.touched import SomeParts, Touched
+from mailmapd.changes.touched import Touched
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.account import account_for
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
-from mailmapd.engine.engine import SLICE, Engine
-from mailmapd.engine.invalidation import Invalidation
+from mailmapd.engine.engine import Engine
 from mailmapd.errors import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -26,14 +26,30 @@ Followable = tuple[MysqlSettings, ChangesSettings]
 """A database whose log may be followed: its settings, and how."""
 
 
+class Hearer(Protocol):
+    """Told what is followed, to tell other hosts."""
+
+    def touched(self, touched: Touched) -> None:
+        """Hear what was just forgotten, by the engine's names of tables."""
+        ...
+
+    def changed(self) -> None:
+        """Hear that other databases or tables are followed now."""
+        ...
+
+
 class Following:
-    """Follows the databases of one engine from `start` to `close`."""
+    """Follows the databases of one engine from `start` to `close`; `hearer` is told what that brings."""
 
     def __init__(
-        self, engine: Engine, wanted: Mapping[str, Followable], clock: Callable[[], float]
+        self,
+        engine: Engine,
+        wanted: Mapping[str, Followable],
+        clock: Callable[[], float],
+        hearer: Hearer | None = None,
     ) -> None:
         self.databases = {
-            name: FollowedDatabase(name, engine, one, clock) for name, one in wanted.items()
+            name: FollowedDatabase(name, engine, one, clock, hearer) for name, one in wanted.items()
         }
 
     def start(self) -> None:
@@ -47,29 +63,34 @@ class Following:
 
 
 class FollowedDatabase:
-    """One database: a feed for each of its hosts, one lease for all of them."""
+    """One database: a feed for each of its hosts, one lease for all of them; its `epoch` counts how often it began."""
 
     def __init__(
-        self, name: str, engine: Engine, wanted: Followable, clock: Callable[[], float]
+        self,
+        name: str,
+        engine: Engine,
+        wanted: Followable,
+        clock: Callable[[], float],
+        hearer: Hearer | None,
     ) -> None:
         self.name = name
+        self.epoch = 0
         self._settings, self._changes = wanted
         self.lease = Lease(self._changes.watched_ttl, self._changes.watched_negative_ttl)
         self.feeds: list[Feed] = []
         self._complete = True  # each host has a feed
-        self._engine = engine
         self._clock = clock
-        self._database = engine.databases[name]
+        self._hearer = hearer
+        database = engine.databases[name]
         self._tables = {
-            table.name: table
-            for table in engine.tables.values()
-            if table.database is self._database
+            table.name: table for table in engine.tables.values() if table.database is database
         }
-        self._layouts: dict[str, KeyLayout] = {
-            table: layout_of(one.definition) for table, one in self._tables.items()
-        }
-        self._sweeps: dict[str, set[SomeParts]] = {}
-        self._sweeper: asyncio.Task[None] | None = None
+        self._forgetting = Forgetting(engine, self._tables)
+
+    @property
+    def last_heard(self) -> float:
+        """Return when the server that has been silent for longest was heard of."""
+        return min(feed.last_heard for feed in self.feeds)
 
     @property
     def is_demanded(self) -> bool:
@@ -105,7 +126,7 @@ class FollowedDatabase:
                 definitions,
                 schema,
                 forget=self._forget,
-                distrust=self._distrust,
+                distrust=self._forgetting.distrust,
                 changed=self._look,
                 clock=self._clock,
             )
@@ -117,72 +138,33 @@ class FollowedDatabase:
         await asyncio.gather(*[feed.close() for feed in self.feeds])
         self.lease.holds = False
         for name, table in self._tables.items():
-            if table.watch is not None:
+            if table.watch is self.lease:
                 table.watch = None
-                self._engine.apply(Invalidation(name, before=self._clock()))
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+                self._forgetting.distrust(self._clock(), (name,))
+        await self._forgetting.close()
 
     def _look(self) -> None:
         """Let tables be watched, or not any more, as the feeds are now."""
+        held = self.lease.holds
         # Also of a host that is down: it may answer again before its feed knows anything of it.
         self.lease.holds = self._complete and all(feed.alive for feed in self.feeds)
+        self.epoch += self.lease.holds and not held
         followed = self.followed if self.lease.holds else frozenset()
         for name, table in self._tables.items():
-            if name not in followed:
+            if name in followed:
+                if table.watch is not self.lease:
+                    # What is on its way may have been read before the feed began.
+                    table.cut_flights()
+                    table.watch = self.lease
+            elif table.watch is self.lease:
                 table.watch = None
-            elif table.watch is None:
-                # What is on its way may have been read before the feed began.
-                table.cut_flights()
-                table.watch = self.lease
-
-    def _distrust(self, before: float) -> None:
-        for name in self._tables:
-            self._engine.apply(Invalidation(name, before=before))
+        if self._hearer is not None:
+            self._hearer.changed()
 
     def _forget(self, touched: Touched) -> None:
-        whole: Iterable[str] = self._tables if touched.everything else touched.whole
-        for table in whole:
-            self._engine.apply(Invalidation(table))
-        if touched.everything:
-            return
-        for table, keys in touched.keys.items():
-            self._engine.apply(Invalidation(table, frozenset(keys)))
-        for table, parts in touched.parts.items():
-            self._sweeps.setdefault(table, set()).update(parts)
-        if self._sweeps and (self._sweeper is None or self._sweeper.done()):
-            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
-
-    async def _sweep(self) -> None:
-        """Forget the keys that have some parts; all of a table are looked at, in slices, for many parts at a time."""
-        while self._sweeps:
-            name, wanted = self._sweeps.popitem()
-            table, layout = self._tables[name], self._layouts[name]
-            found = _Wanted(wanted)
-            # What is on its way could be one of them, too.
-            table.cut_flights()
-            keys = table.keys()
-            for start in range(0, len(keys), SLICE):
-                fitting = [key for key in keys[start : start + SLICE] if found.fits(layout, key)]
-                if fitting:
-                    self._engine.apply(Invalidation(name, frozenset(fitting), reverse=True))
-                await asyncio.sleep(0)
-
-
-class _Wanted:
-    """Parts of keys that are looked for: which names, and for each choice of names which values."""
-
-    def __init__(self, wanted: Iterable[SomeParts]) -> None:
-        self._values: dict[tuple[str, ...], set[tuple[bytes, ...]]] = {}
-        for parts in wanted:
-            names = tuple(name for name, _ in parts)
-            self._values.setdefault(names, set()).add(tuple(value for _, value in parts))
-
-    def fits(self, layout: KeyLayout, sql_key: bytes) -> bool:
-        """Return whether a key has any of them."""
-        parts = layout.parts(sql_key)
-        return any(
-            tuple([parts.get(name, b"") for name in names]) in values
-            for names, values in self._values.items()
-        )
+        self._forgetting.forget(touched)
+        if self._hearer is not None:
+            named = touched
+            if touched.everything:
+                named = Touched(whole=set(self._tables))
+            self._hearer.touched(named)
