@@ -223,10 +223,8 @@ class World:
         self.engine.apply(Invalidation("t"))
 
     def distrust(self, seconds: int) -> None:
-        """Distrust what was stored before some time ago, and never further back than before."""
+        """Distrust what was stored before some time ago: each host that is lost has its own moment."""
         before = self.clock.now - seconds
-        if self.distrusts:
-            before = max(before, self.distrusts[-1][1])
         self.distrusts.append((self.step, before))
         self.engine.apply(Invalidation("t", before=before))
 

@@ -45,9 +45,8 @@ class Upkeep:
         """Drop useless entries; return how many."""
         dropped = 0
         for table in list(self._engine().tables.values()):
-            keys = table.cache.keys()
-            for start in range(0, len(keys), SLICE):
-                dropped += table.cache.sweep(keys[start : start + SLICE], self._clock())
+            for count in table.cache.sweep(self._clock, SLICE):
+                dropped += count
                 await asyncio.sleep(PAUSE)
         return dropped
 

@@ -11,16 +11,17 @@ stored together do not expire together); `refresh` is its last `refresh_ahead` p
 definite absences have budgets of their own: a flood of unknown recipients cannot evict a real one.
 Absences have no refresh age, so that nobody's dictionary attack is kept alive by our own queries.
 
-`distrust` shortens the ages of everything that is held, without touching any of it: each entry
-carries the number of its era in those digits of its time that are below a millisecond, and an era
-that has ended has a moment from which the ordinary time to live counts.
+`distrust` shortens the ages of everything that is held, without touching any of it. Each entry
+carries the number of its era in the last digits of its time, and an era that has ended has a
+moment from which the ordinary time to live counts. A later sweep, which looks at every entry
+anyway, writes the shorter ages into the entries themselves, so that the number is free again.
 """
 
 from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final
 
@@ -64,10 +65,10 @@ def _unpack(packed: _Packed) -> tuple[Payload, float]:
 
 KEPT_KEY = 1024  # bytes of the longest key of which anything is kept; an address has 320 at most
 
-_ERAS = 1024
-"""Eras that are told apart; a table that was distrusted more often since its oldest entry forgets everything."""
+_ERAS = 16_384
+"""Eras that are told apart; after more distrusts between two sweeps, what is stored next is distrusted, too."""
 
-_TICKS = 1024.0  # a second: what an entry's time is rounded down to
+_TICKS = 256.0  # a second: what an entry's time is rounded down to
 _ERA_STEP = 1.0 / (_TICKS * _ERAS)
 
 
@@ -93,7 +94,8 @@ class TableCache:
         self._fresh_for = settings.ttl - self._refresh_window
         self._era = 0
         self._mark = 0.0  # what marks an entry's time with the era
-        self._ended: list[float] = []  # the moment of which each former era is distrusted from
+        # Eras that were distrusted, in the order of that: the moment from which `ttl` counts
+        self._ended: dict[int, float] = {}
 
     def held(self, key: bytes, now: float) -> tuple[bytes, float] | None:
         """Return the finished value of a row and until when it is fresh, if it is: what `peek` would say, sooner.
@@ -106,7 +108,7 @@ class TableCache:
             return None
         entries.move_to_end(key)
         (until,) = _time_of(packed)
-        if self._ended and _era_of(until) != self._era:
+        if self._ended and _era_of(until) in self._ended:
             return None
         return (packed[8:], until) if now < until else None
 
@@ -126,25 +128,34 @@ class TableCache:
             return None
         return entry if not self._ended else self._believed(*entry, now)
 
-    def distrust(self, before: float) -> list[Budget]:
+    def distrust(self, before: float) -> None:
         """Believe everything that was stored until now only as if it had been stored at `before`, at no cost by size.
 
-        Younger entries answer and are in their refresh age; older ones are stale. Return budgets to be freed.
+        Younger entries answer and are in their refresh age; older ones are stale.
         """
-        self._ended.append(before)
-        self._era += 1
+        # What was distrusted already may have been proven for longer than that
+        for era in reversed(self._ended):
+            if self._ended[era] <= before:
+                break
+            self._ended[era] = before
+        self._ended.setdefault(self._era, before)
+        self._begin_era()
+
+    def _begin_era(self) -> None:
+        """Mark what is stored from now on with a number that no entry has; without one, it is distrusted, too."""
+        if len(self._ended) == _ERAS:
+            return
+        while self._era in self._ended:
+            self._era = (self._era + 1) % _ERAS
         self._mark = self._era * _ERA_STEP
-        if self._era < _ERAS:
-            return []
-        return self.clear()
 
     def _believed(self, found: Payload | NoRow, until: float, now: float) -> Entry | None:
         """Return a usable entry with its age after what was distrusted, or None."""
-        era = _era_of(until)
-        if era == self._era:
+        ended = self._ended.get(_era_of(until))
+        if ended is None:
             return found, until
         ttl = self.settings.negative_ttl if found is NO_ROW else self.settings.ttl
-        return (found, min(until, now)) if now < self._ended[era] + ttl else None
+        return (found, min(until, now)) if now < ended + ttl else None
 
     def stale(self, key: bytes, now: float) -> Payload | NoRow | None:
         """Return what was known until not longer than the stale time ago, or None.
@@ -202,8 +213,8 @@ class TableCache:
         return found, min(until, now + lifetime)
 
     def _fresh_until(self, until: float, lifetime: float) -> float:
-        era = _era_of(until)
-        return until if era == self._era else min(until, self._ended[era] + lifetime)
+        ended = self._ended.get(_era_of(until))
+        return until if ended is None else min(until, ended + lifetime)
 
     def restore(self, key: bytes, entry: Entry, now: float) -> bool:
         """Keep what another cache of this table held, unless more is known, it is useless, or there is no room.
@@ -233,19 +244,38 @@ class TableCache:
             return now >= entry[1] + self.settings.negative_stale_ttl
         return now >= entry[1] + self._refresh_window + self.settings.stale_ttl
 
-    def sweep(self, keys: Iterable[bytes], now: float) -> int:
-        """Drop those of the keys of which nothing usable is held; return how many they were."""
-        dropped = 0
-        for key in keys:
-            packed = self.rows.peek(key)
-            if packed is not None:
-                if self.useless(_unpack(packed), now):
-                    dropped += self.rows.drop(key)
-                continue
-            expires = self.absences.peek(key)
-            if expires is not None and now >= expires + self.settings.negative_stale_ttl:
-                dropped += self.absences.drop(key)
-        return dropped
+    def sweep(self, clock: Callable[[], float], size: int) -> Iterator[int]:
+        """Look at every entry, `size` at a time, and drop those of no use; yield how many they were each time.
+
+        Entries that are stale because they were distrusted get the time that says so, and their eras are free when
+        all have been looked at: what is stored meanwhile has another.
+        """
+        ended = self._ended
+        # Nothing of these is fresh any more: a time says of their entries what the era says
+        over_since = clock() - max(self.settings.ttl, self.settings.negative_ttl)
+        over = {era for era, before in ended.items() if before <= over_since and era != self._era}
+        keys = self.keys()
+        for start in range(0, len(keys), size):
+            now = clock()
+            yield sum([self._sweep_key(key, over, now) for key in keys[start : start + size]])
+        for era in over:
+            del ended[era]
+        self._begin_era()
+
+    def _sweep_key(self, key: bytes, over: set[int], now: float) -> bool:
+        """Return whether a key was dropped; write into an entry of an era that is over what it says."""
+        entry = self.peek(key)
+        if entry is None:
+            return False
+        if self.useless(entry, now):
+            return self.drop(key)
+        found, until = entry
+        if found is NO_ROW:
+            if over and _era_of(self.absences.peek(key)) in over:
+                self.absences.renew(key, self._stamped(until))
+        elif over and _era_of(_unpack(self.rows.peek(key))[1]) in over:
+            self.rows.renew(key, _pack(found, self._stamped(until)))
+        return False
 
     def drop(self, key: bytes) -> bool:
         """Forget one key; return whether anything was known."""
@@ -258,7 +288,7 @@ class TableCache:
         slices.
         """
         old = [self.rows, self.absences]
-        self._era, self._mark, self._ended = 0, 0.0, []
+        self._era, self._mark, self._ended = 0, 0.0, {}
         self.rows = Budget(self.settings.max_entries, self._shares[POSITIVE])
         self.absences = Budget(self.settings.max_negative_entries, self._shares[NEGATIVE])
         for before, after in zip(old, (self.rows, self.absences), strict=True):

@@ -136,7 +136,8 @@ class Table:
         self.invalidations[invalidation.grade] += 1 if keys is None else len(keys)
         if invalidation.before is not None:
             self._flights.forget_all()
-            return 0, self.cache.distrust(invalidation.before)
+            self.cache.distrust(invalidation.before)
+            return 0, []
         if self.touched is not None:
             self.touched.add(keys, unseen=invalidation.unseen)
         if keys is not None:

@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve
 
 from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache.table_cache import _ERAS
 from mailmapd.config.schema import CacheSection, Seconds
 
 SETTINGS = CacheSection(
@@ -147,3 +148,107 @@ def test_no_negative_caching(ttl: float) -> None:
     cache = make(evolve(SETTINGS, negative_ttl=Seconds(0.0), negative_stale_ttl=Seconds(ttl)))
     cache.store(b"k", NO_ROW, 0.0)
     assert look(cache, b"k", 0.0) is None
+
+
+def distrusted(settings: CacheSection = SETTINGS) -> TableCache:
+    """Return a cache with a row and an absence of the time 0, kept for long, and distrusted from 50 on."""
+    cache = make(settings)
+    cache.store(b"row", b"v", 0.0, 10_000.0)
+    cache.store(b"absence", NO_ROW, 0.0, 10_000.0)
+    cache.distrust(50.0)
+    return cache
+
+
+def test_distrusted() -> None:
+    """Distrusted entries answer and are fetched anew for `ttl` from the moment, and are stale then."""
+    cache = distrusted()
+    assert look(cache, b"row", 60.0) == (b"v", True)
+    assert look(cache, b"absence", 60.0) == (NO_ROW, True)
+    assert look(cache, b"absence", 79.9) is not None
+    assert look(cache, b"absence", 80.0) is None
+    assert look(cache, b"row", 149.9) == (b"v", True)
+    assert look(cache, b"row", 150.0) is None
+    assert cache.held(b"row", 60.0) is None
+    assert cache.stale(b"row", 1149.9) == b"v"
+    assert cache.stale(b"row", 1150.0) is None
+
+
+def test_stored_after_a_distrust() -> None:
+    """What is stored after a distrust is believed, whatever is known of the others."""
+    cache = distrusted()
+    cache.store(b"row", b"new", 60.0, 10_000.0)
+    assert look(cache, b"row", 9_000.0) == (b"new", False)
+
+
+def test_distrusted_from_an_earlier_moment() -> None:
+    """The earliest moment counts: what one host proves says nothing of what another one has changed."""
+    cache = distrusted()
+    cache.distrust(40.0)
+    assert look(cache, b"row", 139.9) == (b"v", True)
+    assert look(cache, b"row", 140.0) is None
+    cache.distrust(70.0)
+    assert look(cache, b"row", 140.0) is None
+
+
+def test_distrust_touches_no_entry() -> None:
+    """No entry is looked at, written or freed when it is distrusted."""
+    cache = make()
+    for number in range(1000):
+        cache.store(b"%d" % number, b"v", 0.0)
+    before = {key: id(packed) for key, packed in cache.rows.entries.items()}
+    cache.distrust(0.0)
+    assert {key: id(packed) for key, packed in cache.rows.entries.items()} == before
+
+
+def test_distrusted_again_and_again() -> None:
+    """However often a table is distrusted, nothing is forgotten, and nothing believed for longer than it may be."""
+    cache = distrusted()
+    for number in range(_ERAS + 100):
+        cache.store(b"%d" % (number % 10), b"%d" % number, 60.0, 10_000.0)
+        cache.distrust(60.0)
+    cache.store(b"last", b"v", 60.0, 10_000.0)
+    assert len(cache.keys()) == 13
+    assert look(cache, b"row", 61.0) == (b"v", True)
+    for key in (b"row", b"last", b"5"):
+        assert cache.held(key, 61.0) is None
+        assert look(cache, key, 160.0) is None
+        assert cache.stale(key, 160.0) is not None
+
+
+def test_swept_eras_are_free() -> None:
+    """A sweep writes into entries what a distrust made of them: they are as stale as before, new ones believed."""
+    cache = distrusted(evolve(SETTINGS, negative_stale_ttl=Seconds(1000.0)))
+    cache.store(b"pair", (b"a", b"b"), 60.0, 10_000.0)
+    for _ in range(_ERAS):
+        cache.distrust(60.0)
+    cache.store(b"in between", b"v", 60.0, 10_000.0)
+    cache.store(b"nobody", NO_ROW, 60.0, 10_000.0)
+    before = {key: cache.peek(key) for key in (b"row", b"pair", b"in between", b"nobody")}
+    for now in (130.0, 161.0, 161.0):
+        sweep = cache.sweep(lambda now=now: now, 1)  # type: ignore[misc]
+        next(sweep)
+        cache.store(b"meanwhile", b"v", now, 10_000.0)
+        list(sweep)
+    cache.store(b"now", b"v", 161.0, 10_000.0)
+    for key, entry in before.items():
+        swept = cache.peek(key)
+        assert entry is not None
+        assert swept is not None
+        assert swept[0] == entry[0]
+        assert swept[1] == pytest.approx(entry[1], abs=0.01)
+    assert look(cache, b"row", 161.0) is None
+    assert look(cache, b"now", 9_000.0) == (b"v", False)
+    assert look(cache, b"meanwhile", 9_000.0) == (b"v", False)
+
+
+def test_distrusted_while_a_sweep_is_under_way() -> None:
+    """What was stored and distrusted during a sweep stays distrusted, also when no era was free."""
+    cache = distrusted()
+    for _ in range(_ERAS):
+        cache.distrust(60.0)
+    sweep = cache.sweep(lambda: 170.0, 1)
+    next(sweep)
+    cache.store(b"meanwhile", b"v", 170.0, 10_000.0)
+    cache.distrust(170.0)
+    list(sweep)
+    assert look(cache, b"meanwhile", 271.0) is None
