@@ -46,8 +46,9 @@ def outcome(data: bytes, size: int) -> tuple[object, ...]:
     )
     events: list[Event] = []
     for at in range(0, len(data), size):
+        reader.receive_data(data[at : at + size])
         try:
-            events += reader.receive_data(data[at : at + size])
+            events += [event for event in reader.events() if event is not None]
         except BinlogError:
             return ("broken",)
     return (reader.file, *events)

@@ -1,4 +1,8 @@
-"""The reader: packets of a binary log stream in, events out. It never passes over anything in silence."""
+"""The reader: packets of a binary log stream in, events out. It never passes over anything in silence.
+
+One event may hold ten thousand rows, or a packed transaction: what it says comes in steps of a millisecond at most, so
+that whoever reads may stop between them.
+"""
 
 from __future__ import annotations
 
@@ -24,33 +28,47 @@ from mailmapd.databases.mysql.binlog.events import (
     TransactionPrepared,
 )
 from mailmapd.databases.mysql.binlog.packets import PacketSplitter, TooLong
-from mailmapd.databases.mysql.binlog.rows import BrokenRows, TableShape
+from mailmapd.databases.mysql.binlog.rows import BrokenRows, Plans, TableShape
 from mailmapd.errors import MailmapdError
 
 Wanted = Callable[[str, str, int], tuple[int, ...] | None]
 """Given a schema, a table and its number of columns: the ordinals to read, or None when nobody cares for the table."""
 
-EVENT_LIMIT = 64 << 20
-"""The longest event, in bytes: the stream ends with a longer one. A server fills events up to 8 KiB, or one row."""
+EVENT_LIMIT = 1 << 30
+"""The longest event, in bytes, as large as max_allowed_packet can be: the stream ends with a longer one."""
+
+EVENT_KEPT = 4 << 20
+"""What is kept of an event, in bytes: the rest of a longer one is dropped as it comes, and counts as too long."""
 
 ROWS_LIMIT = 256 << 10
 """The most bytes of one event's rows that are read, unpacked; with more, the table is named and nothing else."""
 
 UNPACKED_LIMIT = 4 << 20
-"""The most that a compressed transaction or statement may become, in bytes; with more it is not understood."""
+"""The most that a compressed transaction may become, in bytes; with more it is not understood."""
+
+WINDOW_LIMIT = 8 << 20
+"""The memory that unpacking may take, in bytes: what Zstandard's levels up to 19 need (MySQL's default is 3)."""
+
+SQL_LIMIT = (256 << 10) + 4
+"""What is kept of a statement, in bytes: one that is cut there has more than 64 Ki characters, which nobody reads."""
 
 COLUMNS_LIMIT = 4096
 """The most columns that a table can have (MySQL: 4096, InnoDB: 1017)."""
 
+COLUMNS_KEPT = 100_000
+"""The most columns of all descriptions of tables that are remembered; with more, those are forgotten."""
+
 _HEADER = struct.Struct("<IBIIIH")  # when, type, server, size, end position, flags
 _CHECKSUM = 4
 _TABLES_KEPT = 10_000  # table maps of one log file; a server numbers them anew rarely
-_SHAPES_KEPT = 10_000
+_FILE_NAME = 512  # bytes of the longest name of a log
+_REFUSAL = 1024  # bytes of a refusal that are kept; a server's own have 512 at most
+_UNPACKED_STEP = 64 << 10  # bytes that are unpacked at one go
 
 _OK, _EOF, _ERR = 0x00, 0xFE, 0xFF
 _CRC32 = 1
 _DUMMY_TABLE = 0xFFFFFF  # the number in a rows event that only ends a statement
-_PAYLOAD_SIZE, _PAYLOAD_ALGORITHM = 1, 2
+_PAYLOAD_SIZE, _PAYLOAD_ALGORITHM, _PAYLOAD_UNPACKED = 1, 2, 3
 _PAYLOAD_ZSTD, _PAYLOAD_PLAIN = 0, 255
 
 _QUERY, _STOP, _ROTATE, _FORMAT_DESCRIPTION, _XID = 2, 3, 4, 15, 16
@@ -109,14 +127,19 @@ class BinlogReader:
         self.file = ""
         self._wanted = wanted
         self._checksum = checksum
-        self._packets = PacketSplitter(EVENT_LIMIT)
+        self._packets = PacketSplitter(EVENT_LIMIT, EVENT_KEPT)
+        self._begun: Iterator[Event | None] = iter(())  # what the last event has not said yet
         self._tables: dict[int, TableShape | None] = {}
         self._shapes: dict[tuple[str, str, bytes, bytes, tuple[int, ...]], TableShape] = {}
+        self._columns = 0
+        self._plans = Plans()
 
     def forget_shapes(self) -> None:
         """Ask `wanted` again about every table, from its next map on."""
         self._shapes.clear()
         self._tables.clear()
+        self._columns = 0
+        self._plans.clear()
 
     def skip(self, schema: str, table: str) -> None:
         """Pass over what is left of rows of a table that were described already; its next map asks `wanted` again."""
@@ -124,30 +147,40 @@ class BinlogReader:
             if shape is not None and (shape.schema, shape.table) == (schema, table):
                 self._tables[number] = None
 
-    def receive_data(self, data: bytes | memoryview) -> list[Event]:
-        """Return the events that are complete with these bytes. Raises BinlogError."""
+    def receive_data(self, data: bytes | memoryview) -> None:
+        """Store bytes as they came."""
         self._packets.receive_data(data)
-        events: list[Event] = []
+
+    def events(self) -> Iterator[Event | None]:
+        """Yield the events that are complete, and None after a step that gave none. Raises BinlogError.
+
+        Whoever stops in between goes on there with another call.
+        """
         try:
-            for payload in self._packets.payloads():
-                self._payload(payload, events)
+            while True:
+                for event in self._begun:  # noqa: UP028 (it has to outlive this generator)
+                    yield event
+                payload = self._packets.next_payload()
+                if payload is None:
+                    return
+                self._begun = self._payload(payload)
         except TooLong as error:
             raise BinlogError(f"the server sent {error}") from None
-        return events
 
-    def _payload(self, payload: bytes, events: list[Event]) -> None:
+    def _payload(self, payload: bytes) -> Iterator[Event | None]:
         head = payload[0] if payload else _ERR
         if head == _OK:
-            events += self._read(payload)
+            yield from self._read(payload)
+            yield None
         elif head == _ERR:
-            text = payload[9:].decode("utf-8", "replace")
+            text = payload[9:][:_REFUSAL].decode("utf-8", "replace")
             raise BinlogError(text or "no reason", int.from_bytes(payload[1:3], "little"))
         elif head == _EOF:
             raise BinlogError("the server ended the stream")
         else:
             raise BinlogError("the server sent something else than an event")
 
-    def _read(self, payload: bytes) -> Iterator[Event]:
+    def _read(self, payload: bytes) -> Iterator[Event | None]:
         """Yield what one event says. What does not fit is an event that says so."""
         position = 0
         try:
@@ -173,7 +206,7 @@ class BinlogReader:
 
     def _event(  # noqa: C901 (one case for each type of event)
         self, kind: int, server: int, position: int, body: bytes
-    ) -> Iterator[Event]:
+    ) -> Iterator[Event | None]:
         if kind in _ROWS:
             yield from self._rows(kind, position, body)
         elif kind == _TABLE_MAP:
@@ -190,6 +223,8 @@ class BinlogReader:
         elif kind in {_HEARTBEAT, _HEARTBEAT_2}:
             yield Heartbeat(position)
         elif kind == _ROTATE:
+            if len(body) > 8 + _FILE_NAME:
+                raise ValueError
             self.file = body[8:].decode("ascii", "surrogateescape")
             self._tables.clear()
             yield LogRotated(self.file, int.from_bytes(body[:8], "little"))
@@ -226,28 +261,32 @@ class BinlogReader:
         key = (schema, table, types, metadata, ordinals)
         shape = self._shapes.get(key)
         if shape is None:
-            if len(self._shapes) >= _SHAPES_KEPT:
-                self._shapes.clear()
-            shape = TableShape(schema, table, types, read_metadata(types, metadata), ordinals)
+            if self._columns + count > COLUMNS_KEPT:
+                self.forget_shapes()
+            self._columns += count + 1
+            of_columns = read_metadata(types, metadata)
+            shape = TableShape(schema, table, types, of_columns, ordinals, plans=self._plans)
             self._shapes[key] = shape
         self._tables[number] = shape
 
     def _rows(self, kind: int, position: int, body: bytes) -> Iterator[Event]:
         number = int.from_bytes(body[:6], "little")
+        if number == _DUMMY_TABLE and number not in self._tables:
+            return
+        shape = self._tables.get(number)
+        if shape is not None:
+            try:
+                for changes in _changes(shape, kind, body):
+                    yield RowsChanged(shape.schema, shape.table, _ROWS[kind], changes, position)
+                    # Whoever stopped here may have asked to skip the table, or to have it described anew.
+                    if self._tables.get(number) is not shape:
+                        break
+            except (UnknownColumnType, BrokenRows, IndexError, zlib.error, ValueError) as error:
+                reason = str(error) or "its rows are broken"
+                yield RowsUnreadable(shape.schema, shape.table, reason, position)
+                return
         if number not in self._tables:
-            if number != _DUMMY_TABLE:
-                yield NotUnderstood("rows of a table that was not described", position)
-            return
-        shape = self._tables[number]
-        if shape is None:
-            return
-        try:
-            changes = _changes(shape, kind, body)
-        except (UnknownColumnType, BrokenRows, IndexError, zlib.error, ValueError) as error:
-            reason = str(error) or "its rows are broken"
-            yield RowsUnreadable(shape.schema, shape.table, reason, position)
-        else:
-            yield RowsChanged(shape.schema, shape.table, _ROWS[kind], changes, position)
+            yield NotUnderstood("rows of a table that was not described", position)
 
     def _partial_update(self, body: bytes, position: int) -> Event:
         """Name the table of MySQL's partial JSON updates (binlog_row_value_options), whose rows are not read."""
@@ -257,20 +296,31 @@ class BinlogReader:
             return NotUnderstood(reason, position)
         return RowsUnreadable(shape.schema, shape.table, reason, position)
 
-    def _transaction(self, position: int, body: bytes) -> Iterator[Event]:
+    def _transaction(self, position: int, body: bytes) -> Iterator[Event | None]:
         """Yield the events of MySQL's TRANSACTION_PAYLOAD_EVENT; they have no place of their own in the log."""
-        unpacked = _unpacked(body)
-        at = 0
-        while at < len(unpacked):
-            _, kind, server, size, _, _ = _HEADER.unpack_from(unpacked, at)
-            if size < _HEADER.size or at + size > len(unpacked):
-                raise ValueError
-            yield from self._event(kind, server, position, unpacked[at + _HEADER.size : at + size])
-            at += size
+        unread = b""
+        for piece in _unpacked(body):
+            unread += piece
+            at, end = 0, len(unread)
+            while end - at >= _HEADER.size:
+                _, kind, server, size, _, _ = _HEADER.unpack_from(unread, at)
+                if size < _HEADER.size or kind == _TRANSACTION_PAYLOAD:
+                    raise ValueError  # transactions are not nested
+                if at + size > end:
+                    break
+                yield from self._event(
+                    kind, server, position, unread[at + _HEADER.size : at + size]
+                )
+                yield None
+                at += size
+            unread = unread[at:]
+            yield None
+        if unread:
+            raise ValueError
 
 
-def _changes(shape: TableShape, kind: int, body: bytes) -> list[Change]:
-    """Return the changes of a rows event.
+def _changes(shape: TableShape, kind: int, body: bytes) -> Iterator[list[Change]]:
+    """Yield the changes of a rows event, some at a time.
 
     Its body is the table's number (6), flags (2), extra data in newer ones, the number of columns, bits of those that
     the images have, and the images.
@@ -289,11 +339,13 @@ def _changes(shape: TableShape, kind: int, body: bytes) -> list[Change]:
     if _ROWS[kind] is Kind.UPDATE:
         present_after = int.from_bytes(body[at : at + width], "little") & mask
         at += width
+    if len(body) - at > ROWS_LIMIT:
+        raise ValueError(f"its rows are longer than {ROWS_LIMIT} bytes")
     rows = body[at:]
     if kind in _ROWS_COMPRESSED:
-        rows = _inflate(rows, ROWS_LIMIT)
-    if len(rows) > ROWS_LIMIT:
-        raise ValueError(f"its rows are longer than {ROWS_LIMIT} bytes")
+        rows, whole = _inflate(rows, ROWS_LIMIT)
+        if not whole:
+            raise ValueError(f"its rows are broken, or longer than {ROWS_LIMIT} bytes")
     return shape.changes(_ROWS[kind], (present, present_after), rows)
 
 
@@ -304,27 +356,30 @@ def _statement(kind: int, position: int, body: bytes) -> StatementLogged:
     schema = body[at : at + schema_length]
     sql = body[at + schema_length + 1 :]
     if kind == _MARIADB_QUERY_COMPRESSED:
-        sql = _inflate(sql, UNPACKED_LIMIT)
+        sql, whole = _inflate(sql, SQL_LIMIT)
+        if not whole and len(sql) < SQL_LIMIT:
+            raise ValueError
+    sql = sql[:SQL_LIMIT]
     return StatementLogged(
         schema.decode("utf-8", "replace"), sql.decode("utf-8", "replace"), position
     )
 
 
-def _inflate(data: bytes, limit: int) -> bytes:
-    """Return what MariaDB compressed: a byte that says how many bytes of a length follow, those, and zlib's data.
+def _inflate(data: bytes, limit: int) -> tuple[bytes, bool]:
+    """Return what MariaDB compressed, up to `limit` bytes, and whether that is all.
 
-    Raises ValueError when that is more than `limit` bytes.
+    A byte says how many bytes of a length follow, then come those, and zlib's data.
     """
     unpacker = zlib.decompressobj()
-    unpacked = unpacker.decompress(data[1 + (data[0] & 7) :], limit)
-    if not unpacker.eof:
-        raise ValueError(f"what was packed is broken, or longer than {limit} bytes")
-    return unpacked
+    return unpacker.decompress(data[1 + (data[0] & 7) :], limit), unpacker.eof
 
 
-def _unpacked(data: bytes) -> bytes:
-    """Return the events in a transaction's payload. Fields (type, length, value) come before it; type 0 ends them."""
-    at, size, algorithm = 0, len(data), _PAYLOAD_PLAIN
+def _unpacked(data: bytes) -> Iterator[bytes]:
+    """Yield the bytes of the events in a transaction's payload, some at a time.
+
+    Fields (type, length, value) come before it; type 0 ends them.
+    """
+    at, size, whole, algorithm = 0, -1, -1, _PAYLOAD_PLAIN
     while True:
         field, at = _length(data, at)
         if field == 0:
@@ -336,16 +391,25 @@ def _unpacked(data: bytes) -> bytes:
             size = value
         elif field == _PAYLOAD_ALGORITHM:
             algorithm = value
-    packed = data[at : at + size]
+        elif field == _PAYLOAD_UNPACKED:
+            whole = value
+    packed = data[at : at + size] if size >= 0 else data[at:]
+    if len(packed) < size:
+        raise ValueError
     if algorithm == _PAYLOAD_PLAIN:
-        return packed
-    if algorithm != _PAYLOAD_ZSTD:
+        yield packed
+        return
+    if algorithm != _PAYLOAD_ZSTD or whole > UNPACKED_LIMIT:
         raise ValueError
-    reader = zstandard.ZstdDecompressor().stream_reader(packed)
-    unpacked = reader.read(UNPACKED_LIMIT)
-    if reader.read(1):
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).stream_reader(packed)
+    left = UNPACKED_LIMIT if whole < 0 else whole
+    while piece := reader.read(_UNPACKED_STEP):
+        left -= len(piece)
+        if left < 0:
+            raise ValueError
+        yield piece
+    if left and whole >= 0:
         raise ValueError
-    return bytes(unpacked)
 
 
 def _mysql_gtid(body: bytes) -> str:

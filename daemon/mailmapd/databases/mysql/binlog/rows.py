@@ -9,13 +9,17 @@ for each such pattern and table.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from mailmapd.databases.mysql.binlog.columns import column_size
 from mailmapd.databases.mysql.binlog.events import ABSENT, Change, Image, Kind, Value
 
-_PLANS_KEPT = 500
-"""Patterns of presence and NULLs whose steps are remembered, for each table."""
+STEPS_KEPT = 50_000
+"""Steps that are remembered, of all tables; with more, they are worked out anew. One takes a hundred bytes."""
+
+ROWS_AT_ONCE, STEPS_AT_ONCE = 32, 2048
+"""How many rows are read at one go, and how many columns of them at most, if that is more than one row."""
 
 
 class BrokenRows(Exception):
@@ -39,6 +43,32 @@ class _Plan(NamedTuple):
     tail: int
 
 
+class Plans:
+    """The plans of all tables of a stream, each by its table's shape, the columns that are there and the NULLs."""
+
+    def __init__(self) -> None:
+        self._plans: dict[tuple[TableShape, int, bytes], _Plan] = {}
+        self._steps = 0
+
+    def clear(self) -> None:
+        """Forget all of them: the shapes are others now."""
+        self._plans.clear()
+        self._steps = 0
+
+    def of(self, shape: TableShape, present: int, nulls: bytes) -> _Plan:
+        """Return the plan for images of a table with these columns and NULLs. Raises UnknownColumnType."""
+        key = (shape, present, nulls)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = shape.plan(present, int.from_bytes(nulls, "little"))
+            cost = 4 + len(plan.steps) + len(plan.image) + len(nulls) // 16
+            if self._steps + cost > STEPS_KEPT:
+                self.clear()
+            self._steps += cost
+            self._plans[key] = plan
+        return plan
+
+
 class TableShape:
     """A table as its map describes it, and the columns of it that are read (`ordinals`, from 0)."""
 
@@ -49,16 +79,18 @@ class TableShape:
         types: bytes,
         metadata: tuple[int, ...],
         ordinals: tuple[int, ...],
+        *,
+        plans: Plans,
     ) -> None:
         self.schema = schema
         self.table = table
         self._types = types
         self._metadata = metadata
         self._ordinals = ordinals
-        self._plans: dict[tuple[int, bytes], _Plan] = {}
+        self._plans = plans
 
-    def changes(self, kind: Kind, present: tuple[int, int], data: bytes) -> list[Change]:
-        """Return the changes in the rows' bytes.
+    def changes(self, kind: Kind, present: tuple[int, int], data: bytes) -> Iterator[list[Change]]:
+        """Yield the changes in the rows' bytes, some at a time.
 
         `present` are the columns of the images before and after, a bit for each. Raises BrokenRows and
         UnknownColumnType.
@@ -67,9 +99,14 @@ class TableShape:
             raise BrokenRows("its rows have other columns than its description")
         if not data:  # an INSERT of nothing but defaults, with binlog_row_image = MINIMAL
             raise BrokenRows("its rows say nothing of any column")
-        changes = []
+        columns = 1 + present[0].bit_count() + present[1].bit_count()
+        most = max(1, min(ROWS_AT_ONCE, STEPS_AT_ONCE // columns))
+        changes: list[Change] = []
         at, end = 0, len(data)
         while at < end:
+            if len(changes) == most:
+                yield changes
+                changes = []
             begin = at
             first, at = self._image(present[0], data, at)
             if kind is Kind.INSERT:
@@ -81,18 +118,13 @@ class TableShape:
                 changes.append(Change(first, after))
             if at == begin:
                 raise BrokenRows("a row takes no bytes")
-        return changes
+        yield changes
 
     def _image(self, present: int, data: bytes, at: int) -> tuple[Image, int]:
         size = (present.bit_count() + 7) // 8
         nulls = data[at : at + size]
         at += size
-        key = (present, nulls)
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) >= _PLANS_KEPT:
-                self._plans.clear()
-            plan = self._plans[key] = self._plan(present, int.from_bytes(nulls, "little"))
+        plan = self._plans.of(self, present, nulls)
         image = plan.image.copy()
         for skip, length, fixed, slot in plan.steps:
             at += skip
@@ -107,7 +139,8 @@ class TableShape:
             raise BrokenRows("a row ends early")
         return tuple(image), at
 
-    def _plan(self, present: int, nulls: int) -> _Plan:
+    def plan(self, present: int, nulls: int) -> _Plan:
+        """Work out the steps for images with these columns and NULLs. Raises UnknownColumnType."""
         slots = {ordinal: slot for slot, ordinal in enumerate(self._ordinals)}
         image: list[Value] = [ABSENT] * len(slots)
         steps: list[_Step] = []

@@ -12,7 +12,6 @@ import asyncio
 import random
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,9 +26,9 @@ from mailmapd.errors import DatabaseError, DatabaseUnavailable
 HEARTBEAT = 1.0
 """Seconds without an event after which the server says that it is there."""
 
-_PIECE = 4096  # bytes that are read at one go
 _TURN = 0.001  # seconds of reading after which lookups have theirs
 _REST = 0.0005  # seconds that lookups have
+_TOGETHER = 0.0003  # seconds of events that are told together
 
 ANSWER = 3.0
 """Seconds for which the answer to a question beside the stream is waited for."""
@@ -70,7 +69,6 @@ class BinlogStream(asyncio.Protocol):
         self._heard = heard
         self._lost: Lost | None = lost
         self._transport: asyncio.Transport | None = None
-        self._pieces: deque[memoryview] = deque()
         self._working = False
 
     def begin(self, connection: MysqlConnection, command: bytes) -> None:
@@ -86,31 +84,42 @@ class BinlogStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read events, for a moment; what is left waits for the next turn, and the server with it."""
-        whole = memoryview(data)
-        self._pieces += [whole[at : at + _PIECE] for at in range(0, len(whole), _PIECE)]
+        self.reader.receive_data(data)
         if not self._working:
             self._work()
 
     def _work(self) -> None:
+        begun = time.monotonic()
         self._working = False
-        deadline = time.monotonic() + _TURN
-        while self._pieces and self._lost is not None:
+        while self._lost is not None and not self._working:
+            told = time.monotonic() + _TOGETHER
+            events: list[Event] = []
+            more = False
             try:
-                events = self.reader.receive_data(self._pieces.popleft())
+                for event in self.reader.events():
+                    if event is not None:
+                        events.append(event)
+                    if time.monotonic() >= told:
+                        more = True
+                        break
             except BinlogError as error:
+                self._tell(events)
                 self._end(_refusal(error, self.host))
                 return
-            if events:
-                self._heard(events)
-            if self._pieces and time.monotonic() >= deadline:
-                self._working = True
+            self._tell(events)
+            if not more:
                 break
+            self._working = time.monotonic() >= begun + _TURN
         if self._transport is not None and not self._transport.is_closing():
             if self._working:
                 self._transport.pause_reading()
                 asyncio.get_running_loop().call_later(_REST, self._work)
             else:
                 self._transport.resume_reading()
+
+    def _tell(self, events: list[Event]) -> None:
+        if events and self._lost is not None:
+            self._heard(events)
 
     def eof_received(self) -> bool:
         """Let the transport close."""
