@@ -48,7 +48,7 @@ from mailmapd.databases.mysql.binlog.stream import (
 )
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.engine.definition import Definition
-from mailmapd.errors import DatabaseError, DatabaseUnavailable
+from mailmapd.errors import DEFECT, DatabaseError, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,11 @@ class Feed:
         self._selection = Selection(self.readers)
         self._catalog_is_old = False
 
+    @property
+    def is_settled(self) -> bool:
+        """Return whether all that was heard of is proven visible, and forgotten for the last time."""
+        return not (self._pending or self._catalog_is_old or self._events.is_set())
+
     def start(self) -> None:
         """Begin to follow, and go on until `close`."""
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -143,7 +148,7 @@ class Feed:
                 self._lose(str(error))
             except Exception:
                 log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
-                self._lose("a defect of mailmapd; its log says more")
+                self._lose(DEFECT)
             await asyncio.sleep(pause)
 
     async def _follow(self) -> None:
@@ -223,7 +228,7 @@ class Feed:
         if self._catalog_is_old:
             self._catalog_is_old = False
             await self._read_again(session)
-        if not self._pending:
+        if not self._pending and not self._catalog_is_old:  # it may be so again since it was read
             self._events.clear()
             await self._events.wait()
         for one in self._pending:
@@ -259,6 +264,14 @@ class Feed:
         return self.readers.wanted(schema, table, count)
 
     def _hear(self, events: Iterable[Event]) -> None:
+        """Forget at once what events touch. A defect of ours in that ends the feed."""
+        try:
+            self._take(events)
+        except Exception:
+            log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
+            self._end(DatabaseError(DEFECT))
+
+    def _take(self, events: Iterable[Event]) -> None:
         """Forget at once what events touch, and remember it for the fence."""
         self.last_heard = self._clock()
         heard = Touched()

@@ -103,6 +103,12 @@ class FollowedDatabase:
         alive = [feed.readers.followed for feed in self.feeds if feed.alive]
         return frozenset.intersection(*map(frozenset, alive)) if alive else frozenset()
 
+    @property
+    def is_settled(self) -> bool:
+        """Return whether nothing is left to be forgotten of what was heard so far."""
+        sweeps = self._sweeper is not None and not self._sweeper.done()
+        return not sweeps and all(feed.is_settled for feed in self.feeds)
+
     def start(self) -> None:
         """Begin to follow every host."""
         if not self._tables:

@@ -13,7 +13,7 @@ from mailmapd.provenance.analysis import analyse
 from mailmapd.provenance.reading import CannotTell, Reading
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reader:
     """A table of the engine at one place where its query reads a base table.
 

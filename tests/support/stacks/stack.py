@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.mariadb import MariaDB
+from support.sql_server import SqlServer
 
 USER = "mail"
 PASSWORD = 'se#cret "quoted"'
@@ -30,7 +30,7 @@ class Stack:
     main_cf: str
     slow_map: str = ""
 
-    def create(self, server: MariaDB) -> str:
+    def create(self, server: SqlServer) -> str:
         """Create the stack's database with its rows and an account that may read it; return the database's name."""
         database = f"s_{self.name}"
         server.run_sql(
@@ -48,7 +48,7 @@ class Stack:
         server.grant(USER, PASSWORD, database)
         return database
 
-    def write_cf(self, server: MariaDB, folder: Path) -> None:
+    def write_cf(self, server: SqlServer, folder: Path) -> None:
         """Write the .cf files."""
         folder.mkdir(exist_ok=True)
         for name, (query, more) in self.queries.items():

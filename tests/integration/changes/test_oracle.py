@@ -1,0 +1,138 @@
+"""The differential oracle: random transactions against lookups, and at rest every kept answer is the database's.
+
+Six installations, three kinds of logins and a tangle of cascades, views and subqueries; rows in every image, compressed
+or not, transactions that are rolled back or come in two phases, tables that are emptied, altered and swapped. With any
+rule of following switched off, the same run finds outdated answers.
+
+    MAILMAPD_ORACLE_ROUNDS=200 pytest tests/integration/changes/test_oracle.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailmapd.changes import feed, selection
+from mailmapd.changes.catalog import Catalog
+from mailmapd.changes.following import FollowedDatabase
+from mailmapd.changes.selection import Selection
+from mailmapd.changes.touched import Touched
+from support.followed import LOGGED, grant_replication
+from support.mariadb import MariaDB, private_directory
+from support.oracle import oracle
+
+pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(3600)]
+
+ROUNDS = int(os.environ.get("MAILMAPD_ORACLE_ROUNDS", "3"))
+TRANSACTIONS = 100  # of each writer in a round
+ROUNDS_TO_FIND = 40
+
+
+@pytest.fixture(scope="module", params=["", "compressed"])
+def server(request: pytest.FixtureRequest) -> Iterator[MariaDB]:
+    more = ("--log-bin-compress=1", "--log-bin-compress-min-len=10") if request.param else ()
+    with private_directory() as folder, MariaDB(folder, settings=(*LOGGED, *more)) as running:
+        grant_replication(running)
+        yield running
+
+
+async def test_nothing_is_outdated(server: MariaDB, tmp_path: Path) -> None:
+    """Whatever is written, no answer is kept for longer than the ordinary time that the database would not give."""
+    async with oracle(server, tmp_path) as one:
+        found = await one.run(1, ROUNDS, TRANSACTIONS, 0.01)
+    print(f"{found.compared} entries compared, {len(found.outdated)} outdated; {dict(found.written)}")
+    assert found.outdated == []
+    assert found.compared > 100 * ROUNDS
+
+
+def _no_cascades(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Catalog, "cascading_parents", lambda *_: frozenset())
+
+
+def _no_definitions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Selection, "_add_statement", lambda *_: False)
+
+
+def _no_reverse_queries(patch: pytest.MonkeyPatch) -> None:
+    async def ask(*_: object) -> None:
+        pass
+
+    patch.setattr(feed, "ask", ask)
+
+
+def _only_rows_after(patch: pytest.MonkeyPatch) -> None:
+    images = selection._images
+    patch.setattr(selection, "_images", lambda *given: list(images(*given))[:1])
+
+
+def _only_bound_columns(patch: pytest.MonkeyPatch) -> None:
+    """Take no change for one that is not of a column which is compared with the key."""
+    images = selection._images
+
+    def of_bound(reader: Any, change: Any) -> Any:
+        before, after = change
+        slots = [reader.slots[column] for column in reader.reading.bound]
+        if before and after and all(after[slot] == before[slot] for slot in slots):
+            return []
+        return images(reader, change)
+
+    patch.setattr(selection, "_images", of_bound)
+
+
+def _no_parts_of_keys(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Touched, "add_parts", lambda *_: None)
+
+
+def _no_letter_case(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(selection, "normal", lambda value: value)
+
+
+def _no_bulk(patch: pytest.MonkeyPatch) -> None:
+    """Pass over the rows of a large transaction, and do not forget their readers for that."""
+    patch.setattr(feed, "BULK", 2)
+    count = feed.Feed._count
+
+    def only_skip(self: feed.Feed, schema: str, table: str, rows: int, _: Touched) -> None:
+        count(self, schema, table, rows, Touched())
+
+    patch.setattr(feed.Feed, "_count", only_skip)
+
+
+def _no_new_catalog(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    patch.setattr(feed.Feed, "_read_again", nothing)
+
+
+RULES: list[tuple[Callable[[pytest.MonkeyPatch], None], str, float]] = [
+    (_no_cascades, "ispmail", 0.0),
+    (_no_definitions, "postfixadmin", 0.2),
+    (_no_reverse_queries, "iredmail", 0.0),
+    (_only_rows_after, "vimbadmin", 0.0),
+    (_only_bound_columns, "vimbadmin", 0.0),
+    (_no_parts_of_keys, "postfixadmin", 0.0),
+    (_no_letter_case, "vimbadmin", 0.0),
+    (_no_bulk, "vimbadmin", 0.0),
+    (_no_new_catalog, "vimbadmin", 0.1),
+]
+
+
+@pytest.mark.parametrize(("switch_off", "schema", "definitions"), RULES)
+async def test_each_rule(
+    server: MariaDB,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    switch_off: Callable[[pytest.MonkeyPatch], None],
+    schema: str,
+    definitions: float,
+) -> None:
+    """With a rule switched off, the oracle finds outdated answers: so it would find a rule that is missing."""
+    switch_off(monkeypatch)
+    async with oracle(server, tmp_path, (schema,)) as one:
+        found = await one.run(2, ROUNDS_TO_FIND, 25, definitions)
+    assert found.outdated

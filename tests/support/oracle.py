@@ -1,0 +1,291 @@
+"""The oracle: at rest, whatever memory keeps for longer than the ordinary time is what the database says.
+
+Six installations' maps and some logins over one server, each database followed by the daemon's own parts; writers and
+lookups at random, in rounds. After each round everything comes to rest, and every entry is asked for anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
+from mailmapd.changes.following import FollowedDatabase, Following
+from mailmapd.config.loader import load_config
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
+from mailmapd.engine.definition import PostfixDefinition
+from mailmapd.engine.dicts.definition import DictDefinition
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.outcome import Failure, Known
+from mailmapd.engine.table import Table
+from mailmapd.plan.assembly import assemble, plan
+from support import mail_schemas
+from support.followed import PASSWORD as REPLICA_PASSWORD
+from support.followed import REPLICA
+from support.polling import until
+from support.random_changes import RandomChanges, random_sql_key
+from support.sql_server import SqlServer
+from support.stacks import STACKS
+from support.stacks.stack import PASSWORD, USER, Stack
+
+FILL = 150  # lookups of each of the six who ask, before a round begins
+ORDINARY = 300.0  # seconds: the default ttl; what is kept for longer is kept because it is followed
+LOGINS = (mail_schemas.USER_TABLE, mail_schemas.SERVICE_COLUMNS, mail_schemas.SERVICE_WORDS)
+
+TANGLED = Stack(
+    name="tangled",
+    schema="""
+CREATE TABLE grand (id INT PRIMARY KEY, email VARCHAR(99), KEY (email));
+CREATE TABLE parent (id INT PRIMARY KEY, grand INT, domain VARCHAR(99), active TINYINT NOT NULL DEFAULT 1,
+  FOREIGN KEY (grand) REFERENCES grand (id) ON DELETE SET NULL ON UPDATE CASCADE);
+CREATE TABLE child (id INT AUTO_INCREMENT PRIMARY KEY, address VARCHAR(99), parent_id INT, goto TEXT, KEY (address),
+  FOREIGN KEY (parent_id) REFERENCES parent (id) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE VIEW seen AS SELECT child.address, child.goto, parent.domain FROM child, parent
+  WHERE child.parent_id = parent.id AND parent.active = 1;
+""",
+    fill=lambda _: None,
+    queries={
+        "joined": (
+            "SELECT goto FROM child JOIN parent ON parent.id = child.parent_id WHERE address = '%s' AND active = 1",
+            "",
+        ),
+        "viewed": ("SELECT goto FROM seen WHERE address = '%s'", ""),
+        "three": (
+            "SELECT child.goto FROM child, parent, grand WHERE child.address = '%s' AND child.parent_id = parent.id"
+            " AND parent.grand = grand.id",
+            "",
+        ),
+        "outer": (
+            "SELECT child.goto, parent.domain FROM child LEFT JOIN parent ON parent.id = child.parent_id"
+            " WHERE child.address = '%s'",
+            "",
+        ),
+        "counted": ("SELECT COUNT(*) FROM child WHERE address LIKE CONCAT('%%@', '%d')", ""),
+        "absent": (
+            "SELECT 'free' FROM parent WHERE domain = '%d' AND NOT EXISTS"
+            " (SELECT 1 FROM child WHERE child.parent_id = parent.id AND address = '%s')",
+            "",
+        ),
+        "either": ("SELECT goto FROM child WHERE address = '%s' OR address = '@%d'", ""),
+        "listed": (
+            "SELECT goto FROM child WHERE address IN ('%s', '%u') UNION SELECT email FROM grand WHERE email = '%s'",
+            "",
+        ),
+        "grouped": (
+            "SELECT MAX(goto) FROM child WHERE address = '%s' GROUP BY parent_id HAVING COUNT(*) > 0",
+            "",
+        ),
+        "nested": (
+            "SELECT domain FROM parent WHERE id IN (SELECT parent_id FROM child WHERE address = '%s')",
+            "",
+        ),
+    },
+    main_cf="",
+)
+"""What no installation does, and a person may write: cascades over two tables, a view, subqueries, unions, outer joins."""
+
+
+@dataclass
+class Found:
+    """What a run has found: how many entries were compared, and those that were outdated."""
+
+    compared: int = 0
+    outdated: list[str] = field(default_factory=list)
+    lookups: int = 0
+    written: Counter[str] = field(default_factory=Counter)
+
+
+class Oracle:
+    """The engine over one server, and what follows it."""
+
+    def __init__(
+        self, server: SqlServer, engine: Engine, following: Following, schemas: tuple[str, ...]
+    ) -> None:
+        self.engine = engine
+        self.databases: Mapping[str, FollowedDatabase] = following.databases
+        self.found = Found()
+        self._server = server
+        self._schemas = schemas
+        self._tables = [
+            table
+            for name, table in engine.tables.items()
+            if not name.endswith((".iterate", "mark"))
+        ]
+        self._marks = 0
+
+    async def run(self, seed: int, rounds: int, transactions: int, definitions: float) -> Found:
+        """Write, look up and compare in rounds, until something is outdated. See `RandomChanges` for `definitions`."""
+        writers = [
+            RandomChanges(self._server, self._schemas, seed * 2 + one, definitions)
+            for one in range(2)
+        ]
+        draw = random.Random(seed)
+        for _ in range(rounds):
+            await asyncio.gather(*[self._look_up(draw, FILL) for _ in range(6)])
+            writing = asyncio.gather(
+                *[asyncio.to_thread(writer.write, transactions) for writer in writers]
+            )
+            while not writing.done():
+                await asyncio.gather(*[self._look_up(draw, 10) for _ in range(6)])
+            await writing
+            await self.rest()
+            await self.compare()
+            if self.found.outdated:
+                break
+        self.found.written = writers[0].done + writers[1].done
+        return self.found
+
+    async def _look_up(self, draw: random.Random, lookups: int) -> None:
+        for _ in range(lookups):
+            table = draw.choice(self._tables)
+            sql_key = random_sql_key(draw, _sql_key_of(table))
+            if sql_key is not None:
+                self.found.lookups += 1
+                if table.entry(sql_key, time.monotonic()) is None:
+                    await table.get(sql_key)
+
+    async def rest(self) -> None:
+        """Wait until all that was written is known of, and nothing is being forgotten any more."""
+        self._marks += 1
+        text = f"m{self._marks}"
+        for schema in self._schemas:
+            self._server.run_sql(f"REPLACE INTO `{schema}`.mark VALUES ('m', '{text}')")
+        for schema in self._schemas:
+            mark = self.engine.maps[f"{schema}_mark"]
+            async with asyncio.timeout(20):
+                while getattr((await mark.answer(b"m"))[0], "value", b"") != text.encode():
+                    await asyncio.sleep(0.005)
+        await until(
+            lambda: all(one.lease.holds and one.is_settled for one in self.databases.values()),
+            f"not all are followed: {[feed.reason for one in self.databases.values() for feed in one.feeds]}",
+        )
+
+    async def compare(self) -> None:
+        """Ask the database for every entry that is kept for longer than the ordinary time."""
+        asked: list[asyncio.Future[str | None]] = []
+        long = time.monotonic() + ORDINARY + 10
+        for table in self._tables:
+            for sql_key in table.cache.keys():
+                entry = table.cache.peek(sql_key)
+                if entry is not None and entry[1] > long:
+                    asked.append(asyncio.ensure_future(_difference(table, sql_key, entry[0])))
+                if len(asked) >= 200:
+                    await self._judge(asked)
+        await self._judge(asked)
+
+    async def _judge(self, asked: list[asyncio.Future[str | None]]) -> None:
+        for difference in await asyncio.gather(*asked):
+            self.found.compared += 1
+            if difference is not None:
+                self.found.outdated.append(difference)
+        asked.clear()
+
+
+async def _difference(table: Table, sql_key: bytes, kept: Payload | NoRow) -> str | None:
+    """Return what is outdated in a kept entry, or None; it is forgotten then, so that it counts once."""
+    later: asyncio.Future[Known] = asyncio.get_running_loop().create_future()
+    table.origin.fetch(sql_key, later.set_result)
+    known = await later
+    if isinstance(known, Failure) or _without_order(known) == _without_order(kept):
+        return None
+    table.cache.drop(sql_key)
+    return f"{table.name} {sql_key!r}: {kept!r} is {known!r}"
+
+
+def _without_order(found: Payload | NoRow) -> object:
+    """Return an answer without the order of its rows, which no query asks for."""
+    if found is NO_ROW or not isinstance(found, bytes):
+        return found
+    return sorted(found.split(b","))
+
+
+def _sql_key_of(table: Table) -> Callable[[dict[str, bytes]], bytes | None]:
+    definition = table.definition
+    if isinstance(definition, DictDefinition):
+        return definition.query.sql_key
+    assert isinstance(definition, PostfixDefinition)
+    template = definition.template
+    return lambda values: template.sql_key(values["user"])
+
+
+@asynccontextmanager
+async def oracle(
+    server: SqlServer, folder: Path, schemas: tuple[str, ...] = ()
+) -> AsyncIterator[Oracle]:
+    """Make the databases (all, or some by name), empty, and follow them."""
+    parts = [f'[listen]\nsocketmap = ["unix:{folder}/s"]\n']
+    made: list[str] = []
+    for stack in (*STACKS, TANGLED):
+        if not schemas or stack.name in schemas:
+            made.append(replace(stack, fill=lambda _: None).create(server))
+            parts += _maps(server, made[-1], stack)
+    for login in LOGINS:
+        if not schemas or login.name in schemas:
+            made.append(f"s_{login.name}")
+            parts += _dict(server, folder, made[-1], login)
+    for schema in made:
+        server.run_sql("CREATE TABLE mark (name VARCHAR(9) PRIMARY KEY, value TEXT)", database=schema)
+        parts.append(
+            f'[table.{schema}_mark]\ndatabase = "{schema}"\nquery = "SELECT value FROM mark WHERE name = \'%s\'"\n'
+            f'[map.{schema}_mark]\ntables = ["{schema}_mark"]\n'
+        )
+    server.grant(USER, PASSWORD, r"s\_%", "SELECT, SHOW VIEW")
+    (folder / "mailmapd.toml").write_text("".join(parts))
+    planned = plan(load_config(str(folder / "mailmapd.toml")))
+    engine = assemble(planned).engine
+    changes = ChangesSettings(follow="yes", user=REPLICA, password=REPLICA_PASSWORD)
+    following = Following(
+        engine,
+        {
+            name: (settings, changes)
+            for name, settings in planned.databases.items()
+            if isinstance(settings, MysqlSettings)
+        },
+        time.monotonic,
+    )
+    following.start()
+    try:
+        await until(lambda: all(one.lease.holds for one in following.databases.values()))
+        yield Oracle(server, engine, following, tuple(made))
+    finally:
+        await following.close()
+        await engine.close()
+        for schema in made:
+            server.run_sql(f"DROP DATABASE `{schema}`")
+
+
+def _database(server: SqlServer, name: str) -> str:
+    return (
+        f'[database.{name}]\ndriver = "mysql"\nhosts = ["unix:{server.socket}"]\nuser = "{USER}"\n'
+        f"password = '{PASSWORD}'\ndbname = \"{name}\"\npool_size = 3\n"
+    )
+
+
+def _maps(server: SqlServer, schema: str, stack: Stack) -> list[str]:
+    parts = [_database(server, schema)]
+    for name, (query, _) in stack.queries.items():
+        label = f"{stack.name}-{name}"
+        parts.append(f'[table.{label}]\ndatabase = "{schema}"\nquery = """{query}"""\n')
+        parts.append(f'[map.{label}]\ntables = ["{label}"]\n')
+    return parts
+
+
+def _dict(
+    server: SqlServer, folder: Path, schema: str, login: mail_schemas.MailSchema
+) -> list[str]:
+    server.run_sql(f"DROP DATABASE IF EXISTS `{schema}`; CREATE DATABASE `{schema}`")
+    for statement in login.sql.split(";"):
+        if statement.strip().startswith("CREATE"):
+            server.run_sql(statement, database=schema)
+    file = folder / f"{login.name}.conf"
+    file.write_text(f"driver = mysql\nconnect = host={server.socket}\n{login.settings}")
+    return [
+        _database(server, schema),
+        f'[dict.{login.name}]\ndatabase = "{schema}"\ndovecot_sql = "{file.name}"\n',
+    ]
