@@ -24,6 +24,7 @@ from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.outcome import Failure, Known
 from mailmapd.engine.table import Table
+from mailmapd.model import Found
 from mailmapd.plan.assembly import assemble, plan
 from support import mail_schemas
 from support.followed import PASSWORD as REPLICA_PASSWORD
@@ -57,19 +58,25 @@ CREATE VIEW seen AS SELECT child.address, child.goto, parent.domain FROM child, 
         ),
         "viewed": ("SELECT goto FROM seen WHERE address = '%s'", ""),
         "three": (
-            "SELECT child.goto FROM child, parent, grand WHERE child.address = '%s' AND child.parent_id = parent.id"
-            " AND parent.grand = grand.id",
+            (
+                "SELECT child.goto FROM child, parent, grand WHERE child.address = '%s'"
+                " AND child.parent_id = parent.id AND parent.grand = grand.id"
+            ),
             "",
         ),
         "outer": (
-            "SELECT child.goto, parent.domain FROM child LEFT JOIN parent ON parent.id = child.parent_id"
-            " WHERE child.address = '%s'",
+            (
+                "SELECT child.goto, parent.domain FROM child LEFT JOIN parent ON parent.id = child.parent_id"
+                " WHERE child.address = '%s'"
+            ),
             "",
         ),
         "counted": ("SELECT COUNT(*) FROM child WHERE address LIKE CONCAT('%%@', '%d')", ""),
         "absent": (
-            "SELECT 'free' FROM parent WHERE domain = '%d' AND NOT EXISTS"
-            " (SELECT 1 FROM child WHERE child.parent_id = parent.id AND address = '%s')",
+            (
+                "SELECT 'free' FROM parent WHERE domain = '%d' AND NOT EXISTS"
+                " (SELECT 1 FROM child WHERE child.parent_id = parent.id AND address = '%s')"
+            ),
             "",
         ),
         "either": ("SELECT goto FROM child WHERE address = '%s' OR address = '@%d'", ""),
@@ -88,11 +95,11 @@ CREATE VIEW seen AS SELECT child.address, child.goto, parent.domain FROM child, 
     },
     main_cf="",
 )
-"""What no installation does, and a person may write: cascades over two tables, a view, subqueries, unions, outer joins."""
+"""What a person may write: cascades over two tables, a view, subqueries, unions, outer joins."""
 
 
 @dataclass
-class Found:
+class Findings:
     """What a run has found: how many entries were compared, and those that were outdated."""
 
     compared: int = 0
@@ -109,7 +116,7 @@ class Oracle:
     ) -> None:
         self.engine = engine
         self.databases: Mapping[str, FollowedDatabase] = following.databases
-        self.found = Found()
+        self.found = Findings()
         self._server = server
         self._schemas = schemas
         self._tables = [
@@ -119,7 +126,7 @@ class Oracle:
         ]
         self._marks = 0
 
-    async def run(self, seed: int, rounds: int, transactions: int, definitions: float) -> Found:
+    async def run(self, seed: int, rounds: int, transactions: int, definitions: float) -> Findings:
         """Write, look up and compare in rounds, until something is outdated. See `RandomChanges` for `definitions`."""
         writers = [
             RandomChanges(self._server, self._schemas, seed * 2 + one, definitions)
@@ -155,11 +162,12 @@ class Oracle:
         self._marks += 1
         text = f"m{self._marks}"
         for schema in self._schemas:
-            self._server.run_sql(f"REPLACE INTO `{schema}`.mark VALUES ('m', '{text}')")
+            self._server.run_sql(f"INSERT INTO `{schema}`.mark VALUES ('{text}', 'x')")
         for schema in self._schemas:
             mark = self.engine.maps[f"{schema}_mark"]
             async with asyncio.timeout(20):
-                while getattr((await mark.answer(b"m"))[0], "value", b"") != text.encode():
+                # The answer is what is waited for
+                while (await mark.answer(text.encode()))[0] != Found(b"x"):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         await until(
             lambda: all(one.lease.holds and one.is_settled for one in self.databases.values()),
@@ -171,7 +179,8 @@ class Oracle:
         asked: list[asyncio.Future[str | None]] = []
         long = time.monotonic() + ORDINARY + 10
         for table in self._tables:
-            for sql_key in table.cache.keys():
+            keys = table.cache.keys()
+            for sql_key in keys:
                 entry = table.cache.peek(sql_key)
                 if entry is not None and entry[1] > long:
                     asked.append(asyncio.ensure_future(_difference(table, sql_key, entry[0])))
@@ -230,7 +239,9 @@ async def oracle(
             made.append(f"s_{login.name}")
             parts += _dict(server, folder, made[-1], login)
     for schema in made:
-        server.run_sql("CREATE TABLE mark (name VARCHAR(9) PRIMARY KEY, value TEXT)", database=schema)
+        server.run_sql(
+            "CREATE TABLE mark (name VARCHAR(9) PRIMARY KEY, value TEXT)", database=schema
+        )
         parts.append(
             f'[table.{schema}_mark]\ndatabase = "{schema}"\nquery = "SELECT value FROM mark WHERE name = \'%s\'"\n'
             f'[map.{schema}_mark]\ntables = ["{schema}_mark"]\n'

@@ -1,8 +1,8 @@
 """Random transactions over mail databases, and random keys to look up meanwhile.
 
-Values are made by what a column is called and holds, from so few addresses and domains that rows meet each other and the
-keys that are asked for. Statements that a server refuses (a duplicate, a foreign key, a deadlock) roll their transaction
-back. Everything comes from one `random.Random`, so a seed names a run, as far as two writers do not meet.
+Values are made by what a column is called and holds, from so few addresses and domains that rows meet each other and
+the keys that are asked for. Statements that a server refuses (a duplicate, a foreign key, a deadlock) roll their
+transaction back. Everything comes from one `random.Random`, so a seed names a run, as far as two writers do not meet.
 """
 
 from __future__ import annotations
@@ -78,16 +78,12 @@ class RandomChanges:
             for _ in range(transactions):
                 self._transaction(connection, cursor)
 
-    def _transaction(
-        self, connection: pymysql.connections.Connection[Any], cursor: Cursor
-    ) -> None:
+    def _transaction(self, connection: pymysql.connections.Connection[Any], cursor: Cursor) -> None:
         draw = self._random.random()
         kind = "transaction"
         try:
             cursor.execute(f"SET SESSION binlog_row_image = {self._random.choice(_IMAGES)}")
-            if not self._mariadb:
-                on = self._random.choice(("ON", "OFF"))
-                cursor.execute(f"SET SESSION binlog_transaction_compression = {on}")
+            self._compress(cursor, self._random.choice(("ON", "OFF")))
             if draw < self._definitions:
                 kind = "definition"
                 for sql in self._definition():
@@ -105,6 +101,14 @@ class RandomChanges:
             self.refused[str(error)[:60]] += 1
             with suppress(pymysql.Error):
                 connection.rollback()
+
+    def _compress(self, cursor: Cursor, on: str) -> None:
+        if self._mariadb:
+            cursor.execute(
+                f"SET GLOBAL log_bin_compress = {on}, GLOBAL log_bin_compress_min_len = 10"
+            )
+        else:
+            cursor.execute(f"SET SESSION binlog_transaction_compression = {on}")
 
     def _rows(self, cursor: Cursor) -> None:
         saved = self._random.random() < 0.1

@@ -106,8 +106,7 @@ class FollowedDatabase:
     @property
     def is_settled(self) -> bool:
         """Return whether nothing is left to be forgotten of what was heard so far."""
-        sweeps = self._sweeper is not None and not self._sweeper.done()
-        return not sweeps and all(feed.is_settled for feed in self.feeds)
+        return not self._forgetting.sweeps and all(feed.is_settled for feed in self.feeds)
 
     def start(self) -> None:
         """Begin to follow every host."""

@@ -24,6 +24,11 @@ class Forgetting:
         self._sweeps: dict[str, set[SomeParts]] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
+    @property
+    def sweeps(self) -> bool:
+        """Return whether keys are being looked for."""
+        return self._sweeper is not None and not self._sweeper.done()
+
     async def close(self) -> None:
         """End."""
         if self._sweeper is not None:
@@ -46,7 +51,7 @@ class Forgetting:
             self._engine.apply(Invalidation(table, frozenset(keys)))
         for table, parts in touched.parts.items():
             self._sweeps.setdefault(table, set()).update(parts)
-        if self._sweeps and (self._sweeper is None or self._sweeper.done()):
+        if self._sweeps and not self.sweeps:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def _sweep(self) -> None:

@@ -4,8 +4,6 @@ nothing in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from mailmapd.databases.mysql.binlog.events import (
@@ -24,10 +22,8 @@ from mailmapd.databases.mysql.binlog.events import (
 )
 from mailmapd.databases.mysql.binlog.stream import CannotFollow
 from mailmapd.errors import DatabaseError
-from support.certificates import make_certificates
-from support.debian import CannotDownload
-from support.debian_sid import DebianSid, Mysql9
-from support.followed import LOGGED, MYSQL_LOGGED, Followed, grant_replication
+from support.debian_sid import Mysql9
+from support.followed import Followed, grant_replication
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.sql_server import SqlServer
@@ -59,30 +55,6 @@ OWN_VALUES = {
     "MariaDB": "j = '{\"a\": 1}', vc = REPEAT('c', 50), bc = REPEAT('d', 300),",
     "MySQL 9": "inv = 3, j = '{\"a\": 1}', v = TO_VECTOR('[1,2,3]'),",
 }
-
-
-@pytest.fixture(scope="module")
-def mysql() -> Iterator[Mysql9]:
-    with private_directory() as folder:
-        try:
-            system = DebianSid().__enter__()
-        except CannotDownload as error:
-            pytest.skip(str(error))
-        try:
-            server = Mysql9(system, make_certificates(folder))
-            server.settings = MYSQL_LOGGED
-            with server:
-                grant_replication(server)
-                yield server
-        finally:
-            system.__exit__(None, None, None)
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[MariaDB]:
-    with private_directory() as folder, MariaDB(folder, settings=LOGGED) as server:
-        grant_replication(server)
-        yield server
 
 
 @pytest.fixture(params=["MariaDB", "MySQL 9"])

@@ -29,7 +29,7 @@ from support.sql_server import SqlServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
-SOON = 0.1  # seconds in which a change is to be known
+SOON = 1.0  # seconds in which a change is to be known, on a machine that is busy with other tests
 UPDATES = 1000
 
 SCHEMA = """
@@ -200,9 +200,11 @@ async def test_other_tables(bench: Bench) -> None:
     sql("UPDATE t.domain SET active = 0 WHERE domain = 'example.com'")
     assert await bench.known("active", b"a@example.com", NOT_FOUND) < SOON
     assert bench.held("active", b"a@other.example")
+    assert bench.engine.tables["active"].invalidations["table"] == 0
     sql("DELETE FROM t.alias WHERE address = 'b@example.com'")
     assert await bench.known("of_domain", b"x@example.com", Found(b"one")) < SOON
     assert bench.held("of_domain", b"other.example")
+    assert bench.database.epoch == 1
 
 
 async def test_cascades(bench: Bench) -> None:

@@ -1,0 +1,39 @@
+"""The two servers whose logs are followed, with an account that may follow them and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.certificates import make_certificates
+from support.debian import CannotDownload
+from support.debian_sid import DebianSid, Mysql9
+from support.followed import LOGGED, MYSQL_LOGGED, grant_replication
+from support.mariadb import MariaDB, private_directory
+
+
+@pytest.fixture(scope="package")
+def mysql() -> Iterator[Mysql9]:
+    """MySQL 9."""
+    with private_directory() as folder:
+        try:
+            system = DebianSid().__enter__()
+        except CannotDownload as error:
+            pytest.skip(str(error))
+        try:
+            server = Mysql9(system, make_certificates(folder))
+            server.settings = MYSQL_LOGGED
+            with server:
+                grant_replication(server)
+                yield server
+        finally:
+            system.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="package")
+def mariadb() -> Iterator[MariaDB]:
+    """MariaDB."""
+    with private_directory() as folder, MariaDB(folder, settings=LOGGED) as server:
+        grant_replication(server)
+        yield server
