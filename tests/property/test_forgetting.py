@@ -37,8 +37,8 @@ from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 
-TTL, NEGATIVE_TTL, STALE_TTL = 100.0, 40.0, 500.0
-FOLLOWED = 1000.0
+TTL, NEGATIVE_TTL, STALE_TTL = 100.0, 40.0, 150.0
+FOLLOWED = 400.0
 KEYS = (b"a@example.com", b"b@example.com")
 SETTINGS = CacheSection(
     ttl=Seconds(TTL),
@@ -140,15 +140,19 @@ class World:
         self.forgotten = Forgotten()
         self.distrusts: list[tuple[int, float]] = []
         self.file: dict[bytes, Entry] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Make a daemon that knows nothing."""
         self.origin = Questions(self)
         self.table = Table("t", self.origin, TableCache(SETTINGS), self.clock)
         place = MapTable(self.table, DEFINITION, fold=fold)
-        one = Map("m", [place], Search.compile("exact"), self.clock)
+        asked = Map("m", [place], Search.compile("exact"), self.clock)
         service = MapService("socketmap", self.clock)
-        service.serve({"m": one})
+        service.serve({"m": asked})
         replies = ReplyCache()
         self.conversation = MapConversation(SocketmapCodec(), service, replies)
-        self.engine = Engine({}, {"t": self.table}, {"m": one}, {})
+        self.engine = Engine({}, {"t": self.table}, {"m": asked}, {})
         self.engine.watchers.append(replies.forget)
 
     def draw(self, key: bytes) -> bytes:
@@ -158,9 +162,9 @@ class World:
 
     # - what may happen
 
-    def time_passes(self, seconds: int) -> None:
-        """Let time pass."""
-        self.clock.now += seconds
+    def time_passes(self, number: int) -> None:
+        """Let time pass, up to two times to live."""
+        self.clock.now += number * 3.5
 
     def row_goes_or_comes(self, number: int) -> None:
         """Delete a row, or insert it."""
@@ -180,6 +184,13 @@ class World:
         )
         if isinstance(reply, bytes):
             self.judge(key, reply, asked, at_once=True)
+
+    def client_is_answered(self, number: int) -> None:
+        """Have a client ask, the database answer, and the client ask for the same once more: a reply is remembered."""
+        self.client_asks(number)
+        while self.origin.open:
+            self.database_answers(0)
+        self.client_asks(number)
 
     def database_answers(self, number: int) -> None:
         """Answer one of the open questions."""
@@ -222,27 +233,30 @@ class World:
         self.forgotten.everything = self.step
         self.engine.apply(Invalidation("t"))
 
-    def distrust(self, seconds: int) -> None:
+    def distrust(self, number: int) -> None:
         """Distrust what was stored before some time ago: each host that is lost has its own moment."""
-        before = self.clock.now - seconds
+        before = self.clock.now - number * 2
         self.distrusts.append((self.step, before))
         self.engine.apply(Invalidation("t", before=before))
 
-    def load_begins(self, _: int) -> None:
-        """Write what is held into a file, as for another process, and begin to load it."""
+    def daemon_restarts(self, _: int) -> None:
+        """Write what is held into a file, and begin to load it in a daemon that follows nothing yet."""
         cache = self.table.cache
         held = {key: cache.peek(key) for key in KEYS}
         self.file = {
             key: cache.proven(entry, self.clock.now) for key, entry in held.items() if entry
         }
+        gone = self.origin.gone
+        self.begin()
+        self.origin.gone = gone
         self.table.touched = TouchedSince()
+        self.distrusts.append((self.step, self.clock.now))
 
     def load_ends(self, _: int) -> None:
         """Restore what is in the file, unless it was touched since the loading began."""
         for key, entry in self.file.items():
             if self.table.touched is not None and key not in self.table.touched:
                 self.table.cache.restore(key, entry, self.clock.now)
-        self.file = {}
         self.table.touched = None
 
     # - the model
@@ -281,7 +295,9 @@ class World:
 EVENTS = (
     World.client_asks,
     World.client_asks,
-    World.client_asks,
+    World.client_is_answered,
+    World.client_is_answered,
+    World.client_is_answered,
     World.database_answers,
     World.database_answers,
     World.database_answers,
@@ -293,13 +309,13 @@ EVENTS = (
     World.key_is_forgotten,
     World.all_is_forgotten,
     World.distrust,
-    World.load_begins,
+    World.daemon_restarts,
     World.load_ends,
 )
-STEPS = st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 60)), min_size=20, max_size=80)
+STEPS = st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 60)), min_size=30, max_size=90)
 
 
-@settings(max_examples=120)
+@settings(max_examples=300)
 @given(STEPS)
 def test_no_answer_that_must_be_forgotten(steps: list[tuple[Any, int]]) -> None:
     """Whatever happens in whatever order, no client gets an answer that was forgotten, distrusted or expired."""
