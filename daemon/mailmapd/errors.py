@@ -4,6 +4,7 @@
      ├── ConfigError            the administrator's files: every fault found, each with file, key and remedy
      ├── TemplateError          a query template or result_format that mysql_table(5) would refuse
      ├── ProtocolError          the client broke the wire protocol: its connection ends
+     ├── ClusterError           the server between the hosts could not tell; lookups never wait for it
      └── DatabaseError          a database could not tell; never the same as "no row"
           ├── DatabaseUnavailable   the connection or the host is at fault: another host may answer
           ├── DatabaseOverloaded    our own budget is used up: no connection within queue_timeout
@@ -66,6 +67,10 @@ class ProtocolError(MailmapdError):
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class ClusterError(MailmapdError):
+    """The server that carries messages between hosts did not do it; the text names it, and says why."""
 
 
 class DatabaseError(MailmapdError):

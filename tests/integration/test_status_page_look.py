@@ -86,6 +86,7 @@ def _snapshot(*, bad: bool) -> Snapshot:
             "a_table_whose_name_is_longer_than_a_phone_is_wide": _table(12, 0),
         },
         "feeds": [],
+        "cluster": None,
         "databases": {
             "mail": {
                 "hosts": [

@@ -13,16 +13,17 @@ from mailmapd.plan.assembly import Assembled
 from mailmapd.stats.snapshot import FeedState
 
 if TYPE_CHECKING:
-    from mailmapd.changes.following import Following
+    from mailmapd.changes.following import Following, Hearer
 
 log = logging.getLogger(__name__)
 
 
 class Changes:
-    """Follows the logs of the databases of the engine that is in use."""
+    """Follows the logs of the databases of the engine that is in use; `hearer` is told what that brings."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], hearer: Hearer) -> None:
         self._clock = clock
+        self._hearer = hearer
         self._following: Following | None = None
         self._lock = asyncio.Lock()
 
@@ -42,13 +43,18 @@ class Changes:
             await asyncio.to_thread(importlib.import_module, "mailmapd.changes.following")
             from mailmapd.changes.following import Following
 
-            self._following = Following(assembled.engine, followable, self._clock)
+            self._following = Following(assembled.engine, followable, self._clock, self._hearer)
             self._following.start()
 
     async def close(self) -> None:
         """Follow nothing any more."""
         async with self._lock:
             await self._end()
+
+    @property
+    def following(self) -> Following | None:
+        """Return what is followed now."""
+        return self._following
 
     def problems(self) -> list[str]:
         """Return what keeps databases from being followed that are to be."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from mailmapd.app.changes import Changes
+from mailmapd.app.cluster import Cluster
 from mailmapd.app.doors import Doors
 from mailmapd.app.first_contact import FirstContact
 from mailmapd.app.front import Front
@@ -29,6 +30,7 @@ from mailmapd.cache.memory import REPLIES, Memory
 from mailmapd.config.loader import load_config
 from mailmapd.config.schema import Config
 from mailmapd.config.size import size_in_bytes
+from mailmapd.control.protocol import FlushOrder, FlushReport
 from mailmapd.databases.interface import Database
 from mailmapd.engine.engine import Engine, free_slowly
 from mailmapd.engine.flush import FlushRequest, flush
@@ -43,7 +45,7 @@ from mailmapd.plan.assembly import assemble, plan
 from mailmapd.server.listener import Listener
 from mailmapd.sockets.opening import SocketSet, wanted_sockets
 from mailmapd.state.warm_start import WarmStart
-from mailmapd.stats.snapshot import FeedState, Snapshot
+from mailmapd.stats.snapshot import ClusterState, FeedState, MemberState, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,9 @@ class Daemon:
         )
         self._assembled.engine.watchers.append(self.front.forget)
         self._warm_start = WarmStart(lambda: self._assembled, clock)
-        self._changes = Changes(clock)
+        self._cluster = Cluster(clock, self._flush_here)
+        self._changes = Changes(clock, self._cluster)
+        self._cluster.following = lambda: self._changes.following
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reload_lock = asyncio.Lock()
         self._stop = asyncio.Event()
@@ -139,12 +143,27 @@ class Daemon:
         """Return how the changes of each server are followed."""
         return self._changes.states()
 
+    def cluster_problems(self) -> list[str]:
+        """Return what keeps this host from hearing the others of its fleet, one line each."""
+        return self._cluster.problems()
+
+    def cluster_state(self) -> ClusterState | None:
+        """Return how this host hears the others, or None without a fleet."""
+        return self._cluster.state()
+
+    async def members(self) -> dict[str, MemberState]:
+        """Return the hosts of the fleet. Raises NoFleet, ClusterError."""
+        return await self._cluster.members()
+
     def stats(self) -> Snapshot:
         """Return every counter at this moment."""
         return take_snapshot(self)
 
-    async def flush(self, request: FlushRequest) -> dict[str, int]:
-        """Forget what the request selects; return how many entries were dropped, by table. Raises UnknownName."""
+    async def flush(self, order: FlushOrder) -> FlushReport:
+        """Forget what the order selects, on every host of a fleet. Raises UnknownName, NoFleet."""
+        return await self._cluster.flush(order)
+
+    async def _flush_here(self, request: FlushRequest) -> dict[str, int]:
         delimiters = "".join(one.recipient_delimiter for one in self._config.maps.values()).encode()
         forgotten: list[Invalidation] = []
         try:
@@ -191,6 +210,7 @@ class Daemon:
         )
         self._warm_start.begin()
         self._spawn(self._changes.begin(self._assembled))
+        self._spawn(self._cluster.begin(self._assembled))
         self._spawn(self._upkeep.sweep())
         await self._serve()
         await self._shut_down()
@@ -291,6 +311,7 @@ class Daemon:
         self._contact.begin(self.engine.databases.values())
         leaving = await self.front.change(bound, config, self.engine)
         self._spawn(self._changes.begin(self._assembled))
+        self._spawn(self._cluster.begin(self._assembled))
         databases = [
             one
             for name, one in previous.engine.databases.items()
@@ -319,6 +340,7 @@ class Daemon:
         async with self._reload_lock:
             await _whatever_happens(self.front.close(self._config.limits.drain_timeout))
         await _whatever_happens(self._changes.close())
+        await _whatever_happens(self._cluster.close())
         self._ending.set()
         await _whatever_happens(self._contact.end())
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -33,6 +33,10 @@ class Watched(Protocol):
         """Return why changes that should be followed are not, one line each."""
         ...
 
+    def cluster_problems(self) -> list[str]:
+        """Return what keeps this host from hearing the others of its fleet, one line each."""
+        ...
+
     @property
     def stopping(self) -> bool:
         """Return whether the daemon has been told to stop."""
@@ -87,6 +91,7 @@ class Health:
                 reasons = "; ".join(host.last_error or host.host for host in hosts)
                 yield f"database {name}: no host can be reached ({reasons})"
         yield from self._daemon.changes_problems()
+        yield from self._daemon.cluster_problems()
         if self._daemon.reload_failed:
             yield "the configuration on disk is wrong; the daemon goes on with the one before"
         yield from self._daemon.front.unknown_names()

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from mailmapd.cache.memory import Memory
 from mailmapd.config.schema import Config
+from mailmapd.control.protocol import FlushOrder, FlushReport
 from mailmapd.engine.engine import Engine
-from mailmapd.engine.flush import FlushRequest
 from mailmapd.engine.look import Held, LookRequest
 from mailmapd.engine.meters import ClientMeter, LookupMeter
 from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.metrics.database_meter import DatabaseMeter
 from mailmapd.server.listener import Listener
-from mailmapd.stats.snapshot import FeedState, Snapshot
+from mailmapd.stats.snapshot import ClusterState, FeedState, MemberState, Snapshot
 
 
 class Condition(Protocol):
@@ -118,8 +118,16 @@ class Served(Protocol):
         """Return whether a database has answered since the daemon knows it."""
         ...
 
-    async def flush(self, request: FlushRequest) -> dict[str, int]:
-        """Forget what the request selects; return how many entries were dropped, by table. Raises UnknownName."""
+    async def flush(self, order: FlushOrder) -> FlushReport:
+        """Forget what the order selects, on every host of a fleet. Raises UnknownName, NoFleet."""
+        ...
+
+    async def members(self) -> dict[str, MemberState]:
+        """Return the hosts of the fleet. Raises NoFleet, ClusterError."""
+        ...
+
+    def cluster_state(self) -> ClusterState | None:
+        """Return how this host hears the others, or None without a fleet."""
         ...
 
     def look(self, request: LookRequest) -> Held:

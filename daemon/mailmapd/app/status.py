@@ -46,6 +46,7 @@ def take_snapshot(daemon: Served) -> Snapshot:
         ),
         "tables": {name: cache_state(table) for name, table in engine.tables.items()},
         "feeds": daemon.feeds(),
+        "cluster": daemon.cluster_state(),
         "databases": database_states(engine, daemon.database_meter.queries, daemon.reached),
         "listeners": _listener_states(daemon),
         "memory": {"max_bytes": daemon.memory.max_bytes, "bytes": daemon.memory.used},

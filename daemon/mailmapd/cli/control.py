@@ -33,6 +33,7 @@ _STATUSES = {
     "bad_request": os.EX_USAGE,
     "unknown_name": os.EX_DATAERR,
     "busy": os.EX_TEMPFAIL,
+    "unavailable": os.EX_TEMPFAIL,
     "failed": os.EX_SOFTWARE,
 }
 

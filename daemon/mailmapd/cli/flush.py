@@ -7,6 +7,7 @@ import os
 import click
 
 from mailmapd.cli.control import ControlCommand, WrongUsage, connect, control_options
+from mailmapd.config.duration import parse_duration
 
 
 @click.command("flush", cls=ControlCommand)
@@ -28,6 +29,11 @@ from mailmapd.cli.control import ControlCommand, WrongUsage, connect, control_op
 @click.option("--table", metavar="TABLE", help="All of a table.")
 @click.option("--map", "map_name", metavar="MAP", help="All tables of a map, or of a dict.")
 @click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option(
+    "--wait",
+    metavar="TIME",
+    help="With [cluster]: wait for so long, such as 2s, until every other host has done it.",
+)
 @control_options
 def command(
     *,
@@ -37,6 +43,7 @@ def command(
     table: str | None,
     map_name: str | None,
     everything: bool,
+    wait: str | None,
     config_file: str,
     address: str | None,
 ) -> None:
@@ -45,26 +52,31 @@ def command(
     Prints how many entries each table dropped. When the command returns, no old answer is left, and
     no query that was on its way brings one back. A user is an address: its entries with any
     extension go too, the catch-all and domain entries that its lookups read, its passwords and its
-    user data.
+    user data. Every other host of a fleet is told; --wait names those that have not confirmed it.
 
-    Exit status: 0 done, 64 wrong usage, 65 no such table or map, 75 no daemon answers, 77 no permission.
+    Exit status: 0 done, 64 wrong usage, 65 no such table or map, 75 no daemon answers, or not every host of the fleet
+    was told or has confirmed, 77 no permission.
 
     \b
     Example:
       mailmapd flush --user info@example.com
       mailmapd flush --key example.com --table domain
       mailmapd flush --all
+      mailmapd flush --user info@example.com --wait 2s
     """
     texts = {"key": key, "user": user, "domain": domain, "table": table, "map": map_name}
-    what: dict[str, str | bool] = {
+    what: dict[str, str | bool | float] = {
         name: _as_bytes(text) for name, text in texts.items() if text is not None
     }
     if everything:
         what["all"] = True
     if not what:
         raise WrongUsage("say what to forget: --key, --user, --domain, --table, --map or --all")
+    if wait is not None:
+        what["wait"] = _seconds(wait)
     with connect(config_file, address) as daemon:
-        dropped = daemon.flush(**what)
+        report = daemon.flush(**what)
+    dropped = report.dropped
     for name, count in dropped.items():
         if count:
             click.echo(f"{name}: {count}")
@@ -74,6 +86,25 @@ def command(
         if not total
         else f"{total} {'entry' if total == 1 else 'entries'} dropped"
     )
+    if report.failure:
+        raise NotEverywhere(report.failure)
+    if report.unconfirmed:
+        raise NotEverywhere(f"not confirmed by {', '.join(report.unconfirmed)}")
+    if wait is not None:
+        click.echo("confirmed by every host")
+
+
+class NotEverywhere(click.ClickException):
+    """Not every host of the fleet is known to have forgotten."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise WrongUsage(f"--wait {error}") from None
 
 
 def _as_bytes(text: str) -> str:

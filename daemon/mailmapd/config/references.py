@@ -6,6 +6,7 @@ Names that must exist, keys that exclude each other, sockets used twice.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 
 from mailmapd.config.address import TcpAddress
@@ -18,6 +19,7 @@ def reference_faults(config: Config) -> list[Fault]:
     faults = [
         *_listen_faults(config),
         *_database_faults(config),
+        *_cluster_faults(config),
         *_table_faults(config),
         *_map_faults(config),
         *_hosted_domains_faults(config),
@@ -133,6 +135,7 @@ def _database_faults(config: Config) -> Iterator[_Finding]:
                     "option_file",
                     "tls",
                     "server_public_key",
+                    "identity",
                     "changes",
                 ),
             )
@@ -158,6 +161,42 @@ def _database_faults(config: Config) -> Iterator[_Finding]:
                         f'"{host}" is not one of the hosts',
                         "write it exactly as in hosts",
                     )
+
+
+_URL = re.compile(r"(unix:/|rediss?://)[^@]+|rediss?://[^@:]*@[^@]+")
+
+
+def _cluster_faults(config: Config) -> Iterator[_Finding]:
+    cluster = config.cluster
+    if cluster is None:
+        return
+    if (cluster.url is None) == (not cluster.sentinels):
+        problem = "is missing" if cluster.url is None else "cannot stand beside sentinels"
+        remedy = 'write url = "unix:/run/valkey/valkey.sock", "redis://…" or "rediss://…", or sentinels and service'
+        yield "cluster.url", problem, remedy
+    elif cluster.url is not None and not _URL.fullmatch(cluster.url):
+        yield (
+            "cluster.url",
+            "is no address of a Valkey or Redis server, or holds a password",
+            'write "unix:/run/valkey/valkey.sock" or "redis://host:6379/0", and the password into password_file',
+        )
+    if bool(cluster.sentinels) != (cluster.service is not None):
+        yield "cluster.service", "goes with sentinels", "name the service as the sentinels know it"
+    for index, sentinel in enumerate(cluster.sentinels):
+        host, colon, port = sentinel.rpartition(":")
+        if not (host and colon and port.isdecimal()):
+            where = f"cluster.sentinels[{index}]"
+            yield where, f'"{sentinel}" has no port', 'write "host:26379"'
+    if cluster.password is not None and cluster.password_file is not None:
+        yield "cluster.password", "password and password_file are both set", "keep one of them"
+    if cluster.tls is not None and cluster.url is not None and cluster.url.startswith("unix:"):
+        yield "cluster.tls", "means nothing for a UNIX socket", "remove it"
+    if not re.fullmatch(r"[\w.:{}-]+", cluster.stream):
+        yield (
+            "cluster.stream",
+            "is no plain name",
+            'write letters, digits and "-", such as "mailmapd"',
+        )
 
 
 def _foreign(

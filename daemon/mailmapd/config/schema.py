@@ -152,7 +152,26 @@ class DatabaseSection:
     tls: TlsSection | None = None
     server_public_key: str | None = None
     get_server_public_key: bool = False
+    identity: str | None = None
     changes: ChangesSection | None = None
+
+
+@frozen(kw_only=True)
+class ClusterSection:
+    """`[cluster]`: the Valkey or Redis server by which hosts tell each other what to forget."""
+
+    url: str | None = None
+    sentinels: tuple[str, ...] = ()
+    service: str | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    sentinel_password_file: str | None = None
+    tls: TlsSection | None = None
+    stream: str = field(default="mailmapd", validator=validators.min_len(1))
+    host: str | None = None
+    max_messages: int = field(default=20_000, validator=validators.ge(1000))
+    key_file: str | None = None
 
 
 @frozen(kw_only=True)
@@ -268,6 +287,7 @@ class Config:
     limits: LimitsSection = field(factory=LimitsSection)
     log: LogSection = field(factory=LogSection)
     state: StateSection = field(factory=StateSection)
+    cluster: ClusterSection | None = None
     cache: CacheSection = field(factory=CacheSection)
     databases: dict[str, DatabaseSection] = field(factory=dict)
     tables: dict[str, TableSection] = field(factory=dict)

@@ -1,4 +1,4 @@
-"""Finding a database's password without ever showing it."""
+"""Finding passwords and keys without ever showing them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def changes_password(config: Config, name: str, environment: Mapping[str, str] =
     return _read(
         config.file, changes.password_file, f"database.{name}.changes.password_file", environment
     )
+
+
+def cluster_secret(config: Config, key: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return what the file that `[cluster]` names under `key` holds, or an empty text; it is looked for likewise.
+
+    Raises ConfigError.
+    """
+    file = None if config.cluster is None else getattr(config.cluster, key)
+    return "" if file is None else _read(config.file, file, f"cluster.{key}", environment)
 
 
 def _read(config_file: str, password_file: str, where: str, environment: Mapping[str, str]) -> str:

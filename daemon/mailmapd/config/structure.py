@@ -40,6 +40,7 @@ _SECTIONS = (
     schema.TlsSection,
     schema.ChangesSection,
     schema.DatabaseSection,
+    schema.ClusterSection,
     schema.CacheSection,
     schema.TableCacheSection,
     schema.TableSection,

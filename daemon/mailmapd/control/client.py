@@ -7,7 +7,7 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-from mailmapd.control.protocol import ERROR_WORDS, REPLY_LIMIT, encode_request
+from mailmapd.control.protocol import ERROR_WORDS, REPLY_LIMIT, FlushReport, encode_request
 from mailmapd.engine.look import Held
 from mailmapd.errors import MailmapdError
 
@@ -52,10 +52,15 @@ class ControlClient:
         self._stream.close()
         self._socket.close()
 
-    def flush(self, **what: str | bool) -> dict[str, int]:
-        """Let the daemon forget; return what it dropped, by table."""
-        dropped: dict[str, int] = self._ask({"do": "flush", **what})["dropped"]
-        return dropped
+    def flush(self, **what: str | bool | float) -> FlushReport:
+        """Let the daemon forget, and with it the hosts of its fleet."""
+        reply = self._ask({"do": "flush", **what})
+        return FlushReport(reply["dropped"], reply["unconfirmed"], reply["failure"])
+
+    def members(self) -> dict[str, Any]:
+        """Return the hosts of the daemon's fleet, by name."""
+        members: dict[str, Any] = self._ask({"do": "cluster"})["members"]
+        return members
 
     def look(self, table: str, sql_key: bytes) -> Held:
         """Return what the daemon's memory holds of one entry."""

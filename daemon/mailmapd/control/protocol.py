@@ -2,12 +2,16 @@
 
     → {"do": "flush", "user": "user@example.com"}   or key, domain, table, map, or all (true)
     ← {"ok": true, "dropped": {"alias": 3, "auth.passdb": 1}}
+    → {"do": "flush", "user": "user@example.com", "wait": 2.0}   wait so many seconds for the other hosts of a fleet
+    ← {"ok": true, "dropped": {…}, "unconfirmed": ["mx7"], "failure": ""}   or why nobody was told
     → {"do": "look", "table": "alias", "sql_key": "info@example.com"}
     ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7}}   never the value itself
     → {"do": "reload"}
     ← {"ok": true, "faults": []}                         why it was refused, if it was
     → {"do": "stats"}
     ← {"ok": true, "stats": {…}}                         see mailmapd.stats.snapshot
+    → {"do": "cluster"}
+    ← {"ok": true, "members": {"mx1": {…}}}              see mailmapd.stats.snapshot
     ← {"ok": false, "error": "unknown_name", "message": "there is no table …; the tables are: alias"}
 
 A client may ask any number of times; replies come in the order of requests. Lines are ASCII: bytes
@@ -22,10 +26,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from mailmapd.engine.flush import FlushRequest
 from mailmapd.engine.look import LookRequest
+from mailmapd.errors import MailmapdError
 
 LINE_LIMIT = (
     64 * 1024
@@ -33,13 +39,45 @@ LINE_LIMIT = (
 REPLY_LIMIT = 64 * 1024 * 1024  # bytes of a reply that a client reads at most
 
 ErrorWord = Literal[
-    "no_permission", "malformed", "too_long", "bad_request", "unknown_name", "busy", "failed"
+    "no_permission",
+    "malformed",
+    "too_long",
+    "bad_request",
+    "unknown_name",
+    "busy",
+    "unavailable",
+    "failed",
 ]
 ERROR_WORDS: tuple[str, ...] = get_args(ErrorWord)
 
 _TEXTS = ("key", "user", "domain", "table", "map")
 
-Request = FlushRequest | LookRequest | Literal["stats", "reload"]
+LONGEST_WAIT = 30.0  # seconds for which a flush waits for other hosts at most
+
+
+@dataclass(frozen=True)
+class FlushOrder:
+    """A flush, with the members of JSON that say it to other hosts, and for how many seconds they are waited for."""
+
+    request: FlushRequest
+    members: Mapping[str, Any]
+    wait: float | None = None
+
+
+@dataclass(frozen=True)
+class FlushReport:
+    """What a flush has dropped, by table; which other hosts have not confirmed it, or why they were not told."""
+
+    dropped: Mapping[str, int]
+    unconfirmed: list[str] = field(default_factory=list)
+    failure: str = ""
+
+
+class NoFleet(MailmapdError):
+    """Something was asked about other hosts, and there are none."""
+
+
+Request = FlushOrder | LookRequest | Literal["stats", "reload", "cluster"]
 
 
 class RequestError(Exception):
@@ -59,15 +97,30 @@ def decode_request(line: bytes) -> Request:
     if not isinstance(members, dict):
         raise RequestError("malformed", "a request is one JSON object on a line")
     do = members.pop("do", None)
-    if do in ("stats", "reload"):
+    if do in ("stats", "reload", "cluster"):
         if members:
             raise RequestError("bad_request", f"{do} takes nothing else")
-        return "stats" if do == "stats" else "reload"
+        return "stats" if do == "stats" else "reload" if do == "reload" else "cluster"
     if do == "flush":
-        return _flush_request(members)
+        return decode_flush_order(members)
     if do == "look":
         return _look_request(members)
-    raise RequestError("bad_request", '"do" must be "flush", "look", "reload" or "stats"')
+    raise RequestError(
+        "bad_request", '"do" must be "flush", "look", "reload", "stats" or "cluster"'
+    )
+
+
+def decode_flush_order(members: dict[str, Any]) -> FlushOrder:
+    """Return a flush that may wait for other hosts. Raises RequestError."""
+    wait = members.pop("wait", None)
+    if wait is not None and (
+        isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 < wait <= LONGEST_WAIT
+    ):
+        raise RequestError(
+            "bad_request", f"wait must be a number of seconds up to {LONGEST_WAIT:g}"
+        )
+    said = dict(members)
+    return FlushOrder(decode_flush(members), said, wait)
 
 
 def _look_request(members: dict[str, Any]) -> LookRequest:
@@ -84,7 +137,8 @@ def _look_request(members: dict[str, Any]) -> LookRequest:
         raise RequestError("bad_request", "a text holds half of a surrogate pair") from None
 
 
-def _flush_request(members: dict[str, Any]) -> FlushRequest:
+def decode_flush(members: dict[str, Any]) -> FlushRequest:
+    """Return what members of JSON mean. Raises RequestError."""
     everything = members.pop("all", False)
     if not isinstance(everything, bool):
         raise RequestError("bad_request", '"all" must be true or false')
@@ -115,6 +169,11 @@ def encode_request(members: Mapping[str, object]) -> bytes:
 def encode_reply(members: Mapping[str, object]) -> bytes:
     """Return the line of a reply to a request that was served."""
     return json.dumps({"ok": True, **members}).encode() + b"\n"
+
+
+def encode_flush_report(report: FlushReport) -> bytes:
+    """Return the line of a reply to a flush."""
+    return encode_reply(asdict(report))
 
 
 def encode_error(error: RequestError) -> bytes:

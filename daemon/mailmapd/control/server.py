@@ -8,18 +8,24 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Protocol
+from typing import Any, Protocol
 
 from mailmapd.config.address import KEEP_FILE
 from mailmapd.control.protocol import (
     LINE_LIMIT,
+    FlushOrder,
+    FlushReport,
+    NoFleet,
+    Request,
     RequestError,
     decode_request,
     encode_error,
+    encode_flush_report,
     encode_reply,
 )
-from mailmapd.engine.flush import FlushRequest, UnknownName
+from mailmapd.engine.flush import UnknownName
 from mailmapd.engine.look import Held, LookRequest
+from mailmapd.errors import ClusterError
 from mailmapd.sockets.gate import Gate
 
 log = logging.getLogger(__name__)
@@ -34,8 +40,12 @@ IDLE_TIMEOUT = 300.0  # seconds that a client may ask nothing, or leave a reply 
 class Controlled(Protocol):
     """The daemon as the control server sees it."""
 
-    async def flush(self, request: FlushRequest) -> Mapping[str, int]:
-        """Forget; return how many entries were dropped, by table. Raises UnknownName."""
+    async def flush(self, order: FlushOrder) -> FlushReport:
+        """Forget, on every host of a fleet. Raises UnknownName, NoFleet."""
+        ...
+
+    async def members(self) -> Mapping[str, Any]:
+        """Return the hosts of the fleet. Raises NoFleet, ClusterError."""
         ...
 
     def look(self, request: LookRequest) -> Held:
@@ -113,18 +123,28 @@ class ControlServer:
 
     async def _reply(self, line: bytes) -> bytes:
         try:
-            request = decode_request(line)
-            if isinstance(request, FlushRequest):
-                return encode_reply({"dropped": await self._controlled.flush(request)})
-            if isinstance(request, LookRequest):
-                return encode_reply({"held": asdict(self._controlled.look(request))})
-            if request == "reload":
-                return encode_reply({"faults": await self._controlled.reload()})
-            return encode_reply({"stats": self._controlled.stats()})
+            return await self._serve_request(decode_request(line))
         except RequestError as error:
             return encode_error(error)
         except UnknownName as error:
             return encode_error(RequestError("unknown_name", str(error)))
+        except NoFleet as error:
+            return encode_error(RequestError("bad_request", str(error)))
+        except ClusterError as error:
+            return encode_error(RequestError("unavailable", str(error)))
         except Exception:
             log.exception("control: a request ended in a defect of mailmapd")
             return encode_error(RequestError("failed", "a defect of mailmapd; its log says more"))
+
+    async def _serve_request(self, request: Request) -> bytes:
+        match request:
+            case FlushOrder():
+                return encode_flush_report(await self._controlled.flush(request))
+            case LookRequest():
+                return encode_reply({"held": asdict(self._controlled.look(request))})
+            case "cluster":
+                return encode_reply({"members": await self._controlled.members()})
+            case "reload":
+                return encode_reply({"faults": await self._controlled.reload()})
+            case "stats":
+                return encode_reply({"stats": self._controlled.stats()})

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mailmapd.cache import TableCache
 from mailmapd.cache.memory import Memory
+from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.config.schema import CacheSection, Config, MapSection, TableSection
 from mailmapd.databases.interface import Database, DatabaseObserver, SilentObserver
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings, SqliteSettings
@@ -22,6 +23,7 @@ from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.formats.postfix_cf import PostfixCf, read_postfix_cf
+from mailmapd.plan.cluster import cluster_settings
 from mailmapd.plan.databases import (
     Settings,
     cf_settings,
@@ -66,6 +68,7 @@ class Plan:
     searches: dict[str, Search]
     dicts: DictPlans
     changes: dict[str, ChangesSettings] = field(default_factory=dict)
+    cluster: ClusterSettings | None = None
 
 
 def plan(config: Config) -> Plan:
@@ -88,6 +91,8 @@ def plan(config: Config) -> Plan:
     for name in result.databases:
         with faults.collect(f"database.{name}.changes"):
             result.changes[name] = changes_settings(config, name)
+    with faults.collect("cluster"):
+        result.cluster = cluster_settings(config)
     faults.finish()
     return result
 

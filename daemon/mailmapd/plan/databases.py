@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailmapd.config.schema import Config, DatabaseSection
+from mailmapd.config.schema import Config, TlsSection
 from mailmapd.config.secrets import changes_password, database_password
 from mailmapd.databases.interface import Database, DatabaseObserver
 from mailmapd.databases.mysql.account import check_option_file
@@ -45,7 +45,7 @@ def section_settings(config: Config, name: str) -> Settings:
         max_queued=section.max_queued,
         retry_interval=section.retry_interval,
         idle_interval=section.idle_interval,
-        tls=_tls(config, section),
+        tls=tls_settings(config, section.tls),
         charset=section.charset,
         option_file=_file(config, section.option_file),
         option_group=section.option_group,
@@ -81,8 +81,8 @@ def _file(config: Config, name: str | None) -> str | None:
     return name and str(Path(config.file).absolute().parent / name)
 
 
-def _tls(config: Config, section: DatabaseSection) -> TlsSettings | None:
-    tls = section.tls
+def tls_settings(config: Config, tls: TlsSection | None) -> TlsSettings | None:
+    """Return what a `tls = {…}` says."""
     if tls is None:
         return None
     return TlsSettings(

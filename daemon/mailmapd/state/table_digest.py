@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from mailmapd.databases.settings import SqliteSettings
+from mailmapd.databases.settings import MysqlSettings, SqliteSettings
 from mailmapd.plan.assembly import Plan
 from mailmapd.plan.databases import Settings
 from mailmapd.state.cache_file import DIGEST_SIZE
+
+_SHARED = 16
+"""Hexadecimal digits of a digest that tells the tables of a fleet apart."""
 
 
 def table_digests(planned: Plan) -> dict[str, bytes]:
@@ -29,8 +32,38 @@ def table_digests(planned: Plan) -> dict[str, bytes]:
     }
 
 
+def shared_digests(planned: Plan) -> dict[str, str]:
+    """Return digests that are the same on every host whose table of that name asks the same of the same data.
+
+    Which of a database's servers is asked is no part of them: its identity, or its name, stands for the data. Tables
+    of SQLite files have none.
+    """
+    tables = {
+        name: (table.template, planned.table_databases[name])
+        for name, table in planned.tables.items()
+    } | {
+        table.name: (table.definition, table.database)
+        for one in planned.dicts.dicts.values()
+        for table in one.tables
+        if table.name in planned.dicts.tables
+    }
+    sections, settings = planned.config.databases, planned.databases
+    digests: dict[str, str] = {}
+    for name, (definition, database) in tables.items():
+        known = settings.get(database)
+        if isinstance(known, MysqlSettings):
+            identity = sections[database].identity if database in sections else None
+            place = ("shared", identity or database, known.dbname, known.charset)
+            digests[name] = _digest_of(definition, place).hex()[:_SHARED]
+    return digests
+
+
 def _digest(definition: object, settings: Settings) -> bytes:
-    text = "\n".join(["", *_words(definition), *_words(_place(settings))])
+    return _digest_of(definition, _place(settings))
+
+
+def _digest_of(definition: object, place: tuple[object, ...]) -> bytes:
+    text = "\n".join(["", *_words(definition), *_words(place)])
     return hashlib.blake2b(
         text.encode("utf-8", "surrogateescape"), digest_size=DIGEST_SIZE
     ).digest()

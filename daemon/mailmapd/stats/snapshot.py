@@ -16,6 +16,9 @@
      "last_error": ""}], "queries": {"ok": 12}}},
      "feeds": [{"database": "mail", "host": "db1:3306", "following": true, "reason": "", "silence": 0.4,
                 "counts": {"row": 7}, "followed": ["alias"], "not_followed": {"vacation": "its answer depends on …"}}],
+     "cluster": {"host": "mx1", "up": true, "reason": "", "lag": 0.4, "gaps": 0,
+                 "messages": {"sent": 7, "received": 3, "foreign": 0, "unknown": 0},
+                 "followers": ["mx2"], "watched": {"mail": ["alias"]}},             null without a fleet
      "listeners": {"socketmap": {"connections": 12,
      "refused": 0, "protocol_errors": {"bad_length": 1}, "unknown_names": 0}}}
 
@@ -61,6 +64,37 @@ class FeedState(TypedDict):
     counts: dict[str, int]
     followed: list[str]
     not_followed: dict[str, str]
+
+
+class ClusterState(TypedDict):
+    """How this host hears the others of its fleet.
+
+    `lag` is the age of the last proof that nothing was missed, in seconds; `followers` are the hosts that vouch for
+    changes, `watched` the tables that are kept for long because of it, by database.
+    """
+
+    host: str
+    up: bool
+    reason: str
+    lag: float
+    gaps: int
+    messages: dict[str, int]
+    followers: list[str]
+    watched: dict[str, list[str]]
+
+
+class MemberState(TypedDict):
+    """One host of the fleet, as it says itself; `at` is when it said so, in seconds since the epoch."""
+
+    version: str
+    at: float
+    position: str
+    lag: float
+    ratio: float | None
+    config: str
+    follows: list[str]
+    watched: int
+    left: bool
 
 
 class CacheState(TypedDict):
@@ -136,6 +170,7 @@ class Snapshot(TypedDict):
     tables: dict[str, CacheState]
     databases: dict[str, DatabaseState]
     feeds: list[FeedState]
+    cluster: ClusterState | None
     listeners: dict[str, ListenerState]
     memory: MemoryState
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from mailmapd.control.protocol import (
     ERROR_WORDS,
+    FlushOrder,
     RequestError,
+    decode_flush,
     decode_request,
     encode_error,
     encode_reply,
@@ -34,7 +36,8 @@ from mailmapd.engine.flush import FlushRequest
 )
 def test_requests(members: dict[str, object], request_: object) -> None:
     """Each request is read as it was meant."""
-    assert decode_request(encode_request(members)) == request_
+    decoded = decode_request(encode_request(members))
+    assert (decoded.request if isinstance(decoded, FlushOrder) else decoded) == request_
 
 
 @given(st.binary(min_size=1))
@@ -43,7 +46,10 @@ def test_any_key(key: bytes) -> None:
     line = encode_request({"do": "flush", "key": key.decode("utf-8", "surrogateescape")})
     assert line.isascii()
     assert line.count(b"\n") == 1
-    assert decode_request(line) == FlushRequest(key=key)
+    decoded = decode_request(line)
+    assert isinstance(decoded, FlushOrder)
+    assert decoded.request == FlushRequest(key=key)
+    assert decode_flush(dict(decoded.members)) == decoded.request
 
 
 @pytest.mark.parametrize(

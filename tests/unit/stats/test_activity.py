@@ -49,6 +49,7 @@ def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Sn
         "dicts": {},
         "tables": {"alias": table},
         "feeds": [],
+        "cluster": None,
         "databases": {"mail": {"hosts": [host], "queries": {}}},
         "memory": {"max_bytes": 2**30, "bytes": {"positive": 0}},
         "listeners": {

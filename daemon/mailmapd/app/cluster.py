@@ -1,0 +1,188 @@
+"""The fleet, as a part of the process: joined once lookups are served, joined anew with each configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mailmapd.changes.touched import Touched
+from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.control.protocol import FlushOrder, FlushReport, NoFleet, RequestError, decode_flush
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.engine.flush import FlushRequest, UnknownName
+from mailmapd.errors import ClusterError
+from mailmapd.plan.assembly import Assembled
+from mailmapd.state.table_digest import shared_digests
+from mailmapd.stats.snapshot import ClusterState, MemberState
+
+if TYPE_CHECKING:
+    from mailmapd.changes.following import Following
+    from mailmapd.cluster.bus import Bus
+    from mailmapd.cluster.reader import Position
+
+log = logging.getLogger(__name__)
+
+FlushHere = Callable[[FlushRequest], Awaitable[dict[str, int]]]
+
+
+class Cluster:
+    """This daemon's part in the fleet. `flush_here` forgets on this host alone; `following` is what it follows now."""
+
+    def __init__(self, clock: Callable[[], float], flush_here: FlushHere) -> None:
+        self.following: Callable[[], Following | None] = lambda: None
+        self._clock = clock
+        self._flush_here = flush_here
+        self._bus: Bus | None = None
+        self._settings: ClusterSettings | None = None
+        self._hindrance = ""
+        self._totals = {"sent": 0, "received": 0, "foreign": 0, "unknown": 0}
+        self._gaps = 0
+        self._lock = asyncio.Lock()
+
+    def touched(self, touched: Touched) -> None:
+        """Tell the others what a feed of this host has heard of."""
+        if self._bus is not None:
+            self._bus.touched(touched)
+
+    def changed(self) -> None:
+        """Tell the others that this host follows other changes now."""
+        if self._bus is not None:
+            self._bus.beat()
+
+    async def begin(self, assembled: Assembled) -> None:
+        """Join with an engine, and leave with the one before."""
+        async with self._lock:
+            before = self._settings
+            position = await self._end()
+            settings = self._settings = assembled.plan.cluster
+            self._hindrance = ""
+            if settings is None:
+                return
+            try:
+                # In a thread, because it takes a while in which lookups are answered.
+                await asyncio.to_thread(importlib.import_module, "mailmapd.cluster.bus")
+            except ImportError as error:
+                self._hindrance = (
+                    f"cluster: {error.name} is missing: pip install 'mailmapd[cluster]'"
+                )
+                log.error("%s", self._hindrance)  # noqa: TRY400
+                return
+            from mailmapd.cluster.bus import Bus, Part
+
+            databases = {
+                name: (one, assembled.plan.changes[name])
+                for name, one in assembled.plan.databases.items()
+                if isinstance(one, MysqlSettings)
+            }
+            part = Part(
+                assembled.engine,
+                databases,
+                shared_digests(assembled.plan),
+                self.following,
+                self._flush_for_others,
+            )
+            self._bus = Bus(settings, part, self._clock)
+            self._bus.start(position if settings == before else None)
+
+    async def close(self) -> None:
+        """Leave, and say so."""
+        async with self._lock:
+            await self._end(left=True)
+
+    async def flush(self, order: FlushOrder) -> FlushReport:
+        """Forget on this host, then on all others; say who has not confirmed it. Raises UnknownName, NoFleet."""
+        if order.wait is not None and self._settings is None:
+            raise NoFleet("there is no [cluster] whose hosts could be waited for")
+        dropped = await self._flush_here(order.request)
+        if self._settings is None:
+            return FlushReport(dropped)
+        if self._bus is None:
+            return FlushReport(dropped, failure=self._hindrance or "cluster: not joined yet")
+        try:
+            identity = await self._bus.flush(order.members)
+            late = [] if order.wait is None else await self._bus.unconfirmed(identity, order.wait)
+        except ClusterError as error:
+            return FlushReport(dropped, failure=f"the other hosts were not told: {error}")
+        return FlushReport(dropped, unconfirmed=late)
+
+    async def members(self) -> dict[str, MemberState]:
+        """Return every host of the fleet. Raises NoFleet, ClusterError."""
+        if self._bus is None:
+            raise NoFleet(self._hindrance or "there is no [cluster]")
+        return {
+            name: {
+                "version": one.version,
+                "at": one.at,
+                "position": one.last_id,
+                "lag": one.lag,
+                "ratio": one.ratio,
+                "config": one.config,
+                "follows": list(one.follows),
+                "watched": one.watched,
+                "left": one.left,
+            }
+            for name, one in (await self._bus.members()).items()
+        }
+
+    def problems(self) -> list[str]:
+        """Return what keeps this host from hearing the others."""
+        if self._hindrance:
+            return [self._hindrance]
+        if self._bus is None or self._settings is None:
+            return []
+        found = [f"cluster: {self._bus.reason}"] if self._bus.reason else []
+        if self._bus.twin:
+            found.append(f"cluster: another daemon calls itself {self._settings.host}, too")
+        return found
+
+    def state(self) -> ClusterState | None:
+        """Return how this host hears the others, or None without a fleet."""
+        bus, settings = self._bus, self._settings
+        if settings is None:
+            return None
+        counts = dict(self._totals)
+        state: ClusterState = {
+            "host": settings.host,
+            "up": False,
+            "reason": self._hindrance or "not joined yet",
+            "lag": 0.0,
+            "gaps": self._gaps,
+            "messages": counts,
+            "followers": [],
+            "watched": {},
+        }
+        if bus is not None:
+            state |= {
+                "up": not bus.reason,
+                "reason": bus.reason,
+                "lag": bus.lag,
+                "gaps": self._gaps + bus.gaps,
+                "messages": {name: counts[name] + _count(bus, name) for name in counts},
+                "followers": bus.followers,
+                "watched": bus.watched(),
+            }
+        return state
+
+    async def _flush_for_others(self, members: Mapping[str, Any]) -> None:
+        """Carry out what another host says. What is not known here touches nothing here."""
+        try:
+            await self._flush_here(decode_flush(dict(members)))
+        except (RequestError, UnknownName) as error:
+            log.debug("cluster: a flush means nothing here: %s", error)
+
+    async def _end(self, *, left: bool = False) -> Position | None:
+        bus, self._bus = self._bus, None
+        if bus is None:
+            return None
+        await bus.close(left=left)
+        for name in self._totals:
+            self._totals[name] += _count(bus, name)
+        self._gaps += bus.gaps
+        return bus.position if bus.position.history else None
+
+
+def _count(bus: Bus, name: str) -> int:
+    return bus.sent if name == "sent" else bus.counts[name]

@@ -1,0 +1,382 @@
+"""The bus: one engine's part in the fleet, from `start` to `close`.
+
+    stream → reader → message ─┬─ forget    what its tables are called here → Forgetting
+                               ├─ flush     as `mailmapd flush` on this host
+                               └─ hears     Coverage → Watching: kept for long while somebody vouches
+    feeds, flush → publisher → stream
+
+Nothing here is waited for by a lookup, and nothing that happens to the server can do more than end the proof that
+changes are known: then the ordinary times count from the last moment of which everything was known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mailmapd import __version__
+from mailmapd.changes.following import Following
+from mailmapd.changes.forgetting import Forgetting
+from mailmapd.changes.touched import Touched
+from mailmapd.cluster.coverage import Coverage
+from mailmapd.cluster.members import Member, decode_member, decode_members, gone
+from mailmapd.cluster.message import Codec, Hears, Message, NotUnderstood, Stranger
+from mailmapd.cluster.publisher import Publisher
+from mailmapd.cluster.reader import Position, Reader
+from mailmapd.cluster.server import Entry, Server
+from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.cluster.watching import Watching, server_digest
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.invalidation import Invalidation
+from mailmapd.errors import ClusterError
+
+log = logging.getLogger(__name__)
+
+TICK = 0.5  # seconds between two looks at what still holds
+REPORT = 1.0  # seconds between two reports of how this host is
+_CONFIRM = 0.01  # seconds between two looks at who has confirmed
+_TWIN = 5.0  # seconds in which a record of another run was written by a daemon that is still there
+
+Flush = Callable[[Mapping[str, Any]], Awaitable[None]]
+"""Carries a flush out on this host; one that means nothing here does nothing."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a bus works on: the engine, its databases that may be followed, and the digests of what its tables ask."""
+
+    engine: Engine
+    databases: Mapping[str, tuple[MysqlSettings, ChangesSettings]]
+    digests: Mapping[str, str]
+    following: Callable[[], Following | None]
+    flush: Flush
+
+
+class Bus:
+    """Reads and writes the stream of `settings` for a part of the fleet."""
+
+    def __init__(self, settings: ClusterSettings, part: Part, clock: Callable[[], float]) -> None:
+        self.reason = "not reached yet"
+        self.counts: Counter[str] = Counter()
+        self.gaps = 0
+        self.twin = False
+        self.run = secrets.token_hex(8)
+        self._settings = settings
+        self._part = part
+        self._clock = clock
+        self._server = Server(settings)
+        self._codec = Codec(settings.key)
+        self._names: dict[str, list[str]] = {}
+        for name, digest in part.digests.items():
+            self._names.setdefault(digest, []).append(name)
+        tables = {name: part.engine.tables[name] for name in part.digests}
+        self._forgetting = Forgetting(part.engine, tables)
+        self._coverage = Coverage()
+        self._watching = Watching(part.engine, part.databases, part.digests, self._coverage, clock)
+        self._publisher = Publisher(
+            self._server,
+            self._codec,
+            (settings.host, self.run),
+            seen=lambda: self._reader.position.last_id,
+            hears=self.hears,
+            clock=clock,
+        )
+        self._reader = Reader(
+            self._server,
+            Position(),
+            clock,
+            heard=self._heard,
+            proven=self._prove,
+            missed=self._missed,
+            changed=self._changed,
+        )
+        self._applied = Position()
+        self._flushing: set[asyncio.Task[None]] = set()
+        self._proven = clock()
+        self._doubted = False
+        self._report = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def lag(self) -> float:
+        """Return how many seconds ago it was last proven that nothing was missed."""
+        return max(self._clock() - self._proven, 0.0)
+
+    @property
+    def followers(self) -> list[str]:
+        """Return the hosts whose word holds now."""
+        return sorted({name[0] for name, one in self._coverage.sources.items() if one.since})
+
+    @property
+    def sent(self) -> int:
+        """Return how many messages were told."""
+        return self._publisher.sent
+
+    @property
+    def position(self) -> Position:
+        """Return until where everything has been carried out."""
+        return self._applied
+
+    def watched(self) -> dict[str, list[str]]:
+        """Return the tables that are watched because of others, by database."""
+        return self._watching.watched()
+
+    def start(self, position: Position | None) -> None:
+        """Begin, at `position`, or where this host's record says."""
+        loop = asyncio.get_running_loop()
+        self._watching.start()
+        self._tasks = [loop.create_task(self._run(position)), loop.create_task(self._tick())]
+
+    async def close(self, *, left: bool = False) -> None:
+        """End; with `left` nobody is to wait for this host until it comes back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._publisher.close()
+        await self._watching.close()
+        await asyncio.gather(*self._flushing, return_exceptions=True)
+        await self._forgetting.close()
+        if left and not self.reason and self._applied.history:
+            try:
+                await self._server.write_member(
+                    self._settings.host, self._member(left=True).encode()
+                )
+            except ClusterError as error:
+                log.info("cluster: nobody could be told that this host ends: %s", error)
+        await self._server.close()
+
+    def touched(self, touched: Touched) -> None:
+        """Tell the others what this host has just forgotten, because its feed heard of it."""
+        digests = self._part.digests
+        named = Touched(whole={digests[name] for name in touched.whole if name in digests})
+        for name, keys in touched.keys.items():
+            if name in digests:
+                named.keys.setdefault(digests[name], set()).update(keys)
+        for name, parts in touched.parts.items():
+            if name in digests:
+                named.parts.setdefault(digests[name], set()).update(parts)
+        if named:
+            self._publisher.touched(named)
+
+    def beat(self) -> None:
+        """Tell the others now what this host hears."""
+        self._publisher.beat()
+
+    def hears(self) -> dict[str, Hears]:
+        """Return what this host's feeds can vouch for."""
+        following = self._part.following()
+        if following is None:
+            return {}
+        now, digests = self._clock(), self._part.digests
+        return {
+            name: Hears(
+                database.epoch,
+                max(now - database.last_heard, 0.0),
+                frozenset(server_digest(feed.identity) for feed in database.feeds),
+                frozenset(digests[table] for table in database.followed if table in digests),
+            )
+            for name, database in following.databases.items()
+            if database.lease.holds and database.feeds
+        }
+
+    async def flush(self, request: Mapping[str, Any]) -> str:
+        """Have every host carry a flush out; return the message's id. Raises ClusterError."""
+        return await self._publisher.flush(request)
+
+    async def unconfirmed(self, identity: str, seconds: float) -> list[str]:
+        """Wait until every host has carried a message out; return those that have not. Raises ClusterError."""
+        deadline = self._clock() + seconds
+        while True:
+            members = await self.members()
+            late = [
+                name
+                for name, member in members.items()
+                if name != self._settings.host and not member.has(identity)
+            ]
+            if not late or self._clock() >= deadline:
+                return late
+            await asyncio.sleep(min(_CONFIRM, max(deadline - self._clock(), 0.0)))
+
+    async def members(self) -> dict[str, Member]:
+        """Return every host, by name. Raises ClusterError."""
+        members = decode_members(await self._server.members())
+        if absent := gone(members):
+            await self._server.remove_members(absent)
+        return {name: member for name, member in members.items() if name not in absent}
+
+    async def _run(self, position: Position | None) -> None:
+        """Find out where to begin, then read for ever."""
+        while position is None:
+            try:
+                record = (await self._server.members()).get(self._settings.host, b"")
+                member = decode_member(record)
+                position = Position() if member is None else member.position
+            except ClusterError as error:
+                self._changed(str(error))
+                await asyncio.sleep(TICK)
+        self._reader.position = position
+        self._publisher.start()
+        reporting = asyncio.create_task(self._write_reports())
+        try:
+            await self._reader.run()
+        finally:
+            reporting.cancel()
+            await asyncio.gather(reporting, return_exceptions=True)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self._watching.look()
+            if self._doubted:
+                self._doubted = False
+                self._part.engine.apply(Invalidation(before=self._clock()))
+
+    def _heard(self, entries: list[Entry]) -> None:
+        """Carry messages out. Nothing that they say may end the reading of those behind them."""
+        for _, fields in entries:
+            try:
+                message = self._codec.decode(fields)
+            except Stranger:
+                self.counts["foreign"] += 1
+                continue
+            except NotUnderstood as error:
+                # It may have said that anything is to be forgotten.
+                if not self.counts["unknown"]:
+                    log.warning("cluster: a message is not understood: %s", error)
+                self.counts["unknown"] += 1
+                self._doubted = True
+                continue
+            self.counts["received"] += 1
+            if message.run != self.run:
+                self._take(message)
+        self._watching.look()
+        if not self._flushing:
+            self._applied = self._reader.position
+
+    def _take(self, message: Message) -> None:
+        if message.forget is not None:
+            self._forgetting.forget(self._named(message.forget))
+        if message.hears is not None:
+            moment = self._reader.moment(message.seen)
+            self._coverage.heard(message.host, message.run, message.hears, moment, self._clock())
+        if message.flush is not None:
+            task = asyncio.get_running_loop().create_task(self._flush(message.flush))
+            self._flushing.add(task)
+            task.add_done_callback(self._flushed)
+
+    async def _flush(self, request: Mapping[str, Any]) -> None:
+        try:
+            await self._part.flush(request)
+        except Exception:
+            log.exception("cluster: a flush of another host ended in a defect of mailmapd")
+            self._doubted = True
+
+    def _flushed(self, task: asyncio.Task[None]) -> None:
+        self._flushing.discard(task)
+        if not self._flushing:
+            self._applied = self._reader.position
+            self._report.set()
+
+    def _named(self, touched: Touched) -> Touched:
+        """Return what was touched by the names that tables have here."""
+        named = Touched()
+        for digest in touched.whole:
+            named.whole.update(self._names.get(digest, ()))
+        for digest, keys in touched.keys.items():
+            named.keys.update((name, keys) for name in self._names.get(digest, ()))
+        for digest, parts in touched.parts.items():
+            named.parts.update((name, parts) for name in self._names.get(digest, ()))
+        return named
+
+    def _prove(self, moment: float) -> None:
+        self._proven = max(self._proven, moment)
+        self._coverage.prove()
+        self._watching.look()
+        if not self._flushing:
+            self._applied = self._reader.position
+
+    def _missed(self, reason: str) -> None:
+        """Something may have been missed since the last proof: a change, or a flush of any table."""
+        self.gaps += 1
+        log.warning("cluster: %s; what is known counts from %.1f s ago", reason, self.lag)
+        self._coverage.forget()
+        self._watching.look()
+        self._part.engine.apply(Invalidation(before=self._proven))
+
+    def _changed(self, reason: str) -> None:
+        if reason and not self.reason:
+            log.warning("cluster: %s", reason)
+        elif not reason and self.reason:
+            log.info("cluster: reading %s at %s", self._settings.stream, self._settings.place)
+        self.reason = reason
+
+    async def _write_reports(self) -> None:
+        while True:
+            try:
+                if self._applied.history:
+                    record = self._member().encode()
+                    before = decode_member(
+                        await self._server.write_member(self._settings.host, record)
+                    )
+                    self._look_for_twin(before)
+            except ClusterError as error:
+                log.debug("cluster: %s", error)
+            except Exception:
+                log.exception("cluster: a defect of mailmapd; this host's record is not written")
+            try:
+                async with asyncio.timeout(REPORT):
+                    await self._report.wait()
+            except TimeoutError:
+                pass  # it is time
+            self._report.clear()
+
+    def _look_for_twin(self, before: Member | None) -> None:
+        """See whether another daemon writes this host's record, too."""
+        other = before is not None and before.run != self.run and not before.left
+        fresh = before is not None and abs(time.time() - before.at) < _TWIN
+        twin = other and fresh and self.counts["reports"] > _TWIN / REPORT
+        self.counts["reports"] += 1
+        if twin and not self.twin:
+            log.error("cluster: another daemon calls itself %s, too", self._settings.host)
+        self.twin = twin
+
+    def _member(self, *, left: bool = False) -> Member:
+        applied = self._applied
+        return Member(
+            run=self.run,
+            version=__version__,
+            at=time.time(),
+            last_id=applied.last_id,
+            added=applied.added,
+            history=applied.history,
+            lag=round(self.lag, 3),
+            ratio=_ratio(self._part.engine),
+            config=_digest_of(self._part.digests),
+            follows=tuple(self.hears()),
+            watched=sum(len(tables) for tables in self.watched().values()),
+            left=left,
+        )
+
+
+def _ratio(engine: Engine) -> float | None:
+    """Return the part of questions to tables that memory has answered."""
+    tables = engine.tables.values()
+    hits = sum(table.hits + table.negative_hits for table in tables)
+    asked = hits + sum(table.misses + table.coalesced for table in tables)
+    return round(hits / asked, 4) if asked else None
+
+
+def _digest_of(digests: Mapping[str, str]) -> str:
+    """Return a digest of what a host's tables are called, and what they ask."""
+    return server_digest(_flat(sorted(digests.items())))
+
+
+def _flat(pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(text for pair in pairs for text in pair)

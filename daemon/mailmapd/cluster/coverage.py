@@ -1,0 +1,87 @@
+"""Coverage: whose word about changes holds, and for how long.
+
+A follower's heartbeat says: of these servers every change has been told that I had heard of so many seconds before this
+message. It names the last message that it had read, and so was made after that one was there: the word holds until the
+moment of that message, less those seconds. No clock of another machine is believed, and a heartbeat that comes late, or
+twice, proves nothing new. It counts only when the stream is proven to be without a gap until it.
+
+    since     when a follower was first heard to vouch for a table, in this epoch
+    proven    until when its word holds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mailmapd.cluster.message import Hears
+
+PATIENCE = 6.0
+"""Seconds without a new proof after which nothing is proven any more: two to three are usual."""
+
+_FORGOTTEN = 60.0  # seconds after which a follower that is silent is not kept in mind
+
+
+@dataclass(slots=True)
+class Source:
+    """One follower's word about one database."""
+
+    epoch: int
+    servers: frozenset[str]
+    heard: float
+    since: dict[str, float] = field(default_factory=dict)
+    proven: float = float("-inf")
+    claimed: float = float("-inf")  # until when its word will hold once the stream is proven
+
+    def vouches(self, servers: frozenset[str], table: str, now: float) -> bool:
+        """Return whether its word holds now for a table that is read from these servers."""
+        return table in self.since and self.servers >= servers and now - self.proven <= PATIENCE
+
+
+Name = tuple[str, str, str]
+"""A source: the follower's host and run, and the name of its database."""
+
+
+class Coverage:
+    """The sources that are heard of."""
+
+    def __init__(self) -> None:
+        self.sources: dict[Name, Source] = {}
+
+    def heard(
+        self, host: str, run: str, hears: Mapping[str, Hears], moment: float | None, now: float
+    ) -> None:
+        """Take a heartbeat; `moment` is that of the message that its sender had seen, None if that is too long ago."""
+        for name in [name for name in self.sources if name[:2] == (host, run)]:
+            if name[2] not in hears:
+                self.sources[name].since.clear()
+        for database, one in hears.items():
+            name = (host, run, database)
+            source = self.sources.get(name)
+            if source is None or source.epoch != one.epoch or source.servers != one.servers:
+                if source is not None:
+                    source.since.clear()
+                source = self.sources[name] = Source(one.epoch, one.servers, now)
+            source.heard = now
+            source.since = {table: source.since.get(table, now) for table in one.tables}
+            if moment is not None:
+                source.claimed = max(source.claimed, moment - one.age)
+        for name, source in list(self.sources.items()):
+            if now - source.heard > _FORGOTTEN:
+                del self.sources[name]
+
+    def prove(self) -> None:
+        """Let the words hold that were heard until now: nothing was missed between them."""
+        for source in self.sources.values():
+            source.proven = max(source.proven, source.claimed)
+
+    def forget(self) -> None:
+        """Believe nobody any more: something was missed."""
+        for source in self.sources.values():
+            source.since.clear()
+        self.sources.clear()
+
+    def vouching(self, servers: frozenset[str], table: str, now: float) -> Iterator[Source]:
+        """Yield the sources whose word holds now, the one that has held for longest first."""
+        found = [one for one in self.sources.values() if one.vouches(servers, table, now)]
+        yield from sorted(found, key=lambda one: one.since[table])

@@ -1,0 +1,93 @@
+"""Members: every host writes how it is into one hash, so that the others know who is there and how far each has read.
+
+    HSET mailmapd:hosts mx1 {"run": "9f3c…", "version": "0.2.0", "at": 1790000000.0,      seconds since the epoch
+                             "last_id": "1790000000000-0", "added": 731, "history": "5a…",   what it has carried out
+                             "lag": 0.6, "ratio": 0.997, "config": "5d0c…", "follows": ["mail"], "watched": 7,
+                             "left": false}
+
+A host that comes back goes on reading where its record says, as long as the stream reaches back to there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mailmapd.cluster.reader import Position, order
+
+GONE = 86400.0  # seconds without a word after which a host is not expected any more
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One host: see the module. `lag` is the age of its last proof that it has missed nothing, in seconds."""
+
+    run: str
+    version: str
+    at: float
+    last_id: str
+    added: int
+    history: str
+    lag: float
+    ratio: float | None
+    config: str
+    follows: tuple[str, ...]
+    watched: int
+    left: bool
+
+    @property
+    def position(self) -> Position:
+        """Return where the host goes on when it comes back."""
+        return Position(self.last_id, self.added, self.history)
+
+    def has(self, identity: str) -> bool:
+        """Return whether it has carried out this message, or does not have to because it has stopped properly."""
+        return self.left or order(self.last_id) >= order(identity)
+
+    def encode(self) -> bytes:
+        """Return the record."""
+        return json.dumps(asdict(self)).encode()
+
+
+_TYPES: dict[str, Any] = {
+    "run": str,
+    "version": str,
+    "at": int | float,
+    "last_id": str,
+    "added": int,
+    "history": str,
+    "lag": int | float,
+    "ratio": int | float | None,
+    "config": str,
+    "follows": list,
+    "watched": int,
+    "left": bool,
+}
+
+
+def decode_member(record: bytes) -> Member | None:
+    """Return what a record says, or None when it is none that this version understands."""
+    try:
+        members = json.loads(record)
+        known = {one.name: members[one.name] for one in fields(Member)}
+        if not all(isinstance(value, _TYPES[name]) for name, value in known.items()):
+            return None
+        order(known["last_id"])
+        known["follows"] = tuple(str(name) for name in known["follows"])
+        return Member(**known)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def decode_members(records: Mapping[str, bytes]) -> dict[str, Member]:
+    """Return the members that are understood, by name."""
+    found = {name: decode_member(record) for name, record in sorted(records.items())}
+    return {name: member for name, member in found.items() if member is not None}
+
+
+def gone(members: Mapping[str, Member]) -> list[str]:
+    """Return the hosts of which nobody has heard for a day while others were heard of."""
+    newest = max((member.at for member in members.values()), default=0.0)
+    return [name for name, member in members.items() if newest - member.at > GONE]

@@ -1,0 +1,210 @@
+"""Messages of the stream, as bytes: pure, versioned, and in terms that every host expands with its own configuration.
+
+A message is one JSON object in the field ``m`` of an entry, ASCII; bytes that are not UTF-8 travel as JSON's escapes of
+lone surrogates. With a key, the field ``s`` holds a keyed BLAKE2b of ``m``: who lacks the key is a stranger.
+
+    {"v": 1, "host": "mx1", "run": "9f3c…",      who says it, and in which run of the daemon
+     "seen": "1790000000000-0",                  the last message that it had read: this one was made after that
+     "forget": {TABLE: {"keys": [KEY, …], "parts": [[[NAME, VALUE], …], …], "all": true}},
+     "flush": {"user": "info@example.com"},      as of the control protocol: key, user, domain, table, map, all
+     "hears": {"mail": {"epoch": 3, "age": 0.2, "servers": [SERVER, …], "tables": [TABLE, …]}}}
+
+TABLE is the digest of a table's name, its query and the logical database that it asks, but not of which server: hosts
+whose queries differ never mean each other's tables. KEY is a SQL key. ``hears`` is a heartbeat: of
+these servers every change has been told that was heard of `age` seconds ago, for these tables, without a break since
+the epoch began.
+
+A message may have any of the last three members, and members that are not known are an error: whoever does not
+understand all of a message must take it for more than it says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mailmapd.changes.touched import SomeParts, Touched
+
+VERSION = 1
+MOST_KEYS = 500  # keys and parts of one message: 200 KiB at the very most, 20 KiB in practice
+MOST_BYTES = 1024 * 1024  # of a message that is looked at
+_SIGNATURE = 16  # bytes
+
+FIELD = b"m"
+SIGNATURE_FIELD = b"s"
+
+
+class NotUnderstood(Exception):
+    """A message that says nothing this version knows."""
+
+
+class Stranger(Exception):
+    """A message that nobody signed who has the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hears:
+    """What a host hears of one database's changes: see the module."""
+
+    epoch: int
+    age: float
+    servers: frozenset[str]
+    tables: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one host says to all others."""
+
+    host: str
+    run: str
+    seen: str = "0-0"
+    forget: Touched | None = None
+    flush: Mapping[str, Any] | None = None
+    hears: Mapping[str, Hears] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Writes and reads entries, signed with `key` if there is one."""
+
+    key: bytes = field(default=b"", repr=False)
+
+    def encode(self, message: Message) -> dict[bytes, bytes]:
+        """Return the fields of an entry."""
+        members: dict[str, Any] = {
+            "v": VERSION,
+            "host": message.host,
+            "run": message.run,
+            "seen": message.seen,
+        }
+        if message.forget is not None:
+            members["forget"] = _encode_touched(message.forget)
+        if message.flush is not None:
+            members["flush"] = dict(message.flush)
+        if message.hears is not None:
+            members["hears"] = {
+                name: {
+                    "epoch": one.epoch,
+                    "age": round(one.age, 3),
+                    "servers": sorted(one.servers),
+                    "tables": sorted(one.tables),
+                }
+                for name, one in message.hears.items()
+            }
+        text = json.dumps(members, separators=(",", ":")).encode()
+        return {FIELD: text, SIGNATURE_FIELD: self._sign(text)} if self.key else {FIELD: text}
+
+    def decode(self, fields: Mapping[bytes, bytes]) -> Message:
+        """Return what an entry says. Raises NotUnderstood, and Stranger for one without the right signature."""
+        text = fields.get(FIELD, b"")
+        if self.key and not hmac.compare_digest(fields.get(SIGNATURE_FIELD, b""), self._sign(text)):
+            raise Stranger
+        if len(text) > MOST_BYTES:
+            raise NotUnderstood("it is too long")
+        try:
+            members = json.loads(text)
+        except (ValueError, RecursionError):
+            raise NotUnderstood("it is no JSON") from None
+        if not isinstance(members, dict) or members.pop("v", None) != VERSION:
+            raise NotUnderstood("it is of another version")
+        try:
+            return _decode(members)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise NotUnderstood(f"it is malformed: {error!r:.100}") from None
+
+    def _sign(self, text: bytes) -> bytes:
+        key = hashlib.blake2b(self.key).digest()
+        signature = hashlib.blake2b(
+            text, key=key, digest_size=_SIGNATURE, person=b"mailmapd stream"
+        )
+        return signature.hexdigest().encode()
+
+
+def split(touched: Touched) -> list[Touched]:
+    """Return the same in pieces that are small enough for a message each."""
+    pieces = [Touched(whole=set(touched.whole))]
+    room = MOST_KEYS
+    for kind in ("keys", "parts"):
+        for table, values in getattr(touched, kind).items():
+            for value in values:
+                if not room:
+                    pieces.append(Touched())
+                    room = MOST_KEYS
+                getattr(pieces[-1], kind).setdefault(table, set()).add(value)
+                room -= 1
+    return [piece for piece in pieces if piece]
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _encode_touched(touched: Touched) -> dict[str, Any]:
+    tables: dict[str, dict[str, Any]] = {table: {"all": True} for table in touched.whole}
+    for table, keys in touched.keys.items():
+        tables.setdefault(table, {})["keys"] = [_text(key) for key in keys]
+    for table, parts in touched.parts.items():
+        tables.setdefault(table, {})["parts"] = [
+            [[name, _text(value)] for name, value in one] for one in parts
+        ]
+    return tables
+
+
+def _decode(members: dict[str, Any]) -> Message:
+    host, run, seen = members.pop("host"), members.pop("run"), members.pop("seen")
+    if not (isinstance(host, str) and isinstance(run, str) and _is_id(seen)):
+        raise ValueError("host, run or seen")
+    forget, flush, hears = (members.pop(name, None) for name in ("forget", "flush", "hears"))
+    if members:
+        raise ValueError(f"members that are not known: {', '.join(sorted(members))}")
+    if flush is not None and not isinstance(flush, dict):
+        raise ValueError("flush")
+    return Message(
+        host,
+        run,
+        seen,
+        None if forget is None else _decode_touched(forget),
+        flush,
+        None if hears is None else {str(name): _hears(one) for name, one in hears.items()},
+    )
+
+
+def _is_id(text: object) -> bool:
+    if not isinstance(text, str):
+        return False
+    first, dash, second = text.partition("-")
+    return bool(dash) and all(part.isascii() and part.isdigit() for part in (first, second))
+
+
+def _decode_touched(tables: dict[str, dict[str, Any]]) -> Touched:
+    touched = Touched()
+    for table, members in tables.items():
+        if set(members) - {"keys", "parts", "all"}:
+            raise ValueError("forget")
+        if members.get("all"):
+            touched.add_table(table)
+        for key in members.get("keys", ()):
+            touched.add_key(table, _bytes(key))
+        for parts in members.get("parts", ()):
+            some: SomeParts = tuple((str(name), _bytes(value)) for name, value in parts)
+            touched.add_parts(table, some)
+    return touched
+
+
+def _hears(members: dict[str, Any]) -> Hears:
+    epoch, age = members["epoch"], members["age"]
+    servers, tables = frozenset(members["servers"]), frozenset(members["tables"])
+    if not isinstance(epoch, int) or not isinstance(age, int | float) or not age >= 0:
+        raise ValueError("epoch or age")
+    if len(members) > len(("epoch", "age", "servers", "tables")):
+        raise ValueError("hears")
+    return Hears(epoch, float(age), servers, tables)

@@ -1,0 +1,141 @@
+"""The publisher: tells the other hosts what this host's feeds hear.
+
+What was touched gathers until it has been told, however long the server is away; keys of which there are too many
+become all of their table. A heartbeat goes out after it, in the same transaction, so that it vouches for nothing that
+was not told. Sends are a few milliseconds apart, in which changes gather.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mailmapd.changes.touched import Touched
+from mailmapd.cluster.message import Codec, Hears, Message, split
+from mailmapd.cluster.server import Server
+from mailmapd.errors import ClusterError
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 0.5  # seconds between two heartbeats
+APART = 0.005  # seconds between two sends, at least: one costs a quarter of a millisecond of the daemon's time
+MOST_PENDING = 10_000  # keys of a table that wait to be told, above which all of it is touched
+_RETRY = 0.25  # seconds until it is tried again
+
+
+class Publisher:
+    """Publishes as `host` in one `run` of the daemon, between `start` and `close`.
+
+    `seen` gives the id of the last message that was read, `hears` what this host's feeds can vouch for at this moment.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        codec: Codec,
+        names: tuple[str, str],
+        *,
+        seen: Callable[[], str],
+        hears: Callable[[], Mapping[str, Hears]],
+        clock: Callable[[], float],
+    ) -> None:
+        self.sent = 0
+        self._server = server
+        self._codec = codec
+        self._host, self._run_of_daemon = names
+        self._seen = seen
+        self._hears = hears
+        self._clock = clock
+        self._pending = Touched()
+        self._wanted = asyncio.Event()
+        self._vouched = (
+            False  # the last heartbeat spoke of something, so the others must hear when that ends
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """End. Who waits for heartbeats will not hear any more of them."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def touched(self, touched: Touched) -> None:
+        """Tell the others what was touched, by digests of tables, as soon as may be."""
+        for table in touched.whole:
+            self._pending.add_table(table)
+        for kind in ("keys", "parts"):
+            pending = getattr(self._pending, kind)
+            for table, values in getattr(touched, kind).items():
+                if table in self._pending.whole:
+                    continue
+                held = pending.setdefault(table, set())
+                held |= values
+                if len(held) > MOST_PENDING:
+                    self._pending.add_table(table)
+        self._wanted.set()
+
+    def beat(self) -> None:
+        """Send a heartbeat now: what this host can vouch for has changed."""
+        self._wanted.set()
+
+    async def flush(self, request: Mapping[str, Any]) -> str:
+        """Tell the others to flush; return the message's id. Raises ClusterError."""
+        message = self._message(flush=request)
+        [identity] = await self._server.add([self._codec.encode(message)])
+        self.sent += 1
+        return identity
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass  # a heartbeat is due
+            self._wanted.clear()
+            try:
+                await self._send()
+            except ClusterError as error:
+                log.debug("cluster: not told yet: %s", error)
+                await asyncio.sleep(_RETRY)
+            except Exception:
+                log.exception("cluster: a defect of mailmapd; changes are not told")
+                await asyncio.sleep(HEARTBEAT)
+            else:
+                await asyncio.sleep(APART)
+
+    async def _send(self) -> None:
+        """Send what is pending, and a heartbeat after it."""
+        pending, self._pending = self._pending, Touched()
+        # What is vouched for is what was heard until now: all of it is in `pending`, or was told before.
+        hears = self._hears()
+        messages = [self._message(forget=piece) for piece in split(pending)]
+        if hears or self._vouched:
+            if messages:
+                messages[-1] = self._message(forget=messages[-1].forget, hears=hears)
+            else:
+                messages.append(self._message(hears=hears))
+        if not messages:
+            return
+        try:
+            await self._server.add([self._codec.encode(message) for message in messages])
+        except BaseException:
+            self.touched(pending)
+            raise
+        self.sent += len(messages)
+        self._vouched = bool(hears)
+
+    def _message(
+        self,
+        *,
+        forget: Touched | None = None,
+        flush: Mapping[str, Any] | None = None,
+        hears: Mapping[str, Hears] | None = None,
+    ) -> Message:
+        return Message(self._host, self._run_of_daemon, self._seen(), forget, flush, hears)

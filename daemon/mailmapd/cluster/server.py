@@ -1,0 +1,221 @@
+"""The server that carries the stream: Valkey or Redis, by way of redis-py, whose errors end here.
+
+Two connections at most are used: one waits for messages, the other sends. Every call has a deadline, and none is
+repeated: who calls knows what to do about a failure. `check` reads and looks in one transaction, so that what it says
+of the stream is true of one moment:
+
+    MULTI
+    XREAD COUNT n STREAMS stream id
+    XINFO STREAM stream                 last-generated-id, entries-added (Redis 7.0, every Valkey)
+    INFO replication                    role, master_replid
+    EXEC
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import (
+    Connection,
+    ConnectionPool,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.databases.settings import TlsSettings
+from mailmapd.errors import ClusterError
+
+CONNECT = 1.0  # seconds for a connection, and for the login on it
+ANSWER = 1.0  # seconds in which a command is answered
+BATCH = 500  # messages that are read at once
+FIELD = b"m"
+SIGNATURE = b"s"
+_CONNECTIONS = 4
+
+Entry = tuple[str, Mapping[bytes, bytes]]
+"""A message of the stream: its id, and its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the stream is at one moment: the last id and how many messages it ever had, and whose history that is."""
+
+    last_id: str = "0-0"
+    added: int = 0
+    history: str = ""
+
+
+class Server:
+    """The server of `settings`. Every method raises ClusterError and nothing else; `close` ends its connections."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = settings
+        self._sentinel: Sentinel | None = None
+        self._redis = self._client()
+
+    async def close(self) -> None:
+        """End every connection."""
+        clients = [self._redis]
+        if self._sentinel is not None:
+            clients += self._sentinel.sentinels
+        for client in clients:
+            try:
+                await client.aclose(close_connection_pool=True)
+            except (RedisError, OSError):
+                continue  # it is closed all the same
+
+    async def add(self, messages: Iterable[Mapping[bytes, bytes]]) -> list[str]:
+        """Add messages, all or none of them, in order; return their ids."""
+        settings = self._settings
+        pipeline = self._redis.pipeline(transaction=True)
+        for message in messages:
+            fields: Any = dict(message)
+            pipeline.xadd(settings.stream, fields, maxlen=settings.max_messages, approximate=True)
+        return [identity.decode() for identity in await self._answer(pipeline.execute())]
+
+    async def read(self, after: str, patience: float) -> list[Entry]:
+        """Return messages behind an id, as soon as there is one, or none after so many seconds."""
+        wait = round(patience * 1000)
+        call = self._redis.xread({self._settings.stream: after}, count=BATCH, block=wait)
+        return _entries(await self._answer(call, patience + ANSWER))
+
+    async def check(self, after: str) -> tuple[list[Entry], Condition]:
+        """Return the messages behind an id, `BATCH` at most, and how the stream is at that very moment."""
+        place = self._settings.place
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.xread({self._settings.stream: after}, count=BATCH)
+        pipeline.xinfo_stream(self._settings.stream)
+        pipeline.info("replication")
+        found, stream, replication = await self._answer(pipeline.execute(raise_on_error=False))
+        missing = isinstance(stream, ResponseError) and "no such key" in str(stream)
+        for one in (found, replication, None if missing else stream):
+            if isinstance(one, Exception):
+                raise ClusterError(f"{place}: {one}") from one
+        if replication.get("role") != "master":
+            raise ClusterError(f"{place}: is a replica, not the primary")
+        history = str(replication.get("master_replid", ""))
+        if missing:
+            return [], Condition(history=history)
+        if "entries-added" not in stream:
+            raise ClusterError(f"{place}: is too old; Redis 7.0, or any Valkey, is needed")
+        last = stream["last-generated-id"].decode()
+        return _entries(found), Condition(last, int(stream["entries-added"]), history)
+
+    async def write_member(self, host: str, record: bytes) -> bytes:
+        """Write a host's record; return the one before, or nothing."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hget(self._settings.members, host)
+        pipeline.hset(self._settings.members, host, record)
+        before, _ = await self._answer(pipeline.execute())
+        return bytes(before or b"")
+
+    async def remove_members(self, hosts: Iterable[str]) -> None:
+        """Forget hosts."""
+        await self._answer(self._redis.hdel(self._settings.members, *hosts))
+
+    async def members(self) -> dict[str, bytes]:
+        """Return every host's record."""
+        found = await self._answer(self._redis.hgetall(self._settings.members))
+        return {host.decode("utf-8", "replace"): bytes(record) for host, record in found.items()}
+
+    async def facts(self) -> Mapping[str, Any]:
+        """Return what the server says of itself, for `check`."""
+        facts: Mapping[str, Any] = await self._answer(self._redis.info())
+        return facts
+
+    async def _answer(self, call: Any, seconds: float = ANSWER) -> Any:
+        """Return what a call of the library answers in time. Raises ClusterError."""
+        place = self._settings.place
+        try:
+            async with asyncio.timeout(seconds):
+                return await call
+        except TimeoutError:
+            raise ClusterError(f"{place}: no answer for {seconds:g} s") from None
+        except RedisError as error:
+            raise ClusterError(f"{place}: {str(error) or type(error).__name__}") from error
+        except OSError as error:
+            raise ClusterError(f"{place}: {error.strerror or error}") from error
+
+    def _client(self) -> Redis:
+        settings = self._settings
+        common: dict[str, Any] = {
+            "password": settings.password or None,
+            "username": settings.user,
+            "socket_connect_timeout": CONNECT,
+            "socket_timeout": None,  # each call has its own deadline
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
+        if settings.sentinels:
+            return self._by_sentinels(common)
+        if settings.url.startswith("unix:"):
+            path = settings.url.removeprefix("unix:")
+            pool = ConnectionPool(
+                UnixDomainSocketConnection, path=path, max_connections=_CONNECTIONS, **common
+            )
+            return Redis(connection_pool=pool)
+        url = urlsplit(settings.url)
+        common |= {
+            "host": url.hostname or "localhost",
+            "port": url.port or 6379,
+            "db": int(url.path.strip("/") or 0),
+            "socket_keepalive": True,
+        }
+        if url.username:
+            common["username"] = unquote(url.username)
+        encrypted = url.scheme == "rediss" or settings.tls is not None
+        if encrypted:
+            common |= _tls(settings.tls or TlsSettings())
+        kind: type[Connection] = SSLConnection if encrypted else Connection
+        pool = ConnectionPool(kind, max_connections=_CONNECTIONS, **common)
+        return Redis(connection_pool=pool)
+
+    def _by_sentinels(self, common: dict[str, Any]) -> Redis:
+        settings = self._settings
+        tls = {} if settings.tls is None else {"ssl": True, **_tls(settings.tls)}
+        asked: dict[str, Any] = {
+            "password": settings.sentinel_password or None,
+            "socket_connect_timeout": CONNECT,
+            "socket_timeout": ANSWER,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            **tls,
+        }
+        places = [one.rpartition(":")[::2] for one in settings.sentinels]
+        self._sentinel = Sentinel(
+            [(host.strip("[]"), int(port)) for host, port in places],
+            sentinel_kwargs=asked,
+            **common,
+            **tls,
+        )
+        return self._sentinel.master_for(settings.service)
+
+
+def _tls(tls: TlsSettings) -> dict[str, Any]:
+    return {
+        "ssl_ca_certs": tls.ca,
+        "ssl_ca_path": tls.ca_path,
+        "ssl_certfile": tls.cert,
+        "ssl_keyfile": tls.key,
+        "ssl_ciphers": tls.ciphers,
+        "ssl_check_hostname": tls.verify,
+        "ssl_cert_reqs": "required" if tls.verify or tls.ca or tls.ca_path else "none",
+    }
+
+
+def _entries(found: Any) -> list[Entry]:
+    return [
+        (identity.decode(), fields or {})
+        for _, entries in found or ()
+        for identity, fields in entries
+    ]

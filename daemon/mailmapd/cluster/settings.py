@@ -1,0 +1,38 @@
+"""Settings of the fleet's server, as plain checked values. Secrets never show in a repr."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mailmapd.databases.settings import TlsSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Where the stream is, and as whom it is read.
+
+    Either `url` (``unix:/path``, ``redis://…``, ``rediss://…``) or `sentinels` (``host:port``) with the name of a
+    `service`. `host` is this daemon's name among the others, `key` what all of them sign with, if they do.
+    """
+
+    url: str = ""
+    sentinels: tuple[str, ...] = ()
+    service: str = ""
+    user: str | None = None
+    password: str = field(default="", repr=False)
+    sentinel_password: str = field(default="", repr=False)
+    tls: TlsSettings | None = None
+    stream: str = "mailmapd"
+    host: str = ""
+    max_messages: int = 20_000
+    key: bytes = field(default=b"", repr=False)
+
+    @property
+    def place(self) -> str:
+        """Return where the server is, for messages."""
+        return self.url or f"{self.service} of {', '.join(self.sentinels)}"
+
+    @property
+    def members(self) -> str:
+        """Return the key of the hash in which every host writes how far it has read."""
+        return f"{self.stream}:hosts"

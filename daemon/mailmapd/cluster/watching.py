@@ -1,0 +1,209 @@
+"""Watching: which tables are kept for long because another host follows their changes.
+
+Each server that a database has on this host is asked again and again which one it is; a table is watched while a
+follower vouches for all of them. When that one's word ends, another's may stand in for it, if it began before: then
+there was no break. Otherwise the table has its ordinary times from the last proof on.
+
+A table that is watched already, because this host itself follows its database, is left to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mailmapd.changes.lease import Lease
+from mailmapd.cluster.coverage import Coverage, Source
+from mailmapd.databases.host_list import HostAddress, parse_hosts
+from mailmapd.databases.mysql.binlog.stream import Session, open_session
+from mailmapd.databases.mysql.opener import MysqlOpener
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.invalidation import Invalidation
+from mailmapd.engine.table import Table
+from mailmapd.errors import DatabaseError
+
+log = logging.getLogger(__name__)
+
+_ASKED = 1.0  # seconds between two questions which server it is
+_RETRY = 1.0  # seconds until a server that did not answer is asked again
+
+
+def server_digest(identity: tuple[str, ...]) -> str:
+    """Return a server's identity as messages say it."""
+    return hashlib.blake2b("\0".join(identity).encode(), digest_size=8).hexdigest()
+
+
+class OwnServers:
+    """The servers of one database of this host; `digests` is None while it is not known which they are."""
+
+    def __init__(self, settings: MysqlSettings, changed: Callable[[], None]) -> None:
+        self._opener = MysqlOpener(settings)
+        self._known: dict[HostAddress, str | None] = dict.fromkeys(parse_hosts(settings.hosts))
+        self._changed = changed
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def digests(self) -> frozenset[str] | None:
+        """Return which servers they are."""
+        known = [digest for digest in self._known.values() if digest is not None]
+        return frozenset(known) if len(known) == len(self._known) else None
+
+    def start(self) -> None:
+        """Begin to ask."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run(address)) for address in self._known]
+
+    async def close(self) -> None:
+        """End."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, address: HostAddress) -> None:
+        while True:
+            try:
+                await self._ask(address)
+            except DatabaseError as error:
+                log.debug("cluster: %s", error)
+            except Exception:
+                log.exception("cluster: a defect of mailmapd; %s is not known", address.label)
+            self._set(address, None)
+            await asyncio.sleep(_RETRY)
+
+    async def _ask(self, address: HostAddress) -> None:
+        """Ask until the server does not answer, or a second connection to its address reaches another one."""
+        session = await open_session(self._opener, address)
+        try:
+            while True:
+                identity = await session.identity()
+                if self._known[address] is None and not await self._same(address, identity):
+                    raise DatabaseError(f"{address.label}: connections reach different servers")
+                self._set(address, server_digest(identity))
+                await asyncio.sleep(_ASKED)
+        finally:
+            session.close()
+
+    async def _same(self, address: HostAddress, identity: tuple[str, ...]) -> bool:
+        other: Session = await open_session(self._opener, address)
+        try:
+            return await other.identity() == identity
+        finally:
+            other.close()
+
+    def _set(self, address: HostAddress, digest: str | None) -> None:
+        if self._known[address] != digest:
+            self._known[address] = digest
+            self._changed()
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A table, the digest of what it asks, and whose word keeps it, until when."""
+
+    table: Table
+    digest: str
+    lease: Lease
+    source: Source | None = None
+    proven: float = float("-inf")
+
+
+@dataclass(slots=True)
+class _Database:
+    servers: OwnServers
+    tables: list[_Watched] = field(default_factory=list)
+
+
+class Watching:
+    """Watches the tables of one engine. `digests` are those of what its tables ask, by name."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        databases: Mapping[str, tuple[MysqlSettings, ChangesSettings]],
+        digests: Mapping[str, str],
+        coverage: Coverage,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._coverage = coverage
+        self._clock = clock
+        self._databases: dict[str, _Database] = {}
+        for name, (settings, changes) in databases.items():
+            tables = [
+                _Watched(
+                    table,
+                    digests[table.name],
+                    Lease(changes.watched_ttl, changes.watched_negative_ttl),
+                )
+                for table in engine.tables.values()
+                if table.database is engine.databases[name] and table.name in digests
+            ]
+            if tables:
+                self._databases[name] = _Database(OwnServers(settings, self.look), tables)
+
+    def start(self) -> None:
+        """Begin."""
+        for database in self._databases.values():
+            database.servers.start()
+
+    async def close(self) -> None:
+        """End; what was kept because of others has the ordinary times from the last proof on."""
+        await asyncio.gather(*[database.servers.close() for database in self._databases.values()])
+        self.lose()
+
+    def watched(self) -> dict[str, list[str]]:
+        """Return the tables that are watched because of others, by database."""
+        return {
+            name: [one.table.name for one in database.tables if one.source is not None]
+            for name, database in self._databases.items()
+        }
+
+    def lose(self) -> None:
+        """Watch nothing any more."""
+        for database in self._databases.values():
+            for one in database.tables:
+                self._lose(one)
+
+    def look(self) -> None:
+        """Watch what is vouched for now, and nothing else."""
+        now = self._clock()
+        for database in self._databases.values():
+            servers = database.servers.digests
+            for one in database.tables:
+                self._look(one, servers, now)
+
+    def _look(self, one: _Watched, servers: frozenset[str] | None, now: float) -> None:
+        if one.source is not None:
+            if servers is not None and one.source.vouches(servers, one.digest, now):
+                one.proven = max(one.proven, one.source.proven)
+                self._attach(one)
+                return
+            one.proven = max(one.proven, one.source.proven)
+        if servers is not None:
+            for source in self._coverage.vouching(servers, one.digest, now):
+                if one.source is not None and source.since[one.digest] > one.proven:
+                    self._lose(one)  # nobody knows what happened before it began
+                one.source, one.proven = source, source.proven
+                self._attach(one)
+                return
+        self._lose(one)
+
+    def _attach(self, one: _Watched) -> None:
+        if one.table.watch is None:
+            # What is on its way may have been read before anybody vouched for it.
+            one.table.cut_flights()
+            one.lease.holds = True
+            one.table.watch = one.lease
+
+    def _lose(self, one: _Watched) -> None:
+        if one.source is None:
+            return
+        one.source = None
+        one.lease.holds = False
+        if one.table.watch is one.lease:
+            one.table.watch = None
+        self._engine.apply(Invalidation(one.table.name, before=one.proven))

