@@ -40,7 +40,8 @@ def write_tokens(file: Path, tokens: tuple[bytes, ...]) -> None:
 def main(name: str, options: list[str]) -> None:
     """Instrument the package, import the target and hand over to libFuzzer, which ends the process."""
     sys.path[:0] = [str(ROOT / "daemon"), str(ROOT / "tests")]
-    with atheris.instrument_imports(include=["mailmapd"]):
+    # The login is read by the library, whose branches guide its target.
+    with atheris.instrument_imports(include=["mailmapd", "aiomysql", "pymysql"]):
         target = importlib.import_module(f"fuzz.targets.{name}")
     out = ROOT / "out" / "fuzz" / name
     write_seeds(out / "corpus", target.SEEDS)

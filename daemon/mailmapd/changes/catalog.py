@@ -6,9 +6,12 @@ information_schema.referential_constraints empty for an account that may only SE
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from mailmapd.databases.mysql.binlog.stream import MAX_CATALOG
 from mailmapd.errors import DatabaseError
 from mailmapd.provenance.reading import Column
 
@@ -33,6 +36,11 @@ _VIEWS = (
 )
 _ELSEWHERE = frozenset(("FEDERATED", "CONNECT", "SPIDER", "SPHINX", "S3", "OQGRAPH", "NDBCLUSTER"))
 """Engines whose rows may change without this server's log saying so."""
+
+_LONGEST = 256 * 1024
+"""Characters of the longest definition that is read: of a longer one nothing is known, as if it could not be seen."""
+
+_SLICE = 500  # rows that are taken in before lookups have their turn
 
 _NAME = r"`((?:[^`]|``)+)`"
 # A list of columns is shorter than that: 16 of 64 characters, each of which may be quoted by another one.
@@ -92,13 +100,16 @@ def _unquoted(name: str) -> str:
 async def read_catalog(rows: Rows) -> Catalog:
     """Ask a server for its catalog. Raises DatabaseError."""
     columns: dict[Name, dict[str, Column]] = {}
-    for row in await rows(_COLUMNS, 6):
+    for number, row in enumerate(await rows(_COLUMNS, 6)):
+        if not number % _SLICE:
+            await asyncio.sleep(0)
         schema, table, name, ordinal, kind, collation = map(_text, row)
         if not ordinal.isdecimal():
             raise DatabaseError(f"a column's place is {ordinal!a}")
-        column = Column(int(ordinal) - 1, kind.lower(), collation)
+        column = Column(int(ordinal) - 1, sys.intern(kind.lower()), sys.intern(collation))
         columns.setdefault((schema, table), {})[name.lower()] = column
     definitions: dict[Name, str] = {}
+    size = 0
     for row in await rows(_TABLES, 4):
         schema, table, kind, engine = map(_text, row)
         if kind.upper() != "BASE TABLE" or engine.upper() in _ELSEWHERE:
@@ -107,7 +118,15 @@ async def read_catalog(rows: Rows) -> Catalog:
         definition = await _definition(rows, schema, table)
         if definition is not None:
             definitions[schema, table] = definition
-    views = {(_text(row[0]), _text(row[1])): _text(row[2]) for row in await rows(_VIEWS, 3)}
+            size += len(definition)
+            if size > MAX_CATALOG:
+                raise DatabaseError(
+                    f"the definitions of all tables take more than {MAX_CATALOG} bytes"
+                )
+    views = {}
+    for row in await rows(_VIEWS, 3):
+        schema, table, query = map(_text, row)
+        views[schema, table] = query if len(query) <= _LONGEST else ""
     return Catalog(columns, views, definitions)
 
 
@@ -119,7 +138,8 @@ async def _definition(rows: Rows, schema: str, table: str) -> str | None:
         found = await rows(f"SHOW CREATE TABLE {quoted}", 2)
     except DatabaseError:
         return None  # what needs it says so: `cascading_parents` tells what is not known
-    return _text(found[0][1]) if found else None
+    definition = _text(found[0][1]) if found else ""
+    return definition if 0 < len(definition) <= _LONGEST else None
 
 
 def _text(value: bytes | None) -> str:

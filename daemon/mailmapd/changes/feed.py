@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 
 from mailmapd.changes.catalog import read_catalog
-from mailmapd.changes.fence import Pending, passed
+from mailmapd.changes.fence import Pending, add_pending, passed
 from mailmapd.changes.lease import PATIENCE
 from mailmapd.changes.readers import Readers, find_readers
 from mailmapd.changes.reverse import ask
@@ -39,6 +39,7 @@ from mailmapd.databases.mysql.binlog.events import (
 )
 from mailmapd.databases.mysql.binlog.stream import (
     CATALOG_ANSWER,
+    MAX_CATALOG,
     BinlogStream,
     CannotFollow,
     Place,
@@ -57,6 +58,7 @@ RETRY_UNFIT = 600.0  # the same of one that cannot be as things are
 BULK = (
     1000  # changed rows of a table in one transaction, above which all of its readers are forgotten
 )
+CATALOG_PAUSE = 1.0  # seconds between two readings of the catalog, or as long as one of them took
 _CHECK = 0.25  # seconds between looks whether the server is still heard of
 _FENCE_PAUSE = 0.0005  # seconds between two questions whether a change is visible
 
@@ -112,6 +114,7 @@ class Feed:
         self._failure: DatabaseError | None = None
         self._ended = asyncio.Event()  # the stream has; `_failure` says why
         self._events = asyncio.Event()
+        self._altered = asyncio.Event()  # by DDL that has not been read yet
         self._task: asyncio.Task[None] | None = None
         self._pending: list[Pending] = []
         self._place = Place()
@@ -182,11 +185,13 @@ class Feed:
         self._failure = None
         self._ended.clear()
         self._catalog_is_old = False
+        self._altered.clear()
         self._events.clear()
 
     async def _find_readers(self, session: Session) -> Readers:
         await session.check_fitness()
-        catalog = await read_catalog(partial(session.rows, seconds=CATALOG_ANSWER))
+        ask_all = partial(session.rows, seconds=CATALOG_ANSWER, most=MAX_CATALOG)
+        catalog = await read_catalog(ask_all)
         return await asyncio.to_thread(find_readers, self._definitions, catalog, self._schema)
 
     async def _same_server(self, session: Session) -> None:
@@ -205,12 +210,16 @@ class Feed:
         """Work until the feed has ended. Raises DatabaseError then, also in the middle of a question."""
         try:
             async with asyncio.timeout(None) as patience:
-                watch = asyncio.create_task(self._watch(patience))
+                beside = (
+                    asyncio.create_task(self._watch(patience)),
+                    asyncio.create_task(self._keep_catalog()),
+                )
                 try:
                     while True:
                         await self._work(session)
                 finally:
-                    watch.cancel()
+                    for task in beside:
+                        task.cancel()
         except TimeoutError:
             silence = DatabaseUnavailable(f"{self.host}: nothing was heard for {PATIENCE:g} s")
             raise self._failure or silence from None
@@ -225,10 +234,7 @@ class Feed:
 
     async def _work(self, session: Session) -> None:
         """Pass the fence with what is pending; wait for more. Raises DatabaseError when that fails."""
-        if self._catalog_is_old:
-            self._catalog_is_old = False
-            await self._read_again(session)
-        if not self._pending and not self._catalog_is_old:  # it may be so again since it was read
+        if not self._pending:
             self._events.clear()
             await self._events.wait()
         for one in self._pending:
@@ -244,11 +250,34 @@ class Feed:
             if not count:
                 await asyncio.sleep(_FENCE_PAUSE)
 
+    async def _keep_catalog(self) -> None:
+        """Read the catalog anew after DDL, on a connection of its own, so that nothing else waits for it."""
+        while True:
+            await self._altered.wait()
+            self._altered.clear()
+            begun = self._clock()
+            try:
+                session = await open_session(self._opener, self._address)
+                try:
+                    await self._read_again(session)
+                finally:
+                    session.close()
+                self._catalog_is_old = self._altered.is_set()
+            except DatabaseError as error:
+                self._end(error)
+                return
+            except Exception:
+                log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
+                self._end(DatabaseError(DEFECT))
+                return
+            await asyncio.sleep(max(CATALOG_PAUSE, self._clock() - begun))
+
     async def _read_again(self, session: Session) -> None:
         """Take the catalog as it is after DDL; forget tables that are read in another way, or not known any more."""
+        self._selection.begin_reading()
         before = self.readers
         self.readers = await self._find_readers(session)
-        self._selection = Selection(self.readers)
+        self._selection = self._selection.with_readers(self.readers)
         if self._stream is not None:
             self._stream.reader.forget_shapes()
         touched = Touched()
@@ -290,6 +319,7 @@ class Feed:
                     pass
             if self._selection.add(event, heard):
                 self._catalog_is_old = True
+                self._altered.set()
             position = getattr(event, "position", 0)
             if position and not isinstance(event, LogRotated | Heartbeat):
                 self._place = Place(self._place.file, position, self._place.gtid)
@@ -299,8 +329,7 @@ class Feed:
         self._selection.asking.clear()
         if heard or asking:
             self._forget(heard)
-            self._pending.append(Pending(self._place, heard, asking))
-        if heard or asking or self._catalog_is_old:
+            add_pending(self._pending, Pending(self._place, heard, asking))
             self._events.set()
 
     def _count(self, schema: str, table: str, rows: int, heard: Touched) -> None:

@@ -17,16 +17,49 @@ from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog.stream import Place, Session
 from mailmapd.errors import DatabaseError
 
+MOST_PENDING = 64
+"""How many transactions wait for the fence one by one; the others wait for the last of them."""
+
+PENDING_BYTES = 4 * 1024 * 1024
+"""What they may take, in bytes; beyond that, all of a table is meant where keys of it are."""
+
+_MOST_ASKING = 100  # reverse queries of one transaction; with more, all of their tables are meant
+
 _QUOTED_GTID = frozenset("0123456789abcdefABCDEF-:")
 
 
 @dataclass(slots=True)
 class Pending:
-    """What one transaction touched, and where it ends in the log; `asking` are reverse queries that are due."""
+    """What one transaction touched, and where it ends in the log; `asking` are reverse queries that are due.
+
+    When the server has been asked whether it is visible, nothing may be added to it.
+    """
 
     place: Place
     touched: Touched
     asking: list[Asking]
+    is_asked: bool = False
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes it takes."""
+        return self.touched.size + sum([one.size for one in self.asking])
+
+
+def add_pending(pending: list[Pending], one: Pending) -> None:
+    """Have something more wait for the fence, without end in number or bytes."""
+    if len(one.asking) > _MOST_ASKING or sum([other.size for other in pending]) > PENDING_BYTES:
+        for asking in one.asking:
+            one.touched.add_table(asking.reader.table)
+        one.asking = []
+        one.touched.add_whole()
+    if len(pending) < MOST_PENDING or pending[-1].is_asked:
+        pending.append(one)
+        return
+    last = pending[-1]
+    last.place = one.place
+    last.touched.add(one.touched)
+    last.asking += one.asking
 
 
 async def passed(session: Session, pending: list[Pending]) -> int:
@@ -39,11 +72,12 @@ async def passed(session: Session, pending: list[Pending]) -> int:
                 break
             count += 1
         return count
-    last = pending[-1].place.gtid
+    asked, last = len(pending), pending[-1].place.gtid
+    pending[-1].is_asked = True
     if not set(last) <= _QUOTED_GTID:
         raise DatabaseError(f"no identifier of a transaction: {last!a}")
     inside = await session.value(f"SELECT GTID_SUBSET('{last}', @@global.gtid_executed)")
-    return len(pending) if inside == "1" else 0
+    return asked if inside == "1" else 0  # others may have come meanwhile
 
 
 def _order(place: Place) -> tuple[int, str, int]:

@@ -11,6 +11,9 @@ from mailmapd.engine.engine import SLICE, Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.table import Table
 
+MOST_SWEPT = 5000
+"""How many parts of keys are looked for in one table; with more, all of it is forgotten."""
+
 
 class Forgetting:
     """Forgets in some tables of an engine. Keys are dropped at once; what has parts of keys is looked for in slices."""
@@ -50,7 +53,11 @@ class Forgetting:
         for table, keys in touched.keys.items():
             self._engine.apply(Invalidation(table, frozenset(keys)))
         for table, parts in touched.parts.items():
-            self._sweeps.setdefault(table, set()).update(parts)
+            wanted = self._sweeps.setdefault(table, set())
+            wanted |= parts
+            if len(wanted) > MOST_SWEPT:
+                del self._sweeps[table]
+                self._engine.apply(Invalidation(table))
         if self._sweeps and not self.sweeps:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
+from mailmapd.changes.catalog import Name
 from mailmapd.changes.readers import Reader, Readers
 from mailmapd.changes.touched import SomeParts, Touched
 from mailmapd.databases.mysql.binlog.events import (
@@ -39,6 +41,12 @@ _OF_EVERYTHING = re.compile(
 _VIEW = re.compile(r"\bVIEW\b", re.IGNORECASE)
 """A view may read other tables after it was replaced than those that the statement names."""
 
+_LONGEST = 320
+"""The most characters of an address: a longer value of a column restricts nothing, and is compared with no pattern."""
+
+_WAYS = 512
+"""In how many ways a row may fit an alternative; one that fits in more restricts nothing."""
+
 _WORD = re.compile(r"[\w$-]+")
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _READ = 64 * 1024  # characters of the longest statement that is read
@@ -50,6 +58,11 @@ class Asking(NamedTuple):
     reader: Reader
     row: tuple[tuple[str, bytes | None], ...]
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes its values have."""
+        return sum([len(value) for _, value in self.row if value is not None])
+
 
 class Selection:
     """Tells what events touch. `asking` collects the reverse queries that are due; whoever asks them empties it."""
@@ -57,6 +70,18 @@ class Selection:
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
         self.asking: set[Asking] = set()
+        self.altered: set[Name] = set()  # by DDL that the readers may not know of
+        self._altered_again: set[Name] = set()  # since the catalog is being read
+
+    def begin_reading(self) -> None:
+        """Note that the catalog is read from now on: it knows of what was altered before."""
+        self._altered_again.clear()
+
+    def with_readers(self, readers: Readers) -> Selection:
+        """Return a selection by what the catalog says now."""
+        new = Selection(readers)
+        new.altered |= self._altered_again
+        return new
 
     def add(self, event: Event, touched: Touched) -> bool:
         """Add what an event touches; return whether the tables themselves may be others now (DDL)."""
@@ -73,7 +98,7 @@ class Selection:
                 pass
         return False
 
-    def _add_base_table(self, name: tuple[str, str], touched: Touched) -> None:
+    def _add_base_table(self, name: Name, touched: Touched) -> None:
         for one in (name, *self._readers.children.get(name, ())):
             for table in self._readers.tables_of(one):
                 touched.add_table(table)
@@ -84,21 +109,29 @@ class Selection:
             return False
         if len(sql) > _READ:
             touched.add_everything("a statement that is too long to be read")
+            self._add_altered(self._readers.names())
             return True
         bare = _COMMENT.sub(" ", sql)
         # What looks like a comment may stand in a text, and hide the word from `bare`.
         if _OF_EVERYTHING.match(bare) or _VIEW.search(sql) or "/*!" in sql:
             touched.add_everything("a statement that is logged as text")
+            self._add_altered(self._readers.names())
             return True
         words = set(_WORD.findall(sql.lower()))
         for name in self._readers.names():
             if name[1].lower() in words or not _WORD.fullmatch(name[1].lower()):
                 self._add_base_table(name, touched)
+                self._add_altered({name})
         return True
 
-    def _add_rows(
-        self, name: tuple[str, str], kind: Kind, changes: list[Change], touched: Touched
-    ) -> None:
+    def _add_altered(self, names: set[Name]) -> None:
+        """Note that rows of these tables may mean anything until the catalog has been read."""
+        self.altered |= names
+        self._altered_again |= names
+
+    def _add_rows(self, name: Name, kind: Kind, changes: list[Change], touched: Touched) -> None:
+        if name in self.altered:
+            self._add_base_table(name, touched)
         if kind is not Kind.INSERT:
             for child in self._readers.children.get(name, ()):
                 for table in self._readers.tables_of(child):
@@ -171,10 +204,12 @@ def _fitting(
             continue
         if raw is None:
             return []  # NULL equals nothing
-        value = normal(raw)
+        value = normal(raw) if len(raw) <= _LONGEST else None
         if value is None:
             continue
-        fitting = list(parts_of(binding.pattern, value))
+        fitting = list(islice(parts_of(binding.pattern, value), _WAYS + 1))
+        if len(fitting) * len(found) > _WAYS:
+            continue
         found = [
             {**known, **more}
             for known in found

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mailmapd.cache.table_cache import KEPT_KEY
+
+TOUCHED_BYTES = 512 * 1024
+"""What the keys and parts of one value may take, in bytes; beyond that, all of their tables are meant."""
+
+_AROUND = 100  # bytes that a key takes beside itself
+
 SomeParts = tuple[tuple[str, bytes], ...]
 """Parts of a key that are known, by name: every key that has them is meant."""
 
@@ -17,25 +24,52 @@ class Touched:
     whole: set[str] = field(default_factory=set)
     everything: bool = False
     reason: str = ""
+    size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.parts or self.whole or self.everything)
 
     def add_key(self, table: str, sql_key: bytes) -> None:
-        """Mean one entry."""
-        if table not in self.whole:
+        """Mean one entry; of a very long key there is none."""
+        if table not in self.whole and len(sql_key) <= KEPT_KEY:
             self.keys.setdefault(table, set()).add(sql_key)
+            self._grow(len(sql_key))
 
     def add_parts(self, table: str, parts: SomeParts) -> None:
         """Mean every entry whose key has these parts."""
         if table not in self.whole:
             self.parts.setdefault(table, set()).add(parts)
+            self._grow(sum([len(value) for _, value in parts]))
 
     def add_table(self, table: str) -> None:
         """Mean all of a table."""
         self.whole.add(table)
         self.keys.pop(table, None)
         self.parts.pop(table, None)
+
+    def add(self, other: Touched) -> None:
+        """Mean what another one means as well."""
+        for table in other.whole:
+            self.add_table(table)
+        for table, keys in other.keys.items():
+            for key in keys:
+                self.add_key(table, key)
+        for table, some in other.parts.items():
+            for parts in some:
+                self.add_parts(table, parts)
+        if other.everything:
+            self.add_everything(other.reason)
+
+    def add_whole(self) -> None:
+        """Mean all of every table of which something is meant."""
+        for table in {*self.keys, *self.parts}:
+            self.add_table(table)
+        self.size = 0
+
+    def _grow(self, size: int) -> None:
+        self.size += _AROUND + size
+        if self.size > TOUCHED_BYTES:
+            self.add_whole()
 
     def add_everything(self, reason: str) -> None:
         """Mean all of every table: nothing known before may be believed."""

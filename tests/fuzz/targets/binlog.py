@@ -56,5 +56,4 @@ def outcome(data: bytes, size: int) -> tuple[object, ...]:
 
 def check(data: bytes) -> None:
     whole = outcome(data, max(1, len(data)))
-    assert outcome(data, 1) == whole
-    assert outcome(data, 7) == whole
+    assert outcome(data, 1 + len(data) % 23) == whole

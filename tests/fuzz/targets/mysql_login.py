@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 from mailmapd.databases.host_list import parse_host
 from mailmapd.databases.mysql.account import Account
@@ -84,7 +85,7 @@ class FedLogin(LibraryLogin):
         self.kept = Writer()
 
     async def _connect(self) -> None:
-        reader = asyncio.StreamReader()
+        reader = asyncio.StreamReader(loop=loop)
         reader.feed_data(self._data)
         reader.feed_eof()
         self._reader = reader
@@ -105,9 +106,19 @@ async def attempt(data: bytes, any_key: bool) -> None:
     assert PASSWORD.encode() not in login.kept.sent
 
 
-runner = asyncio.Runner()
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)  # a login asks for one, and has nothing to wait for
+
+
+def finish(attempt: Coroutine[None, None, None]) -> None:
+    """Run a coroutine that never waits, which takes a tenth of a loop's time."""
+    try:
+        attempt.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("the login waits for more than the server will ever say")
 
 
 def check(data: bytes) -> None:
-    runner.run(attempt(data, any_key=False))
-    runner.run(attempt(data, any_key=True))
+    finish(attempt(data, any_key=False))
+    finish(attempt(data, any_key=True))

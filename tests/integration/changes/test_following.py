@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailmapd.changes import feed, fence
+from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.fence import Pending
 from mailmapd.changes.following import FollowedDatabase, Following
 from mailmapd.config.loader import load_config
@@ -234,6 +235,37 @@ async def test_ddl(bench: Bench) -> None:
     await until(lambda: bench.engine.tables["alias"].watch is not None)
     sql("TRUNCATE TABLE t.alias")
     await bench.known("alias", b"a@example.com", NOT_FOUND)
+
+
+async def test_while_the_catalog_is_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the catalog is read after DDL other changes are known and kept, and it is not read without a pause."""
+    read = read_catalog
+    readings = 0
+    go_on = asyncio.Event()
+
+    async def slow(rows: Rows) -> Catalog:
+        nonlocal readings
+        readings += 1
+        await go_on.wait()
+        return await read(rows)
+
+    monkeypatch.setattr(feed, "read_catalog", slow)
+    sql = bench.server.run_sql
+    sql("CREATE TABLE t.unrelated (a INT)")
+    await until(lambda: readings == 1)
+    sql("UPDATE t.alias SET goto = 'meanwhile' WHERE address = 'a@example.com'")
+    await bench.known("alias", b"a@example.com", Found(b"meanwhile"))
+    async with asyncio.timeout(5):  # the fence passes
+        while not bench.held("alias", b"a@example.com"):
+            await bench.ask("alias", b"a@example.com")
+            await asyncio.sleep(0.005)
+    go_on.set()
+    begun = time.monotonic()
+    for number in range(20):
+        sql(f"ALTER TABLE t.unrelated ADD COLUMN a{number} INT")
+        await asyncio.sleep(0.05)
+    assert readings <= 2 + (time.monotonic() - begun) / feed.CATALOG_PAUSE
+    assert bench.database.lease.holds
 
 
 async def test_rolled_back(bench: Bench) -> None:

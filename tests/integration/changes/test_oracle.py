@@ -108,6 +108,7 @@ def _no_new_catalog(patch: pytest.MonkeyPatch) -> None:
         pass
 
     patch.setattr(feed.Feed, "_read_again", nothing)
+    patch.setattr(Selection, "_add_altered", lambda *_: None)
 
 
 class Rule(NamedTuple):

@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailmapd.databases.host_list import HostAddress
@@ -22,6 +22,7 @@ from mailmapd.databases.mysql.binlog.reader import BinlogError, BinlogReader, Wa
 from mailmapd.databases.mysql.connection import MysqlConnection, PreparingOwner
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
+from mailmapd.model import Row
 
 HEARTBEAT = 1.0
 """Seconds without an event after which the server says that it is there."""
@@ -36,7 +37,11 @@ ANSWER = 3.0
 CATALOG_ANSWER = 60.0
 """The same of one that has a server look at all of its tables."""
 
-MAX_ANSWER = 64 * 1024 * 1024  # bytes: the columns of some hundred thousand tables
+MAX_ANSWER = 4 * 1024 * 1024
+"""The most bytes of memory that an answer may take."""
+
+MAX_CATALOG = 64 * 1024 * 1024
+"""The same of one about all tables: two hundred thousand columns."""
 _ACCESS_DENIED = frozenset((1045, 1142, 1227))
 
 
@@ -213,8 +218,8 @@ class Session:
         return tuple((await self.variables(*names)).values())
 
     async def rows(
-        self, sql: str, columns: int, seconds: float = ANSWER
-    ) -> list[tuple[bytes | None, ...]]:
+        self, sql: str, columns: int, seconds: float = ANSWER, most: int = MAX_ANSWER
+    ) -> Sequence[Row]:
         """Return rows of so many columns.
 
         Raises DatabaseError for a refusal and for other rows, DatabaseUnavailable when the connection ends, or no
@@ -223,16 +228,16 @@ class Session:
         host = self._connection.host
         try:
             async with asyncio.timeout(seconds):
-                refusal = await self._owner.run(self._connection, sql, MAX_ANSWER)
+                refusal = await self._owner.run(self._connection, sql, most)
         except TimeoutError:
             self._connection.abort()
             raise DatabaseUnavailable(f"{host}: no answer for {seconds:g} s", host=host) from None
         if refusal is not None:
             raise DatabaseError(f"{host}: {refusal.text} (error {refusal.code})")
-        rows = [tuple(row) for row in self._connection.reader.take_rows()]
-        if any(len(row) != columns for row in rows):
+        reader = self._connection.reader
+        if len(reader.columns or ()) != columns:
             raise DatabaseError(f"{host}: an answer has not the columns that were asked for: {sql}")
-        return rows
+        return reader.take_rows()
 
     async def value(self, sql: str) -> str:
         """Return the one value that a query asks for, NULL as an empty text. Raises as `rows` does."""

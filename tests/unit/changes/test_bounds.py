@@ -1,0 +1,229 @@
+"""What is kept of changes until they are visible takes no more than so many bytes, whatever a server says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from mailmapd.cache import TableCache
+from mailmapd.cache.table_cache import KEPT_KEY
+from mailmapd.changes.catalog import read_catalog
+from mailmapd.changes.fence import MOST_PENDING, PENDING_BYTES, Pending, add_pending, passed
+from mailmapd.changes.forgetting import MOST_SWEPT, Forgetting
+from mailmapd.changes.layout import PostfixLayout
+from mailmapd.changes.readers import Reader, Readers
+from mailmapd.changes.selection import Asking, Selection
+from mailmapd.changes.touched import TOUCHED_BYTES, Touched
+from mailmapd.config.schema import CacheSection
+from mailmapd.databases.memory import MemoryDatabase
+from mailmapd.databases.mysql.binlog.events import Change, Kind, RowsChanged, StatementLogged
+from mailmapd.databases.mysql.binlog.stream import MAX_CATALOG, Place, Session
+from mailmapd.engine.definition import PostfixDefinition
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.invalidation import Invalidation
+from mailmapd.engine.origin import QueryOrigin
+from mailmapd.engine.table import Table
+from mailmapd.errors import DatabaseError
+from mailmapd.model import Row
+from mailmapd.provenance.reading import Binding, Part, Reading, Text
+from mailmapd.template.mysql_table import MysqlTable
+
+PATTERN = (Part("u"), Text("@"), Part("d"))
+READING = Reading("t", "alias", frozenset({"address"}), ((Binding("address", PATTERN),),))
+LAYOUT = PostfixLayout(MysqlTable.compile("aliases", b"SELECT 1 WHERE '%u@%d' = ''"))
+READER = Reader("aliases", LAYOUT, READING, {"address": 0}, {"address": "varchar"})
+
+
+def readers() -> Readers:
+    found = Readers()
+    found.by_table["t", "alias"] = [READER]
+    return found
+
+
+def inserted(value: bytes) -> RowsChanged:
+    return RowsChanged("t", "alias", Kind.INSERT, [Change(None, (value,))], 1)
+
+
+def key(number: int) -> bytes:
+    return b"user%d@example.com" % number
+
+
+def touching(*numbers: int) -> Touched:
+    touched = Touched()
+    for number in numbers:
+        touched.add_key("aliases", key(number))
+    return touched
+
+
+def test_touched() -> None:
+    """Keys and parts without end stand for all of their tables, and of keys that nobody remembers there are none."""
+    for add in ("add_key", "add_parts"):
+        touched = Touched()
+        touched.add_key("other", b"k")
+        for number in range(2 * TOUCHED_BYTES // 100):
+            what = key(number) if add == "add_key" else (("s", key(number)),)
+            getattr(touched, add)("aliases", what)
+            assert touched.size <= TOUCHED_BYTES
+        assert touched.whole == {"aliases", "other"}
+        assert not touched.keys
+        assert not touched.parts
+    touched = Touched()
+    touched.add_key("aliases", b"k" * (KEPT_KEY + 1))
+    assert not touched
+
+
+def test_pending() -> None:
+    """Transactions without end wait for the fence together, and what they touched is neither lost nor too much."""
+    pending: list[Pending] = []
+    for number in range(10 * MOST_PENDING):
+        add_pending(pending, Pending(Place("f", number + 1), touching(number), []))
+    assert len(pending) == MOST_PENDING
+    assert pending[-1].place.position == 10 * MOST_PENDING
+    assert len(set().union(*[one.touched.keys["aliases"] for one in pending])) == 10 * MOST_PENDING
+    row = (("address", b"x" * 10_000),)
+    for number in range(2000):
+        asking = [Asking(READER, row)] * 10
+        add_pending(pending, Pending(Place("f", 10_000 + number), touching(number), asking))
+    assert sum([one.size for one in pending]) < 2 * PENDING_BYTES
+    assert pending[-1].touched.whole == {"aliases"}
+
+
+def test_very_many_questions() -> None:
+    """A transaction that would have very many reverse queries asked touches all of their tables instead."""
+    pending: list[Pending] = []
+    add_pending(pending, Pending(Place("f", 1), Touched(), [Asking(READER, ())] * 1000))
+    assert pending[0].asking == []
+    assert pending[0].touched.whole == {"aliases"}
+
+
+class Answering(Session):
+    """A session with MySQL that hears of another transaction while it is asked about those before."""
+
+    def __init__(self, pending: list[Pending]) -> None:
+        self.is_mariadb = False
+        self._pending = pending
+
+    async def value(self, sql: str) -> str:  # noqa: ARG002  # whatever the question
+        """Say that what was asked for is visible."""
+        for number in range(2 * MOST_PENDING):
+            add_pending(self._pending, Pending(Place(gtid="a:9"), touching(number), []))
+        return "1"
+
+
+@pytest.mark.parametrize("count", [1, MOST_PENDING])
+async def test_the_fence_counts_what_it_asked_for(count: int) -> None:
+    """What is heard of while the server is asked is not taken for visible, nor added to what it was asked for."""
+    pending: list[Pending] = []
+    for number in range(count):
+        add_pending(pending, Pending(Place(gtid=f"a:{number + 1}"), touching(number), []))
+    asked = [(one.place, one.touched.size) for one in pending]
+    assert await passed(Answering(pending), pending) == count
+    assert [(one.place, one.touched.size) for one in pending[:count]] == asked
+
+
+@pytest.mark.parametrize("value", [b"-" * 200_000, b"-" * 320, b"a" * 319 + b"--"])
+def test_rows_that_fit_in_many_ways(value: bytes) -> None:
+    """A value that splits in very many ways, or is too long for an address, has all of its table forgotten, soon."""
+    pattern = (Part("u"), Text("-"), Part("d"), Text("-"), Part("1"))
+    reading = replace(READING, alternatives=((Binding("address", pattern),),))
+    found = Readers()
+    found.by_table["t", "alias"] = [replace(READER, reading=reading)]
+    touched = Touched()
+    begun = time.thread_time()
+    Selection(found).add(inserted(value), touched)
+    assert time.thread_time() - begun < 0.02
+    assert touched.whole == {"aliases"}
+    touched = Touched()
+    Selection(found).add(inserted(b"a-example-com"), touched)
+    assert not touched.whole
+
+
+def test_rows_of_an_altered_table() -> None:
+    """Until the catalog has been read again, rows of a table that DDL names may mean anything."""
+    selection = Selection(readers())
+    altering = StatementLogged("t", "ALTER TABLE alias RENAME COLUMN a TO b", 1)
+    assert selection.add(altering, Touched())
+
+    def whole(selection: Selection) -> bool:
+        touched = Touched()
+        selection.add(inserted(b"a@example.com"), touched)
+        return "aliases" in touched.whole
+
+    assert whole(selection)
+    selection.begin_reading()
+    assert whole(selection)
+    assert not whole(selection.with_readers(readers()))
+    selection.add(altering, Touched())
+    assert whole(selection.with_readers(readers()))
+
+
+class Catalogs:
+    """Answers about many tables, with long definitions."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self._count = count
+        self._definition = b"x" * size
+
+    async def rows(self, sql: str, columns: int) -> Sequence[Row]:
+        """Answer a question about all tables, or one."""
+        if sql.startswith("SHOW"):
+            return [(b"t", self._definition)]
+        names = [b"table%d" % number for number in range(self._count)]
+        if columns == 6:
+            return [
+                (b"t", name, b"column%d" % at, b"1", b"int", b"")
+                for name in names
+                for at in range(20)
+            ]
+        if columns == 4:
+            return [(b"t", name, b"BASE TABLE", b"InnoDB") for name in names]
+        return [(b"t", b"view", self._definition)]
+
+
+async def test_long_definitions() -> None:
+    """Of a very long definition nothing is known, and all of them together have a limit."""
+    catalog = await read_catalog(Catalogs(1, 300_000).rows)
+    assert catalog.view("t", "view") == ""
+    with pytest.raises(DatabaseError, match="foreign keys"):
+        catalog.cascading_parents("t", "table0")
+    with pytest.raises(DatabaseError, match="definitions of all tables"):
+        await read_catalog(Catalogs(MAX_CATALOG // 250_000 + 1, 250_000).rows)
+
+
+async def test_lookups_while_a_catalog_is_taken_in() -> None:
+    """While a large catalog is taken in, others have their turn again and again."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    await read_catalog(Catalogs(1000, 100).rows)
+    beside.cancel()
+    assert turns >= 20 * 1000 // 500
+
+
+async def test_parts_of_very_many_keys() -> None:
+    """When parts of very many keys are to be looked for in a table, all of it is forgotten instead."""
+    definition = PostfixDefinition(MysqlTable.compile("aliases", b"SELECT '%u' WHERE '%d' = ''"))
+    database = MemoryDatabase("mail", {(b"u", b"d"): [(b"row",)]})
+    origin = QueryOrigin("aliases", definition, database, time.monotonic)
+    table = Table("aliases", origin, TableCache(CacheSection()), time.monotonic)
+    engine = Engine({"mail": database}, {"aliases": table}, {}, {})
+    told: list[Invalidation] = []
+    engine.watchers.append(told.append)
+    forgetting = Forgetting(engine, engine.tables)
+    for number in range(MOST_SWEPT + 1):
+        touched = Touched()
+        touched.add_parts("aliases", (("u", b"%d" % number),))
+        forgetting.forget(touched)
+        assert bool(told) == (number == MOST_SWEPT)
+    assert told == [Invalidation("aliases")]
+    await forgetting.close()
