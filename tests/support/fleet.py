@@ -17,13 +17,13 @@ from typing import Any
 
 from mailmapd.changes.following import Following
 from mailmapd.cluster.bus import Bus, Part
+from mailmapd.cluster.message import NotUnderstood
 from mailmapd.cluster.reader import Position
 from mailmapd.config.loader import load_config
-from mailmapd.control.protocol import decode_flush
+from mailmapd.control.protocol import RequestError, decode_flush
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import flush
-from mailmapd.errors import MailmapdError
 from mailmapd.model import Answer
 from mailmapd.plan.assembly import Plan, assemble, plan
 from mailmapd.state.table_digest import shared_digests
@@ -143,8 +143,8 @@ class Host:
     async def _flush(self, members: Mapping[str, Any]) -> None:
         try:
             await flush(self.engine, decode_flush(dict(members)), b"+")
-        except MailmapdError:
-            return
+        except RequestError as error:
+            raise NotUnderstood(str(error)) from None
 
 
 def make_host(
@@ -168,9 +168,8 @@ def make_host(
         else 'follow = "no"'
     )
     (own / "replica").write_text("follow it")
-    cluster = (
-        f'[database.mail.changes]\n{follow}\n[cluster]\nurl = "{url}"\nhost = "{name}"\n{more}'
-    )
+    place = f'url = "{url}"\n' if url else ""
+    cluster = f'[database.mail.changes]\n{follow}\n[cluster]\n{place}host = "{name}"\n{more}'
     (own / "mailmapd.toml").write_text(configuration(own, servers, tables, cluster))
     return Host(name, plan(load_config(str(own / "mailmapd.toml"))), follows=follows)
 

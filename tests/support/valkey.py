@@ -12,7 +12,7 @@ import importlib.util
 import shutil
 import signal
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
-from support.process import ServerFailed, ServerProcess, free_port, program
+from support.process import ServerFailed, ServerProcess, free_port, program, wait_until
 
 Kind = Literal["redis", "valkey"]
 
@@ -98,6 +98,10 @@ class Valkey:
         with closing(Redis(unix_socket_path=str(self.socket), protocol=2, **login)) as client:
             return client.execute_command(*command)
 
+    def is_linked(self) -> bool:
+        """Tell whether this replica has all that its primary had."""
+        return bool(self.run("INFO", "replication").get("master_link_status") == "up")
+
     def kill(self) -> None:
         """End the server at once; safe when it has ended already."""
         if self._process is not None:
@@ -125,3 +129,66 @@ class Valkey:
         if self._process is None:
             raise ServerFailed("this server was not started")
         return self._process
+
+
+class Sentinels:
+    """Three Sentinels that watch a primary and its replica as the service "mail"; quick to act, on loopback ports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ports = [free_port() for _ in range(3)]
+        self.primary = Valkey(folder / "primary", tcp=True)
+        replicates = ["--replicaof", "127.0.0.1", str(self.primary.port)]
+        self.replica = Valkey(
+            folder / "replica", tcp=True, settings=[*replicates, "--repl-diskless-sync-delay", "0"]
+        )
+        self._folder = folder
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.primary)
+            stack.enter_context(self.replica)
+            wait_until(self.replica.is_linked, "the replica is not linked")
+            for port in self.ports:
+                stack.callback(self._start(port).stop, signal.SIGKILL)
+            for port in self.ports:
+                wait_until(lambda port=port: self._knows(port), "a sentinel knows too little")  # type: ignore[misc]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _start(self, port: int) -> ServerProcess:
+        own = self._folder / f"sentinel-{port}"
+        own.mkdir()
+        # They are told what they would find out in ten seconds.
+        known = (
+            f"sentinel myid {port:040}\nsentinel known-replica mail 127.0.0.1 {self.replica.port}\n"
+        )
+        for other in self.ports:
+            if other != port:
+                known += f"sentinel known-sentinel mail 127.0.0.1 {other} {other:040}\n"
+        (own / "sentinel.conf").write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {own}\n"
+            f"sentinel monitor mail 127.0.0.1 {self.primary.port} 2\n"
+            "sentinel down-after-milliseconds mail 500\nsentinel failover-timeout mail 3000\n"
+            f"{known}"
+        )
+        command = [program("redis-sentinel", "redis-sentinel"), str(own / "sentinel.conf")]
+        return ServerProcess(command, own / "log")
+
+    @staticmethod
+    def _knows(port: int) -> bool:
+        """Tell whether a sentinel knows the replica and both of the others."""
+        try:
+            with closing(Redis(port=port, protocol=2)) as client:
+                known = client.sentinel_master("mail")
+        except RedisError:
+            return False
+        return (int(known["num-slaves"]), int(known["num-other-sentinels"])) == (1, 2)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mailmapd.changes.touched import Touched
+from mailmapd.cluster.message import NotUnderstood
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.control.protocol import FlushOrder, FlushReport, NoFleet, RequestError, decode_flush
 from mailmapd.databases.settings import MysqlSettings
@@ -170,8 +171,10 @@ class Cluster:
         """Carry out what another host says. What is not known here touches nothing here."""
         try:
             await self._flush_here(decode_flush(dict(members)))
-        except (RequestError, UnknownName) as error:
+        except UnknownName as error:
             log.debug("cluster: a flush means nothing here: %s", error)
+        except RequestError as error:
+            raise NotUnderstood(str(error)) from None
 
     async def _end(self, *, left: bool = False) -> Position | None:
         bus, self._bus = self._bus, None

@@ -45,7 +45,7 @@ _CONFIRM = 0.01  # seconds between two looks at who has confirmed
 _TWIN = 5.0  # seconds in which a record of another run was written by a daemon that is still there
 
 Flush = Callable[[Mapping[str, Any]], Awaitable[None]]
-"""Carries a flush out on this host; one that means nothing here does nothing."""
+"""Carries a flush out on this host; one that means nothing here does nothing. Raises NotUnderstood."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +247,7 @@ class Bus:
                 self.counts["foreign"] += 1
                 continue
             except NotUnderstood as error:
-                # It may have said that anything is to be forgotten.
-                if not self.counts["unknown"]:
-                    log.warning("cluster: a message is not understood: %s", error)
-                self.counts["unknown"] += 1
-                self._doubted = True
+                self._doubt(error)
                 continue
             self.counts["received"] += 1
             if message.run != self.run:
@@ -271,9 +267,18 @@ class Bus:
             self._flushing.add(task)
             task.add_done_callback(self._flushed)
 
+    def _doubt(self, error: NotUnderstood) -> None:
+        """Take a message for all that it may have said: that anything is to be forgotten."""
+        if not self.counts["unknown"]:
+            log.warning("cluster: a message is not understood: %s", error)
+        self.counts["unknown"] += 1
+        self._doubted = True
+
     async def _flush(self, request: Mapping[str, Any]) -> None:
         try:
             await self._part.flush(request)
+        except NotUnderstood as error:
+            self._doubt(error)
         except Exception:
             log.exception("cluster: a flush of another host ended in a defect of mailmapd")
             self._doubted = True

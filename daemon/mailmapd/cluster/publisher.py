@@ -60,10 +60,16 @@ class Publisher:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        """End. Who waits for heartbeats will not hear any more of them."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Say what has not been said yet, and that this host vouches for nothing any more; end."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._hears = dict
+        try:
+            await self._send()
+        except ClusterError as error:
+            log.debug("cluster: the last word was not heard: %s", error)
 
     def touched(self, touched: Touched) -> None:
         """Tell the others what was touched, by digests of tables, as soon as may be."""

@@ -81,7 +81,11 @@ class Server:
         for message in messages:
             fields: Any = dict(message)
             pipeline.xadd(settings.stream, fields, maxlen=settings.max_messages, approximate=True)
-        return [identity.decode() for identity in await self._answer(pipeline.execute())]
+        answers = await self._answer(pipeline.execute(raise_on_error=False))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise ClusterError(f"{settings.place}: {answer}") from answer
+        return [identity.decode() for identity in answers]
 
     async def read(self, after: str, patience: float) -> list[Entry]:
         """Return messages behind an id, as soon as there is one, or none after so many seconds."""

@@ -1,0 +1,327 @@
+"""Never worse than alone: what happens to the server, the network or the others ends a proof, and nothing else.
+
+Each test is a line of the table in docs/fleet.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mailmapd.cluster import coverage
+from mailmapd.engine.invalidation import Invalidation
+from mailmapd.errors import ClusterError
+from mailmapd.model import Found
+from support.fleet import SCHEMA, Host, fleet, make_host
+from support.mariadb import MariaDB, private_directory
+from support.polling import until
+from support.proxy import Proxy
+from support.valkey import Sentinels, Valkey
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+KEY = b"a@example.com"
+ORDINARY = 301.0  # seconds: more than ttl
+LONG = 70_000.0
+AT_ONCE = 0.05  # seconds for an answer from memory, whatever happens elsewhere
+
+
+@asynccontextmanager
+async def two_hosts(
+    database: MariaDB, url: str, folder: Path, more: str = ""
+) -> AsyncIterator[tuple[Host, Host]]:
+    """A follower, and a host that keeps an answer for long because of it."""
+    async with fleet(database, url, folder, ["mx1", "mx2"], {"mx1"}, more=more) as hosts:
+        two = hosts["mx2"]
+        await two.watched()
+        assert await two.ask("alias", KEY) == Found(b"one")
+        assert two.fresh("alias", KEY) > LONG
+        yield hosts["mx1"], two
+
+
+async def doubted(host: Host) -> None:
+    """Wait until what is held counts from its last proof; nobody waits for an answer meanwhile."""
+    await until(lambda: host.fresh("alias", KEY) < ORDINARY, "it is still believed")
+    assert host.held("alias", KEY), "it was dropped"
+    began = time.perf_counter()
+    assert isinstance(await host.ask("alias", KEY), Found)
+    assert time.perf_counter() - began < AT_ONCE
+
+
+async def finds_out(host: Host, database: MariaDB, value: bytes) -> None:
+    """Change a row of which nobody tells, and see that the host knows it soon all the same."""
+    database.run_sql("UPDATE t.alias SET goto = %s WHERE address = 'a@example.com'", value.decode())
+    async with asyncio.timeout(5):
+        while await host.ask("alias", KEY) != Found(value):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_server_away(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """Killed: the ordinary times count from the last proof; back with nothing: known for long again, after a doubt."""
+    async with two_hosts(database, valkey.url, tmp_path) as (one, two):
+        valkey.kill()
+        await until(lambda: two.bus.reason != "")
+        two.clock.ahead += coverage.PATIENCE
+        await two.unwatched()
+        await finds_out(two, database, b"away")
+        with pytest.raises(ClusterError):
+            await one.bus.flush({"all": True})
+        await until(lambda: two.fresh("alias", KEY) > 0)
+        valkey.start()
+        await two.watched()
+        assert two.bus.gaps == 1
+        database.run_sql("UPDATE t.alias SET goto = 'back' WHERE address = 'a@example.com'")
+        await until(lambda: not two.held("alias", KEY))
+
+
+async def test_server_silent(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """Stopped in the middle: as away. It goes on where it stood: nothing was missed, and everything is told late."""
+    async with two_hosts(database, valkey.url, tmp_path) as (_, two):
+        valkey.pause()
+        two.clock.ahead += coverage.PATIENCE
+        await two.unwatched()
+        await doubted(two)
+        database.run_sql("UPDATE t.alias SET goto = 'late' WHERE address = 'b@example.com'")
+        await two.ask("alias", b"b@example.com")
+        valkey.resume()
+        await two.watched()
+        assert two.bus.gaps == 0
+
+
+@pytest.mark.parametrize("way", ["to the follower", "to the host"])
+async def test_network_swallows(database: MariaDB, way: str, tmp_path: Path) -> None:
+    """Packets of one host get lost: who hears nothing, or is not heard, is not relied upon."""
+    with (
+        private_directory() as folder,
+        Valkey(folder, tcp=True) as server,
+        Proxy(server.port) as proxy,
+    ):
+        through, direct = f"redis://127.0.0.1:{proxy.port}/0", f"redis://127.0.0.1:{server.port}/0"
+        urls = (through, direct) if way == "to the follower" else (direct, through)
+        one = make_host("mx1", tmp_path, database, urls[0], follows=True)
+        two = make_host("mx2", tmp_path, database, urls[1], follows=False)
+        one.start()
+        two.start()
+        try:
+            await two.watched()
+            await two.ask("alias", KEY)
+            proxy.swallow()
+            two.clock.ahead += coverage.PATIENCE
+            await two.unwatched()
+            await finds_out(two, database, b"lost")
+            proxy.forward()
+            await two.watched()
+        finally:
+            await two.close()
+            await one.close()
+
+
+async def test_restart(database: MariaDB, tmp_path: Path) -> None:
+    """Restarted with what it had written down: the same stream goes on, but nothing proves that all of it is there."""
+    settings = ["--appendonly", "yes", "--appendfsync", "always"]
+    with private_directory() as folder, Valkey(folder, settings=settings) as server:
+        async with two_hosts(database, server.url, tmp_path) as (_, two):
+            last = two.bus.position.last_id
+            server.kill()
+            server.start()
+            await until(lambda: two.bus.gaps == 1)
+            await doubted(two)
+            await two.watched()
+            assert two.bus.position.last_id > last
+
+
+REMOVED = (
+    "local id = redis.call('XADD', 'mailmapd', '*', 'm', 'x') redis.call('XDEL', 'mailmapd', id)"
+)
+BEHIND = "redis.call('DEL', 'mailmapd') redis.call('XADD', 'mailmapd', '1-1', 'm', 'x')"
+
+
+async def test_stream_spoiled(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A stream that is not what was read so far: what was known counts from the last proof, and then it goes on."""
+    async with two_hosts(database, valkey.url, tmp_path) as (_, two):
+        spoils = (("FLUSHALL",), ("DEL", "mailmapd"), ("EVAL", REMOVED, 0), ("EVAL", BEHIND, 0))
+        for number, spoil in enumerate(spoils, 1):
+            await two.watched()
+            two.engine.apply(Invalidation("alias", frozenset((KEY,))))
+            await two.ask("alias", KEY)
+            assert two.fresh("alias", KEY) > LONG
+            valkey.run(*spoil)
+            await until(lambda number=number: two.bus.gaps == number, str(spoil), 5)  # type: ignore[misc]
+            await doubted(two)
+            await two.watched()
+            await two.ask("alias", b"b@example.com")
+            database.run_sql(
+                "UPDATE t.alias SET goto = %s WHERE address = 'b@example.com'", f"number {number}"
+            )
+            await until(lambda: not two.held("alias", b"b@example.com"))
+
+
+async def test_full(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """Full: nothing can be told, so nothing is proven; `flush` says so."""
+    async with two_hosts(database, valkey.url, tmp_path) as (one, two):
+        valkey.run("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(ClusterError, match="maxmemory"):
+            await one.bus.flush({"user": "a@example.com"})
+        two.clock.ahead += coverage.PATIENCE
+        await two.unwatched()
+        await finds_out(two, database, b"full")
+        valkey.run("CONFIG", "SET", "maxmemory", "0")
+        await two.watched()
+
+
+async def test_stranger(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """What is not understood may have meant anything; what others understand of it does no harm."""
+    async with two_hosts(database, valkey.url, tmp_path) as (_, two):
+        for fields in (
+            ("m", "garbage"),
+            ("x", "y"),
+            ("m", '{"v": 2, "host": "mx9", "run": "r", "seen": "0-0", "sing": 1}'),
+            ("m", '{"v": 1, "host": "mx9", "run": "r", "seen": "0-0", "flush": {"user": 7}}'),
+            ("m", "[" * 100_000),
+            (
+                "m",
+                '{"v": 1, "host": "mx9", "run": "r", "seen": "0-0", "hears": {"mail": {"epoch": true}}}',
+            ),
+        ):
+            valkey.run("XADD", "mailmapd", "*", *fields)
+        await until(lambda: two.bus.counts["unknown"] == 6)
+        await doubted(two)
+        assert two.is_watched()
+
+
+async def test_stranger_without_the_key(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """With a key, what a stranger says is counted, and neither forgets anything nor vouches for anything."""
+    for name in ("mx1", "mx2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "key").write_text("a long secret")
+    async with two_hosts(database, valkey.url, tmp_path, 'key_file = "key"') as (_, two):
+        message = '{"v": 1, "host": "mx1", "run": "r", "seen": "0-0", "flush": {"all": true}}'
+        valkey.run("XADD", "mailmapd", "*", "m", message)
+        valkey.run("XADD", "mailmapd", "*", "m", message, "s", "00" * 16)
+        await until(lambda: two.bus.counts["foreign"] == 2)
+        assert two.fresh("alias", KEY) > LONG
+        assert two.bus.counts["unknown"] == 0
+
+
+async def test_followers_away(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """One of two followers ends: nothing is doubted. The other one, too: the ordinary times hold."""
+    names = ["mx1", "mx2", "mx3"]
+    async with fleet(database, valkey.url, tmp_path, names, {"mx1", "mx2"}) as hosts:
+        three = hosts["mx3"]
+        await three.watched()
+        sources = three.bus._coverage.sources
+        await until(lambda: len(sources) == 2)
+        [mail] = three.bus._watching._databases.values()
+        first = next(name for name, one in sources.items() if one is mail.tables[0].source)
+        other = next(one for name, one in sources.items() if name != first)
+        # Until the other one vouches for a time that has been proven already.
+        await until(lambda: max(other.since.values()) < sources[first].proven)
+        await three.ask("alias", KEY)
+        await hosts[first[0]].stop()
+        await until(lambda: mail.tables[0].source is other)
+        assert three.is_watched()
+        assert three.fresh("alias", KEY) > LONG
+        second = hosts["mx1" if first[0] == "mx2" else "mx2"]
+        await second.bus.close()
+        three.clock.ahead += coverage.PATIENCE
+        await three.unwatched()
+        await doubted(three)
+
+
+async def test_break_between_followers(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A follower that begins after the other one has ended stands in for nothing that happened between."""
+    async with two_hosts(database, valkey.url, tmp_path) as (one, two):
+        await one.stop()
+        database.run_sql("UPDATE t.alias SET goto = 'between' WHERE address = 'a@example.com'")
+        one.start()
+        await until(lambda: two.fresh("alias", KEY) < ORDINARY, "it is still believed", 5)
+        await until(two.is_watched)
+        async with asyncio.timeout(5):
+            while await two.ask("alias", KEY) != Found(b"between"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_host_away(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A host that comes back reads what was said meanwhile; if that is gone, it trusts nothing of before."""
+    async with two_hosts(database, valkey.url, tmp_path) as (one, two):
+        await until(lambda: bool(valkey.run("HEXISTS", "mailmapd:hosts", "mx2")))
+        await two.stop()
+        await one.bus.flush({"user": "a@example.com"})
+        two.start()
+        await until(lambda: not two.held("alias", KEY), "a flush was missed")
+        assert two.bus.gaps == 0
+        await two.ask("alias", KEY)
+        await two.stop()
+        await one.bus.flush({"user": "a@example.com"})
+        valkey.run("XTRIM", "mailmapd", "MAXLEN", "0")
+        two.start()
+        await until(lambda: two.bus.gaps == 1)
+        await doubted(two)
+
+
+async def test_feed_lost(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A follower that hears nothing of the database itself vouches for nothing."""
+    async with two_hosts(database, valkey.url, tmp_path) as (_, two):
+        database.kill_connections("replica")
+        await until(lambda: two.fresh("alias", KEY) < ORDINARY)
+        await two.watched()
+        database.kill_connections("mail")
+        await until(lambda: not two.is_watched(), "its own server is not known")
+        await two.watched()
+
+
+async def test_what_nobody_follows(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A host that reads another server, or asks something else, keeps its ordinary times."""
+    with private_directory() as folder, MariaDB(folder) as other:
+        other.run_sql("CREATE DATABASE t")
+        other.run_sql(SCHEMA, database="t")
+        other.grant("mail", "p", "t")
+        async with two_hosts(database, valkey.url, tmp_path):
+            differs = {"alias": "SELECT domain FROM alias WHERE address = '%s'"}
+            odd = [
+                make_host("elsewhere", tmp_path, other, valkey.url, follows=False),
+                make_host("differs", tmp_path, database, valkey.url, follows=False, tables=differs),
+                make_host("same", tmp_path, database, valkey.url, follows=False),
+            ]
+            for host in odd:
+                host.start()
+                await host.joined()
+            await odd[-1].watched()
+            await until(lambda: all(host.bus.followers == ["mx1"] for host in odd))
+            assert [host.is_watched() for host in odd] == [False, False, True]
+            for host in odd:
+                await host.close()
+
+
+async def test_replica_as_server(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A server that is a replica is not read: what it says may be older than what was told."""
+    valkey.run("REPLICAOF", "127.0.0.1", "1")
+    host = make_host("mx9", tmp_path, database, valkey.url, follows=False)
+    host.start()
+    await until(lambda: "replica" in host.bus.reason)
+    await host.close()
+
+
+async def test_failover(database: MariaDB, tmp_path: Path) -> None:
+    """Sentinels make a replica the primary that lacks the last messages: what was known counts from the last proof."""
+    with private_directory() as folder, Sentinels(folder) as sentinels:
+        for name in ("mx1", "mx2"):
+            (tmp_path / name).mkdir()
+        listed = ", ".join(f'"127.0.0.1:{port}"' for port in sentinels.ports)
+        where = f'sentinels = [{listed}]\nservice = "mail"\n'
+        async with two_hosts(database, "", tmp_path, where) as (_, two):
+            sentinels.replica.pause()
+            last = two.bus.position.last_id
+            await until(lambda: two.bus.position.last_id > last)
+            sentinels.primary.kill()
+            sentinels.replica.resume()
+            await until(lambda: two.fresh("alias", KEY) < ORDINARY)
+            await two.watched()
+            assert two.bus.gaps == 1
+            database.run_sql("UPDATE t.alias SET goto = 'then' WHERE address = 'a@example.com'")
+            await until(lambda: not two.held("alias", KEY))

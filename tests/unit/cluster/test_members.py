@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailmapd.cluster.members import GONE, Member, decode_member, decode_members, gone
+
+MEMBER = Member("run", "1.0", 1e9, "5-1", 7, "history", 0.5, None, "digest", ("mail",), 3, False)
+
+
+def test_there_and_back() -> None:
+    """A record says what was written, and where its host goes on."""
+    assert decode_member(MEMBER.encode()) == MEMBER
+    assert MEMBER.position.added == 7
+
+
+@given(st.binary(max_size=99) | st.sampled_from([b"{}", b"[]", b"7", MEMBER.encode()[:-9]]))
+def test_strangers_records(record: bytes) -> None:
+    """What is no record is nobody's."""
+    assert decode_members({"mx1": record}) == {}
+
+
+def test_confirmed() -> None:
+    """A host has carried out what it has read; who has stopped properly is not waited for."""
+    assert MEMBER.has("5-1")
+    assert not MEMBER.has("5-2")
+    assert not MEMBER.has("10-0")
+    assert replace(MEMBER, left=True).has("10-0")
+
+
+def test_gone() -> None:
+    """A host is given up when others have been heard of a day after it."""
+    late = replace(MEMBER, at=MEMBER.at + GONE + 1)
+    assert gone({"old": MEMBER, "new": late}) == ["old"]
+    assert gone({"old": MEMBER}) == []

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from mailmapd.cluster.reader import Position, Reader
+from mailmapd.cluster.server import BATCH, Condition, Entry
+from support.clock import FakeClock
+
+
+class Script:
+    """A stream as a script says it."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.added = 0
+        self.last = "0-0"
+        self.history = "first"
+
+    def add(self, *ids: str) -> None:
+        """Add messages."""
+        self.entries += [(one, {}) for one in ids]
+        self.added += len(ids)
+        self.last = ids[-1]
+
+    async def check(self, after: str) -> tuple[list[Entry], Condition]:
+        """Return what is behind an id, and how the stream is."""
+        return self._behind(after), Condition(self.last, self.added, self.history)
+
+    async def read(self, after: str, _: float) -> list[Entry]:
+        """Return what is behind an id."""
+        return self._behind(after)
+
+    def _behind(self, after: str) -> list[Entry]:
+        def number(one: str) -> tuple[int, ...]:
+            return tuple(map(int, one.split("-")))
+
+        return [entry for entry in self.entries if number(entry[0]) > number(after)][:BATCH]
+
+
+class Bench:
+    """A reader of a script, and what it says."""
+
+    def __init__(self, position: Position | None = None) -> None:
+        self.script = Script()
+        self.clock = FakeClock()
+        self.heard: list[str] = []
+        self.proven: list[float] = []
+        self.missed: list[str] = []
+        self.reader = Reader(
+            self.script,  # type: ignore[arg-type]
+            position or Position(),
+            self.clock,
+            heard=lambda entries: self.heard.extend(one for one, _ in entries),
+            proven=self.proven.append,
+            missed=self.missed.append,
+            changed=lambda _: None,
+        )
+
+    async def check(self, now: float) -> None:
+        """Have the stream looked at."""
+        self.clock.now = now
+        await self.reader._check()
+
+
+async def test_begins_at_the_end() -> None:
+    """What was said before a host joined for the first time is about nothing that it knows."""
+    bench = Bench()
+    bench.script.add("1-0", "2-0")
+    await bench.check(5.0)
+    assert (bench.heard, bench.missed, bench.proven) == ([], [], [5.0])
+    bench.script.add("3-0")
+    await bench.check(6.0)
+    assert (bench.heard, bench.missed, bench.proven) == (["3-0"], [], [5.0, 6.0])
+
+
+async def test_goes_on() -> None:
+    """A host that comes back hears all that was said meanwhile, and knows that it is all."""
+    bench = Bench(Position("1-0", 1, "first"))
+    bench.script.add("1-0")
+    bench.script.add(*[f"{number}-0" for number in range(2, BATCH + 20)])
+    await bench.check(9.0)
+    assert len(bench.heard) == BATCH + 18
+    assert (bench.missed, bench.proven) == ([], [9.0])
+    assert bench.reader.moment("5-0") == float("-inf"), "when it was said is not known"
+
+
+@pytest.mark.parametrize("what", ["history", "removed", "behind", "trimmed", "more"])
+async def test_gaps(what: str) -> None:
+    """Whatever shows that something was missed is said, before anything is proven again."""
+    bench = Bench(Position("3-0", 3, "first"))
+    bench.script.add("1-0", "2-0", "3-0")
+    match what:
+        case "history":
+            bench.script.history = "second"
+        case "removed":
+            bench.script.added += 1
+            bench.script.last = "4-0"
+        case "behind":
+            bench.script.entries.pop()
+            bench.script.last = "2-0"
+        case "trimmed":
+            bench.script.add("4-0", "5-0")
+            del bench.script.entries[:4]
+        case _:
+            bench.script.added += 7
+    await bench.check(9.0)
+    assert len(bench.missed) == 1
+    assert bench.reader.position.last_id == ("0-0" if what == "behind" else bench.script.last)
+    bench.script.add("9-0")
+    await bench.check(10.0)
+    await bench.check(11.0)
+    assert bench.heard[-1] == "9-0"
+    assert bench.proven[-1] == 11.0
+
+
+async def test_moments() -> None:
+    """A message was not there before the last look that did not find it."""
+    bench = Bench()
+    await bench.check(1.0)
+    for now, one in ((2.0, "10-0"), (3.0, "20-0")):
+        bench.script.add(one)
+        bench.clock.now = now
+        bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0), now)
+    assert bench.reader.moment("10-0") == 1.0
+    assert bench.reader.moment("20-0") == 2.0
+    assert bench.reader.moment("25-0") == 2.0
+    assert bench.reader.moment("9-0") is None
+
+
+def ids(numbers: Iterable[int]) -> list[str]:
+    return [f"{number}-0" for number in numbers]
+
+
+async def test_full_batches_prove_no_moment() -> None:
+    """While more is there than is read at once, what comes next may have been there for long."""
+    bench = Bench()
+    await bench.check(1.0)
+    bench.script.add(*ids(range(1, 2 * BATCH)))
+    bench.clock.now = 2.0
+    bench.reader._take(await bench.script.read("0-0", 0), 2.0)
+    bench.clock.now = 3.0
+    bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0), 3.0)
+    assert bench.reader.moment(f"{2 * BATCH - 1}-0") == 1.0
