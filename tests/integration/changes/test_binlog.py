@@ -308,6 +308,16 @@ async def test_unfit_servers(mariadb: MariaDB) -> None:
             await Followed(silent, first_and_last).__aenter__()
 
 
+async def test_commits_out_of_order(mysql: Mysql9) -> None:
+    """A server whose changes become visible in another order than they are logged in is not followed."""
+    mysql.run_sql("SET GLOBAL binlog_order_commits = OFF")
+    try:
+        with pytest.raises(CannotFollow, match="binlog_order_commits = ON"):
+            await Followed(mysql, first_and_last).__aenter__()
+    finally:
+        mysql.run_sql("SET GLOBAL binlog_order_commits = ON")
+
+
 async def test_replicas_that_do_not_log(mariadb: MariaDB) -> None:
     """A replica whose log says nothing of what it replicates is not followed."""
     mariadb.run_sql("SET GLOBAL gtid_slave_pos = '7-7-7'")

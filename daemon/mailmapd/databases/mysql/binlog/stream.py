@@ -263,6 +263,7 @@ class Session:
             "log_slave_updates",
             "log_replica_updates",
             "gtid_slave_pos",
+            "binlog_order_commits",
         )
         # MySQL logs what it replicates unless told not to, MariaDB only when told to. A position says that it does.
         replicates = not self._connection.is_mariadb or settings["gtid_slave_pos"]
@@ -277,6 +278,11 @@ class Session:
             raise CannotFollow(
                 f"{host}: binlog_format is {settings['binlog_format']}, which logs statements, not rows; "
                 "set binlog_format = ROW"
+            )
+        if settings["binlog_order_commits"].upper() == "OFF":
+            raise CannotFollow(
+                f"{host}: binlog_order_commits is OFF, so that a change may be visible later than one that is logged "
+                "behind it; set binlog_order_commits = ON"
             )
         if not self._connection.is_mariadb and settings["gtid_mode"].upper() != "ON":
             raise CannotFollow(
