@@ -18,9 +18,13 @@ from mailmapd.cache.memory import Share
 AROUND = 150
 """Bytes that an entry takes beside its key and value: its places in the dictionary and in the order of use."""
 
+_AROUND_BYTES = AROUND + 2 * b"".__sizeof__()
+
 
 def cost(key: bytes, value: Any) -> int:
     """Return how many bytes an entry takes."""
+    if value.__class__ is bytes:  # as nearly all are
+        return _AROUND_BYTES + len(key) + len(value)
     size = AROUND + key.__sizeof__() + value.__sizeof__()
     if value.__class__ is tuple:
         payload, until = value

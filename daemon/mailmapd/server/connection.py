@@ -283,6 +283,10 @@ class Connection(asyncio.Protocol):
         if not self._flow.taking:
             self.state = State.STALLED
             return
+        if self._rest is _QUIET and self._conversation.between_queries:
+            self.state = _QUIET  # nothing arrived, as nearly always: `_answer` would say the same
+            self._flow.release()
+            return
         try:
             self._answer()
         except Exception:

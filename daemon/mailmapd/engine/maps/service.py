@@ -140,9 +140,16 @@ class MapWaiting:
         self._start = start
 
     def go_on(self, done: Callable[[Answer], None]) -> Answer | None:
-        """Ask the databases; return the answer if that can be said at once, or None: `done` gets it later."""
+        """Ask the databases; return the answer if that can be said at once, or None: `done` gets it later.
+
+        To be called once.
+        """
+        lookup = self._lookup
+        del (
+            self._lookup
+        )  # it will hold what leads back to us: a circle that only the garbage collector breaks
         try:
-            ended = self._lookup.go_on(lambda answer, source: done(self._end(answer, source)))
+            ended = lookup.go_on(lambda answer, source: done(self._end(answer, source)))
             return None if ended is None else self._end(*ended)
         except Exception:
             log.exception(DEFECTIVE, self._service.listener)
