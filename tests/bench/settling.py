@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-WINDOW = 3
+WINDOW = 4
 """Chunks that are compared with as many before them."""
-TOLERANCE = 0.03
+TOLERANCE = 0.02
 """The part by which the cost may still fall between two windows: what chunks differ by when nothing changes."""
-PATIENCE = 20
+PATIENCE = 32
 """Chunks after which it is not waited for any longer."""
 
 
@@ -21,9 +21,15 @@ def settled(costs: Sequence[float]) -> bool:
     return before - now <= TOLERANCE * before
 
 
-def settle(ask: Callable[[], float]) -> list[float]:
-    """Ask chunk after chunk until the cost has settled, or patience ends; return what each chunk cost per lookup."""
-    costs: list[float] = []
-    while len(costs) < PATIENCE and not settled(costs):
-        costs.append(ask())
+def settle(asks: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Ask all contenders for chunk after chunk until the costs of all have settled, or patience ends.
+
+    All are asked for as many, so that none has learnt more than another. Return what each chunk cost per lookup.
+    """
+    costs: dict[str, list[float]] = {name: [] for name in asks}
+    for _ in range(PATIENCE):
+        for name, ask in asks.items():
+            costs[name].append(ask())
+        if all(settled(known) for known in costs.values()):
+            break
     return costs

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.accounting import ProcessorTime, processor_seconds
 from bench.programs import Figures
 from bench.report import Line, micros, times
 from bench.rounds import Rounds, median_ratio
-from bench.settling import settle
+from bench.settling import PATIENCE, settle
 from bench.source import OURS
 from bench.workbench import Workbench
 from support.process import ServerFailed, ServerProcess
@@ -75,17 +76,6 @@ class Side:
         options = ["-t", seconds, "-w", str(warm_up), "-z", f"{ZIPF:g}", "-s", str(seed)]
         return self._ask(connections, self._keys, warm_up, options)
 
-    def settle(self, connections: int, purpose: str) -> list[Cost]:
-        """Ask until the remembered replies are those that stay remembered."""
-        costs: list[Cost] = []
-
-        def ask() -> float:
-            costs.append(self.drawn(connections, self._bench.draws.fresh(f"{purpose}, warm-up")))
-            return costs[-1].micros
-
-        settle(ask)
-        return costs
-
     def ordered(self, connections: int, size: int, keys: Path) -> Cost:
         """Ask for each of so many keys once."""
         return self._ask(connections, keys, 0, ["-o", "-n", str(size)])
@@ -112,6 +102,21 @@ class Side:
         if self._process is None:
             return ProcessorTime(0, 0), 0.0
         return ProcessorTime.of(self._process.pid), processor_seconds(self._process.pid)
+
+
+def warm_up(
+    bench: Workbench, sides: Mapping[str, Side], connections: int, purpose: str
+) -> dict[str, list[Cost]]:
+    """Ask all sides for the same keys until the remembered replies are those that stay remembered; return all costs."""
+    costs: dict[str, list[Cost]] = {name: [] for name in sides}
+    seeds = [bench.draws.fresh(f"{purpose}, warm-up") for _ in range(PATIENCE)]
+
+    def ask(name: str) -> float:
+        costs[name].append(sides[name].drawn(connections, seeds[len(costs[name])]))
+        return costs[name][-1].micros
+
+    settle({name: partial(ask, name) for name in sides})
+    return costs
 
 
 def processor_time(rounds: Rounds[Cost], what: str) -> Line:

@@ -10,7 +10,8 @@ from bench.accounting import resident_bytes
 from bench.report import Line, count, per_second, times
 from bench.rounds import Rounds, interleave, median_ratio
 from bench.rows.memory import DRAWN, LONG, MAP, configuration
-from bench.side import Side
+from bench.side import Side, warm_up
+from bench.source import OURS
 from bench.workbench import Workbench
 
 ROWS = (9, 13)
@@ -42,7 +43,7 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
                     ),
                     "floor": Side(bench, bench.floor, (MAP,), keys=keys),
                 }
-                sides["mailmapd"].settle(64, f"row 13, {entries}")
+                warm_up(bench, {OURS: sides[OURS]}, 64, f"row 13, {entries}")
                 rounds = _rounds(bench, sides, 64, f"{entries} entries")
                 shares[entries] = median_ratio(rounds["mailmapd"], rounds["floor"])
                 yield _growth_line(entries, each, rounds, shares)

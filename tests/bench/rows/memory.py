@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import mailboxes
 from bench.report import Line, count, micros, per_second, times
 from bench.rounds import Rounds, interleave, median_ratio
-from bench.side import ZIPF, Cost, Side, processor_time
+from bench.side import ZIPF, Cost, Side, processor_time, warm_up
 from bench.source import OURS
 from bench.workbench import Workbench, database_section
 
@@ -61,7 +61,7 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
             )
         if 12 in wanted:
             yield once(bench, sides, "each key once: answered from entries")
-        yield from warm(sides, "row 1")
+        yield from warm(bench, sides, "row 1")
         floor = Side(bench, bench.floor, (MAP,))
         contenders = {FLOOR: floor, **sides}
         what = f"cached lookups, {CONNECTIONS} connections, {count(entries)} entries, zipf {ZIPF:g}"
@@ -94,10 +94,9 @@ def once(bench: Workbench, sides: Mapping[str, Side], what: str) -> Line:
     return processor_time(rounds, what)
 
 
-def warm(sides: Mapping[str, Side], what: str) -> Iterator[Line]:
+def warm(bench: Workbench, sides: Mapping[str, Side], what: str) -> Iterator[Line]:
     """Ask until the remembered replies are those that stay remembered; say how long that took."""
-    for name, side in sides.items():
-        costs = side.settle(CONNECTIONS, f"{what}, {name}")
+    for name, costs in warm_up(bench, sides, CONNECTIONS, what).items():
         yield Line(
             12,
             f"warm-up for {what}: {name}'s processor time per lookup at first and at last",

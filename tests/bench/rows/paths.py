@@ -34,7 +34,7 @@ def _dict(bench: Workbench) -> Iterator[Line]:
     with ExitStack() as stack:
         sides = _dict_sides(bench, stack)
         yield once(bench, sides, "users over the dict, each key once: answered from entries")
-        yield from warm(sides, "users over the dict")
+        yield from warm(bench, sides, "users over the dict")
         yield _drawn(bench, sides, "users over the dict, keys drawn anew")
 
 
@@ -83,7 +83,7 @@ def _maps(bench: Workbench) -> Iterator[Line]:
                 )
             sides[source.name] = Side(bench, socket, MAPS, daemon.process, keys=keys)
         what = f"PostfixAdmin's maps in turn, {count(bench.scale.mailboxes)} recipients"
-        yield from warm(sides, what)
+        yield from warm(bench, sides, what)
         yield _drawn(bench, sides, f"{what}, keys drawn anew")
 
 

@@ -69,14 +69,8 @@ def test_warm_up_is_not_measured(floor: Path, built: Path) -> None:
     assert load(built, floor, ["a", "b"], "-n", "100", "-w", "50")["lookups"] == 100
 
 
-def test_malformed_reply(floor: Path, built: Path) -> None:
-    """A server of another protocol is an error, not a rate."""
-    with pytest.raises(ServerFailed):
-        load(built, floor, ["a"], "-n", "1", protocol="dict")
-
-
 @contextmanager
-def recording(path: Path, asked: list[bytes]) -> Iterator[None]:
+def recording(path: Path, asked: list[bytes], reply: bytes = b"9:NOTFOUND ,") -> Iterator[None]:
     """Answer one client, and write down the keys that it asks for."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -87,12 +81,19 @@ def recording(path: Path, asked: list[bytes]) -> Iterator[None]:
             with connection:
                 while request := connection.recv(1000):
                     asked.append(request.rpartition(b" ")[2].rstrip(b","))
-                    connection.sendall(b"9:NOTFOUND ,")
+                    connection.sendall(reply)
 
         server = threading.Thread(target=serve)
         server.start()
         yield
         server.join()
+
+
+def test_malformed_reply(built: Path, tmp_path: Path) -> None:
+    """A server of another protocol is an error, not a rate."""
+    served = tmp_path / "other"
+    with recording(served, [], b"220 ready\r\n"), pytest.raises(ServerFailed, match="malformed"):
+        load(built, served, ["a"], "-n", "1")
 
 
 def asked_with(short_path: Path, built: Path, *options: str) -> list[bytes]:

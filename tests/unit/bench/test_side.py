@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bench import mailboxes
 from bench.draws import Draws
 from bench.scale import QUICK
-from bench.side import Side
+from bench.side import Side, warm_up
 from bench.workbench import Workbench
 from support.process import ServerFailed
 
@@ -18,7 +19,7 @@ from support.process import ServerFailed
 def bench() -> Iterator[Workbench]:
     """A workbench on which nothing has been started yet."""
     with ExitStack() as stack:
-        yield Workbench(QUICK, stack, Draws.anew())
+        yield Workbench(replace(QUICK, seconds=0.02), stack, Draws.anew())
 
 
 @pytest.fixture
@@ -40,5 +41,7 @@ def test_a_seed_is_what_is_drawn_with(bench: Workbench, keys: Path) -> None:
     """A measurement draws with the seed of its round, and warm-up with one of its own each time."""
     side = Side(bench, bench.floor, ("map",), keys=keys)
     assert side.drawn(2, 12345).figures["seed"] == 12345
-    warm_up = [cost.figures["seed"] for cost in side.settle(2, "test")]
-    assert len(set(warm_up)) == len(warm_up)
+    costs = warm_up(bench, {"one": side, "other": side}, 2, "test")
+    seeds = [cost.figures["seed"] for cost in costs["one"]]
+    assert len(set(seeds)) == len(seeds)
+    assert [cost.figures["seed"] for cost in costs["other"]] == seeds
