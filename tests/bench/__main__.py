@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument(
         "--parent",
         metavar="COMMIT",
-        help="measure this commit, too, in the same rounds of rows 1, 2, 11 and 12",
+        help="measure this commit, too: in the same rounds of rows 1, 2, 7, 11 and 12, after ours in rows 3, 9 and 10",
     )
     parser.add_argument(
         "--output",

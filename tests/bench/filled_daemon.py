@@ -1,11 +1,11 @@
 """The real daemon with a cache that is full from the start.
 
-`python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread SEED] [--forget FIRST]`.
+`python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread] [--forget FIRST]`.
 
 Asking a database for a million rows would take a minute for each measurement. The entries are what
 the daemon itself would have kept of the mailboxes' rows. With --spread they were stored at times
 all over the past, as in a daemon that has run for long: some are about to be fetched anew, some
-about to expire. The longest stretch of processor time that went into anything between two turns of
+about to expire; the variable SPREAD_SEED says how. The longest stretch of processor time that went into anything between two turns of
 the event loop then stands, in seconds, in the file `stretch` of the working directory.
 
 With --forget, one entry after the other is invalidated, from that number on and `INVALIDATIONS` a second,
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import time
 from pathlib import Path
@@ -94,15 +95,16 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("table")
     parser.add_argument("entries", type=int)
-    parser.add_argument("--spread", type=int, metavar="SEED")
+    parser.add_argument("--spread", action="store_true")
     parser.add_argument("--forget", type=int, metavar="FIRST")
     wanted = parser.parse_args()
 
     class FilledDaemon(Daemon):
         async def run(self) -> None:
-            fill(self.engine.tables[wanted.table], wanted.entries, wanted.spread)
+            seed = int(os.environ["SPREAD_SEED"]) if wanted.spread else None
+            fill(self.engine.tables[wanted.table], wanted.entries, seed)
             beside = []
-            if wanted.spread is not None:
+            if wanted.spread:
                 beside.append(asyncio.create_task(watch()))
             if wanted.forget is not None:
                 forgetting = forget(self.engine, wanted.table, wanted.forget, wanted.entries)

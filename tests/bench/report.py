@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from bench.machine import Machine
+from bench.source import OURS
 
 BEGIN, END = "<!-- measured by scripts/bench -->", "<!-- end of what scripts/bench measured -->"
 HEAD = "| # | what | mailmapd | peer | ratio | target | met |\n|---:|---|---|---|---:|---|---|\n"
@@ -44,6 +45,15 @@ def insert(document: str, table: str) -> str:
     head, begin, rest = document.partition(BEGIN)
     _, end, tail = rest.partition(END)
     return head + begin + "\n" + table + "\n" + end + tail if end else table
+
+
+def about(source: str, lines: Iterable[Line]) -> Iterator[Line]:
+    """Yield lines that were measured of one source: targets are for ours, and what another has measured says whose it is."""
+    for line in lines:
+        if source == OURS:
+            yield line
+        else:
+            yield replace(line, what=f"{line.what}; {source}", target="reported", met=None)
 
 
 def failed(row: int, error: Exception) -> Line:

@@ -40,7 +40,10 @@ class BenchDaemon(Daemon):
         spread: int | None = None,
         forget: int | None = None,
     ) -> None:
-        super().__init__(directory, config, environment={"PYTHONPATH": source.search_path})
+        environment = {"PYTHONPATH": source.search_path}
+        if spread is not None:
+            environment["SPREAD_SEED"] = str(spread)
+        super().__init__(directory, config, environment=environment)
         self._core = core
         self._entries = entries
         self._table = table
@@ -59,7 +62,7 @@ class BenchDaemon(Daemon):
                 self._table,
                 str(self._entries),
             ]
-            command += [] if self._spread is None else ["--spread", str(self._spread)]
+            command += [] if self._spread is None else ["--spread"]
             command += [] if self._forget is None else ["--forget", str(self._forget)]
         self._process = ServerProcess(command, self.log, cwd=self.directory, env=self._environment)
         self._process.wait_ready(self.accepts, "mailmapd")

@@ -22,7 +22,7 @@ from mailmapd.cache.memory import Share
 from mailmapd.engine.answered import QUICK, Answered, Use
 from mailmapd.engine.invalidation import Invalidation
 
-GENERATION = 174_700  # replies per generation
+GENERATION = 174_700  # replies per generation: a dictionary of 2**18 places does not grow for them
 REQUEST_LIMIT = 512  # bytes of the longest request that is remembered
 REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
 DOORS = 524_288  # requests that were asked once and are known so, at most: 4 MiB; a power of two

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from bench.accounting import resident_bytes
-from bench.report import Line, count, per_second, times
+from bench.report import Line, about, count, per_second, times
 from bench.rounds import Rounds, interleave, median_ratio
 from bench.rows.memory import DRAWN, LONG, MAP, configuration
 from bench.side import Side, warm_up
-from bench.source import OURS
+from bench.source import OURS, Source
 from bench.workbench import Workbench
 
 ROWS = (9, 13)
@@ -21,20 +21,15 @@ FLATNESS = 0.8
 
 def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
     """Yield the lines of rows 9 and 13."""
-    with bench.daemon(configuration(bench.near, LONG, 1)) as empty:
-        unfilled = resident_bytes(empty.process.pid)
+    unfilled = {source.name: _unfilled(bench, source) for source in bench.sources}
     shares: dict[int, float] = {}
     for entries in bench.scale.growth if 13 in wanted else (bench.scale.entries,):
         with bench.daemon(configuration(bench.near, LONG, entries), entries=entries) as daemon:
-            each = (resident_bytes(daemon.process.pid) - unfilled) / entries
+            each = (resident_bytes(daemon.process.pid) - unfilled[OURS]) / entries
             if 9 in wanted and entries == min(ROW_9_ENTRIES, max(bench.scale.growth)):
-                yield Line(
-                    9,
-                    f"memory per entry, {count(entries)} mailboxes",
-                    f"{each:.0f} bytes",
-                    target="≤ 300 bytes",
-                    met=each <= 300,
-                )
+                yield _memory_line(entries, each)
+                for source in bench.sources[1:]:
+                    yield from about(source.name, _memory(bench, source, unfilled, entries))
             if 13 in wanted:
                 keys = bench.write_keys(entries)
                 sides = {
@@ -49,6 +44,31 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
                 yield _growth_line(entries, each, rounds, shares)
                 if entries == min(bench.scale.entries, max(bench.scale.growth)):
                     yield from _connections(bench, sides)
+
+
+def _unfilled(bench: Workbench, source: Source) -> int:
+    """Return the memory of a daemon that knows nothing."""
+    with bench.daemon(configuration(bench.near, LONG, 1), source=source) as empty:
+        return resident_bytes(empty.process.pid)
+
+
+def _memory(
+    bench: Workbench, source: Source, unfilled: Mapping[str, int], entries: int
+) -> Iterator[Line]:
+    config = configuration(bench.near, LONG, entries)
+    with bench.daemon(config, source=source, entries=entries) as daemon:
+        each = (resident_bytes(daemon.process.pid) - unfilled[source.name]) / entries
+    yield _memory_line(entries, each)
+
+
+def _memory_line(entries: int, each: float) -> Line:
+    return Line(
+        9,
+        f"memory per entry, {count(entries)} mailboxes",
+        f"{each:.0f} bytes",
+        target="≤ 300 bytes",
+        met=each <= 300,
+    )
 
 
 def _growth_line(

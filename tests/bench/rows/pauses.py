@@ -8,10 +8,11 @@ from pathlib import Path
 
 from bench.filled_daemon import STRETCH
 from bench.programs import Figures
-from bench.report import Line, micros, times
+from bench.report import Line, about, micros, times
 from bench.rounds import interleave, median_ratio
 from bench.rows.memory import MAP, configuration
 from bench.side import WARM_UP, ZIPF
+from bench.source import Source
 from bench.workbench import Workbench
 
 ROWS = (3,)
@@ -28,7 +29,15 @@ def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     """Yield the lines of row 3."""
     config = configuration(bench.near, SHORT_TTL, bench.scale.entries)
     ages = bench.draws.fresh("ages of entries")
-    with bench.daemon(config, entries=bench.scale.entries, spread=ages) as daemon:
+    for (
+        source
+    ) in bench.sources:  # one after the other: entries of one that waits for its turn would expire
+        yield from about(source.name, _measure(bench, config, source, ages))
+
+
+def _measure(bench: Workbench, config: str, source: Source, ages: int) -> Iterator[Line]:
+    entries = bench.scale.entries
+    with bench.daemon(config, source=source, entries=entries, spread=ages) as daemon:
         yield from _tail(bench, daemon.directory / "socketmap")
         yield _stretch(daemon.directory / STRETCH)
 

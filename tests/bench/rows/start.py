@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import mailboxes
-from bench.report import Line, count
+from bench.report import Line, about, count
 from bench.rounds import interleave
 from bench.rows.memory import MAP, configuration
+from bench.source import Source
 from bench.workbench import Workbench
-from support.daemon import SOURCE
 from support.process import ServerFailed
 
 ROWS = (10,)
@@ -30,10 +30,18 @@ STATE = '[state]\ndirectory = "."\n'
 
 def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     """Yield the lines of row 10."""
-    cold, warm = (_installation(bench, entries) for entries in (0, bench.scale.entries))
+    for source in bench.sources:
+        yield from about(source.name, _measure(bench, source))
+
+
+def _measure(bench: Workbench, source: Source) -> Iterator[Line]:
+    cold, warm = (_installation(bench, source, entries) for entries in (0, bench.scale.entries))
     rounds = interleave(
         range(bench.scale.starts),
-        {"cold": lambda _: first_answer(cold), "warm": lambda _: first_answer(warm)},
+        {
+            "cold": lambda _: first_answer(cold, source),
+            "warm": lambda _: first_answer(warm, source),
+        },
     )
     for name, what in (
         ("cold", "cold"),
@@ -50,10 +58,10 @@ def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
         )
 
 
-def _installation(bench: Workbench, entries: int) -> Path:
+def _installation(bench: Workbench, source: Source, entries: int) -> Path:
     """Return a folder with a configuration and, for a warm start, the cache file that a daemon left there when it was stopped."""
     config = STATE + configuration(bench.near, 86_400, entries)
-    with bench.daemon(config, entries=entries) as daemon:
+    with bench.daemon(config, source=source, entries=entries) as daemon:
         folder = daemon.directory
     saved = folder / "cache"
     if entries and not saved.exists():
@@ -61,13 +69,13 @@ def _installation(bench: Workbench, entries: int) -> Path:
     return folder
 
 
-def first_answer(folder: Path) -> float:
+def first_answer(folder: Path, source: Source) -> float:
     """Start the daemon of a folder.
 
     Return the seconds from exec to its first answer, and kill it, so that its files stay as they
     are.
     """
-    environment: Mapping[str, str] = os.environ | {"PYTHONPATH": str(SOURCE)}
+    environment: Mapping[str, str] = os.environ | {"PYTHONPATH": str(source.package)}
     command = [sys.executable, "-m", "mailmapd", "serve", "--config", str(folder / "mailmapd.toml")]
     path = folder / "socketmap"
     path.unlink(missing_ok=True)
