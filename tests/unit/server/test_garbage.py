@@ -1,4 +1,4 @@
-"""Lookups leave nothing behind that only the garbage collector could free: it would run all the time, and keep everybody waiting."""
+"""Lookups leave nothing behind that only the garbage collector could free: it would run all the time."""
 
 from __future__ import annotations
 
