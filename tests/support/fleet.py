@@ -124,6 +124,12 @@ class Host:
         entry = self.engine.tables[name].cache.peek(key)
         return 0.0 if entry is None else max(entry[1] - self.clock(), 0.0)
 
+    def is_in_doubt(self, name: str, key: bytes) -> bool:
+        """Return whether memory answers a key, and has it fetched anew when somebody asks."""
+        now = self.clock()
+        entry = self.engine.tables[name].cache.get(key, now)
+        return entry is not None and entry[1] <= now
+
     def is_watched(self, name: str = "alias") -> bool:
         """Return whether a table is kept for long."""
         return self.engine.tables[name].watch is not None

@@ -24,7 +24,7 @@ class Touched:
     whole: set[str] = field(default_factory=set)
     everything: bool = False
     reason: str = ""
-    size: int = 0
+    size: int = field(default=0, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.parts or self.whole or self.everything)

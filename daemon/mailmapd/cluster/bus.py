@@ -156,12 +156,12 @@ class Bus:
         """Tell the others what this host has just forgotten, because its feed heard of it."""
         digests = self._part.digests
         named = Touched(whole={digests[name] for name in touched.whole if name in digests})
-        for name, keys in touched.keys.items():
-            if name in digests:
-                named.keys.setdefault(digests[name], set()).update(keys)
-        for name, parts in touched.parts.items():
-            if name in digests:
-                named.parts.setdefault(digests[name], set()).update(parts)
+        named.keys.update(
+            (digests[name], one) for name, one in touched.keys.items() if name in digests
+        )
+        named.parts.update(
+            (digests[name], one) for name, one in touched.parts.items() if name in digests
+        )
         if named:
             self._publisher.touched(named)
 

@@ -1,7 +1,7 @@
 """The publisher: tells the other hosts what this host's feeds hear.
 
-What was touched gathers until it has been told, however long the server is away; keys of which there are too many
-become all of their table. A heartbeat goes out after it, in the same transaction, so that it vouches for nothing that
+What was touched gathers until it has been told, however long the server is away; where that is too much, all of the
+tables is meant. A heartbeat goes out after it, in the same transaction, so that it vouches for nothing that
 was not told. Sends are a few milliseconds apart, in which changes gather.
 """
 
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 0.5  # seconds between two heartbeats
 APART = 0.005  # seconds between two sends, at least: one costs a quarter of a millisecond of the daemon's time
-MOST_PENDING = 10_000  # keys of a table that wait to be told, above which all of it is touched
 _RETRY = 0.25  # seconds until it is tried again
 
 
@@ -73,17 +72,7 @@ class Publisher:
 
     def touched(self, touched: Touched) -> None:
         """Tell the others what was touched, by digests of tables, as soon as may be."""
-        for table in touched.whole:
-            self._pending.add_table(table)
-        for kind in ("keys", "parts"):
-            pending = getattr(self._pending, kind)
-            for table, values in getattr(touched, kind).items():
-                if table in self._pending.whole:
-                    continue
-                held = pending.setdefault(table, set())
-                held |= values
-                if len(held) > MOST_PENDING:
-                    self._pending.add_table(table)
+        self._pending.add(touched)
         self._wanted.set()
 
     def beat(self) -> None:

@@ -26,6 +26,7 @@ from support.valkey import Sentinels, Valkey
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 KEY = b"a@example.com"
+UNFOLLOWED = "ä@example.com".encode()  # no follower's word is about such a key
 ORDINARY = 301.0  # seconds: more than ttl
 LONG = 70_000.0
 AT_ONCE = 0.05  # seconds for an answer from memory, whatever happens elsewhere
@@ -147,11 +148,14 @@ async def test_stream_spoiled(database: MariaDB, valkey: Valkey, tmp_path: Path)
         spoils = (("FLUSHALL",), ("DEL", "mailmapd"), ("EVAL", REMOVED, 0), ("EVAL", BEHIND, 0))
         for number, spoil in enumerate(spoils, 1):
             await two.watched()
-            two.engine.apply(Invalidation("alias", frozenset((KEY,))))
+            two.engine.apply(Invalidation("alias", frozenset((KEY, UNFOLLOWED))))
             await two.ask("alias", KEY)
             assert two.fresh("alias", KEY) > LONG
+            await two.ask("alias", UNFOLLOWED)
+            assert not two.is_in_doubt("alias", UNFOLLOWED)
             valkey.run(*spoil)
             await until(lambda number=number: two.bus.gaps == number, str(spoil), 5)  # type: ignore[misc]
+            assert two.is_in_doubt("alias", UNFOLLOWED), "a flush of it may have been missed"
             await doubted(two)
             await two.watched()
             await two.ask("alias", b"b@example.com")
@@ -170,7 +174,11 @@ async def test_full(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
         two.clock.ahead += coverage.PATIENCE
         await two.unwatched()
         await finds_out(two, database, b"full")
+        assert await two.ask("alias", b"b@example.com") == Found(b"two")
+        database.run_sql("UPDATE t.alias SET goto = 'told' WHERE address = 'b@example.com'")
+        await asyncio.sleep(0.6)  # until it was tried in vain
         valkey.run("CONFIG", "SET", "maxmemory", "0")
+        await until(lambda: not two.held("alias", b"b@example.com"), "it was not told late")
         await two.watched()
 
 

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailmapd.cluster.coverage import PATIENCE, Coverage
+from mailmapd.cluster.message import Hears
+from mailmapd.cluster.watching import Watching
+from mailmapd.config.loader import parse_config
+from mailmapd.databases.settings import MysqlSettings
+from mailmapd.plan.assembly import assemble, plan
+from support.clock import FakeClock
+from support.fleet import configuration
+
+SERVER = "server"
+
+
+class Bench:
+    """A table, held under one key, and the words about it."""
+
+    def __init__(self) -> None:
+        text = configuration(Path("/tmp"), '"unix:/nowhere"', {"alias": "SELECT 1"}, "")
+        planned = plan(parse_config(text, "/tmp/mailmapd.toml"))
+        self.clock = FakeClock()
+        self.engine = assemble(planned, clock=self.clock).engine
+        self.table = self.engine.tables["alias"]
+        self.coverage = Coverage()
+        settings = planned.databases["mail"]
+        assert isinstance(settings, MysqlSettings)
+        databases = {"mail": (settings, planned.changes["mail"])}
+        self.watching = Watching(
+            self.engine, databases, {"alias": "digest"}, self.coverage, self.clock
+        )
+        self.knows(SERVER)
+
+    def knows(self, digest: str | None) -> None:
+        """Let it be known which server is asked."""
+        [database] = self.watching._databases.values()
+        database.servers._known = dict.fromkeys(database.servers._known, digest)
+
+    def say(self, host: str, moment: float, epoch: int = 1) -> None:
+        """Let a follower vouch for the table."""
+        hears = {"mail": Hears(epoch, 0.0, frozenset({SERVER}), frozenset({"digest"}))}
+        self.coverage.heard(host, "run", hears, moment, self.clock.now)
+        self.coverage.prove()
+
+    def look(self, now: float) -> bool:
+        """Return whether the table is watched at a moment."""
+        self.clock.now = now
+        self.watching.look()
+        return self.table.watch is not None
+
+    def keep(self) -> None:
+        """Keep an answer now."""
+        lifetime = None if self.table.watch is None else self.table.watch.lifetime(b"key", False)
+        self.table.cache.store(b"key", b"value", self.clock.now, lifetime)
+
+    def believed_until(self) -> float:
+        """Return until when the answer is fresh."""
+        entry = self.table.cache.peek(b"key")
+        assert entry is not None
+        return entry[1]
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
+
+
+async def test_one_stands_in_for_the_other(bench: Bench) -> None:
+    """When one follower's word ends, another's holds on without a break, if it began before."""
+    bench.say("mx1", 10.0)
+    assert bench.look(10.0)
+    bench.clock.now = 11.0
+    bench.say("mx2", 11.0)
+    bench.say("mx1", 12.0)
+    bench.look(12.0)
+    bench.keep()
+    bench.say("mx2", 12.0 + PATIENCE)
+    assert bench.look(12.5 + PATIENCE)
+    assert bench.believed_until() > 10_000
+
+
+async def test_break(bench: Bench) -> None:
+    """One that began after the other's last word does not: what was known counts from there."""
+    bench.say("mx1", 10.0)
+    bench.look(10.0)
+    bench.keep()
+    bench.clock.now = 12.0
+    bench.say("mx2", 12.0)
+    assert bench.look(12.0)
+    assert bench.believed_until() > 10_000
+    bench.clock.now = 10.5 + PATIENCE
+    bench.say("mx2", 10.5 + PATIENCE)
+    assert bench.look(10.5 + PATIENCE)
+    assert bench.believed_until() < 10.0 + 300
+    bench.keep()
+    assert bench.believed_until() > 10_000
+
+
+async def test_own_server_unknown(bench: Bench) -> None:
+    """While it is not known which server is asked, or it is another one, nobody's word is about it."""
+    bench.say("mx1", 10.0)
+    for digest in (None, "other"):
+        assert bench.look(10.0)
+        bench.knows(digest)
+        assert not bench.look(10.0)
+        bench.knows(SERVER)
+
+
+async def test_own_feed_first(bench: Bench) -> None:
+    """A table that this host follows itself is left to that; when that ends, others' words hold."""
+
+    class Own:
+        def lifetime(self, sql_key: bytes, absent: bool) -> float | None:
+            del sql_key, absent
+            return 7.0
+
+    own = bench.table.watch = Own()
+    bench.say("mx1", 10.0)
+    assert bench.look(10.0)
+    assert bench.table.watch is own
+    bench.table.watch = None
+    assert bench.look(10.1)
+
+
+async def test_end(bench: Bench) -> None:
+    """When it ends, the ordinary times hold at once."""
+    bench.say("mx1", 10.0)
+    bench.look(10.0)
+    bench.keep()
+    await bench.watching.close()
+    assert bench.table.watch is None
+    assert bench.believed_until() <= 10.0 + 300
