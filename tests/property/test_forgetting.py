@@ -144,6 +144,7 @@ class World:
 
     def begin(self) -> None:
         """Make a daemon that knows nothing."""
+        self.started = self.clock.now
         self.origin = Questions(self)
         self.table = Table("t", self.origin, TableCache(SETTINGS), self.clock)
         place = MapTable(self.table, DEFINITION, fold=fold)
@@ -234,23 +235,27 @@ class World:
         self.engine.apply(Invalidation("t"))
 
     def distrust(self, number: int) -> None:
-        """Distrust what was stored before some time ago: each host that is lost has its own moment."""
-        before = self.clock.now - number * 2
+        """Distrust what was stored before some time ago, since the start: each host that is lost has its moment."""
+        before = max(self.clock.now - number * 2, self.started)
         self.distrusts.append((self.step, before))
         self.engine.apply(Invalidation("t", before=before))
 
-    def daemon_restarts(self, _: int) -> None:
-        """Write what is held into a file, and begin to load it in a daemon that follows nothing yet."""
+    def daemon_restarts(self, number: int) -> None:
+        """Write what is held into a file; load it a while later in a daemon that follows nothing yet, or begin to."""
         cache = self.table.cache
         held = {key: cache.peek(key) for key in KEYS}
         self.file = {
             key: cache.proven(entry, self.clock.now) for key, entry in held.items() if entry
         }
         gone = self.origin.gone
+        written = self.clock.now
+        self.clock.now += number
         self.begin()
         self.origin.gone = gone
         self.table.touched = TouchedSince()
-        self.distrusts.append((self.step, self.clock.now))
+        self.distrusts.append((self.step, written))
+        if number % 2:
+            self.load_ends(0)
 
     def load_ends(self, _: int) -> None:
         """Restore what is in the file, unless it was touched since the loading began."""
