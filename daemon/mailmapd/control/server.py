@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from mailmapd.config.address import KEEP_FILE
@@ -26,6 +27,7 @@ from mailmapd.control.protocol import (
 from mailmapd.engine.flush import UnknownName
 from mailmapd.engine.look import Held, LookRequest
 from mailmapd.errors import ClusterError
+from mailmapd.sockets.clients import Clients
 from mailmapd.sockets.gate import Gate
 
 log = logging.getLogger(__name__)
@@ -61,63 +63,95 @@ class Controlled(Protocol):
         ...
 
 
+@dataclass(eq=False)
+class _Client:
+    """One connection, and since when we wait for the client: for its next request, or to take a reply."""
+
+    transport: asyncio.WriteTransport
+    serving: asyncio.Task[None] | None
+    waiting_since: float
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+
 class ControlServer:
     """Serves one bound UNIX socket. `start` may be called once, `close` any number of times."""
 
-    def __init__(self, bound: socket.socket, gate: Gate, controlled: Controlled) -> None:
+    def __init__(
+        self,
+        bound: socket.socket,
+        gate: Gate,
+        controlled: Controlled,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._bound = bound
         self._gate = gate
         self._controlled = controlled
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clock = clock
+        self.clients: Clients[_Client] = Clients(
+            "control",
+            log,
+            most=lambda: _MOST,
+            overdue=lambda client, now: (
+                "is silent" if now - client.waiting_since > IDLE_TIMEOUT else ""
+            ),
+            clock=clock,
+            level=logging.INFO,
+            beyond="more are refused",
+        )
 
     async def start(self) -> None:
         """Accept clients from now on."""
         self._server = await asyncio.start_unix_server(
             self._serve, sock=self._bound, limit=LINE_LIMIT, **KEEP_FILE
         )
+        self.clients.start()
 
     async def close(self) -> None:
         """Accept nobody else and end every connection."""
         if self._server is not None:
             self._server.close()
             self._server = None
-        clients = list(self._clients)
-        for client in clients:
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+        self.clients.stop()
+        serving = [client.serving for client in self.clients.all if client.serving is not None]
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (asyncio runs this in a task of its own)
-        if len(self._clients) >= _MOST:
-            writer.transport.abort()
+        client = _Client(writer.transport, asyncio.current_task(), self._clock())
+        if not self.clients.have_room:
+            self.clients.note_full()
+            client.abort()
             return
-        self._clients.add(task)
+        self.clients.add(client)
         try:
-            with suppress(OSError, TimeoutError):
+            with suppress(OSError):
                 while line := await self._next_line(reader, writer):
-                    async with asyncio.timeout(IDLE_TIMEOUT):
-                        writer.write(await self._reply(line))
-                        await writer.drain()
+                    client.waiting_since = self._clock()
+                    writer.write(await self._reply(line))
+                    await writer.drain()
+                    client.waiting_since = self._clock()
         except RequestError as error:  # the connection cannot go on after it
             writer.write(encode_error(error))
         finally:
-            self._clients.discard(task)
+            self.clients.remove(client)
             writer.close()
 
     async def _next_line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         """Return the next request, or nothing at the end. Raises RequestError for what ends the connection."""
         try:
-            async with asyncio.timeout(IDLE_TIMEOUT):
-                line = await reader.readline()
+            line = await reader.readline()
         except ValueError:
             raise RequestError("too_long", f"a request has at most {LINE_LIMIT} bytes") from None
         refusal = self._gate.refusal(writer.get_extra_info("socket")) if line else ""
         if refusal:
             log.warning("control: %s", refusal)
             raise RequestError("no_permission", refusal)
-        if len(self._clients) > MAX_CLIENTS:
+        if len(self.clients.all) > MAX_CLIENTS:
             raise RequestError("busy", f"{MAX_CLIENTS} clients are connected already")
         return line if line.endswith(b"\n") else b""
 

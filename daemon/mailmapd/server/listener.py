@@ -13,11 +13,10 @@ from mailmapd.engine.meters import ClientMeter
 from mailmapd.errors import ProtocolError
 from mailmapd.server.connection import Connection
 from mailmapd.server.conversation import Conversation
+from mailmapd.sockets.clients import Clients
 from mailmapd.sockets.peers import Peers
 
 log = logging.getLogger(__name__)
-
-SWEEP_INTERVAL = 5.0  # seconds between looks for idle and stalled connections
 
 
 class Listener:
@@ -44,16 +43,25 @@ class Listener:
         self.name = name
         self.entry = entry
         self.clock = clock
-        self.connections: set[Connection] = set()
         self.meter = meter or ClientMeter()
         self._bound = bound
         self._converse = converse
         self.limits = limits
         self._peers = Peers(entry.peers)
         self._server: asyncio.Server | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._full = False
         self._draining = False
+        self.clients: Clients[Connection] = Clients(
+            name,
+            log,
+            most=lambda: self.limits.max_connections,
+            overdue=self._overdue,
+            clock=clock,
+        )
+
+    @property
+    def connections(self) -> set[Connection]:
+        """Return the connections that are open."""
+        return self.clients.all
 
     async def start(self) -> None:
         """Accept clients from now on."""
@@ -69,35 +77,27 @@ class Listener:
             )
         else:
             self._server = await loop.create_server(connection, sock=self._bound, backlog=backlog)
-        self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep)
+        self.clients.start()
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Take the client in, or return False: there are too many, or it is not one of the peers."""
-        if len(self.connections) >= self.limits.max_connections:
+        if not self.clients.have_room:
             self.meter.refused += 1
-            if not self._full:
-                log.error(
-                    "listener %s: %d connections, the limit; more are refused (raise limits.max_connections)",
-                    self.name,
-                    len(self.connections),
-                )
-            self._full = True
+            self.clients.note_full()
             return False
         refusal = self._peers.refusal(transport.get_extra_info("socket")) if self._peers else ""
         if refusal:
             self.meter.refused += 1
             log.warning("listener %s: refused %s, who is not one of its peers", self.name, refusal)
             return False
-        self.connections.add(connection)
+        self.clients.add(connection)
         if self._draining:
             connection.drain()  # accepted a moment before the socket was closed
         return True
 
     def departed(self, connection: Connection) -> None:
         """Forget a client that is gone."""
-        self.connections.discard(connection)
-        if self._full and len(self.connections) < self.limits.max_connections * 0.9:
-            self._full = False
+        self.clients.remove(connection)
 
     def violated(self, error: ProtocolError) -> None:
         """Count and log a violation of the protocol; the connection ends, so this happens once for each."""
@@ -109,9 +109,7 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        self.clients.stop()
 
     def drain(self) -> None:
         """Let every connection end, none with a question that stays open."""
@@ -124,33 +122,19 @@ class Listener:
         for connection in list(self.connections):
             connection.abort()
 
-    def _sweep(self) -> None:
-        now = self.clock()
-        for connection in list(self.connections):
-            quiet = now - connection.last_activity
-            if connection.stalled and quiet > self.limits.stall_timeout:
-                log.warning(
-                    "listener %s: a client reads no replies for %.0f s; connection closed",
-                    self.name,
-                    quiet,
-                )
+    def _overdue(self, connection: Connection, now: float) -> str:
+        """Return what a client takes too long for; one that only asks nothing is hung up on, without a word."""
+        limits = self.limits
+        quiet = now - connection.last_activity
+        began = connection.partial_since
+        if connection.stalled and quiet > limits.stall_timeout:
+            return f"reads no replies for {quiet:.0f} s"
+        if began is not None and now - began > limits.stall_timeout:
+            return f"does not finish its query within {limits.stall_timeout:.0f} s"
+        if quiet > limits.idle_timeout and not connection.busy:
+            if quiet > limits.idle_timeout + limits.stall_timeout:
+                # It was hung up on, or said that it would ask no more, and takes no last replies
                 connection.abort()
-            elif (
-                connection.partial_since is not None
-                and now - connection.partial_since > self.limits.stall_timeout
-            ):
-                log.warning(
-                    "listener %s: a client does not finish its query within %.0f s; connection closed",
-                    self.name,
-                    self.limits.stall_timeout,
-                )
-                connection.abort()
-            elif (
-                quiet > self.limits.idle_timeout + self.limits.stall_timeout and not connection.busy
-            ):
-                # It was hung up on, or said that it would ask no more, and does not take its last
-                # replies
-                connection.abort()
-            elif quiet > self.limits.idle_timeout and not connection.busy:
+            else:
                 connection.hang_up()
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep)
+        return ""

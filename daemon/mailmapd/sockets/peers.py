@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pwd
 import socket
@@ -13,9 +14,15 @@ log = logging.getLogger(__name__)
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
-def user_of(connection: socket.socket) -> int:
-    """Return the user id of the process at the other end of a connected UNIX socket."""
-    return _credentials(connection)[1]
+def peer_of(transport: asyncio.BaseTransport) -> object:
+    """Return who is at the other end, as far as the kernel tells: a user, or an address; None when it has gone."""
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return None
+    if connection.family == socket.AF_UNIX:
+        return _credentials(connection)[1]
+    address = transport.get_extra_info("peername")
+    return address[0] if address else None
 
 
 class Peers:

@@ -74,6 +74,11 @@ class HttpClient(asyncio.Protocol):
             return "asks nothing"
         return ""
 
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
     def _unread_bytes(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 

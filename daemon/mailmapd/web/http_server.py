@@ -7,7 +7,6 @@ for longest makes room for the next one, and some places are kept for questions 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import time
@@ -19,7 +18,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from mailmapd.config.schema import LimitsSection
-from mailmapd.sockets.peers import user_of
+from mailmapd.sockets.clients import Clients
+from mailmapd.sockets.peers import peer_of
 from mailmapd.web.doorway import Doorway
 from mailmapd.web.http_client import HttpClient
 from mailmapd.web.stranger import Stranger
@@ -35,7 +35,6 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
 # Seconds in which a client that is being answered may take the rest, and as many again until it is
 # cut off
 FINISH = 2.0
-SWEEP_INTERVAL = 5.0  # seconds between looks for clients that take too long
 
 STRANGERS = 256  # clients; Prometheus, health checks and people need a handful
 RESERVE = 16  # clients beyond these, who may ask about health only
@@ -82,10 +81,17 @@ class HttpServer:
         self._limits = limits
         self._strangers = strangers
         self._clock = clock
-        self._clients: dict[asyncio.BaseTransport | None, HttpClient] = {}
+        self.clients: Clients[HttpClient] = Clients(
+            name,
+            log,
+            most=self._most,
+            overdue=lambda client, now: client.overdue(now, limits()),
+            clock=clock,
+            level=logging.INFO,
+            beyond="idle ones make room for more" if strangers else "more are refused",
+            roomy=0.25 if strangers else 0.9,
+        )
         self._peers: Counter[object] = Counter()
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._full = False
         self._turns = [
             Turns(rate, burst)
             for rate, burst in (
@@ -101,35 +107,20 @@ class HttpServer:
         await self._runner.setup()
         backlog = self._limits().backlog
         self._doorway.open(min(backlog, BACKLOG) if self._strangers else backlog)
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self.sweep)
+        self.clients.start()
 
     async def close(self) -> None:
         """Finish what is being answered, briefly, and stop."""
         self._doorway.close()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
-        for client in list(self._clients.values()):
+        self.clients.stop()
+        for client in list(self.clients.all):
             if client.waiting_since is not None and client.transport is not None:
                 client.transport.close()
         await self._runner.cleanup()
         for turns in self._turns:
             turns.close()
-        for client in list(self._clients.values()):
-            if client.transport is not None:
-                client.transport.abort()
-
-    def sweep(self) -> None:
-        """End the connections of clients that take too long, now and again after a while."""
-        now, limits = self._clock(), self._limits()
-        for client in list(self._clients.values()):
-            reason = client.overdue(now, limits)
-            if reason and client.transport is not None:
-                log.info("listener %s: a client %s; connection closed", self._name, reason)
-                client.transport.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self.sweep)
+        for client in list(self.clients.all):
+            client.abort()
 
     def _client(self) -> HttpClient:
         make = self._runner.server
@@ -145,72 +136,65 @@ class HttpServer:
             health=self._turns[1],
         )
 
-    @property
-    def _room(self) -> int:
+    def _most(self) -> int:
         most = self._limits().max_connections
         return min(most, STRANGERS) if self._strangers else most
 
     def _admit(self, client: HttpClient) -> bool:
         if not self._has_place(client):
             return False
-        self._clients[client.transport] = client
+        self.clients.add(client)
         self._peers[client.peer] += 1
         return True
 
     def _has_place(self, client: HttpClient) -> bool:
         """Return whether the client may stay, with a line in the log when places begin to be scarce."""
-        room = self._room
         crowded = False
         if isinstance(client, Stranger):
-            client.peer = _peer(client)
-            crowded = self._peers[client.peer] >= (room + 1) // 2
-        if len(self._clients) < room and not crowded:
+            if client.transport is not None:
+                client.peer = peer_of(client.transport)
+            crowded = self._peers[client.peer] >= (self._most() + 1) // 2
+        if self.clients.have_room and not crowded:
             return True
-        if not self._full:
-            log.error(
-                "listener %s: %d connections, the limit; %s",
-                self._name,
-                len(self._clients),
-                "idle ones make room for more" if self._strangers else "more are refused",
-            )
-        self._full = True
+        self.clients.note_full()
         if not isinstance(client, Stranger):
             return False
         peer = client.peer
-        if self._make_room(lambda one: not _of_reserve(one) and (not crowded or one.peer == peer)):
+        if self._make_room(
+            lambda other: not _of_reserve(other) and (not crowded or other.peer == peer)
+        ):
             return True
         client.reserve = True
-        reserved = sum(map(_of_reserve, self._clients.values()))
+        reserved = sum(map(_of_reserve, self.clients.all))
         return reserved < RESERVE or self._make_room(_of_reserve)
 
     def _make_room(self, may_go: Callable[[HttpClient], bool]) -> bool:
         """End the connection of the client that keeps us waiting longest; return whether there is one."""
         quietest, since = None, float("inf")
-        for one in self._clients.values():
-            if may_go(one):
-                waiting = one.waiting_since
+        for client in self.clients.all:
+            if may_go(client):
+                waiting = client.waiting_since
                 if waiting is not None and waiting < since:
-                    quietest, since = one, waiting
-        if quietest is None or quietest.transport is None:
+                    quietest, since = client, waiting
+        if quietest is None:
             return False
-        quietest.transport.abort()
+        quietest.abort()
         self._left(quietest)
         return True
 
     def _left(self, client: HttpClient) -> None:
-        if self._clients.pop(client.transport, None) is None:
+        if client not in self.clients.all:
             return  # it had to make room
+        self.clients.remove(client)
         self._peers[client.peer] -= 1
         if not self._peers[client.peer]:
             del self._peers[client.peer]
-        if len(self._clients) < self._room * (0.25 if self._strangers else 0.9):
-            self._full = False
 
     @web.middleware
     async def _take_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Have the whole body before the request is answered; a client that does not send it is swept away."""
-        client = self._clients.get(request.transport)
-        if client is None:  # it has gone already
+        client = None if request.transport is None else request.transport.get_protocol()
+        if not isinstance(client, HttpClient):  # it has gone already
             return await handler(request)
         try:
             try:
@@ -235,16 +219,3 @@ def _compressed() -> web.HTTPException:
 
 def _of_reserve(client: HttpClient) -> bool:
     return isinstance(client, Stranger) and client.reserve
-
-
-def _peer(client: HttpClient) -> object:
-    """Return who a client is, as far as the kernel tells: a user, or an address."""
-    if client.transport is None:
-        return None
-    connection = client.transport.get_extra_info("socket")
-    if connection is None:
-        return None
-    if connection.family == socket.AF_UNIX:
-        return user_of(connection)
-    address = client.transport.get_extra_info("peername")
-    return address[0] if address else None

@@ -23,9 +23,10 @@ from mailmapd.search import Search
 from mailmapd.server.connection import DRAIN_GRACE
 from mailmapd.server.conversation import MapConversation
 from mailmapd.server.flow_control import READ_AHEAD, WRITE_AHEAD
-from mailmapd.server.listener import SWEEP_INTERVAL, Listener
+from mailmapd.server.listener import Listener
 from mailmapd.server.reply_cache import ReplyCache
 from mailmapd.sockets.binding import bind_socket
+from mailmapd.sockets.clients import SWEEP_INTERVAL
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
@@ -253,7 +254,7 @@ async def test_client_that_never_reads(serve: Callable[..., Served]) -> None:
         assert connection.stalled
         assert connection._transport.get_write_buffer_size() < WRITE_AHEAD + 90_010
         served.clock.now += 10.0 + SWEEP_INTERVAL
-        served.listener._sweep()
+        served.listener.clients.sweep()
         await asyncio.sleep(0.01)
         assert not served.listener.connections
 
@@ -292,7 +293,7 @@ async def test_client_that_never_finishes(serve: Callable[..., Served]) -> None:
             await asyncio.sleep(0.005)
             other_writer.write(ask(b"user")[4:])
             assert await other_reader.readexactly(11) == b"8:OK value,"
-        served.listener._sweep()
+        served.listener.clients.sweep()
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         other_writer.write(ask(b"user"))
@@ -330,7 +331,7 @@ async def test_idle(serve: Callable[..., Served]) -> None:
         writer.write(ask(b"user"))
         await reader.readexactly(11)
         served.clock.now = 101.0
-        served.listener._sweep()
+        served.listener.clients.sweep()
         assert await idle_reader.read() == b""
         assert len(served.listener.connections) == 1
 
@@ -430,7 +431,7 @@ async def test_last_replies_that_nobody_takes(serve: Callable[..., Served]) -> N
         for now in (21.0, 31.0):
             assert served.listener.connections == {connection}
             served.clock.now = now
-            served.listener._sweep()
+            served.listener.clients.sweep()
             await asyncio.sleep(0.01)
         assert not served.listener.connections
 

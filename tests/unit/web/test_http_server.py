@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from mailmapd.config.schema import LimitsSection, Seconds
-from mailmapd.web.http_server import SWEEP_INTERVAL, HttpServer
+from mailmapd.web.http_server import HttpServer
 from support.clock import FakeClock
 from support.polling import until
 
@@ -33,7 +33,7 @@ class Served:
     def pass_time(self, seconds: float) -> None:
         """Let the server look for slow clients after so many seconds."""
         self.clock.now += seconds
-        self.server.sweep()
+        self.server.clients.sweep()
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ async def served(short_path: Path) -> AsyncIterator[Served]:
         stack.push_async_callback(server.close)
 
         async def connect() -> Client:
-            number = len(server._clients)
+            number = len(server.clients.all)
             reader, writer = await asyncio.open_unix_connection(path)
             stack.callback(writer.close)
-            await until(lambda: len(server._clients) in (number + 1, LIMITS.max_connections))
+            await until(lambda: len(server.clients.all) in (number + 1, LIMITS.max_connections))
             return reader, writer
 
         yield Served(server, clock, hold, connect)
@@ -114,7 +114,7 @@ async def test_no_more_clients_than_allowed(
         "listener http: 3 connections, the limit; more are refused"
     ]
     clients[0][1].close()
-    await until(lambda: len(served.server._clients) < LIMITS.max_connections)
+    await until(lambda: len(served.server.clients.all) < LIMITS.max_connections)
     assert (await ask(await served.connect(), b"small")).endswith(b"small")
 
 
@@ -128,12 +128,12 @@ async def test_unfinished_request(served: Served, part: bytes) -> None:
     """
     reader, writer = await served.connect()
     writer.write(part)
-    (client,) = served.server._clients.values()
+    (client,) = served.server.clients.all
     await until(lambda: client._asked_since is not None)
     served.pass_time(20.0)
     writer.write(b"E")
     await asyncio.sleep(0.01)
-    assert served.server._clients
+    assert served.server.clients.all
     served.pass_time(11.0)
     assert await ended(reader)
 
@@ -142,12 +142,12 @@ async def test_unfinished_request_behind_another(served: Served) -> None:
     """A request that begins while the one before is being answered must be finished in time, too."""
     reader, writer = await served.connect()
     writer.write(GET % b"slow")
-    (client,) = served.server._clients.values()
+    (client,) = served.server.clients.all
     await until(lambda: client._answering)
     writer.write(b"GET /sm")
     await until(lambda: client._asks_more)
     served.pass_time(1000.0)
-    assert served.server._clients, "the client waits for us"
+    assert served.server.clients.all, "the client waits for us"
     served.hold.set()
     await head(reader)
     await reader.readexactly(4)
@@ -184,7 +184,7 @@ async def test_unread_reply(served: Served) -> None:
         await asyncio.sleep(0.01)
     served.pass_time(0.0)
     served.pass_time(31.0)
-    await until(lambda: not served.server._clients)
+    await until(lambda: not served.server.clients.all)
 
 
 async def test_too_large_body_leaves_nothing_behind(served: Served) -> None:
@@ -194,7 +194,7 @@ async def test_too_large_body_leaves_nothing_behind(served: Served) -> None:
         b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n" + b"x" * 101
     )
     assert b" 413 " in await head(reader)
-    for client in served.server._clients.values():
+    for client in served.server.clients.all:
         assert client._asked_since is None
 
 
@@ -218,13 +218,13 @@ async def test_broken_body(
 
 async def test_sweeps_by_itself(served: Served) -> None:
     """The server looks for slow clients again and again, as long as it is open."""
-    assert served.server._sweeper is not None
-    first = served.server._sweeper
-    served.pass_time(SWEEP_INTERVAL)
-    assert first.cancelled()
-    assert served.server._sweeper not in (None, first)
+    clients = served.server.clients
+    first = clients._timer
+    assert first is not None
+    clients._sweep_again()
+    assert clients._timer not in (None, first)
     await served.server.close()
-    assert served.server._sweeper is None
+    assert clients._timer is None
 
 
 async def test_end_with_slow_clients(served: Served) -> None:
@@ -232,6 +232,6 @@ async def test_end_with_slow_clients(served: Served) -> None:
     for part in (b"", b"GET /sm", HALF_A_BODY):
         _, writer = await served.connect()
         writer.write(part)
-    await until(lambda: len(served.server._clients) == 3)
+    await until(lambda: len(served.server.clients.all) == 3)
     await served.server.close()
-    assert not served.server._clients
+    assert not served.server.clients.all

@@ -158,7 +158,7 @@ async def test_idle_ones_make_room(served: Served, caplog: pytest.LogCaptureFixt
     client[1].write(GET % b"healthz")
     assert await reply(client) == b"200 /healthz"
     assert await ended(idle[0][0])
-    assert len(served.server._clients) <= PLACES
+    assert len(served.server.clients.all) <= PLACES
     assert [record.message for record in caplog.records] == [
         "listener http: 4 connections, the limit; idle ones make room for more"
     ]
@@ -168,9 +168,9 @@ async def test_one_peer_has_half(served: Served) -> None:
     """One user's connections take half of the places at most."""
     for _ in range(PLACES):
         await served.connect()
-    await until(lambda: len(served.server._clients) == PLACES // 2)
+    await until(lambda: len(served.server.clients.all) == PLACES // 2)
     await asyncio.sleep(0.05)
-    assert len(served.server._clients) == PLACES // 2
+    assert len(served.server.clients.all) == PLACES // 2
 
 
 async def test_reserve_for_health(served: Served) -> None:
