@@ -73,10 +73,12 @@ class Peer:
 Behaviour = Callable[[Peer], Awaitable[None]]
 
 
-def greeting(plugin: bytes = NATIVE, capabilities: int = CAPABILITIES) -> bytes:
+def greeting(
+    plugin: bytes = NATIVE, capabilities: int = CAPABILITIES, version: bytes = b"9.1.0"
+) -> bytes:
     """Return a greeting that names a login method and what the server can do."""
     low, high = capabilities & 0xFFFF, capabilities >> 16
-    head = b"\x0a9.1.0\0" + bytes(4) + SALT[:8] + b"\0"
+    head = b"\x0a" + version + b"\0" + bytes(4) + SALT[:8] + b"\0"
     head += struct.pack("<HBHH", low, 0xFF, 2, high)
     return head + b"\x15" + bytes(10) + SALT[8:] + b"\0" + plugin + b"\0"
 
@@ -93,9 +95,13 @@ def column(name: bytes = b"value") -> bytes:
 
 @contextlib.asynccontextmanager
 async def hostile_database(
-    behave: Behaviour, *, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    behave: Behaviour,
+    *,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
-    """Serve on a port of the address, which is yielded; what the behaviour itself gets wrong is raised at the end."""
+    """Serve on a port of the address (0: any), which is yielded; what the behaviour gets wrong is raised at the end."""
     faults: list[Exception] = []
     serving: set[asyncio.Task[None]] = set()
 
@@ -113,7 +119,7 @@ async def hostile_database(
             writer.transport.abort()
             serving.discard(task)
 
-    listener = await asyncio.start_server(serve, address, 0, ssl=tls)
+    listener = await asyncio.start_server(serve, address, port, ssl=tls)
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:

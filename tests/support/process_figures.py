@@ -8,7 +8,17 @@ from pathlib import Path
 
 def resident_bytes(pid: int) -> int:
     """Return the process' resident memory (VmRSS)."""
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return _status(pid, "VmRSS")
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the most resident memory that the process ever had (VmHWM)."""
+    return _status(pid, "VmHWM")
+
+
+def _status(pid: int, name: str) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mailmapd.databases.mysql.framing import WireError
 from mailmapd.databases.mysql.login import LoginCut
+from mailmapd.databases.mysql.turns import Turns
 from mailmapd.databases.mysql.wire import (
     QUIT,
     STATUS_IN_TRANSACTION,
@@ -63,6 +64,7 @@ class MysqlConnection(asyncio.Protocol):
         self._lost = False
         self._session = session
         self._transport = session.transport
+        self._turns = Turns(self._transport, self._take)
         self._transport.set_protocol(self)
 
     @property
@@ -101,22 +103,29 @@ class MysqlConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read a piece of the reply."""
+        self._turns.receive_data(data)
+
+    def _take(self, data: bytes) -> bool:
+        """Read a part of the reply; return whether more may follow."""
         if self._closing:
-            return
+            return False
         if not self._in_query:
             # Only a farewell comes unasked: the server shuts down, or ends an idle connection.
             self._end("the server ended the connection")
-            return
+            return False
         try:
             complete = self.reader.receive_data(data)
+            if complete and self._turns.waits:
+                raise WireError("bytes follow a complete reply")
         except WireError as error:
             self._end(str(error))
-            return
+            return False
         if complete:
             self._in_query = False
             if self.reader.error is None:
                 self._follow_sql_mode()
             self.owner.replied(self)
+        return not complete
 
     def eof_received(self) -> bool:
         """Let the transport close."""

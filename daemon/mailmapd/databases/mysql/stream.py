@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailmapd.databases.mysql.errors import judge
 from mailmapd.databases.mysql.framing import WireError
+from mailmapd.databases.mysql.turns import Turns
 from mailmapd.databases.mysql.wire import ReplyReader, encode_query
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError
 
@@ -42,6 +43,7 @@ class RowStream(asyncio.Protocol):
         self._news = asyncio.Event()
         self._connection = connection
         self._transport = connection.hand_over(self)
+        self._turns = Turns(self._transport, self._take)
 
     async def rows(self) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
         """Send the statement and yield its columns and rows. Raises DatabaseError."""
@@ -70,14 +72,20 @@ class RowStream(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read a piece of the reply; hold the server up when the consumer is behind.
+        """Read a piece of the reply."""
+        self._turns.receive_data(data)
+
+    def _take(self, data: bytes) -> bool:
+        """Read a part of the reply; hold the server up when the consumer is behind. Return whether more may follow.
 
         Only whole rows are news: a server that sends them byte by byte runs out of patience.
         """
         if self._complete or self._loss:
-            return
+            return False
         try:
             self._complete = self._reader.receive_data(data)
+            if self._complete and self._turns.waits:
+                raise WireError("bytes follow a complete reply")
         except WireError as error:
             self._loss = str(error)
             self.abort()
@@ -87,9 +95,10 @@ class RowStream(asyncio.Protocol):
         ahead = rows >= self._batch * BATCHES_AHEAD or (rows and self._unread >= BYTES_AHEAD)
         if ahead and not ended and not self._paused:
             self._paused = True
-            self._transport.pause_reading()
+            self._turns.hold()
         if rows or ended:
             self._news.set()
+        return not ended
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the consumer, if it still waits."""
@@ -114,7 +123,7 @@ class RowStream(asyncio.Protocol):
     def _resume(self) -> None:
         if self._paused and not self._transport.is_closing():
             self._paused = False
-            self._transport.resume_reading()
+            self._turns.release()
 
     def _columns(self) -> tuple[str, ...]:
         return self._reader.columns or ()

@@ -226,7 +226,7 @@ class ReplyReader(PacketReader):
         text = start + 9 if data[start + 3 : start + 4] == b"#" else start + 3
         self.error = ServerError(
             data[start + 1] | data[start + 2] << 8,
-            data[text:end][:_MAX_TEXT].decode("utf-8", "replace"),
+            data[text : min(end, text + _MAX_TEXT)].decode("utf-8", "replace"),
         )
         return True
 

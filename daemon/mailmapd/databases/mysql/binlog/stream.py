@@ -27,6 +27,7 @@ from mailmapd.model import Row
 HEARTBEAT = 1.0
 """Seconds without an event after which the server says that it is there."""
 
+_LONG = 64 * 1024  # bytes at one go, after which more comes before anybody else has a turn
 _TURN = 0.001  # seconds of reading after which lookups have theirs
 _REST = 0.0005  # seconds that lookups have
 _TOGETHER = 0.0003  # seconds of events that are told together
@@ -90,8 +91,12 @@ class BinlogStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read events, for a moment; what is left waits for the next turn, and the server with it."""
         self.reader.receive_data(data)
-        if not self._working:
+        if self._working:
+            return
+        if len(data) < _LONG:
             self._work()
+        elif self._transport is not None:  # more will come at once, again and again
+            self._rest(self._transport)
 
     def _work(self) -> None:
         begun = time.monotonic()
@@ -117,10 +122,15 @@ class BinlogStream(asyncio.Protocol):
             self._working = time.monotonic() >= begun + _TURN
         if self._transport is not None and not self._transport.is_closing():
             if self._working:
-                self._transport.pause_reading()
-                asyncio.get_running_loop().call_later(_REST, self._work)
+                self._rest(self._transport)
             else:
                 self._transport.resume_reading()
+
+    def _rest(self, transport: asyncio.Transport) -> None:
+        """Let lookups have their turn, and hold the server up meanwhile."""
+        self._working = True
+        transport.pause_reading()
+        asyncio.get_running_loop().call_later(_REST, self._work)
 
     def _tell(self, events: list[Event]) -> None:
         if events and self._lost is not None:
