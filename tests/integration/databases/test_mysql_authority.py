@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -109,6 +110,10 @@ def write_files(world: World, case: Case, server: MariaDB) -> None:
         + account
         + tail
         + f"tls_CAfile = {authority}\ntls_verify_cert = {verify}\n",
+        "folder.cf": hosts
+        + account
+        + tail
+        + f"tls_CApath = {folder_of(authority)}\ntls_verify_cert = {verify}\n",
         "named.cnf": f"[client]\n{account}ssl-ca = {authority}\n{option_verify}",
         "by-option.cf": hosts + tail + f"option_file = {world.folder}/named.cnf\n{account}",
         "half.cf": hosts
@@ -125,6 +130,15 @@ def write_files(world: World, case: Case, server: MariaDB) -> None:
         (world.folder / name).write_text(text)
 
 
+def folder_of(authority: Path) -> Path:
+    """Return a folder with an authority in it, as OpenSSL looks for it."""
+    folder = authority.with_suffix(".d")
+    folder.mkdir(exist_ok=True)
+    shutil.copy(authority, folder)
+    subprocess.run(["openssl", "rehash", folder], check=True)
+    return folder
+
+
 def our_ways(folder: Path) -> dict[str, MysqlSettings]:
     """Return the settings that every way into the configuration makes of it."""
     imported = plan_import(folder, use_postconf=False, keep_cf=False)
@@ -132,6 +146,7 @@ def our_ways(folder: Path) -> dict[str, MysqlSettings]:
     files = {
         "TOML": section_settings(load_config(str(folder / "mailmapd.toml")), "m"),
         ".cf": cf_settings(read_postfix_cf(folder / "named.cf")),
+        ".cf, folder": cf_settings(read_postfix_cf(folder / "folder.cf")),
         ".cf and option file": cf_settings(read_postfix_cf(folder / "half.cf")),
         "option file": cf_settings(read_postfix_cf(folder / "by-option.cf")),
     }
@@ -181,7 +196,7 @@ async def test_as_the_real_clients(world: World, connect: Connect, name: str) ->
     write_files(world, case, server)
     theirs = await asyncio.to_thread(asked, world, server)
     ours = {way: await lets_in(connect, made) for way, made in our_ways(world.folder).items()}
-    assert len(ours) == 5
+    assert len(ours) == 6
     assert len(set(ours.values())) == 1, ours
     assert len(set(theirs.values())) == 1, theirs
     if name in REFUSED_BY_US_ALONE:
