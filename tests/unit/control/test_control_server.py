@@ -27,7 +27,7 @@ async def test_silent_client(short_path: Path) -> None:
     bound.bind(path)
     server = ControlServer(bound, Gate(path, Peers(())), cast("Any", Quiet()), clock)
     await server.start()
-    silent, _ = await asyncio.open_unix_connection(path)
+    silent, silent_writer = await asyncio.open_unix_connection(path)
     reader, writer = await asyncio.open_unix_connection(path)
     await until(lambda: len(server.clients.all) == 2)
     for _ in range(2):
@@ -36,7 +36,9 @@ async def test_silent_client(short_path: Path) -> None:
         assert await reader.readline()
         server.clients.sweep()
     assert await silent.read() == b""
+    silent_writer.close()
     writer.write(b'{"do": "stats"}\n')
     assert await reader.readline()
     writer.close()
+    await writer.wait_closed()
     await server.close()
