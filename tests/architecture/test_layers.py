@@ -39,3 +39,10 @@ def test_layers_name_only_modules_that_exist() -> None:
         for name in names
         if not (package / name).is_dir() and not (package / f"{name}.py").is_file()
     ] == []
+
+
+def test_one_reader_of_sql_text() -> None:
+    """Where strings and comments of SQL begin and end is known in one file; the others ask there."""
+    package = PROJECT / "daemon" / "mailmapd"
+    knowing = [path for path in package.rglob("*.py") if r"/\*" in path.read_text("utf-8")]
+    assert knowing == [package / "template" / "sql_lexer.py"]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from mailmapd import __version__
 from mailmapd.app.served import Served
-from mailmapd.config.shown import shown_sections
 from mailmapd.engine.meters import BUCKETS
 from mailmapd.stats.activity import between
 from mailmapd.stats.history import History
@@ -18,6 +17,7 @@ from mailmapd.stats.snapshot import (
     database_states,
     lookups_by_name,
 )
+from mailmapd.web.shown_sections import shown_sections
 from mailmapd.web.status_view import StatusView
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from mailmapd.databases.mysql.binlog.events import (
 )
 from mailmapd.provenance.match import Parts, normal, parts_of
 from mailmapd.provenance.reading import Binding
+from mailmapd.template.sql_lexer import without_comments
 
 _HARMLESS = re.compile(
     r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|XA\s+(START|BEGIN|END|PREPARE|ROLLBACK)|#|$)",
@@ -48,7 +49,6 @@ _WAYS = 512
 """In how many ways a row may fit an alternative; one that fits in more restricts nothing."""
 
 _WORD = re.compile(r"[\w$-]+")
-_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _READ = 64 * 1024  # characters of the longest statement that is read
 
 
@@ -111,8 +111,7 @@ class Selection:
             touched.add_everything("a statement that is too long to be read")
             self._add_altered(self._readers.names())
             return True
-        bare = _COMMENT.sub(" ", sql)
-        # What looks like a comment may stand in a text, and hide the word from `bare`.
+        bare = without_comments(sql)
         if _OF_EVERYTHING.match(bare) or _VIEW.search(sql) or "/*!" in sql:
             touched.add_everything("a statement that is logged as text")
             self._add_altered(self._readers.names())

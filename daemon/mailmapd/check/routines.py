@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mailmapd.check.finding import Finding, Level
-from mailmapd.check.writing_queries import bare_text, writes
+from mailmapd.check.writing_queries import writes
 from mailmapd.databases.interface import Database
+from mailmapd.template.sql_lexer import code_of
 from mailmapd.template.statement import Statement
 
 _ROUTINES = (
@@ -69,7 +70,7 @@ def routine_findings(
 
 
 def _called(query: str, default_schema: str) -> Iterator[tuple[str, str]]:
-    bare = bare_text(query)
+    bare = code_of(query)
     call = _CALL.match(bare)
     for match in _CALLED.finditer(bare, call.end() if call else 0):
         if match[3] == "(" or (call and match.start() == call.end()):
@@ -113,7 +114,7 @@ def _writes(
     words = writes(routine.body)
     if words:
         return words
-    inner = re.findall(r"\bCALL\s+(?:`?\w+`?\.)?`?(\w+)`?", bare_text(routine.body), re.IGNORECASE)
+    inner = re.findall(r"\bCALL\s+(?:`?\w+`?\.)?`?(\w+)`?", code_of(routine.body), re.IGNORECASE)
     names = [(routine.schema.lower(), name.lower()) for name in inner]
     names += list(_called(routine.body, routine.schema))
     for key in dict.fromkeys(names):

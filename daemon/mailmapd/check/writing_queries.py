@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterator
 
 from mailmapd.check.finding import Finding, Level
+from mailmapd.template.sql_lexer import code_of
 
-STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"", re.DOTALL)
-_COMMENT = re.compile(r"/\*(?!!).*?\*/|(?:--[ \t]|#)[^\n]*", re.DOTALL)
 _WRITING = re.compile(
     r"\b(INSERT\s+(?:\w+\s+)*?INTO|INSERT\s+\w+|UPDATE\s+(?:LOW_PRIORITY\s+|IGNORE\s+)*[\w`.]+\s+(?:\w+\s+)?SET|DELETE\s+FROM"
     r"|REPLACE\s+INTO|REPLACE\s+(?!\()\w+|TRUNCATE\s+(?:TABLE\s+)?\w+|LOAD\s+DATA|INTO\s+(?:OUT|DUMP)FILE"
@@ -31,21 +30,16 @@ _COUNTING = re.compile(
 _VARIABLE = re.compile(r":=|(?<![@\w])@[\w`'\"$.]")
 
 
-def bare_text(sql: str) -> str:
-    """Return SQL without what its strings and comments hold."""
-    return _COMMENT.sub(" ", STRING.sub("''", sql))
-
-
 def writes(sql: str) -> str:
     """Return the words with which SQL writes, or nothing."""
-    match = _WRITING.search(bare_text(sql))
+    match = _WRITING.search(code_of(sql))
     return "" if match is None else " ".join(match[0].upper().split())
 
 
 def writing_findings(name: str, query: str) -> Iterator[Finding]:
     """Yield how a query changes something, or depends on what was asked before."""
     where = f"table {name}"
-    bare = bare_text(query)
+    bare = code_of(query)
     words = writes(query)
     if words:
         problem = f"the query writes ({words}): it is not sent for every lookup, because answers are remembered"

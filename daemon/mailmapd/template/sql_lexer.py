@@ -74,6 +74,13 @@ _CLOSING = {
     Place.LINE_COMMENT: "\n",
     Place.COMMENT: "*/",
 }
+_ENDS = {
+    (place, escapes): re.compile(re.escape(closing) + (r"|\\" if escapes else ""))
+    for place, closing in _CLOSING.items()
+    for escapes in (False, True)
+}
+"""What may end a place: its closing, and a backslash where that counts."""
+
 _DOUBLED = (Place.SINGLE, Place.DOUBLE, Place.NAME)
 _UNFINISHED = {Place.LINE_COMMENT: ("--",), Place.COMMENT: ("*",)}
 """What may turn into something else with the next byte."""
@@ -142,14 +149,14 @@ class SqlLexer:
     def _end(self, text: str, at: int) -> int:
         """Return where the open string, name or comment ends in this piece, and note what is open there."""
         closing = _CLOSING[self.place]
-        while at < len(text):
-            if text.startswith(closing, at):
-                at += len(closing)
-                if self.place not in _DOUBLED or not text.startswith(closing, at):
-                    self.place = Place.CODE
-                    return at
-            elif text[at] == "\\" and self._escapes():
-                at += 1
+        ends = _ENDS[self.place, self._escapes()]
+        while found := ends.search(text, at):
+            at = found.end()
+            if found[0] == closing and not (
+                self.place in _DOUBLED and text.startswith(closing, at)
+            ):
+                self.place = Place.CODE
+                return at
             at += 1
         return len(text)
 
@@ -206,16 +213,23 @@ def _places(pieces: Sequence[str | None], rules: Rules) -> tuple[Place, ...]:
 
 
 def code_of(text: str, *, sqlite: bool = False) -> str:
-    """Return a query with its strings emptied and its comments blank: what is left is SQL words."""
+    """Return a query with its strings emptied and its comments blank: what is left is SQL words.
+
+    A comment that some servers read as SQL is SQL.
+    """
     shown = []
     for place, part in SqlLexer(SQLITE if sqlite else DEFAULT).read(text):
         if place.is_string:
             shown.append(place.value * 2)
         elif place.is_comment:
-            shown.append(" ")
+            conditional = None if sqlite else _CONDITIONAL.fullmatch(part)
+            shown.append(f" {code_of(conditional[1])} " if conditional else " ")
         else:
             shown.append(part)
     return "".join(shown)
+
+
+_CONDITIONAL = re.compile(r"/\*M?!\d*(.+?)(?:\*/)?", re.DOTALL)
 
 
 def only_reads(text: str, *, sqlite: bool = False) -> bool:

@@ -122,3 +122,11 @@ def test_code() -> None:
 def test_only_reads(query: str, reads: bool) -> None:
     """A SELECT with functions of the server alone can be repeated; whatever might write is not known to."""
     assert only_reads(query) is reads
+
+
+def test_comments_for_some_servers() -> None:
+    """What only some servers read as SQL counts as SQL where somebody asks what a query may do."""
+    hidden = "SELECT a FROM t WHERE k = '%s' /*!50000 INTO OUTFILE '/tmp/x' */"
+    assert "INTO OUTFILE" in code_of(hidden)
+    assert not only_reads(hidden)
+    assert code_of("SELECT 1 /* INTO */") == "SELECT 1  "
