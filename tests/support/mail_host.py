@@ -147,15 +147,11 @@ class LocalHost:
         mail = self.directory / "mail"
         mail.mkdir()
         os.chown(mail, int(MAIL_ACCOUNT), int(MAIL_ACCOUNT))
-        dict_settings = directory / "mailmapd-auth.conf.ext"
-        dict_settings.write_text(
-            shipped(
-                "dovecot/2.3/mailmapd-auth.conf.ext",
-                {"/run/mailmapd/": f"{self.directory}/mailmapd/"},
-            )
-        )
+        for name in ("mailmapd-auth.conf.ext", "mailmapd-auth-fresh.conf.ext"):
+            where = {"/run/mailmapd/": f"{self.directory}/mailmapd/"}
+            (directory / name).write_text(shipped(f"dovecot/2.3/{name}", where))
         moved = self._moved() | {
-            "/etc/dovecot/mailmapd-auth.conf.ext": str(dict_settings),
+            "/etc/dovecot/mailmapd-": f"{directory}/mailmapd-",
             "/var/spool/postfix": str(self.postfix.queue_directory),
             "_uid = vmail": f"_uid = {MAIL_ACCOUNT}",
             "_gid = vmail": f"_gid = {MAIL_ACCOUNT}",

@@ -8,6 +8,7 @@
 --   timeout    10s                      for one answer; mailmapd itself answers or gives up earlier
 --   variables  user protocol            what the queries use, by Dovecot's names; they are part of Dovecot's own cache key.
 --                                       A query that uses another one is a temporary failure
+--   fresh      no                       yes in the passdb that is asked after a mismatch: the password has perhaps been changed
 --
 -- Dovecot verifies the password itself. Whatever goes wrong is an internal failure ("try again"), never an unknown user:
 -- only the words "not_found" from mailmapd say that there is none.
@@ -18,6 +19,7 @@ local settings = {
   dict = "auth",
   timeout = "10s",
   variables = "user protocol",
+  fresh = "no",
 }
 
 -- What Dovecot 2.4 knows and mailmapd takes. A script sees no difference between a variable without a value and one that does not exist.
@@ -181,7 +183,14 @@ end
 
 local function question(req)
   local parts = { "fields=2.4&dict=" .. encode(settings.dict) }
-  for name in settings.variables:gmatch("%S+") do
+  local names = settings.variables
+  if settings.fresh == "yes" then
+    parts[#parts + 1] = "fresh=yes"
+    if not (" " .. names .. " "):find(" original_user ", 1, true) then
+      names = names .. " original_user" -- the first answer may have renamed the user
+    end
+  end
+  for name in names:gmatch("%S+") do
     parts[#parts + 1] = name .. "=" .. encode(tostring(req[name] or ""))
   end
   return table.concat(parts, "&")

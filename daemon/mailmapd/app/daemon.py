@@ -82,7 +82,7 @@ class Daemon:
         self._assembled = assemble(
             plan(config), clock=clock, observer=self.database_meter, memory=self.memory
         )
-        self._assembled.engine.watchers.append(self.front.forget)
+        self.front.watch(self._assembled.engine)
         self._warm_start = WarmStart(lambda: self._assembled, clock)
         self._cluster = Cluster(clock, self._flush_here)
         self._changes = Changes(clock, self._cluster)
@@ -307,7 +307,7 @@ class Daemon:
             previous=previous,
             memory=self.memory,
         )
-        self._assembled.engine.watchers.append(self.front.forget)
+        self.front.watch(self._assembled.engine)
         self._contact.begin(self.engine.databases.values())
         leaving = await self.front.change(bound, config, self.engine)
         self._spawn(self._changes.begin(self._assembled))

@@ -197,6 +197,13 @@ class Front:
             self.settle()
             self._retired.clear()
 
+    def watch(self, engine: Engine) -> None:
+        """Forget what the engine forgets, and what its dicts have to be asked for again."""
+        engine.watchers.append(self.forget)
+        for one in engine.dicts.values():
+            if one.mismatches is not None:
+                one.mismatches.recall = self.forget
+
     def forget(self, invalidation: Invalidation) -> None:
         """Drop the remembered replies that were made of what is touched."""
         self._replies.forget(invalidation)

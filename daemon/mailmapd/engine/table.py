@@ -127,6 +127,15 @@ class Table:
         )
         return await later if outcome is None else outcome
 
+    def renew(self, sql_key: bytes, done: Callable[[Outcome], None]) -> None:
+        """Ask the origin for a key, whatever memory holds; `done` gets what it says, later.
+
+        A query that is on its way was perhaps sent too early; what it brings is not kept.
+        """
+        self._flights.forget(sql_key)
+        self.misses += 1
+        self._start(sql_key).join(done)
+
     def apply(self, invalidation: Invalidation) -> tuple[int, list[Budget]]:
         """Forget what an invalidation says of this table; return how many entries were known, and what is to be freed.
 
@@ -222,12 +231,13 @@ class Table:
                 self.origin.forget((sql_key,))
         elif wanted:
             try:
-                self._keep(sql_key, known)
+                self.keep(sql_key, known)
             except Exception:
                 log.exception("table %s: rows could not be kept: a defect of mailmapd", self.name)
                 known = Failure(DEFECT)
         flight.land(Outcome(known, Source.DATABASE))
 
-    def _keep(self, sql_key: bytes, known: Payload | NoRow) -> None:
+    def keep(self, sql_key: bytes, known: Payload | NoRow) -> None:
+        """Keep what the database says of a key now."""
         lifetime = None if self.watch is None else self.watch.lifetime(sql_key, known is NO_ROW)
         self.cache.store(sql_key, known, self._clock(), lifetime)

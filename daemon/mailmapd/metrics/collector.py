@@ -164,6 +164,16 @@ class MailmapdCollector(Collector):
         for name, dict_of_dovecot in engine.dicts.items():
             avoided.add_metric([name], dict_of_dovecot.avoided)
         yield avoided
+        mismatches = CounterMetricFamily(
+            "mailmapd_mismatches",
+            "Questions that Dovecot puts after a password did not match, by how they end.",
+            labels=["dict", "result"],
+        )
+        for name, dict_of_dovecot in engine.dicts.items():
+            if dict_of_dovecot.mismatches is not None:
+                for result, count in dict_of_dovecot.mismatches.counts.items():
+                    mismatches.add_metric([name, result], count)
+        yield mismatches
 
     def _caches(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(

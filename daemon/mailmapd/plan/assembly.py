@@ -204,7 +204,7 @@ def assemble(
         previous_tables=old.engine.tables,
         memory=memory,
     )
-    dicts = build_dicts(planned.dicts, dict_tables, databases, old.engine.dicts)
+    dicts = build_dicts(planned.dicts, dict_tables, databases, old.engine.dicts, clock)
     for name, table in (tables | dict_tables).items():
         former = old.engine.tables.get(name, table)
         if former is not table:
@@ -212,7 +212,11 @@ def assemble(
     maps: dict[str, Map] = {}
     for name in planned.config.maps:
         _add_map(planned, name, tables, maps, clock=clock, previous=previous)
-    return Assembled(planned, Engine(databases, tables | dict_tables, maps, dicts))
+    engine = Engine(databases, tables | dict_tables, maps, dicts)
+    for one in dicts.values():
+        if one.mismatches is not None:
+            one.mismatches.forget = engine.apply
+    return Assembled(planned, engine)
 
 
 def _table(

@@ -14,6 +14,7 @@ from mailmapd.databases.interface import Database
 from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.dicts.dict import Dict, DictTable
 from mailmapd.engine.dicts.iteration import Iteration
+from mailmapd.engine.dicts.mismatches import Mismatches
 from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.errors import ConfigError
@@ -107,6 +108,7 @@ def build_dicts(
     tables: Mapping[str, Table],
     databases: Mapping[str, Database],
     previous: Mapping[str, Dict],
+    clock: Clock,
 ) -> dict[str, Dict]:
     """Return the dicts over their tables; what they have counted goes on."""
     dicts: dict[str, Dict] = {}
@@ -116,15 +118,30 @@ def build_dicts(
             iteration = Iteration(
                 one.iterate.name, one.iterate.definition.query, databases[one.iterate.database]
             )
+        passdb = _served(one.passdb, tables)
         dicts[name] = Dict(
             name,
-            passdb=_served(one.passdb, tables),
+            passdb=passdb,
             userdb=_served(one.userdb, tables),
             iteration=iteration,
+            mismatches=_mismatches(passdb, previous.get(name), clock),
         )
         if name in previous:
             dicts[name].avoided = previous[name].avoided
     return dicts
+
+
+def _mismatches(passdb: DictTable | None, former: Dict | None, clock: Clock) -> Mismatches | None:
+    """Return those of the former dict if its table of passwords goes on, or new ones with its counts."""
+    old = None if former is None else former.mismatches
+    if passdb is None:
+        return None
+    if old is not None and old.table is passdb.table:
+        return old
+    new = Mismatches(passdb.table, clock)
+    if old is not None:
+        new.counts = old.counts
+    return new
 
 
 def _served(planned: PlannedTable | None, tables: Mapping[str, Table]) -> DictTable | None:

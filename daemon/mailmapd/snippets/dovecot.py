@@ -7,12 +7,13 @@ the administrator, and the text says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config, ListenAddress
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.plan.dict_plan import DictPlan, PlannedTable, plan_dicts
+from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.dovecot_variables import name_in_24
 
@@ -24,12 +25,12 @@ and when that fires before the idle timeout has closed the connection, the auth-
 (dict-client.c, client_dict_input_timeout; seen with 2.3.19, unchanged in 2.3.21).
 """
 
+_FRESH = """\
+# Asked after a mismatch only: the password has perhaps been changed. The first one is silent, so that the log has one
+# line for each refused login."""
 _CACHE_23 = """\
-# Dovecot's own auth cache, in front of mailmapd: seconds are enough to take the repeated logins of one client.
-# mailmapd drops an entry when it is flushed or expires; Dovecot's copy lives for these times on top.
-auth_cache_size = 10 M
-auth_cache_ttl = 10 secs
-auth_cache_negative_ttl = 5 secs
+# mailmapd remembers. Dovecot's own auth cache would let an old password in for auth_cache_ttl, beside the new one.
+auth_cache_size = 0
 """
 _PREFETCH = "# The password query returns the user's fields too (userdb_…), which saves the second lookup of a login."
 _NO_USERDB_23 = """\
@@ -51,7 +52,13 @@ _WEAK_SCHEMES = """\
 # Dovecot 2.4 refuses MD5-CRYPT, PLAIN-MD5 and other weak schemes unless you allow them:
 #auth_allow_weak_schemes = yes
 """
-_CACHE_24 = _CACHE_23.replace(" M\n", "M\n").replace(" secs", "s")
+_CACHE_24 = """\
+# Dovecot's own auth cache, in front of mailmapd, for users (passwords are not kept there: use_cache = no).
+# mailmapd drops an entry when it is flushed or expires; Dovecot's copy lives for these times on top.
+auth_cache_size = 10M
+auth_cache_ttl = 10s
+auth_cache_negative_ttl = 5s
+"""
 
 
 def dovecot_23(config: Config, directory: str = "/etc/dovecot") -> str:
@@ -62,12 +69,19 @@ def dovecot_23(config: Config, directory: str = "/etc/dovecot") -> str:
     socket = _socket(config, config.listen.dicts, "dict", '["unix:/run/mailmapd/dict"]')
     blocks = [_head("2.3", config)]
     for plan in _plans(config).values():
-        blocks += [*_dict_settings(plan, socket, directory), *_sections_23(plan, directory)]
+        blocks += [
+            *_dict_settings(plan, socket, directory),
+            *_fresh_settings(plan, socket, directory),
+            *_sections_23(plan, directory),
+        ]
     return "\n".join(blocks)
 
 
 def dict_sections_23(config: Config, name: str, directory: str) -> tuple[str, str]:
-    """Return the dict's own settings file and the passdb and userdb sections that name it. Raises ConfigError."""
+    """Return the dict's own settings file and the passdb and userdb sections that name it, without what asks again.
+
+    Raises ConfigError.
+    """
     socket = _socket(config, config.listen.dicts, "dict", '["unix:/run/mailmapd/dict"]')
     plan = _plans(config)[name]
     section = f"{{\n  driver = dict\n  args = {_settings_path(plan, directory)}\n}}\n"
@@ -86,8 +100,8 @@ def dovecot_24(config: Config, directory: str = "/etc/dovecot") -> str:
         config, () if entry is None else (entry,), "lookup_http", '"unix:/run/mailmapd/lookup"'
     )
     blocks = [_head("2.4", config)]
-    for plan in _plans(config).values():
-        blocks += _sections_24(plan, socket, directory)
+    for number, plan in enumerate(_plans(config).values()):
+        blocks += _sections_24(plan, socket, directory, alone=number == 0)
     return "\n".join(blocks)
 
 
@@ -137,8 +151,7 @@ def _file(path: str) -> str:
 def _dict_settings(plan: DictPlan, socket: str, directory: str) -> Iterator[str]:
     yield _file(_settings_path(plan, directory)) + " (owner root, mode 0644: it holds no secret)"
     yield "# idle_msecs keeps the connection. Stay below 30000: above it, idle auth-workers of Dovecot 2.3 crash."
-    yield f"uri = proxy:idle_msecs={IDLE_MSECS}:{socket}:{plan.name}"
-    yield f"default_pass_scheme = {plan.default_scheme}"
+    yield from _uri(plan, socket)
     if plan.iterate is not None:
         yield "iterate_prefix = userdb/"
     elif plan.userdb is None:
@@ -147,19 +160,40 @@ def _dict_settings(plan: DictPlan, socket: str, directory: str) -> Iterator[str]
         yield "# There is no iterate query: `doveadm user '*'` and `doveadm -A` fail, instead of finding nobody."
     for use, table in (("passdb", plan.passdb), ("userdb", plan.userdb)):
         if table is not None:
-            yield f"key {use} {{\n  key = {table.key.template}\n  format = json\n}}\n{use}_objects = {use}"
+            yield _key(use, table.key)
     yield ""
 
 
-def _settings_path(plan: DictPlan, directory: str) -> str:
-    return f"{directory}/mailmapd-{plan.name}.conf.ext"
+def _fresh_settings(plan: DictPlan, socket: str, directory: str) -> Iterator[str]:
+    """Yield the settings file of the passdb that is asked after a mismatch."""
+    if plan.passdb is None:
+        return
+    yield _file(_settings_path(plan, directory, fresh=True)) + " (owner root, mode 0644)"
+    yield from _uri(plan, socket)
+    yield _key("passdb", plan.passdb.key.after_mismatch)
+    yield ""
+
+
+def _uri(plan: DictPlan, socket: str) -> Iterator[str]:
+    yield f"uri = proxy:idle_msecs={IDLE_MSECS}:{socket}:{plan.name}"
+    yield f"default_pass_scheme = {plan.default_scheme}"
+
+
+def _key(use: str, key: DictKey) -> str:
+    return f"key {use} {{\n  key = {key.template}\n  format = json\n}}\n{use}_objects = {use}"
+
+
+def _settings_path(plan: DictPlan, directory: str, *, fresh: bool = False) -> str:
+    return f"{directory}/mailmapd-{plan.name}{'-fresh' if fresh else ''}.conf.ext"
 
 
 def _sections_23(plan: DictPlan, directory: str) -> Iterator[str]:
     section = f"{{\n  driver = dict\n  args = {_settings_path(plan, directory)}\n}}"
     yield _file(f"{directory}/conf.d/10-auth.conf") + " (instead of its !include auth-….conf.ext)"
     if plan.passdb is not None:
-        yield f"passdb {section}"
+        fresh = _settings_path(plan, directory, fresh=True)
+        yield f"passdb {section[:-2]}\n  auth_verbose = no\n}}"
+        yield f"{_FRESH}\npassdb {{\n  driver = dict\n  args = {fresh}\n  skip = authenticated\n}}"
         if _prefetches(plan.passdb):
             yield f"{_PREFETCH}\nuserdb {{\n  driver = prefetch\n}}"
     if plan.userdb is not None:
@@ -169,33 +203,55 @@ def _sections_23(plan: DictPlan, directory: str) -> Iterator[str]:
     yield _CACHE_23
 
 
-def _sections_24(plan: DictPlan, socket: str, directory: str) -> Iterator[str]:
+def _sections_24(
+    plan: DictPlan, socket: str, directory: str, *, alone: bool = True
+) -> Iterator[str]:
+    """Yield the sections of a dict. Only the first one's are called ``lua``: those of one name would become one."""
+    name = "lua" if alone else plan.name
+    driver = [] if alone else ["driver = lua"]
     yield (
         f"# Copy mailmapd.lua to {directory}/mailmapd.lua (owner root, mode 0644). Debian: "
         "apt-get install dovecot-auth-lua"
     )
     yield _file(f"{directory}/conf.d/10-auth.conf") + " (instead of its !include auth-….conf.ext)"
     if plan.passdb is not None:
-        yield f"passdb lua {_lua(plan, plan.passdb, socket, directory)}"
+        first = [*driver, "use_cache = no", "auth_verbose = no"]
+        fresh = ["driver = lua", "use_cache = no", "skip = authenticated"]
+        yield f"passdb {name} {_lua(plan, plan.passdb, socket, directory, first)}"
+        yield (
+            f"{_FRESH}\npassdb {plan.name}-fresh "
+            f"{_lua(plan, plan.passdb, socket, directory, fresh, fresh=True)}"
+        )
         if _prefetches(plan.passdb):
             yield f"{_PREFETCH}\nuserdb prefetch {{\n}}"
     if plan.userdb is not None:
-        yield f"userdb lua {_lua(plan, plan.userdb, socket, directory)}"
+        yield f"userdb {name} {_lua(plan, plan.userdb, socket, directory, driver)}"
     else:
         yield _NO_USERDB_24
     yield _CACHE_24
     yield _WEAK_SCHEMES
 
 
-def _lua(plan: DictPlan, table: PlannedTable | None, socket: str, directory: str) -> str:
+def _lua(
+    plan: DictPlan,
+    table: PlannedTable,
+    socket: str,
+    directory: str,
+    others: Sequence[str] = (),
+    *,
+    fresh: bool = False,
+) -> str:
     settings = {"socket": socket, "dict": plan.name, "variables": " ".join(_variables(table))}
-    lines = "".join(f"    {name} = {value}\n" for name, value in settings.items())
-    return f"{{\n  lua_file = {directory}/mailmapd.lua\n  lua_settings {{\n{lines}  }}\n}}"
+    if fresh:
+        settings["fresh"] = "yes"
+    own = "".join(f"    {name} = {value}\n" for name, value in settings.items())
+    lines = "".join(f"  {line}\n" for line in others)
+    return f"{{\n{lines}  lua_file = {directory}/mailmapd.lua\n  lua_settings {{\n{own}  }}\n}}"
 
 
-def _variables(table: PlannedTable | None) -> list[str]:
+def _variables(table: PlannedTable) -> list[str]:
     """Return the variables that a table's query needs, by their names in 2.4; the user is always asked for."""
-    if table is None or not isinstance(table.definition.query, DovecotQuery):
+    if not isinstance(table.definition.query, DovecotQuery):
         return ["user"]
     others = sorted(table.definition.query.sources - {"user"})
     return ["user", *(name_in_24(name) for name in others)]

@@ -7,8 +7,10 @@
 Dovecot expands `key = …` of its dict settings without escaping, and a user name may hold ``/``.
 Bounded values cannot, so splitting from the right is exact. A free value may hold ``/`` as well;
 then the user name that Dovecot 2.3.17 and later sends beside the key tells where the user ends, and
-a lookup without it is refused. Two free variables cannot be told apart, so such a query is refused
-when it is compiled.
+without it a key with more slashes than its layout is refused. Two free variables cannot be told
+apart, so such a query is refused when it is compiled.
+
+    passdb-fresh/%u/%s/%{orig_user}    the question after a mismatch, see `after_mismatch`
 
 A variable that every use lower-cases first is lower-cased by Dovecot already (%Ls), which keeps
 Dovecot's own auth cache small.
@@ -16,7 +18,7 @@ Dovecot's own auth cache small.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailmapd.errors import DataError, TemplateError
 from mailmapd.template.dovecot_query import DovecotQuery
@@ -57,6 +59,15 @@ class DictKey:
         return cls(namespace, bounded, free[0] if free else "", frozenset(lowered))
 
     @property
+    def after_mismatch(self) -> DictKey:
+        """The layout of the question that Dovecot puts after a mismatch.
+
+        A field of the first answer may have renamed the user, and Dovecot goes on with the new name. So the key carries
+        the name that the client gave as well, where no other free variable takes that place.
+        """
+        return replace(self, namespace=f"{self.namespace}-fresh", free=self.free or "orig_user")
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The variables besides the user, in the order of the key."""
         return (*self.bounded, self.free) if self.free else self.bounded
@@ -78,9 +89,12 @@ class DictKey:
         Dovecot's settings would mean other values.
         """
         if self.free:
+            if not user and rest.count(b"/") == len(self.names):
+                user = rest.partition(b"/")[0]
             if not user or not rest.startswith(user + b"/"):
                 raise DataError(
-                    f"{self.namespace}: this key needs Dovecot 2.3.17 or later, which sends the user name beside it"
+                    f"{self.namespace}: a key with this name needs Dovecot 2.3.17 or later, which "
+                    "sends the name beside it"
                 )
             fields = rest[len(user) + 1 :].split(b"/", len(self.bounded))
         elif self.bounded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
-from mailmapd.engine.dicts.dict import Dict, Question
+from mailmapd.engine.dicts.dict import Dict, MismatchQuestion, Question
 from mailmapd.errors import DatabaseError
 from mailmapd.model import NOT_FOUND, Answer, Found, TempFail
 from mailmapd.template.dovecot_variables import BOUNDED, FREE
@@ -43,7 +43,7 @@ async def trace_dict(
         question = one.question(namespace, values)
         if isinstance(question, Question):
             yield await _ask(namespace, question, recorder, clock)
-        else:
+        elif not isinstance(question, MismatchQuestion):
             yield DictStep(namespace, served.table.name, question)
 
 

@@ -2,6 +2,7 @@
 
     POST /passdb   dict=auth&user=a%40example.com&service=imap   (a form, a JSON object, or GET with a query)
     POST /userdb   the same
+    POST /passdb   … &fresh=yes     the same after a password that did not fit, see `engine/dicts/mismatches`
     POST /users    dict=auth[&mask=u*][&limit=100]
 
     200  {"result": "found", "fields": {"user": "a@example.com", "password": "{BLF-CRYPT}…"}}     passdb and userdb
@@ -47,7 +48,7 @@ BODY_LIMIT = (
 )  # bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
 OUR_NAME = "mailmapd"  # the Host that our Lua script writes: over a UNIX socket there is no name
 _LIMIT_DIGITS = 19  # more users than anybody has
-_PARAMETERS = frozenset({"dict", "fields", "user", *BOUNDED, *FREE})
+_PARAMETERS = frozenset({"dict", "fields", "fresh", "user", *BOUNDED, *FREE})
 _NOT_FOUND = b'{"result": "not_found"}\n'
 
 Parameters = Mapping[str, bytes]
@@ -114,6 +115,8 @@ async def _lookup(service: DictService, namespace: str, request: web.Request) ->
         return _failure(400, str(error))
     name = values.pop("dict", b"").decode("utf-8", "surrogateescape")
     modern = values.pop("fields", b"") == b"2.4"
+    if values.pop("fresh", b"") == b"yes":
+        namespace += "-fresh"
     answer = await service.ask(name, namespace, values)
     if modern and isinstance(answer, Found):
         answer = _in_24(answer, name, namespace, service.listener)
@@ -123,7 +126,7 @@ async def _lookup(service: DictService, namespace: str, request: web.Request) ->
 def _in_24(found: Found, name: str, namespace: str, listener: str) -> Found | TempFail:
     """Return the fields under their names in 2.4, or a failure when 2.4 would ignore one."""
     try:
-        return Found(for_dovecot24(found.value, passdb=namespace == "passdb"))
+        return Found(for_dovecot24(found.value, passdb=namespace != "userdb"))
     except DataError as error:
         log.warning("dict %s: a lookup over %s failed: %s", name, listener, error)
         return TempFail(str(error))

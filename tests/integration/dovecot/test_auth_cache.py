@@ -47,9 +47,8 @@ def dovecot(stack: ExitStack, mariadb: MariaDB) -> Dovecot:
         Daemon(directory, f'{listen}[dict.auth]\ndovecot_sql = "sql.conf"\n')
     )
     snippet = dovecot_23(load_config(daemon.config), str(directory))
-    write_snippet(
-        snippet.replace("ttl = 10 secs", "ttl = 1 hour").replace("ttl = 5 secs", "ttl = 1 hour")
-    )
+    cache = "auth_cache_size = 10 M\nauth_cache_ttl = 1 hour\nauth_cache_negative_ttl = 1 hour"
+    write_snippet(snippet.replace("auth_cache_size = 0", cache))
     return stack.enter_context(Dovecot(directory, f"!include {directory}/conf.d/10-auth.conf\n"))
 
 

@@ -68,7 +68,7 @@ def pair(request: pytest.FixtureRequest, mariadb: MariaDB, hashed: str) -> Itera
         daemon = stack.enter_context(Daemon(other, _config(other, sql)))
         own = stack.enter_context(Dovecot(one, RELAXED + _own_sections(schema, sql)))
         snippet = dovecot_23(load_config(daemon.config), str(other))
-        write_snippet(snippet.replace("auth_cache_size = 10 M", "auth_cache_size = 0"))
+        write_snippet(snippet)
         ours = stack.enter_context(
             Dovecot(
                 other,

@@ -101,8 +101,10 @@ def test_printed_configuration() -> None:
     assert config.listen.lookup_http is not None
     assert not config.listen.dicts
     stays = "stays as it is in Dovecot's configuration"
+    where = "both of its successors, result_failure into the second alone"
+    further = f"passdb with driver sql has further settings. Write them into {where}"
     assert notes == [
-        "passdb with driver sql has further settings. Write them into its successor, too: result_failure = continue",
+        f"{further}: result_failure = continue",
         f"passdb with driver sql and deny = yes {stays}.",
         f"userdb with driver static {stays}.",
         f"protocol imap: passdb with driver sql {stays}: it is for this protocol only.",

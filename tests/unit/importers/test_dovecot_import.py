@@ -156,6 +156,19 @@ def test_further_settings_are_noted(sql: Path) -> None:
     assert import_auth_sections(Draft(), sections).notes == [note]
 
 
+def test_auth_cache_is_noted(sql: Path) -> None:
+    """An auth cache of 2.3 is in the report, because it knows nothing of the passdb that asks again."""
+    passdb = f"passdb {{\n  args = {sql}\n  driver = sql\n}}\n"
+    note = "auth_cache_size = 10 M would let old passwords in beside new ones. Remove it: with mailmapd it is 0."
+    for text, noted in (
+        (f"auth_cache_size = 10 M\n{passdb}", True),
+        (f"auth_cache_size = 0\n{passdb}", False),
+        (f"auth_cache_size = 10 M\n{passdb.replace('passdb', 'userdb')}", False),
+    ):
+        result = import_auth_sections(Draft(), list(parse_auth_sections(text)))
+        assert (note in result.notes) is noted
+
+
 def test_nothing_to_move(sql: Path) -> None:
     """Sections without sql, and a file without the queries that a section needs, are faults."""
     with pytest.raises(ConfigError, match="has no passdb or userdb with driver = sql"):

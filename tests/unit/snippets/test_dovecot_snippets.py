@@ -43,20 +43,35 @@ def test_dovecot_23() -> None:
         "userdb {\n  driver = prefetch\n}\nuserdb {\n  driver = dict\n  args = /etc/dovecot/mailmapd-auth.conf.ext\n}"
         in text
     )
-    assert "auth_cache_ttl = 10 secs\n" in text
+    assert "auth_cache_size = 0\n" in text
+    assert "  key = passdb-fresh/%u/%Ls/%r/%Lc/%{orig_user}\n" in text
+    first = "passdb {\n  driver = dict\n  args = /etc/dovecot/mailmapd-auth.conf.ext\n  auth_verbose = no\n}\n"
+    fresh = "passdb {\n  driver = dict\n  args = /etc/dovecot/mailmapd-auth-fresh.conf.ext\n  skip = authenticated\n}\n"
+    assert text.index(first) < text.index(fresh) < text.index("userdb {\n  driver = prefetch")
 
 
 def test_dovecot_24() -> None:
     """The settings for 2.4 name the script, the socket and the variables by their names in 2.4."""
     text = dovecot_24(parse_config(WHOLE, "mailmapd.toml"))
     assert (
-        "passdb lua {\n  lua_file = /etc/dovecot/mailmapd.lua\n  lua_settings {\n    socket = "
+        "passdb lua {\n  use_cache = no\n  auth_verbose = no\n  lua_file = /etc/dovecot/mailmapd.lua\n  lua_settings {\n    socket = "
         "/run/mailmapd/lookup\n    dict = auth\n" in text
     )
-    assert "    variables = user remote_ip secured protocol\n" in text
+    assert "    variables = user remote_ip secured protocol\n  }\n" in text
+    assert "    variables = user remote_ip secured protocol\n    fresh = yes\n  }\n" in text
+    assert "passdb auth-fresh {\n  driver = lua\n  use_cache = no\n  skip = authenticated\n" in text
     assert "userdb prefetch {\n}\nuserdb lua {" in text
     assert "    variables = user\n" in text
     assert "auth_cache_ttl = 10s\n" in text
+
+
+def test_several_dicts() -> None:
+    """Each dict has sections of its own in 2.4, where those of one name would become one."""
+    more = '[dict.more]\npassdb = "p"\nuserdb = "u"\n'
+    text = dovecot_24(parse_config(WHOLE + more, "mailmapd.toml"))
+    for name in ("passdb lua", "passdb auth-fresh", "passdb more", "passdb more-fresh"):
+        assert text.count(f"{name} {{\n") == 1
+    assert text.count("userdb lua {\n") == text.count("userdb more {\n  driver = lua\n") == 1
 
 
 def test_without_userdb() -> None:

@@ -70,7 +70,7 @@ def test_free_value_round_trip(user: bytes, free: bytes, port: int) -> None:
         ("'%u' '%s'", b"a@b", b""),
         ("'%u' '%s'", b"/imap", b""),
         ("'%u'", b"a\0b", b""),
-        ("'%{local_name}'", b"a/name", b""),
+        ("'%{local_name}'", b"a/b/name", b""),
         ("'%{local_name}'", b"a/name", b"b"),
         ("'%s' '%{local_name}'", b"a/imap", b"a"),
     ],
@@ -79,3 +79,25 @@ def test_key_that_does_not_fit(query: str, rest: bytes, user: bytes) -> None:
     """A key of another layout is an error, never an answer about other values."""
     with pytest.raises(DataError, match="passdb: "):
         key_of(query).values(rest, user)
+
+
+@given(
+    user=st.binary(min_size=1).filter(lambda b: b"\0" not in b),
+    original=st.binary().filter(lambda b: b"\0" not in b),
+)
+def test_key_after_a_mismatch(user: bytes, original: bytes) -> None:
+    """The question after a mismatch brings both names back as they were, or is refused where they are not certain."""
+    key = key_of("'%u' '%s'").after_mismatch
+    assert key.template == "passdb-fresh/%u/%s/%{orig_user}"
+    rest = user + b"/imap/" + original
+    expected = {"user": user, "service": b"imap", "orig_user": original}
+    assert key.values(rest, user) == expected
+    try:
+        assert key.values(rest, b"") == expected
+    except DataError:
+        assert b"/" in user + original
+
+
+def test_key_after_a_mismatch_with_a_free_variable() -> None:
+    """A query with a free variable has that in its place in the question after a mismatch, too."""
+    assert key_of("'%{login_user}'").after_mismatch.template == "passdb-fresh/%u/%{login_user}"

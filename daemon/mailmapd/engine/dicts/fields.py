@@ -85,6 +85,21 @@ def mask_secrets(payload: bytes) -> bytes:
     return ("{" + ", ".join(shown) + "}").encode()
 
 
+def renamed(user: bytes, payload: bytes) -> bytes:
+    """Return the name that the fields of a JSON object make of a user's, as Dovecot's get_updated_username does."""
+    members = json.loads(payload.decode("utf-8", "surrogateescape"), object_pairs_hook=list)
+    for name, text in members:
+        value = text.encode("utf-8", "surrogateescape")
+        local, at, domain = user.partition(b"@")
+        if name == "user" or (name == "username" and b"@" in value):
+            user = value
+        elif name == "username":
+            user = value + at + domain
+        elif name == "domain":
+            user = local + b"@" + value
+    return user
+
+
 def _json(table: str, fields: Iterator[Field]) -> bytes:
     members = [
         b'"%b": "%b"' % (_escape(table, name, name.encode()), _escape(table, name, value))

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
 from mailmapd.engine.answered import Answered, Part, Use, Uses
-from mailmapd.engine.dicts.dict import PREFIX_SIZE, Dict, Question
+from mailmapd.engine.dicts.dict import PREFIX_SIZE, Asked, Dict, MismatchQuestion, Question
+from mailmapd.engine.dicts.mismatches import Mismatches
 from mailmapd.engine.meters import FOUND, LookupMeter
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.engine.unknown_names import UnknownNames
@@ -41,8 +42,6 @@ _USERS_PREFIX = b"shared/userdb/"
 _NUL = 0  # as a number: found eight times as fast as bytes in bytes
 _ROW_VALUE = b"1"  # what a listed key holds does not matter to Dovecot
 
-_Asked = Question | NotFound | PermFail | TempFail
-
 DictRows = list[tuple[bytes, bytes]]
 
 
@@ -54,6 +53,12 @@ class PlainTable(NamedTuple):
 
     held: Callable[[bytes, float], tuple[bytes, float] | None]
     use: Use
+    mismatches: Mismatches | None
+    doubted: Mapping[bytes, int]
+
+    def still_doubted(self, sql_key: bytes) -> bool:
+        """Note a question about a doubted key; return whether it is doubted still."""
+        return self.mismatches is not None and self.mismatches.note_first(sql_key)
 
 
 class Served(NamedTuple):
@@ -68,10 +73,12 @@ class Served(NamedTuple):
     def of(cls, asked: Dict, meter: LookupMeter) -> Served:
         """Return the dict so."""
         uses = Uses(asked, meter)
-        plain = {
-            prefix: PlainTable(table.cache.held, uses.of(FOUND, (Part(table, absent=False),)))
-            for prefix, table in asked.plain_tables().items()
-        }
+        plain: dict[bytes, PlainTable] = {}
+        for prefix, table in asked.plain_tables().items():
+            use = uses.of(FOUND, (Part(table, absent=False),))
+            mismatches = asked.mismatches_of(table)
+            doubted = {} if mismatches is None else mismatches.doubted
+            plain[prefix] = PlainTable(table.cache.held, use, mismatches, doubted)
         return cls(asked, meter, uses, plain)
 
 
@@ -134,6 +141,8 @@ class DictService:
                 held = None if _NUL in sql_key else plain.held(sql_key, start)
                 if held is not None:
                     plain.use.count(self._clock() - start)
+                    if sql_key in plain.doubted and plain.still_doubted(sql_key):
+                        return Answered(Found(held[0]))
                     return _new(Answered, (_new(Found, held[:1]), held[1], plain.use, (sql_key,)))
             question = served.asked.parse(key, user)
             memory = self._from_memory(served, question, start)
@@ -147,7 +156,7 @@ class DictService:
     async def ask(self, name: str, namespace: str, values: Mapping[str, bytes]) -> Answer:
         """Return the answer about a user given by the values of Dovecot's variables.
 
-        `namespace` is ``passdb`` or ``userdb``.
+        `namespace` is ``passdb``, ``passdb-fresh`` or ``userdb``.
         """
         start = self._clock()
         served = self._served.get(name)
@@ -207,7 +216,7 @@ class DictService:
         finally:
             self._meter(name).count(answer, Source.DATABASE, self._clock() - start)
 
-    def _from_memory(self, served: Served, question: _Asked, start: float) -> Answered | None:
+    def _from_memory(self, served: Served, question: Asked, start: float) -> Answered | None:
         """Return and count what memory holds, or None."""
         if not isinstance(question, Question):
             return None
@@ -216,10 +225,14 @@ class DictService:
         if entry is None:
             return None
         known, until = entry
+        mismatches = served.asked.mismatches_of(table)
+        doubted = mismatches is not None and sql_key in mismatches.doubted
+        if mismatches is not None and doubted:
+            doubted = mismatches.note_first(sql_key)
         answer = _answer(known)
         served.asked.avoided += 1
         result = served.meter.count(answer, Source.CACHE, self._clock() - start)
-        if start >= until:
+        if start >= until or doubted:
             return Answered(answer)
         parts = (Part(table, absent=known is NO_ROW),)
         return Answered(answer, until, served.uses.of(result, parts), (sql_key,))
@@ -264,7 +277,7 @@ class DictWaiting:
     __slots__ = ("_asked", "_meter", "_one", "_service", "_start")
 
     def __init__(
-        self, service: DictService, one: Dict, meter: LookupMeter, asked: _Asked, start: float
+        self, service: DictService, one: Dict, meter: LookupMeter, asked: Asked, start: float
     ) -> None:
         self._service = service
         self._one = one
@@ -276,9 +289,17 @@ class DictWaiting:
         """Ask the database; return the answer if that can be said at once, or None: `done` gets it later."""
         asked = self._asked
         try:
-            if not isinstance(asked, Question):
+            if isinstance(asked, Question):
+                outcome = asked.table.ask(asked.sql_key, lambda outcome: done(self._end(outcome)))
+            elif isinstance(asked, MismatchQuestion):
+                outcome = asked.mismatches.ask(
+                    asked.user,
+                    asked.sql_key,
+                    asked.original,
+                    lambda outcome: done(self._end(outcome)),
+                )
+            else:
                 return self._service.refuse(self._one, self._meter, self._start, asked)
-            outcome = asked.table.ask(asked.sql_key, lambda outcome: done(self._end(outcome)))
             return None if outcome is None else self._end(outcome)
         except Exception:
             log.exception(DEFECTIVE, self._service.listener)
@@ -286,10 +307,20 @@ class DictWaiting:
 
     def _end(self, outcome: Outcome) -> Answer:
         try:
+            self._note_fetched(outcome)
             return self._service.end(self._one, self._meter, self._start, outcome)
         except Exception:
             log.exception(DEFECTIVE, self._service.listener)
             return FAILED
+
+    def _note_fetched(self, outcome: Outcome) -> None:
+        """Note that a password was fetched: a question after a mismatch that follows need not fetch it again."""
+        asked = self._asked
+        if not isinstance(asked, Question) or outcome.source is not Source.DATABASE:
+            return
+        mismatches = self._one.mismatches_of(asked.table)
+        if mismatches is not None:
+            mismatches.note_fetched(asked.sql_key)
 
 
 def _answer(known: Payload | NoRow | Failure) -> Answer:

@@ -93,6 +93,7 @@ def import_auth_sections(
     if not moving:
         problem = "has no passdb or userdb with driver = sql"
         raise ConfigError([Fault(DOVECONF, "", problem, "there is nothing to move")])
+    importer.note(*_auth_cache(moving))
     for file, uses in _uses_by_file(moving).items():
         importer.add(Path(file), uses)
     importer.add_blocks([section for section in moving if not section.args])
@@ -134,8 +135,26 @@ def _kept_settings(section: AuthSection) -> Iterator[str]:
         and not name.startswith("mysql ")
     ]
     if kept:
-        advice = "has further settings. Write them into its successor, too"
+        where = "its successor, too"
+        if section.kind == "passdb":
+            where = "both of its successors, result_failure into the second alone"
+        advice = f"has further settings. Write them into {where}"
         yield f"{_title(section)} {advice}: {'; '.join(kept)}"
+
+
+def _auth_cache(sections: Sequence[AuthSection]) -> Iterator[str]:
+    """Yield the note about an auth cache that would go on letting old passwords in, if there is one.
+
+    It is about 2.3: in 2.4 the sections that `snippets` prints keep out of it.
+    """
+    root = sections[0].root
+    size = root.value("auth_cache_size", "0")
+    modern = root.version is not None and root.version >= _FIRST_WITHOUT_DICT
+    if not modern and size.split()[0] != "0" and any(one.kind == "passdb" for one in sections):
+        yield (
+            f"auth_cache_size = {size} would let old passwords in beside new ones. "
+            "Remove it: with mailmapd it is 0."
+        )
 
 
 class _Importer:

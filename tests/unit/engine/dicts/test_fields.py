@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from mailmapd.engine.dicts.fields import OBJECT_LIMIT, PassdbFields, UserdbFields, mask_secrets
+from mailmapd.engine.dicts.fields import (
+    OBJECT_LIMIT,
+    PassdbFields,
+    UserdbFields,
+    mask_secrets,
+    renamed,
+)
 from mailmapd.errors import DataError, SchemaError
 from mailmapd.model import EMPTY, ResultSet
 
@@ -136,3 +142,19 @@ def test_mask_secrets() -> None:
         "userdb_crypt_private_key": "(hidden)",
         "home": "/srv/�",
     }
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        (b'{"password": "{PLAIN}x"}', b"nick@a"),
+        (b'{"user": "u@b", "password": "{PLAIN}x"}', b"u@b"),
+        (b'{"username": "u", "domain": "b"}', b"u@b"),
+        (b'{"username": "u"}', b"u@a"),
+        (b'{"domain": "b"}', b"nick@b"),
+        ('{"user": "ü\\u0001"}'.encode(), "ü\x01".encode()),
+    ],
+)
+def test_renamed(fields: bytes, name: bytes) -> None:
+    """The fields of a row make another name of the user's, in their order."""
+    assert renamed(b"nick@a", fields) == name

@@ -128,7 +128,7 @@ async def test_key_outside_every_namespace(key: bytes) -> None:
     """A key outside the namespaces is refused with the namespaces there are."""
     answer = await ask(sample_service(SampleDatabase()), key)
     assert isinstance(answer, PermFail)
-    assert "shared/passdb/… and shared/userdb/… only" in answer.reason
+    assert "shared/passdb/…, shared/passdb-fresh/… and shared/userdb/… only" in answer.reason
 
 
 @pytest.mark.parametrize(
