@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import uuid
 
+from mailmapd.databases.mysql.framing import encode_payload
+
 _COM_BINLOG_DUMP = 0x12
 _COM_BINLOG_DUMP_GTID = 0x1E
 _THROUGH_GTID = 0x04  # flag: skip the transactions of the set that follows
@@ -26,7 +28,7 @@ def encode_dump(file: str, position: int, server_id: int) -> bytes:
     if not file.isascii():
         raise PlaceError(f"the log has a name outside ASCII: {file!a}")
     command = struct.pack("<BIHI", _COM_BINLOG_DUMP, position, 0, server_id)
-    return _packet(command + file.encode("ascii"))
+    return encode_payload(command + file.encode("ascii"))
 
 
 def encode_dump_gtid(executed: str, server_id: int) -> bytes:
@@ -38,7 +40,7 @@ def encode_dump_gtid(executed: str, server_id: int) -> bytes:
     command = struct.pack(
         "<BHIIQI", _COM_BINLOG_DUMP_GTID, _THROUGH_GTID, server_id, 0, _FIRST_POSITION, len(gtids)
     )
-    return _packet(command + gtids)
+    return encode_payload(command + gtids)
 
 
 def encode_gtid_set(text: str) -> bytes:
@@ -66,7 +68,3 @@ def encode_gtid_set(text: str) -> bytes:
         packed.append(server + struct.pack("<Q", len(spans)))
         packed += [struct.pack("<QQ", first, end) for first, end in spans]
     return b"".join(packed)
-
-
-def _packet(command: bytes) -> bytes:
-    return len(command).to_bytes(3, "little") + b"\0" + command

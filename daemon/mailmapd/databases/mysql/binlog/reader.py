@@ -27,8 +27,8 @@ from mailmapd.databases.mysql.binlog.events import (
     TransactionEnded,
     TransactionPrepared,
 )
-from mailmapd.databases.mysql.binlog.packets import PacketSplitter, TooLong
 from mailmapd.databases.mysql.binlog.rows import BrokenRows, Plans, TableShape
+from mailmapd.databases.mysql.framing import PacketSplitter, WireError
 from mailmapd.errors import MailmapdError
 
 Wanted = Callable[[str, str, int], tuple[int, ...] | None]
@@ -164,7 +164,7 @@ class BinlogReader:
                 if payload is None:
                     return
                 self._begun = self._payload(payload)
-        except TooLong as error:
+        except WireError as error:
             raise BinlogError(f"the server sent {error}") from None
 
     def _payload(self, payload: bytes) -> Iterator[Event | None]:
