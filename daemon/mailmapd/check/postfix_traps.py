@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailmapd.check.finding import Finding, Level
-from mailmapd.check.socket_paths import SocketTable, is_ours, path_findings, reach_findings
+from mailmapd.check.socket_paths import is_ours, path_findings, reach_findings
 from mailmapd.config.schema import Config, MapSection
 from mailmapd.formats.main_cf import MainCf, read_main_cf
-from mailmapd.formats.map_list import Member, parse_members, split_list
+from mailmapd.formats.map_list import Member, SocketTable, parse_members, split_list
 from mailmapd.formats.master_cf import Service, read_master_cf
 from mailmapd.importers.postfix.local_domains import local_domains
 from mailmapd.importers.postfix.parameters import (
@@ -60,7 +60,7 @@ def postfix_findings(config: Config, directory: Path) -> Iterator[Finding]:
         if is_ours(use.table, config, queue):
             where = f"{main_cf.path} line {use.line}: {use.parameter.name}"
             for code, problem, remedy in path_findings(
-                config, queue, services, use.parameter.name, use.table
+                config, queue, services, use.parameter, use.table
             ):
                 yield Finding(Level.FAULT, code, where, problem, remedy)
             yield from _use_findings(config, main_cf, use, where)

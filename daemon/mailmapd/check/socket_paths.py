@@ -13,53 +13,18 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mailmapd.check.finding import Finding, Level
 from mailmapd.config.address import TcpAddress, UnixAddress
 from mailmapd.config.schema import Config
 from mailmapd.formats.main_cf import MainCf
+from mailmapd.formats.map_list import SocketTable
 from mailmapd.formats.master_cf import Service
+from mailmapd.importers.postfix.parameter import Parameter
 
 _LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost", "")
 _OURS = "mailmapd"
-_READERS = {
-    "smtpd": "smtpd",
-    "postscreen": "postscreen",
-    "smtp": "smtp",
-    "lmtp": "lmtp",
-    "virtual_alias": "cleanup",
-    "canonical": "cleanup",
-    "recipient_canonical": "cleanup",
-    "sender_canonical": "cleanup",
-    "sender_bcc": "cleanup",
-    "recipient_bcc": "cleanup",
-}
-"""Beginnings of parameters, and the program that reads them; what is not here is read by several."""
-
-
-@dataclass(frozen=True, slots=True)
-class SocketTable:
-    """One ``socketmap:`` table: its address as Postfix reads it, and the map that it asks for."""
-
-    proxied: bool
-    path: str | None
-    host: str
-    port: str
-    map: str
-
-    @classmethod
-    def parse(cls, text: str) -> SocketTable:
-        """Parse ``[proxy:]socketmap:unix:PATH:MAP`` or ``socketmap:inet:HOST:PORT:MAP``, see socketmap_table(5)."""
-        rest = text.removeprefix("proxy:").removeprefix("socketmap:")
-        kind, _, address = rest.partition(":")
-        address, _, name = address.rpartition(":")
-        proxied = text.startswith("proxy:")
-        if kind == "unix":
-            return cls(proxied, address, "", "", name)
-        host, _, port = address.rpartition(":")
-        return cls(proxied, None, host, port, name)
 
 
 def is_ours(table: SocketTable, config: Config, queue: str) -> bool:
@@ -98,7 +63,11 @@ def _listened(config: Config) -> Iterator[str]:
 
 
 def path_findings(
-    config: Config, queue: str, services: Iterable[Service], parameter: str, table: SocketTable
+    config: Config,
+    queue: str,
+    services: Iterable[Service],
+    parameter: Parameter,
+    table: SocketTable,
 ) -> Iterator[tuple[str, str, str]]:
     """Yield why a program of Postfix would not reach mailmapd by this table: a code, the problem and the remedy.
 
@@ -123,23 +92,17 @@ def path_findings(
 
 
 def _readers(
-    services: Iterable[Service], parameter: str, *, proxied: bool
+    services: Iterable[Service], parameter: Parameter, *, proxied: bool
 ) -> tuple[set[str], set[str]]:
     """Return the commands that read a parameter: the chrooted ones and the others."""
     if proxied:
         return set(), {"proxymap"}
-    reader = next(
-        (program for start, program in _READERS.items() if parameter.startswith(f"{start}_")), None
-    )
     chrooted: set[str] = set()
     plain: set[str] = set()
     for service in services:
-        if service.command == reader or (reader is None and service.command in _SEVERAL):
+        if service.command in parameter.readers:
             (chrooted if service.chroot else plain).add(service.command)
-    return chrooted, plain if chrooted else plain or {reader or "postfix"}
-
-
-_SEVERAL = frozenset(("smtpd", "cleanup", "trivial-rewrite", "smtp"))
+    return chrooted, plain if chrooted else plain or set(parameter.readers)
 
 
 def _table_remedy(config: Config, table: SocketTable, queue: str) -> str:

@@ -92,6 +92,29 @@ class Member:
         return self.type not in _PATTERN
 
 
+@dataclass(frozen=True, slots=True)
+class SocketTable:
+    """One ``socketmap:`` table: its address as Postfix reads it, and the map that it asks for."""
+
+    proxied: bool
+    path: str | None
+    host: str
+    port: str
+    map: str
+
+    @classmethod
+    def parse(cls, text: str) -> SocketTable:
+        """Parse ``[proxy:]socketmap:unix:PATH:MAP`` or ``socketmap:inet:HOST:PORT:MAP``, see socketmap_table(5)."""
+        rest = text.removeprefix("proxy:").removeprefix("socketmap:")
+        kind, _, address = rest.partition(":")
+        address, _, name = address.rpartition(":")
+        proxied = text.startswith("proxy:")
+        if kind == "unix":
+            return cls(proxied, address, "", "", name)
+        host, _, port = address.rpartition(":")
+        return cls(proxied, None, host, port, name)
+
+
 def bundle_content(text: str) -> str:
     """Return what stands between the first opening and the last closing brace."""
     return text[text.find("{") + 1 : text.rfind("}")]

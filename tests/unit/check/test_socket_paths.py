@@ -84,7 +84,7 @@ def test_what_agrees_and_what_is_not_ours(
         (
             ("socketmap:unix:/run/mailmapd/socketmap:m", '["unix:/run/mailmapd/socketmap"]', "y"),
             "socket_chroot",
-            f"asks /run/mailmapd/socketmap; cleanup, chrooted in {QUEUE}, would look for {QUEUE}/run/mailmapd/socketmap",
+            f"asks /run/mailmapd/socketmap; cleanup and smtpd, chrooted in {QUEUE}, would look for {QUEUE}/run/mailmapd/socketmap",
             f'[listen] socketmap = ["unix:{QUEUE}/mailmapd/socketmap"], and in main.cf socketmap:{INSIDE}',
         ),
         (
