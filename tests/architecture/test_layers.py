@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
+FEW = 25  # lines
 
 
 def test_imports_point_down() -> None:
@@ -46,3 +48,25 @@ def test_one_reader_of_sql_text() -> None:
     package = PROJECT / "daemon" / "mailmapd"
     knowing = [path for path in package.rglob("*.py") if r"/\*" in path.read_text("utf-8")]
     assert knowing == [package / "template" / "sql_lexer.py"]
+
+
+def test_no_file_of_a_dozen_lines_has_one_user() -> None:
+    """A file of a few lines that one other file needs is a part of that one; a command is a file of its own."""
+    package = PROJECT / "daemon" / "mailmapd"
+    sources = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts): path.read_text("utf-8")
+        for path in package.rglob("*.py")
+    }
+    users: dict[str, set[str]] = {name: set() for name in sources}
+    for user, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and node.module in users:
+                users[node.module].add(user)
+    small = [
+        name
+        for name, source in sources.items()
+        if source.count("\n") < FEW and not name.endswith("__")
+    ]
+    parts = [name for name in small if len(users[name]) == 1 and ".cli." not in name]
+    # What a package gives under its own name has more users than that
+    assert [name for name in parts if not min(users[name]).endswith(".__init__")] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import signal
 
 import uvloop
@@ -10,7 +11,6 @@ import uvloop
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.defects import STOP_GRACE, end_within, watch_loop
 from mailmapd.app.descriptors import raise_descriptor_limit
-from mailmapd.app.dumps import leave_no_dump
 from mailmapd.app.heap import return_large_blocks
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
@@ -18,15 +18,16 @@ from mailmapd.config.loader import load_config
 from mailmapd.sockets.activation import take_sockets
 from mailmapd.sockets.opening import SocketSet
 
+_PR_SET_DUMPABLE = 4  # prctl(2)
+
 
 def serve(file: str, make: type[Daemon] = Daemon) -> None:
     """Serve the configuration file with a daemon of the given kind until told to stop.
 
     Raises ConfigError when it cannot be used.
     """
-    signal.signal(
-        signal.SIGHUP, signal.SIG_IGN
-    )  # a reload that comes before the daemon is up has nothing to read again
+    # A reload that comes before the daemon is up has nothing to read again
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = load_config(file)
     logs = Logs(config.log)
     raise_descriptor_limit(config)
@@ -56,3 +57,11 @@ def serve(file: str, make: type[Daemon] = Daemon) -> None:
 
     uvloop.run(run())
     logs.write_repeats(all_of_them=True)
+
+
+def leave_no_dump() -> None:
+    """Keep memory, which holds password hashes, out of core files and from other processes of the daemon's user.
+
+    Nobody but root may attach to it or read its memory.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
