@@ -28,8 +28,8 @@ from mailmapd.databases.mysql.framing import PacketReader, WireError, encode_pay
 if TYPE_CHECKING:
     from mailmapd.model import Row
 
-MAX_RESULT = 16 * 1024 * 1024
-"""The largest reply that is collected, in bytes of memory: far above socketmap's 100 000, far below what hurts."""
+MAX_RESULT = 4 * 1024 * 1024
+"""The largest reply that is collected, in bytes of memory: forty times what socketmap takes, far below what hurts."""
 
 MAX_ROW = 16 * 1024 * 1024
 """The longest row of a long result, whose other rows are taken away as they come, in bytes."""

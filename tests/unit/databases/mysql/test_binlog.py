@@ -15,6 +15,7 @@ import zstandard
 from fuzz.targets.binlog import PACKED_INSERT, ROW, ROWS, TABLE_MAP, event, packed
 from mailmapd.databases.mysql.binlog.commands import PlaceError, encode_dump, encode_dump_gtid
 from mailmapd.databases.mysql.binlog.events import (
+    Change,
     Event,
     NotUnderstood,
     RowsChanged,
@@ -193,6 +194,18 @@ def test_a_packed_transaction_comes_in_steps() -> None:
     assert min(times) < 0.01
     known.receive_data(data)
     assert rows_of(known.events()) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"), [(23, Change(None, ())), (24, Change((), ())), (25, Change((), None))]
+)
+def test_rows_of_which_no_column_is_read(kind: int, change: Change) -> None:
+    """Of a table whose columns nobody knows, or nobody reads, all rows of an event are one change."""
+    known = BinlogReader(lambda _schema, _table, _count: (), checksum=False)
+    masks = b"\2\3\3" if kind == 24 else b"\2\3"
+    [found] = heard(known, event(19, TABLE_MAP) + event(kind, ROWS + masks + ROW * 1000))
+    assert isinstance(found, RowsChanged)
+    assert found.changes == [change]
 
 
 def test_stopping_within_an_event() -> None:

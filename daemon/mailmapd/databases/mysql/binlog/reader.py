@@ -264,7 +264,7 @@ class BinlogReader:
             if self._columns + count > COLUMNS_KEPT:
                 self.forget_shapes()
             self._columns += count + 1
-            of_columns = read_metadata(types, metadata)
+            of_columns = read_metadata(types, metadata) if ordinals else ()
             shape = TableShape(schema, table, types, of_columns, ordinals, plans=self._plans)
             self._shapes[key] = shape
         self._tables[number] = shape

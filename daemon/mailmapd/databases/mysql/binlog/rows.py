@@ -90,7 +90,7 @@ class TableShape:
         self._plans = plans
 
     def changes(self, kind: Kind, present: tuple[int, int], data: bytes) -> Iterator[list[Change]]:
-        """Yield the changes in the rows' bytes, some at a time.
+        """Yield the changes in the rows' bytes, some at a time; one that stands for all where no column is read.
 
         `present` are the columns of the images before and after, a bit for each. Raises BrokenRows and
         UnknownColumnType.
@@ -99,6 +99,9 @@ class TableShape:
             raise BrokenRows("its rows have other columns than its description")
         if not data:  # an INSERT of nothing but defaults, with binlog_row_image = MINIMAL
             raise BrokenRows("its rows say nothing of any column")
+        if not self._ordinals:  # that there are rows is all that matters
+            yield [Change(None if kind is Kind.INSERT else (), None if kind is Kind.DELETE else ())]
+            return
         columns = 1 + present[0].bit_count() + present[1].bit_count()
         most = max(1, min(ROWS_AT_ONCE, STEPS_AT_ONCE // columns))
         changes: list[Change] = []
