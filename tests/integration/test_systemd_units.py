@@ -84,6 +84,15 @@ def test_exposure_is_small(units: Path) -> None:
     assert float(level) < EXPOSURE_LIMIT
 
 
+def test_memory_of_the_service() -> None:
+    """Memory is bounded where the process may outlive others, and goes neither into a core file nor onto a disk."""
+    text = (SYSTEMD / "mailmapd.service").read_text()
+    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#")
+    assert (said["LimitCORE"], said["MemorySwapMax"]) == ("0", "0")
+    assert int(said["OOMScoreAdjust"]) < 0
+    assert 10 < int(said["MemoryHigh"].rstrip("%")) < int(said["MemoryMax"].rstrip("%")) <= 50
+
+
 def test_sockets_fit_the_sample_configuration() -> None:
     """Each socket unit has the name and address of a listener in the sample configuration.
 
