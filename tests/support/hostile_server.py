@@ -9,6 +9,7 @@ The file names the kind of harm, and may be written again at any time. To whoeve
     log long       events of 32 MiB
     log tables     statements that define tables without end
     log wide       values as long as an event's rows may be
+    log words      a refusal with words that want to be obeyed
 
 and to whoever asks for a row
 
@@ -41,6 +42,7 @@ COLUMNS = (b"address", b"goto")
 VARIABLES = {b"log_bin": b"ON", b"binlog_format": b"ROW", b"log_slave_updates": b"ON"}
 SCHEMA, TABLE = b"\4mail\0", b"\5alias\0"
 PLACE = ((b"Binlog_snapshot_file", b"binlog.000001"), (b"Binlog_snapshot_position", b"4"))
+EVIL = "x\x1b[2J\nERROR forged\u009b31m\u202e <b>"
 HARM = ("rows", "nulls", "columns", "chained", "text")
 HEARTBEATS = 0.2  # seconds
 
@@ -82,7 +84,7 @@ def statement(sql: bytes) -> bytes:
 def what(kind: str) -> Iterator[bytes]:
     """Yield the events of a kind of harm, without end."""
     number = 0
-    if not kind.startswith("log "):
+    if kind == "log words" or not kind.startswith("log "):
         return
     idle = packed(event(IGNORABLE, b"") * (4_000_000 // 19))
     while True:
@@ -185,6 +187,8 @@ async def stream(peer: Peer, chosen: Path) -> None:
             due = time.monotonic() + HEARTBEATS
             if kind != (now := read(chosen)):
                 kind, events = now, what(now)
+            if kind == "log words":
+                await peer.raw(encode_payload(b"\xff\xd4\x04#HY000" + EVIL.encode()))
         one = next(events, None)
         if one is None:
             await asyncio.sleep(HEARTBEATS)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mailmapd.databases.settings import MysqlSettings
+from mailmapd.model.legible import legible
 from mailmapd.plan.assembly import Assembled
 from mailmapd.stats.snapshot import FeedState
 
@@ -77,11 +78,13 @@ class Changes:
                 "database": database.name,
                 "host": feed.host,
                 "following": feed.alive,
-                "reason": feed.reason,
+                "reason": legible(feed.reason),
                 "silence": now - feed.last_heard if feed.alive else 0.0,
                 "counts": dict(feed.counts),
                 "followed": sorted(feed.readers.followed) if feed.alive else [],
-                "not_followed": dict(feed.readers.not_followed),
+                "not_followed": {
+                    table: legible(reason) for table, reason in feed.readers.not_followed.items()
+                },
             }
             for database in self._following.databases.values()
             for feed in database.feeds

@@ -15,6 +15,7 @@ from mailmapd.control.protocol import FlushOrder, FlushReport, NoFleet, RequestE
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.engine.flush import FlushRequest, UnknownName
 from mailmapd.errors import ClusterError
+from mailmapd.model.legible import legible
 from mailmapd.plan.assembly import Assembled
 from mailmapd.state.table_digest import shared_digests
 from mailmapd.stats.snapshot import ClusterState, MemberState
@@ -158,7 +159,7 @@ class Cluster:
         if bus is not None:
             state |= {
                 "up": not bus.reason,
-                "reason": bus.reason,
+                "reason": legible(bus.reason),
                 "lag": bus.lag,
                 "gaps": self._gaps + bus.gaps,
                 "messages": {name: counts[name] + _count(bus, name) for name in counts},

@@ -27,6 +27,7 @@ CONFIG = """
 [listen]
 socketmap = ["unix:{folder}/socketmap"]
 http = "127.0.0.1:{http}"
+control = "unix:{folder}/control"
 [limits]
 drain_timeout = "0.05s"
 [database.mail]
@@ -186,6 +187,16 @@ def test_answers(daemon: Daemon, folder: Path, kind: str) -> None:
     figures = measure(daemon, folder, kind)
     assert figures.p99 < LONGEST
     assert figures.grown < 8 * 3 * MAX_RESULT
+
+
+def test_words(daemon: Daemon, folder: Path) -> None:
+    """What a server says as it refuses its log is written out wherever a person reads it."""
+    behave_again(daemon, folder)
+    (folder / "kind").write_text("log words")
+    wait_until(lambda: "forged" in daemon.text(), "a refusal")
+    for text in (daemon.text(), daemon.command("stats").stdout, daemon.page("/")):
+        assert not any(one in text for one in ("\x1b[2J", "\u009b31m", "\u202e", "\nERROR forged"))
+    assert "forged" in daemon.command("stats", "--format", "json").stdout
 
 
 def test_quiet_again(daemon: Daemon, folder: Path) -> None:
