@@ -164,7 +164,9 @@ class Daemon:
         return await self._cluster.flush(order)
 
     async def _flush_here(self, request: FlushRequest) -> dict[str, int]:
-        delimiters = "".join(one.recipient_delimiter for one in self._config.maps.values()).encode()
+        delimiters = "".join(
+            section.recipient_delimiter for section in self._config.maps.values()
+        ).encode()
         forgotten: list[Invalidation] = []
         try:
             return await flush(self.engine, request, delimiters, forgotten.append)
@@ -204,7 +206,9 @@ class Daemon:
             "ready: %d maps on %s%s",
             len(self.engine.maps),
             ", ".join(
-                str(one.entry.address) for one in wanted_sockets(self._config) if one in bound
+                str(wanted.entry.address)
+                for wanted in wanted_sockets(self._config)
+                if wanted in bound
             ),
             "".join(f"; {hindrance}" for hindrance in self.health.hindrances()),
         )
@@ -313,18 +317,19 @@ class Daemon:
         self._spawn(self._changes.begin(self._assembled))
         self._spawn(self._cluster.begin(self._assembled))
         databases = [
-            one
-            for name, one in previous.engine.databases.items()
-            if self.engine.databases.get(name) is not one
+            database
+            for name, database in previous.engine.databases.items()
+            if self.engine.databases.get(name) is not database
         ]
         tables = [
-            one
-            for name, one in previous.engine.tables.items()
-            if self.engine.tables.get(name) is not one
+            table
+            for name, table in previous.engine.tables.items()
+            if self.engine.tables.get(name) is not table
         ]
         self._spawn(self._retire(leaving, databases, tables))
         if any(
-            previous.engine.tables.get(name) is not one for name, one in self.engine.tables.items()
+            previous.engine.tables.get(name) is not table
+            for name, table in self.engine.tables.items()
         ):
             spare_what_stays()
         self._warm_start.reloaded()

@@ -34,7 +34,7 @@ class Doors:
         Raises ConfigError, and nothing has changed then.
         """
         wanted = list(wanted_sockets(config))
-        if all(one.optional for one in wanted):
+        if all(place.optional for place in wanted):
             # Perhaps an editor's empty file, that a reload must not take for a wish to serve nobody
             fault = Fault(
                 config.file,
@@ -43,7 +43,9 @@ class Doors:
                 'write socketmap = ["unix:/path"] below [listen]',
             )
             raise ConfigError([fault])
-        opening = self._sockets.open(config.file, [one for one in wanted if one not in served])
+        opening = self._sockets.open(
+            config.file, [place for place in wanted if place not in served]
+        )
         refusals = self._refusals(wanted, opening, at_start=at_start)
         if refusals:
             self._sockets.give_back(opening)
@@ -56,8 +58,8 @@ class Doors:
         if not self._closed:
             return {}
         opening = self._sockets.open(config.file, self._closed)
-        for one in opening.sockets:
-            log.info("listener %s is open now", one.name)
+        for place in opening.sockets:
+            log.info("listener %s is open now", place.name)
         self._note(opening.faults)
         return opening.sockets
 
@@ -68,7 +70,9 @@ class Doors:
 
     def hindrances(self) -> list[str]:
         """Return a line for each listener that is not open."""
-        return [f"listener {one.name} is not open: {fault}" for one, fault in self._closed.items()]
+        return [
+            f"listener {place.name} is not open: {fault}" for place, fault in self._closed.items()
+        ]
 
     def strays(self, config: Config) -> list[str]:
         """Return a line for each socket of systemd's that nobody serves."""
@@ -79,17 +83,17 @@ class Doors:
 
     def _refusals(self, wanted: list[Wanted], opening: Opening, *, at_start: bool) -> list[Fault]:
         """Return the faults that keep the configuration from being served."""
-        faults = {one: fault for one, fault in opening.faults.items() if not one.optional}
+        faults = {place: fault for place, fault in opening.faults.items() if not place.optional}
         if not at_start:
-            return [fault for one, fault in faults.items() if one not in self._closed]
-        needed = [one for one in wanted if one.for_lookups] or wanted
-        return [] if any(one in opening.sockets for one in needed) else list(faults.values())
+            return [fault for place, fault in faults.items() if place not in self._closed]
+        needed = [place for place in wanted if place.for_lookups] or wanted
+        return [] if any(place in opening.sockets for place in needed) else list(faults.values())
 
     def _note(self, faults: Mapping[Wanted, Fault]) -> None:
         """Remember which sockets could not be had, and say so once."""
-        for one, fault in faults.items():
-            if one.optional:
+        for place, fault in faults.items():
+            if place.optional:
                 log.info("flush, stats and top cannot reach the daemon: %s", fault.problem)
-            elif one not in self._closed:
-                log.error("listener %s is not open, the others are: %s", one.name, fault)
-        self._closed = {one: fault for one, fault in faults.items() if not one.optional}
+            elif place not in self._closed:
+                log.error("listener %s is not open, the others are: %s", place.name, fault)
+        self._closed = {place: fault for place, fault in faults.items() if not place.optional}

@@ -39,9 +39,12 @@ class FirstContact:
         for gone in set(self._asking) - wanted:
             self._asking.pop(gone).cancel()
         self._reached &= wanted
-        self._errors = {one: text for one, text in self._errors.items() if one in wanted}
-        for one in wanted - self._reached - set(self._asking):
-            self._asking[one] = asyncio.get_running_loop().create_task(self._ask(one))
+        self._errors = {
+            database: text for database, text in self._errors.items() if database in wanted
+        }
+        for database in wanted - self._reached - set(self._asking):
+            asking = asyncio.get_running_loop().create_task(self._ask(database))
+            self._asking[database] = asking
 
     def reached(self, database: Database) -> bool:
         """Return whether the database has answered since the daemon knows it."""

@@ -135,8 +135,8 @@ class Front:
         self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine
     ) -> None:
         """Serve bound sockets: lookups first, HTTP last, because its import takes longest."""
-        for one in sorted(bound, key=lambda one: one.name == "http"):
-            await self._start(one, bound[one], config, engine)
+        for place in sorted(bound, key=lambda place: place.name == "http"):
+            await self._start(place, bound[place], config, engine)
 
     async def change(
         self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine
@@ -148,12 +148,12 @@ class Front:
         From the call on, before anything is waited for, nobody is answered from the engine before.
         """
         wanted = set(wanted_sockets(config))
-        unwanted = [one for one in self._served() if one not in wanted]
-        leaving = self._leave([one for one in unwanted if one in self._listeners])
+        unwanted = [place for place in self._served() if place not in wanted]
+        leaving = self._leave([place for place in unwanted if place in self._listeners])
         side_servers = [
-            self._side_servers.pop(one) for one in unwanted if one in self._side_servers
+            self._side_servers.pop(place) for place in unwanted if place in self._side_servers
         ]
-        names = {one.name for one in wanted}
+        names = {place.name for place in wanted}
         self._former |= {
             name: service.meters for name, service in self.services.items() if name not in names
         }
@@ -182,7 +182,7 @@ class Front:
         for listener in self._listeners.values():
             listener.limits = config.limits
         self.doors.release(
-            {one.entry.address for one in unwanted} - {one.entry.address for one in wanted}
+            {place.entry.address for place in unwanted} - {place.entry.address for place in wanted}
         )
         await asyncio.gather(*[server.close() for server in side_servers])
         await self.open(bound, config, engine)
@@ -200,9 +200,9 @@ class Front:
     def watch(self, engine: Engine) -> None:
         """Forget what the engine forgets, and what its dicts have to be asked for again."""
         engine.watchers.append(self.forget)
-        for one in engine.dicts.values():
-            if one.mismatches is not None:
-                one.mismatches.recall = self.forget
+        for dict_ in engine.dicts.values():
+            if dict_.mismatches is not None:
+                dict_.mismatches.recall = self.forget
 
     def forget(self, invalidation: Invalidation) -> None:
         """Drop the remembered replies that were made of what is touched."""
@@ -210,7 +210,7 @@ class Front:
 
     async def close(self, drain_timeout: float) -> None:
         """Take no more clients, answer what was asked, and end."""
-        self.doors.release(one.entry.address for one in self._listeners)
+        self.doors.release(listener.entry.address for listener in self._listeners)
         self._leave(list(self._listeners))
         deadline = self._clock() + drain_timeout
         while any(listener.connections for listener in self._leaving) and self._clock() < deadline:  # noqa: ASYNC110
@@ -223,14 +223,14 @@ class Front:
                     len(listener.connections),
                 )
         self.close_listeners(list(self._leaving))
-        self.doors.release(one.entry.address for one in self._side_servers)
+        self.doors.release(server.entry.address for server in self._side_servers)
         await asyncio.gather(*[server.close() for server in self._side_servers.values()])
 
     def _served(self) -> list[Wanted]:
         return [*self._listeners, *self._side_servers]
 
     def _leave(self, unwanted: Iterable[Wanted]) -> list[Listener]:
-        leaving = [self._listeners.pop(one) for one in unwanted]
+        leaving = [self._listeners.pop(place) for place in unwanted]
         for listener in leaving:
             listener.stop_accepting()
             listener.drain()

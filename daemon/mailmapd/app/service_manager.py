@@ -48,9 +48,9 @@ class ServiceManager:
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
-                one.connect(self._address)
-                one.send(message.encode())
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+                manager.connect(self._address)
+                manager.send(message.encode())
         except OSError as error:
             log.warning("cannot notify systemd: %s", error.strerror)
 

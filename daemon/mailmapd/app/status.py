@@ -39,10 +39,10 @@ def take_snapshot(daemon: Served) -> Snapshot:
         "problems": daemon.health.problems(),
         "buckets": list(BUCKETS),
         "maps": lookups_by_name(
-            daemon.map_meters, {name: one.avoided for name, one in engine.maps.items()}
+            daemon.map_meters, {name: map_.avoided for name, map_ in engine.maps.items()}
         ),
         "dicts": lookups_by_name(
-            daemon.dict_meters, {name: one.avoided for name, one in engine.dicts.items()}
+            daemon.dict_meters, {name: dict_.avoided for name, dict_ in engine.dicts.items()}
         ),
         "tables": {name: cache_state(table) for name, table in engine.tables.items()},
         "feeds": daemon.feeds(),

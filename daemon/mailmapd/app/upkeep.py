@@ -59,7 +59,7 @@ class Upkeep:
         """Free what a former configuration has left behind."""
         self._reloads += 1
         tables = self._engine().tables.values()
-        held = sum(len(one.cache.rows) + len(one.cache.absences) for one in tables)
+        held = sum(len(table.cache.rows) + len(table.cache.absences) for table in tables)
         if self._reloads >= (TIDY_EVERY if held > LARGE else 1):
             self._reloads = 0
             free_what_was_left()

@@ -48,30 +48,32 @@ def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterat
     for name, used in plan.table_databases.items():
         if used == database and name in plan.tables and not _PROCEDURE.match(code_of(texts[name])):
             yield AskedQuery(name, texts[name], _of_map(plan.tables[name].template), of_map=True)
-    for one in plan.dicts.dicts.values():
-        for table in one.tables:
+    for dict_plan in plan.dicts.dicts.values():
+        for table in dict_plan.tables:
             if table.database == database and not _PROCEDURE.match(code_of(table.text)):
                 yield AskedQuery(
                     table.name,
                     table.text,
                     _of_dict(table.definition),
-                    by_key=table is not one.iterate,
-                    user_fields=_user_fields(plan, one, table),
+                    by_key=table is not dict_plan.iterate,
+                    user_fields=_user_fields(plan, dict_plan, table),
                 )
 
 
 def query_texts_of(plan: Plan, database: str, texts: Mapping[str, str]) -> dict[str, str]:
     """Return the texts of all queries that go to a database, by table, those that call procedures as well."""
     found = {name: texts[name] for name, used in plan.table_databases.items() if used == database}
-    for one in plan.dicts.dicts.values():
-        found |= {table.name: table.text for table in one.tables if table.database == database}
+    for dict_plan in plan.dicts.dicts.values():
+        found |= {
+            table.name: table.text for table in dict_plan.tables if table.database == database
+        }
     return found
 
 
-def _user_fields(plan: Plan, one: DictPlan, table: PlannedTable) -> str | None:
-    if plan.config.listen.lookup_http is None or table is one.iterate:
+def _user_fields(plan: Plan, dict_plan: DictPlan, table: PlannedTable) -> str | None:
+    if plan.config.listen.lookup_http is None or table is dict_plan.iterate:
         return None
-    return "userdb_" if table is one.passdb else ""
+    return "userdb_" if table is dict_plan.passdb else ""
 
 
 def _of_map(template: MysqlTable) -> Callable[[bytes], Statement | None]:

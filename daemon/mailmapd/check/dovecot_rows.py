@@ -27,8 +27,8 @@ def ignored_name_findings(config: Config, plans: Iterable[DictPlan]) -> Iterator
     """Yield the columns whose name alone means that Dovecot 2.4 gets a failure."""
     if config.listen.lookup_http is None:
         return
-    for one in plans:
-        for table, prefix in ((one.passdb, "userdb_"), (one.userdb, "")):
+    for plan in plans:
+        for table, prefix in ((plan.passdb, "userdb_"), (plan.userdb, "")):
             if table is None:
                 continue
             names = dict.fromkeys(

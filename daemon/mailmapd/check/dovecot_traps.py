@@ -23,19 +23,19 @@ def dovecot_findings(config: Config, plans: dict[str, DictPlan]) -> Iterator[Fin
     if plans and not config.listen.dicts and config.listen.lookup_http is None:
         remedy = 'Dovecot 2.3: dict = ["unix:/run/mailmapd/dict"]; 2.4: lookup_http = "unix:/run/mailmapd/lookup"'
         yield Finding(Level.FAULT, "dict_unserved", "listen", "no socket serves the dicts", remedy)
-    for one in plans.values():
-        for table in one.tables:
+    for plan in plans.values():
+        for table in plan.tables:
             yield from _variables(table)
         if (
-            one.passdb is not None
-            and not _PASSWORD.search(code_of(one.passdb.text))
-            and not _EVERYTHING.search(code_of(one.passdb.text))
+            plan.passdb is not None
+            and not _PASSWORD.search(code_of(plan.passdb.text))
+            and not _EVERYTHING.search(code_of(plan.passdb.text))
         ):
             problem = "the query names no column password, so that nobody can log in"
             yield Finding(
                 Level.FAULT,
                 "no_password",
-                f"table {one.passdb.name}",
+                f"table {plan.passdb.name}",
                 problem,
                 "select the hash AS password",
             )

@@ -35,9 +35,9 @@ def secret_findings(config: Config) -> Iterator[Finding]:
     for table in config.tables.values():
         if table.postfix_cf is not None:
             yield from _readable(folder / table.postfix_cf, "it holds a database's password")
-    for one in config.dicts.values():
-        if one.dovecot_sql is not None:
-            yield from _readable(folder / one.dovecot_sql, "it holds a database's password")
+    for section in config.dicts.values():
+        if section.dovecot_sql is not None:
+            yield from _readable(folder / section.dovecot_sql, "it holds a database's password")
 
 
 def _readable(path: Path, why: str) -> Iterator[Finding]:

@@ -19,8 +19,8 @@ _PASSWORD = re.compile(
 
 def password_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding]:
     """Yield the maps that give passwords to whoever may ask them, unless that is said to be wanted."""
-    for name, one in config.maps.items():
-        for table in one.tables:
+    for name, section in config.maps.items():
+        for table in section.tables:
             column = password_column(texts[table])
             if column and not config.tables[table].secret:
                 yield Finding(
@@ -30,7 +30,7 @@ def password_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Find
                     f"its query selects {column}, which looks like a password, for map {name}",
                     f"select another column; if Postfix needs it, write secret = true below [table.{table}]",
                 )
-        if any(config.tables[table].secret for table in one.tables):
+        if any(config.tables[table].secret for table in section.tables):
             yield from _open_listeners(config, name)
 
 
@@ -45,7 +45,9 @@ def password_column(query: str) -> str:
 
 def _open_listeners(config: Config, name: str) -> Iterator[Finding]:
     listen = config.listen
-    entries = [(f"listen.socketmap[{index}]", one) for index, one in enumerate(listen.socketmap)]
+    entries = [
+        (f"listen.socketmap[{index}]", entry) for index, entry in enumerate(listen.socketmap)
+    ]
     if name in listen.tcp_table:
         entries.append((f"listen.tcp_table.{name}", listen.tcp_table[name]))
     for where, entry in entries:

@@ -138,8 +138,8 @@ def _virtual_agent(main_cf: MainCf, services: Iterable[Service]) -> Iterator[Fin
 
 
 def _use_findings(config: Config, main_cf: MainCf, use: Use, where: str) -> Iterator[Finding]:
-    one = config.maps.get(use.map)
-    if one is None:
+    section = config.maps.get(use.map)
+    if section is None:
         near = difflib.get_close_matches(use.map, list(config.maps), n=1)
         remedy = (
             f"did you mean {near[0]}?"
@@ -155,20 +155,25 @@ def _use_findings(config: Config, main_cf: MainCf, use: Use, where: str) -> Iter
         )
         return
     wanted = "exact" if use.key_by_key or use.keys in (Keys.EXACT, Keys.MIXED) else use.keys.value
-    if isinstance(one.search, str) and one.search != wanted:
-        problem = f"Postfix would search {wanted} keys, and the map searches {one.search}"
+    if isinstance(section.search, str) and section.search != wanted:
+        problem = f"Postfix would search {wanted} keys, and the map searches {section.search}"
         yield Finding(Level.FAULT, "search", where, problem, f'[map.{use.map}] search = "{wanted}"')
     elif wanted != "exact":
-        yield from _search_findings(main_cf, use, one, where)
+        yield from _search_findings(main_cf, use, section, where)
 
 
-def _search_findings(main_cf: MainCf, use: Use, one: MapSection, where: str) -> Iterator[Finding]:
+def _search_findings(
+    main_cf: MainCf, use: Use, section: MapSection, where: str
+) -> Iterator[Finding]:
     delimiter = main_cf.value("recipient_delimiter")
     if (
         use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS)
-        and one.recipient_delimiter != delimiter
+        and section.recipient_delimiter != delimiter
     ):
-        problem = f'main.cf has recipient_delimiter = {delimiter or "(none)"}, the map has "{one.recipient_delimiter}"'
+        problem = (
+            f"main.cf has recipient_delimiter = {delimiter or '(none)'}, "
+            f'the map has "{section.recipient_delimiter}"'
+        )
         yield Finding(
             Level.FAULT,
             "recipient_delimiter",
@@ -180,7 +185,7 @@ def _search_findings(main_cf: MainCf, use: Use, one: MapSection, where: str) -> 
     if (
         use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS)
         and "-" in delimiter
-        and one.owner_request_special is not special
+        and section.owner_request_special is not special
     ):
         remedy = f"[map.{use.map}] owner_request_special = {str(special).lower()}"
         yield Finding(
@@ -190,11 +195,11 @@ def _search_findings(main_cf: MainCf, use: Use, one: MapSection, where: str) -> 
             "owner-list and list-request would be split otherwise",
             remedy,
         )
-    yield from _parent_findings(main_cf, use, one, where)
+    yield from _parent_findings(main_cf, use, section, where)
     if use.parameter.propagates:
         words = split_list(main_cf.value("propagate_unmatched_extensions").lower())
         wanted = use.parameter.propagates in words
-        if one.propagate_unmatched_extensions is not wanted:
+        if section.propagate_unmatched_extensions is not wanted:
             remedy = f"[map.{use.map}] propagate_unmatched_extensions = {str(wanted).lower()}"
             yield Finding(
                 Level.FAULT,
@@ -206,7 +211,7 @@ def _search_findings(main_cf: MainCf, use: Use, one: MapSection, where: str) -> 
     local = local_domains(main_cf)
     if use.keys is Keys.ADDRESS and local is not None:
         missing = [
-            name for name in local if name not in one.local_domains and not name.startswith("[")
+            name for name in local if name not in section.local_domains and not name.startswith("[")
         ]
         if missing:
             problem = (
@@ -222,13 +227,15 @@ def _search_findings(main_cf: MainCf, use: Use, one: MapSection, where: str) -> 
             )
 
 
-def _parent_findings(main_cf: MainCf, use: Use, one: MapSection, where: str) -> Iterator[Finding]:
+def _parent_findings(
+    main_cf: MainCf, use: Use, section: MapSection, where: str
+) -> Iterator[Finding]:
     if use.keys not in (Keys.TRANSPORT, Keys.ACCESS, Keys.HELO, Keys.DOMAIN):
         return
     wanted = use.parameter.parent_style in split_list(
         main_cf.value("parent_domain_matches_subdomains")
     )
-    if one.parent_domain_matches_subdomains is not wanted:
+    if section.parent_domain_matches_subdomains is not wanted:
         parents = "example.com" if wanted else ".example.com"
         problem = (
             f"for a.example.com Postfix would also look up {parents} "

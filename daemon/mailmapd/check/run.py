@@ -96,9 +96,9 @@ def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding
         yield from query_findings(
             name, query, table.cache.over(config.cache), dovecot=table.dovecot_query is not None
         )
-    for name, one in config.maps.items():
+    for name, section in config.maps.items():
         if name.startswith("virtual_alias_maps") and all(
-            maps_to_itself(texts[table]) for table in one.tables
+            maps_to_itself(texts[table]) for table in section.tables
         ):
             problem = "its only query maps each address to itself: no alias is ever found"
             yield Finding(

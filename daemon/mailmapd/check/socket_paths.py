@@ -129,7 +129,7 @@ def reach_findings(config: Config, main_cf: MainCf) -> Iterator[Finding]:
         account = pwd.getpwnam(user)
     except KeyError:
         return
-    groups = {account.pw_gid, *(one.gr_gid for one in grp.getgrall() if user in one.gr_mem)}
+    groups = {account.pw_gid, *(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)}
     for path in _listened(config):
         closed = _closed(Path(path), account.pw_uid, groups)
         if closed is not None:

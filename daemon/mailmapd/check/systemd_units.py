@@ -29,21 +29,21 @@ def unit_findings(config: Config, root: Path = Path("/")) -> Iterator[Finding]:
     units = list(socket_units(root, "mailmapd*.socket"))
     in_use = is_started_at_boot(root, _SERVICE) or any(unit.enabled for unit in units)
     opening = {stream: unit for unit in units for stream in unit.streams}
-    wanted = {_stream(one.entry.address): one for one in wanted_sockets(config)}
-    for stream, one in wanted.items():
+    wanted = {_stream(place.entry.address): place for place in wanted_sockets(config)}
+    for stream, place in wanted.items():
         unit = opening.get(stream)
-        if (unit is None or not unit.enabled) and not _may_open(service, one.entry.address):
+        if (unit is None or not unit.enabled) and not _may_open(service, place.entry.address):
             problem = f"the service may not open {stream} itself, so its next start fails: no enabled unit opens it"
             remedy = (
                 f"mailmapd snippets systemd --config {shlex.quote(config.file)}"
                 if unit is None
                 else f"systemctl enable --now {unit.name}"
             )
-            yield Finding(Level.FAULT, "socket_unit", one.where, problem, remedy)
-        elif unit is not None and in_use and not unit.enabled and one.name not in _CAN_WAIT:
+            yield Finding(Level.FAULT, "socket_unit", place.where, problem, remedy)
+        elif unit is not None and in_use and not unit.enabled and place.name not in _CAN_WAIT:
             problem = f"{unit.name} is not enabled: while mailmapd restarts, clients are refused at {stream}"
             remedy = f"systemctl enable {unit.name}; systemctl restart {unit.name} {_SERVICE}"
-            yield Finding(Level.WARNING, "unit_disabled", one.where, problem, remedy)
+            yield Finding(Level.WARNING, "unit_disabled", place.where, problem, remedy)
     for unit in units:
         for stream in unit.streams:
             if unit.enabled and stream not in wanted:

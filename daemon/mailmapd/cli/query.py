@@ -43,14 +43,14 @@ async def _ask(config_file: str, map_name: str, key: str) -> Answer:
     from mailmapd.plan.assembly import assemble, plan
 
     engine = assemble(plan(load_config(config_file))).engine
-    one = engine.maps.get(map_name)
-    if one is None:
+    map_ = engine.maps.get(map_name)
+    if map_ is None:
         known = ", ".join(engine.maps) or "none"
         raise click.UsageError(
             f'there is no map "{map_name}" in {config_file}; its maps are: {known}'
         )
     try:
-        answer, _ = await one.answer(os.fsencode(key))
+        answer, _ = await map_.answer(os.fsencode(key))
     finally:
         await engine.close()
     return answer

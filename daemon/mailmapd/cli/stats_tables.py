@@ -41,9 +41,9 @@ def _in_one_line(text: str | Text) -> Text:
     return Text(text, no_wrap=True, overflow="ellipsis") if isinstance(text, str) else text
 
 
-def shown_name(one: LookupActivity) -> str:
+def shown_name(lookup: LookupActivity) -> str:
     """Return the name of a map, or of a dict marked as such."""
-    return f"{one.name} (dict)" if one.dict else one.name or UNKNOWN_MAP
+    return f"{lookup.name} (dict)" if lookup.dict else lookup.name or UNKNOWN_MAP
 
 
 def host_word(host: HostState) -> Text:
@@ -79,16 +79,16 @@ def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:
 
 def _lookups(snapshot: Snapshot, activity: Activity) -> Table:
     rows = []
-    for one in activity.lookups:
-        lookups = snapshot["dicts" if one.dict else "maps"][one.name]
+    for lookup in activity.lookups:
+        lookups = snapshot["dicts" if lookup.dict else "maps"][lookup.name]
         results = lookups["results"]
         counts = (results["found"], results["notfound"], results["tempfail"] + results["permfail"])
-        latencies = (as_latency(one.median), as_latency(one.p99))
+        latencies = (as_latency(lookup.median), as_latency(lookup.p99))
         rows.append(
             (
-                shown_name(one),
+                shown_name(lookup),
                 *map(as_count, counts),
-                as_ratio(one.from_memory),
+                as_ratio(lookup.from_memory),
                 *latencies,
                 as_count(lookups["avoided"]),
             )
@@ -99,15 +99,15 @@ def _lookups(snapshot: Snapshot, activity: Activity) -> Table:
 
 
 def _tables(snapshot: Snapshot, activity: Activity) -> Table:
-    shares = {one.name: one.from_memory for one in activity.tables}
+    shares = {table.name: table.from_memory for table in activity.tables}
     rows = []
-    for name, one in snapshot["tables"].items():
+    for name, table in snapshot["tables"].items():
         entries = (
-            one["entries"],
-            one["negative_entries"],
-            one["evictions"] + one["negative_evictions"],
+            table["entries"],
+            table["negative_entries"],
+            table["evictions"] + table["negative_evictions"],
         )
-        questions = (one["stale"], one["coalesced"], one["misses"])
+        questions = (table["stale"], table["coalesced"], table["misses"])
         rows.append(
             (name, *map(as_count, entries), as_ratio(shares[name]), *map(as_count, questions))
         )
@@ -118,15 +118,15 @@ def _tables(snapshot: Snapshot, activity: Activity) -> Table:
 
 def _feeds(snapshot: Snapshot) -> Table:
     rows = []
-    for one in snapshot["feeds"]:
-        word = Text("yes", "green") if one["following"] else Text(f"no: {one['reason']}")
+    for feed in snapshot["feeds"]:
+        word = Text("yes", "green") if feed["following"] else Text(f"no: {feed['reason']}")
         figures = (
-            as_count(len(one["followed"])),
-            as_count(len(one["not_followed"])),
-            as_count(one["counts"].get("row", 0)),
-            as_age(one["silence"]) if one["following"] else "",
+            as_count(len(feed["followed"])),
+            as_count(len(feed["not_followed"])),
+            as_count(feed["counts"].get("row", 0)),
+            as_age(feed["silence"]) if feed["following"] else "",
         )
-        rows.append((one["database"], one["host"], word, *figures))
+        rows.append((feed["database"], feed["host"], word, *figures))
     columns = ("CHANGES", "HOST", "FOLLOWED", "TABLES", "NOT", "ROWS", "HEARD")
     return plain_table(columns, rows, left=3)
 
@@ -142,9 +142,9 @@ def host_rows(
 
 def _databases(snapshot: Snapshot) -> Table:
     rows: list[tuple[str | Text, ...]] = []
-    for name, one in snapshot["databases"].items():
-        total, good = sum(one["queries"].values()), one["queries"].get("ok", 0)
-        rows += host_rows(name, one["hosts"], (as_count(total), as_count(total - good)))
+    for name, database in snapshot["databases"].items():
+        total, good = sum(database["queries"].values()), database["queries"].get("ok", 0)
+        rows += host_rows(name, database["hosts"], (as_count(total), as_count(total - good)))
     return plain_table(
         ("DATABASE", "HOST", "STATE", "IDLE", "BUSY", "QUERIES", "FAILED"), rows, left=2
     )
@@ -154,10 +154,10 @@ def _listeners(snapshot: Snapshot) -> Table:
     rows = [
         (
             name,
-            as_count(one["connections"]),
-            as_count(one["refused"]),
-            as_count(sum(one["protocol_errors"].values())),
+            as_count(listener["connections"]),
+            as_count(listener["refused"]),
+            as_count(sum(listener["protocol_errors"].values())),
         )
-        for name, one in snapshot["listeners"].items()
+        for name, listener in snapshot["listeners"].items()
     ]
     return plain_table(("LISTENER", "CLIENTS", "REFUSED", "PROTOCOL ERRORS"), rows)

@@ -56,7 +56,7 @@ def screen(snapshot: Snapshot, activity: Activity, height: int) -> RenderableTyp
         Text(problem, "bold red", no_wrap=True, overflow="ellipsis")
         for problem in snapshot["problems"]
     ]
-    hosts = sum(len(one.hosts) for one in activity.databases)
+    hosts = sum(len(database.hosts) for database in activity.databases)
     left = height - 3 - len(problems) - _TABLE_FRAME - min(hosts, _MAX_HOSTS) - _TABLE_FRAME
     maps = max(min(len(activity.lookups), left), _MIN_ROWS)
     tables = min(len(activity.tables), left - maps - _TABLE_FRAME)
@@ -68,7 +68,7 @@ def screen(snapshot: Snapshot, activity: Activity, height: int) -> RenderableTyp
 
 
 def _heading(snapshot: Snapshot, activity: Activity) -> Text:
-    clients = sum(one["connections"] for one in snapshot["listeners"].values())
+    clients = sum(listener["connections"] for listener in snapshot["listeners"].values())
     return Text.assemble(
         (f"mailmapd {snapshot['version']}", "bold"),
         f"  up {as_age(snapshot['time'] - snapshot['started'])}  ",
@@ -82,24 +82,26 @@ def _heading(snapshot: Snapshot, activity: Activity) -> Text:
 def _lookups(activity: Activity, rows: int) -> RenderableType:
     lines = [
         (
-            shown_name(one),
-            as_rate(one.rate),
-            as_ratio(one.from_memory),
-            as_latency(one.median),
-            as_latency(one.p99),
-            _alarming(one.stale_rate, "yellow"),
-            _alarming(one.tempfail_rate, "bold red"),
+            shown_name(lookup),
+            as_rate(lookup.rate),
+            as_ratio(lookup.from_memory),
+            as_latency(lookup.median),
+            as_latency(lookup.p99),
+            _alarming(lookup.stale_rate, "yellow"),
+            _alarming(lookup.tempfail_rate, "bold red"),
         )
-        for one in activity.lookups[:rows]
+        for lookup in activity.lookups[:rows]
     ]
     return plain_table(("MAP", "LOOKUPS/S", "MEMORY", "P50", "P99", "STALE/S", "TEMPFAIL/S"), lines)
 
 
 def _databases(activity: Activity) -> RenderableType:
     lines: list[tuple[str | Text, ...]] = []
-    for one in activity.databases:
+    for database in activity.databases:
         lines += host_rows(
-            one.name, one.hosts, (as_rate(one.rate), _alarming(one.failure_rate, "bold red"))
+            database.name,
+            database.hosts,
+            (as_rate(database.rate), _alarming(database.failure_rate, "bold red")),
         )
     return plain_table(
         ("DATABASE", "HOST", "STATE", "IDLE", "BUSY", "QUERIES/S", "FAILED/S"),
@@ -110,15 +112,15 @@ def _databases(activity: Activity) -> RenderableType:
 
 def _tables(activity: Activity, rows: int) -> RenderableType:
     lines = []
-    for one in activity.tables[:rows]:
-        entries = (as_count(one.state["entries"]), as_count(one.state["negative_entries"]))
+    for table in activity.tables[:rows]:
+        entries = (as_count(table.state["entries"]), as_count(table.state["negative_entries"]))
         lines.append(
             (
-                one.name,
-                as_rate(one.rate),
-                as_ratio(one.from_memory),
+                table.name,
+                as_rate(table.rate),
+                as_ratio(table.from_memory),
                 *entries,
-                _alarming(one.eviction_rate, "yellow"),
+                _alarming(table.eviction_rate, "yellow"),
             )
         )
     return plain_table(("TABLE", "ASKED/S", "MEMORY", "ROWS", "ABSENT", "EVICTED/S"), lines)

@@ -99,14 +99,14 @@ async def _trace(config_file: str, map_name: str, key: bytes) -> Story:
 
     recorder = HostRecorder()
     engine = assemble(plan(load_config(config_file)), observer=recorder).engine
-    one = engine.maps.get(map_name)
-    if one is None:
+    map_ = engine.maps.get(map_name)
+    if map_ is None:
         known = ", ".join((*engine.maps, *engine.dicts)) or "none"
         raise click.UsageError(
             f'there is no map or dict "{map_name}" in {config_file}; there are: {known}'
         )
     try:
-        return await trace(one, key, recorder, time.monotonic)
+        return await trace(map_, key, recorder, time.monotonic)
     finally:
         await engine.close()
 

@@ -105,8 +105,8 @@ def command(  # noqa: PLR0917 - click passes every option
     )
     secret = {
         name
-        for name, one in config.maps.items()
-        if any(config.tables[table].secret for table in one.tables)
+        for name, section in config.maps.items()
+        if any(config.tables[table].secret for table in section.tables)
     }
     _print(results, time.monotonic() - started, config_file, secret)
     failed = any(result.differences or result.broken for result in results)
@@ -187,7 +187,7 @@ async def _compare(  # noqa: PLR0917 - the options, in order
             tasks = {name: bar.add_task(name, total=len(chosen[name])) for name in olds}
             gate = asyncio.Semaphore(os.cpu_count() or 2)
 
-            async def one(name: str) -> Result:
+            async def compare(name: str) -> Result:
                 async with gate:
                     try:
                         return await compare_map(
@@ -202,8 +202,8 @@ async def _compare(  # noqa: PLR0917 - the options, in order
                         return Result(name, broken=str(error))
 
             if socket:
-                return [await one(name) for name in olds]  # one connection, one map at a time
-            return list(await asyncio.gather(*(one(name) for name in olds)))
+                return [await compare(name) for name in olds]  # one connection, one map at a time
+            return list(await asyncio.gather(*(compare(name) for name in olds)))
     finally:
         await new.close()
         if socket:
@@ -232,8 +232,8 @@ async def _database_keys(assembled: Assembled, wanted: bool) -> tuple[Keys, dict
             except DatabaseError as error:
                 click.echo(f"table {table}: its keys cannot be read: {error}", err=True)
     compared = {
-        name: list(dict.fromkeys(key for table in one.tables for key in values.get(table, {})))
-        for name, one in plan.config.maps.items()
+        name: list(dict.fromkeys(key for table in section.tables for key in values.get(table, {})))
+        for name, section in plan.config.maps.items()
     }
     return keys, compared
 

@@ -46,13 +46,13 @@ def _sockets(config: Config) -> Iterator[tuple[str, ListenAddress]]:
         yield f"listen.socketmap[{index}]", entry
     for index, entry in enumerate(listen.dicts):
         yield f"listen.dict[{index}]", entry
-    for name, one in (
+    for name, single in (
         ("http", listen.http),
         ("control", listen.control),
         ("lookup_http", listen.lookup_http),
     ):
-        if one is not None:
-            yield f"listen.{name}", one
+        if single is not None:
+            yield f"listen.{name}", single
     for name, entry in listen.tcp_table.items():
         yield f"listen.tcp_table.{name}", entry
 
@@ -243,7 +243,7 @@ def _excluded(
 
 
 def _map_faults(config: Config) -> Iterator[_Finding]:
-    for name, one in config.maps.items():
+    for name, section in config.maps.items():
         where = f"map.{name}"
         if " " in name or not name:
             yield (
@@ -251,7 +251,7 @@ def _map_faults(config: Config) -> Iterator[_Finding]:
                 "a map name cannot be empty or hold a blank (socketmap ends the name there)",
                 "rename it",
             )
-        for index, table in enumerate(one.tables):
+        for index, table in enumerate(section.tables):
             if table not in config.tables:
                 yield _missing(f"{where}.tables[{index}]", "table", table, config.tables)
             elif config.tables[table].dovecot_query is not None:
@@ -260,7 +260,7 @@ def _map_faults(config: Config) -> Iterator[_Finding]:
                     f'table "{table}" has a dovecot_query, which Postfix cannot ask',
                     "use a table with query",
                 )
-            elif table in one.tables[:index]:
+            elif table in section.tables[:index]:
                 yield (
                     f"{where}.tables[{index}]",
                     f'table "{table}" is listed twice',
@@ -269,15 +269,15 @@ def _map_faults(config: Config) -> Iterator[_Finding]:
 
 
 def _hosted_domains_faults(config: Config) -> Iterator[_Finding]:
-    for name, one in config.maps.items():
-        if one.hosted_domains is None:
+    for name, section in config.maps.items():
+        if section.hosted_domains is None:
             continue
         where = f"map.{name}.hosted_domains"
-        if one.hosted_domains not in config.maps:
-            yield _missing(where, "map", one.hosted_domains, config.maps)
+        if section.hosted_domains not in config.maps:
+            yield _missing(where, "map", section.hosted_domains, config.maps)
             continue
         path = [name]
-        following: str | None = one.hosted_domains
+        following: str | None = section.hosted_domains
         while following is not None and following in config.maps and following not in path:
             path.append(following)
             following = config.maps[following].hosted_domains
@@ -290,13 +290,13 @@ def _hosted_domains_faults(config: Config) -> Iterator[_Finding]:
 
 
 def _dict_faults(config: Config) -> Iterator[_Finding]:
-    for name, one in config.dicts.items():
+    for name, section in config.dicts.items():
         where = f"dict.{name}"
         for key in ("passdb", "userdb", "iterate"):
-            table = getattr(one, key)
+            table = getattr(section, key)
             if table is None:
                 continue
-            if one.dovecot_sql is not None:
+            if section.dovecot_sql is not None:
                 yield (
                     f"{where}.{key}",
                     "cannot stand beside dovecot_sql",
@@ -304,21 +304,21 @@ def _dict_faults(config: Config) -> Iterator[_Finding]:
                 )
             elif table not in config.tables:
                 yield _missing(f"{where}.{key}", "table", table, config.tables)
-        if one.dovecot_sql is None:
-            if one.passdb is None and one.userdb is None and one.iterate is None:
+        if section.dovecot_sql is None:
+            if section.passdb is None and section.userdb is None and section.iterate is None:
                 yield where, "asks nothing", "set passdb, userdb, iterate or dovecot_sql"
-            if one.database is not None:
+            if section.database is not None:
                 yield (
                     f"{where}.database",
                     "means nothing without dovecot_sql",
                     "the tables name their database; remove it",
                 )
         else:
-            if one.default_pass_scheme is not None:
+            if section.default_pass_scheme is not None:
                 yield (
                     f"{where}.default_pass_scheme",
                     "cannot stand beside dovecot_sql",
                     "the dovecot-sql.conf.ext file says it; remove it",
                 )
-            if one.database is not None and one.database not in config.databases:
-                yield _missing(f"{where}.database", "database", one.database, config.databases)
+            if section.database is not None and section.database not in config.databases:
+                yield _missing(f"{where}.database", "database", section.database, config.databases)

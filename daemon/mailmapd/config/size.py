@@ -44,8 +44,8 @@ def _group_limit() -> float:
     try:
         own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
         folder = Path("/sys/fs/cgroup") / own.lstrip("/")
-        for one in (folder, *folder.parents):
-            found = one / "memory.max"
+        for level in (folder, *folder.parents):
+            found = level / "memory.max"
             if found.exists() and (text := found.read_text().strip()).isdigit():
                 limit = min(limit, int(text))
     except OSError:  # no control groups, or none that can be read

@@ -37,11 +37,11 @@ class Engine:
 
         A table that is not there is passed over: the invalidation may have been made for another configuration.
         """
-        table = self.tables.get(invalidation.table)
-        tables = self.tables.values() if not invalidation.table else [table] if table else []
+        named = self.tables.get(invalidation.table)
+        tables = self.tables.values() if not invalidation.table else [named] if named else []
         dropped = 0
-        for one in tables:
-            known, old = one.apply(invalidation)
+        for table in tables:
+            known, old = table.apply(invalidation)
             dropped += known
             free_slowly(old)
         for watcher in self.watchers:

@@ -134,10 +134,10 @@ def _tables_of(engine: Engine, name: str) -> list[str]:
         known = ", ".join([*engine.maps, *engine.dicts]) or "none"
         raise UnknownName(f'there is no map or dict "{name}"; there are: {known}')
     names: dict[str, None] = {}
-    one: Map | None = engine.maps.get(name)
-    while one is not None:
-        names |= dict.fromkeys(part.table.name for part in one.tables)
-        one = one.hosted
+    map_: Map | None = engine.maps.get(name)
+    while map_ is not None:
+        names |= dict.fromkeys(part.table.name for part in map_.tables)
+        map_ = map_.hosted
     if name in engine.dicts:
         served = engine.dicts[name]
         names |= {

@@ -47,20 +47,20 @@ def of_key(table: Table, key: bytes) -> Selection:
     )
 
 
-def of_lookup(one: Map, key: bytes) -> dict[str, Selection]:
+def of_lookup(map_: Map, key: bytes) -> dict[str, Selection]:
     """Select what a lookup of the key in the map may read.
 
     In every table every key that the search tries, and the hosted domain.
     """
     found: dict[str, Selection] = {}
-    names = [search_key.key for search_key in one.search.keys(key)]
-    for part in one.tables:
+    names = [search_key.key for search_key in map_.search.keys(key)]
+    for part in map_.tables:
         found.setdefault(part.table.name, Selection()).keys.update(
             _sql_keys(part.definition, names)
         )
     _, at, domain = key.rpartition(b"@")
-    if one.hosted is not None and at and domain:
-        for name, selection in of_lookup(one.hosted, domain).items():
+    if map_.hosted is not None and at and domain:
+        for name, selection in of_lookup(map_.hosted, domain).items():
             found.setdefault(name, Selection()).keys.update(selection.keys)
     return found
 
@@ -75,8 +75,8 @@ def of_user(table: Table, user: bytes, maps: Iterable[Map], delimiters: bytes) -
     if isinstance(definition, DictDefinition):
         return _of_dict_user(definition, user, with_extension)
     keys = of_key(table, user).keys
-    for one in maps:
-        keys |= of_lookup(one, user).get(table.name, Selection()).keys
+    for map_ in maps:
+        keys |= of_lookup(map_, user).get(table.name, Selection()).keys
     return Selection(keys, lambda sql_key: with_extension(sql_key.partition(b"\0")[0]))
 
 
@@ -178,8 +178,8 @@ def _extended(user: bytes, maps: Iterable[Map], delimiters: bytes) -> Matcher:
         user,
         *(
             search_key.key
-            for one in maps
-            for search_key in one.search.keys(user)
+            for map_ in maps
+            for search_key in map_.search.keys(user)
             if not search_key.key.startswith(b"@")
         ),
     }
@@ -189,10 +189,10 @@ def _extended(user: bytes, maps: Iterable[Map], delimiters: bytes) -> Matcher:
     domain = b"@" + (fold(user) or user).rpartition(b"@")[2]
     prefixes = tuple(
         {
-            local.removesuffix(b'"') + bytes([one])
+            local.removesuffix(b'"') + bytes([delimiter])
             for local, _, _ in folded
             if local
-            for one in delimiters
+            for delimiter in delimiters
         }
     )
 

@@ -81,11 +81,11 @@ def _options(path: Path, wanted: set[str], depth: int) -> Iterator[tuple[str, st
 def _included(line: str, wanted: set[str], depth: int) -> Iterator[tuple[str, str]]:
     """Yield the options of an included file, or of my.cnf and my.ini in an included folder, as far as they exist."""
     word, _, name = line[1:].partition(" ")
-    folder, file = word == "includedir", Path(name.strip())
-    files = [file / "my.ini", file / "my.cnf"] if folder else [file] if word == "include" else []
-    for one in files:
-        if depth < _MAX_DEPTH and one.is_file():
-            yield from _options(one, wanted, depth + 1)
+    path = Path(name.strip())
+    files = {"include": [path], "includedir": [path / "my.ini", path / "my.cnf"]}.get(word, [])
+    for file in files:
+        if depth < _MAX_DEPTH and file.is_file():
+            yield from _options(file, wanted, depth + 1)
 
 
 def _value(text: str) -> str:

@@ -95,22 +95,22 @@ class _Merger:
     def merge(self) -> Merged:
         """Take over databases first, then the tables that name them, then what names those."""
         self._listen()
-        databases = {one.name: self._database(one) for one in self._draft.databases}
+        databases = {database.name: self._database(database) for database in self._draft.databases}
         tables = {}
         for table in self._draft.tables:
             settings = dict(table.settings)
             if "database" in settings:
                 settings["database"] = databases.get(settings["database"], settings["database"])
             tables[table.name] = self._section("table", replace(table, settings=settings))
-        for one in self._draft.maps:
-            names = [tables.get(name, name) for name in one.settings["tables"]]
-            self._section("map", replace(one, settings={**one.settings, "tables": names}))
-        for one in self._draft.dicts:
+        for map_ in self._draft.maps:
+            names = [tables.get(name, name) for name in map_.settings["tables"]]
+            self._section("map", replace(map_, settings={**map_.settings, "tables": names}))
+        for dict_ in self._draft.dicts:
             settings = {
                 key: tables.get(value, value) if key in ("passdb", "userdb", "iterate") else value
-                for key, value in one.settings.items()
+                for key, value in dict_.settings.items()
             }
-            self._section("dict", replace(one, settings=settings))
+            self._section("dict", replace(dict_, settings=settings))
         kept = "".join(block.comment + block.lines for block in self._blocks)
         added = "\n".join(self._new)
         self._merged.text = f"{kept.rstrip()}\n\n{added}" if added else kept
@@ -132,28 +132,28 @@ class _Merger:
             lines = text.partition("\n")[2]
             block.lines = f"{header}\n{lines}{rest}"
 
-    def _database(self, one: DraftDatabase) -> str:
+    def _database(self, database: DraftDatabase) -> str:
         known = self._document.get("database", {})
         for name, section in known.items():
-            if self._is_same_database(section, one):
+            if self._is_same_database(section, database):
                 return str(name)
-        name = one.name
-        if name in known and not self._is_of_same_origin(f"database.{name}", one.comment):
+        name = database.name
+        if name in known and not self._is_of_same_origin(f"database.{name}", database.comment):
             name = unused_name(name, {*known, *(other.name for other in self._draft.databases)})
-        renamed = replace(one, name=name)
-        settings = dict(one.settings)
-        if one.password:
+        renamed = replace(database, name=name)
+        settings = dict(database.settings)
+        if database.password:
             settings["password_file"] = password_file_name(renamed)
-        self._put("database", name, settings, one.comment)
+        self._put("database", name, settings, database.comment)
         self._merged.databases.append(renamed)
         return name
 
-    def _is_same_database(self, section: Mapping[str, Any], one: DraftDatabase) -> bool:
+    def _is_same_database(self, section: Mapping[str, Any], database: DraftDatabase) -> bool:
         secret = ("password", "password_file")
         settings = {
             key: value for key, value in _imported("database", section).items() if key not in secret
         }
-        return settings == dict(one.settings) and self._password(section) == one.password
+        return settings == dict(database.settings) and self._password(section) == database.password
 
     def _password(self, section: Mapping[str, Any]) -> str | None:
         """Return a served database's password, None when it cannot be read."""
@@ -167,20 +167,20 @@ class _Merger:
             return None
         return text.removesuffix("\n")
 
-    def _section(self, kind: str, one: DraftSection) -> str:
+    def _section(self, kind: str, draft: DraftSection) -> str:
         known = self._document.get(kind, {})
-        name = one.name
+        name = draft.name
         if kind == "table":
             for other, section in known.items():
-                if _imported(kind, section) == one.settings:
+                if _imported(kind, section) == draft.settings:
                     return str(other)
-        if name in known and _imported(kind, known[name]) == one.settings:
+        if name in known and _imported(kind, known[name]) == draft.settings:
             return name
         foreign = name in known and kind != "map"
-        if foreign and not self._is_of_same_origin(f"{kind}.{name}", one.comment):
+        if foreign and not self._is_of_same_origin(f"{kind}.{name}", draft.comment):
             drafted = self._draft.tables if kind == "table" else self._draft.dicts
             name = unused_name(name, {*known, *(other.name for other in drafted)})
-        self._put(kind, name, one.settings, one.comment)
+        self._put(kind, name, draft.settings, draft.comment)
         return name
 
     def _put(self, kind: str, name: str, settings: Mapping[str, Any], comment: str) -> None:

@@ -151,7 +151,10 @@ class MailmapdCollector(Collector):
             "mailmapd_lookup_duration_seconds",
             "Time from a decoded lookup to its answer, by where the answer came from.",
             ["map", "source"],
-            {(name, source.name.lower()): one for (name, source), one in durations.items()},
+            {
+                (name, source.name.lower()): duration
+                for (name, source), duration in durations.items()
+            },
         )
         avoided = CounterMetricFamily(
             "mailmapd_queries_avoided",

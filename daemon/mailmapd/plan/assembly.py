@@ -84,9 +84,9 @@ def plan(config: Config) -> Plan:
     for name, table in config.tables.items():
         with faults.collect(f"table.{name}"):
             _plan_table(result, name, table)
-    for name, one in config.maps.items():
+    for name, section in config.maps.items():
         with faults.collect(f"map.{name}.search"):
-            result.searches[name] = _search(one)
+            result.searches[name] = _search(section)
     result.dicts = plan_all_dicts(config, result.databases, faults)
     for name in result.databases:
         with faults.collect(f"database.{name}.changes"):
@@ -150,16 +150,17 @@ def _database_of_cf(result: Plan, table: str, settings: Settings) -> str:
     return name
 
 
-def _search(one: MapSection) -> Search:
+def _search(section: MapSection) -> Search:
     return Search.compile(
-        one.search,
-        recipient_delimiter=one.recipient_delimiter.encode(),
-        owner_request_special=one.owner_request_special,
+        section.search,
+        recipient_delimiter=section.recipient_delimiter.encode(),
+        owner_request_special=section.owner_request_special,
         local_domains=[
-            domain.encode() for domain in (*one.local_domains, *own_literals(one.own_addresses))
+            domain.encode()
+            for domain in (*section.local_domains, *own_literals(section.own_addresses))
         ],
-        parent_domain_matches_subdomains=one.parent_domain_matches_subdomains,
-        external_only=one.propagate_unmatched_extensions is not None,
+        parent_domain_matches_subdomains=section.parent_domain_matches_subdomains,
+        external_only=section.propagate_unmatched_extensions is not None,
     )
 
 
@@ -213,9 +214,9 @@ def assemble(
     for name in planned.config.maps:
         _add_map(planned, name, tables, maps, clock=clock, previous=previous)
     engine = Engine(databases, tables | dict_tables, maps, dicts)
-    for one in dicts.values():
-        if one.mismatches is not None:
-            one.mismatches.forget = engine.apply
+    for dict_ in dicts.values():
+        if dict_.mismatches is not None:
+            dict_.mismatches.forget = engine.apply
     return Assembled(planned, engine)
 
 

@@ -50,19 +50,19 @@ def plan_all_dicts(config: Config, databases: dict[str, Settings], faults: Fault
     except ConfigError as error:
         faults.found.extend(error.faults)
         return result
-    for name, one in plans.items():
-        if one.own_database is not None:
+    for name, plan in plans.items():
+        if plan.own_database is not None:
             with faults.collect(f"dict.{name}.dovecot_sql"):
                 own = f"dict.{name}"
                 settings = section_settings(
-                    attrs.evolve(config, databases={own: one.own_database}), own
+                    attrs.evolve(config, databases={own: plan.own_database}), own
                 )
                 check_settings(settings)
                 databases[own] = settings
-        result.dicts[name] = one
-        for table in one.tables:
-            if table is not one.iterate and table.database in databases:
-                over = table.cache.over_for_passwords if table is one.passdb else table.cache.over
+        result.dicts[name] = plan
+        for table in plan.tables:
+            if table is not plan.iterate and table.database in databases:
+                over = table.cache.over_for_passwords if table is plan.passdb else table.cache.over
                 result.tables[table.name] = DictTablePlan(
                     table.definition, databases[table.database], over(config.cache)
                 )
@@ -80,8 +80,8 @@ def build_tables(
 ) -> dict[str, Table]:
     """Return the dicts' tables, those of the previous configuration where nothing about them has changed."""
     tables: dict[str, Table] = {}
-    for one in planned.dicts.values():
-        for table in one.tables:
+    for plan in planned.dicts.values():
+        for table in plan.tables:
             wanted = planned.tables.get(table.name)
             if wanted is None:
                 continue
@@ -112,17 +112,17 @@ def build_dicts(
 ) -> dict[str, Dict]:
     """Return the dicts over their tables; what they have counted goes on."""
     dicts: dict[str, Dict] = {}
-    for name, one in planned.dicts.items():
+    for name, plan in planned.dicts.items():
         iteration = None
-        if one.iterate is not None:
+        if plan.iterate is not None:
             iteration = Iteration(
-                one.iterate.name, one.iterate.definition.query, databases[one.iterate.database]
+                plan.iterate.name, plan.iterate.definition.query, databases[plan.iterate.database]
             )
-        passdb = _served(one.passdb, tables)
+        passdb = _served(plan.passdb, tables)
         dicts[name] = Dict(
             name,
             passdb=passdb,
-            userdb=_served(one.userdb, tables),
+            userdb=_served(plan.userdb, tables),
             iteration=iteration,
             mismatches=_mismatches(passdb, previous.get(name), clock),
         )

@@ -48,7 +48,9 @@ def _text(query: Query) -> str:
 
 def _parsed(text: str) -> exp.Expr:
     try:
-        statements = [one for one in sqlglot.parse(text, read="mysql") if one is not None]
+        statements = [
+            statement for statement in sqlglot.parse(text, read="mysql") if statement is not None
+        ]
     except (SqlglotError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CannotTell(f"it cannot be parsed: {reason}") from None

@@ -79,7 +79,10 @@ class Equalities:
 
     def bindings(self, alias: str) -> tuple[tuple[Binding, ...], ...]:
         """Return what the table's columns must equal, for each alternative; one without bindings fits everything."""
-        found = [tuple(dict.fromkeys(self._bound(alias, one))) for one in self._alternatives]
+        found = [
+            tuple(dict.fromkeys(self._bound(alias, alternative)))
+            for alternative in self._alternatives
+        ]
         return tuple(dict.fromkeys(found))
 
     def _of(self, node: exp.Expr) -> list[list[tuple[_Raw, _Raw]]]:
@@ -95,7 +98,7 @@ class Equalities:
             return [[(left, right)]] if left and right else [[]]
         if isinstance(node, exp.In) and node.expressions and not node.args.get("query"):
             left = self.pattern(node.this)
-            rights = [self.pattern(one) for one in node.expressions]
+            rights = [self.pattern(expression) for expression in node.expressions]
             if left and all(rights):
                 return [[(left, right)] for right in rights if right]
         return [[]]
@@ -110,7 +113,7 @@ class Equalities:
         if isinstance(node, exp.Literal) and node.is_string:
             return _literal(node.this)
         if isinstance(node, exp.Concat):
-            parts = [self.pattern(_without_coalesce(one)) for one in node.expressions]
+            parts = [self.pattern(_without_coalesce(expression)) for expression in node.expressions]
             return tuple(piece for part in parts if part for piece in part) if all(parts) else None
         if isinstance(node, exp.Lower):  # of the key: keys are compared in lower case anyway
             inner = self.pattern(node.this)
@@ -145,16 +148,16 @@ class _Classes:
     def __iter__(self) -> Iterator[_Raw]:
         return iter(list(self._parents))
 
-    def root(self, one: _Raw) -> _Raw:
-        while (parent := self._parents.setdefault(one, one)) != one:
-            one = parent
-        return one
+    def root(self, raw: _Raw) -> _Raw:
+        while (parent := self._parents.setdefault(raw, raw)) != raw:
+            raw = parent
+        return raw
 
-    def join(self, one: _Raw, other: _Raw) -> None:
-        self._parents[self.root(one)] = self.root(other)
+    def join(self, raw: _Raw, other: _Raw) -> None:
+        self._parents[self.root(raw)] = self.root(other)
 
-    def same_as(self, one: _Raw) -> Iterator[_Raw]:
-        root = self.root(one)
+    def same_as(self, raw: _Raw) -> Iterator[_Raw]:
+        root = self.root(raw)
         return (other for other in self if self.root(other) == root)
 
 

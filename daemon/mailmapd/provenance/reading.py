@@ -93,14 +93,16 @@ class Reading:
     @property
     def grade(self) -> str:
         """Return what a change drops at most: ``key`` (those that it names), ``reverse`` or ``table``."""
-        if all(any(binding.parts for binding in one) for one in self.alternatives):
+        if all(any(binding.parts for binding in alternative) for alternative in self.alternatives):
             return "key"
         return "table" if self.reverse is None else "reverse"
 
     @property
     def bound(self) -> frozenset[str]:
         """Return the columns that are compared with the key."""
-        return frozenset(binding.column for one in self.alternatives for binding in one)
+        return frozenset(
+            binding.column for alternative in self.alternatives for binding in alternative
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,15 +41,15 @@ def reverse_query(
             return None
         if owners == {alias}:
             continue
-        for one in owners:
-            joined[str(one)] |= {str(other) for other in owners}
+        for place in owners:
+            joined[str(place)] |= {str(other) for other in owners}
         kept.append(_with_values(condition, alias, owner))
     if not selected or not others or not _connected(alias, joined):
         return None
     tables = ", ".join(
-        f"`{sources[one].schema}`.`{sources[one].table}` AS `{one}`" for one in others
+        f"`{sources[place].schema}`.`{sources[place].table}` AS `{place}`" for place in others
     )
-    where = " AND ".join(f"({one})" for one in kept)
+    where = " AND ".join(f"({text})" for text in kept)
     columns = ", ".join(selected.values())
     pieces = _pieces(f"SELECT DISTINCT {columns} FROM {tables} WHERE {where}")
     if not any(isinstance(piece, Placeholder) for piece in pieces):
@@ -88,7 +88,7 @@ def _connected(alias: str, joined: Mapping[str, set[str]]) -> bool:
     """Return whether every table is joined with the changed one, directly or by way of others."""
     reached, new = {alias}, {alias}
     while new:
-        new = {other for one in new for other in joined[one]} - reached
+        new = {other for place in new for other in joined[place]} - reached
         reached |= new
     return reached == set(joined)
 

@@ -58,12 +58,14 @@ def _lines(config: Config, prefix: str) -> Iterator[str]:
     )
     values: dict[str, list[str]] = {}
     others = []
-    for name, one in config.maps.items():
+    for name, section in config.maps.items():
         parameter = PARAMETERS.get(_NUMBERED.sub("", name))
         if parameter is None or parameter.form is Form.RESTRICTIONS:
             others.append(name)
         else:
-            values.setdefault(parameter.name, []).append(_table(parameter, one, f"{prefix}:{name}"))
+            values.setdefault(parameter.name, []).append(
+                _table(parameter, section, f"{prefix}:{name}")
+            )
     if "virtual_mailbox_maps" in values:
         yield ""
         yield (
@@ -83,9 +85,9 @@ def _lines(config: Config, prefix: str) -> Iterator[str]:
     yield ""
 
 
-def _table(parameter: Parameter, one: MapSection, table: str) -> str:
+def _table(parameter: Parameter, section: MapSection, table: str) -> str:
     """Return the table, wrapped for a map that leaves the search to Postfix."""
-    searched_by_postfix = one.search == "exact" and parameter.keys is not Keys.EXACT
+    searched_by_postfix = section.search == "exact" and parameter.keys is not Keys.EXACT
     return one_by_one(table) if searched_by_postfix else table
 
 

@@ -25,14 +25,14 @@ def take_sockets(
     sockets = {}
     for descriptor in range(_FIRST, _FIRST + int(count)):
         os.set_inheritable(descriptor, False)
-        one = socket.socket(fileno=descriptor)
-        one.setblocking(False)
-        sockets[_address(one)] = one
+        bound = socket.socket(fileno=descriptor)
+        bound.setblocking(False)
+        sockets[_address(bound)] = bound
     return sockets
 
 
-def _address(one: socket.socket) -> Address:
-    name = one.getsockname()
-    if one.family == socket.AF_UNIX:
+def _address(bound: socket.socket) -> Address:
+    name = bound.getsockname()
+    if bound.family == socket.AF_UNIX:
         return UnixAddress(os.fsdecode(name))
     return TcpAddress(name[0], name[1])

@@ -40,18 +40,18 @@ def bind_socket(entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> socke
 
 
 def _bind_tcp(address: TcpAddress) -> socket.socket:
-    one = socket.socket(
+    bound = socket.socket(
         socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM
     )
     try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind((address.host, address.port))
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((address.host, address.port))
     except OSError as error:
-        one.close()
+        bound.close()
         raise OSError(
             error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}"
         ) from error
-    return one
+    return bound
 
 
 def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) -> socket.socket:
@@ -59,28 +59,26 @@ def _bind_unix(address: UnixAddress, entry: ListenAddress, default_mode: int) ->
     _user_id(entry.owner)
     _group_id(entry.group)
     _remove_stale(path)
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    bound = False
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    has_file = False
     try:
-        before = os.umask(
-            0o777
-        )  # nobody can connect until owner and mode are right; nor before listen() is called
+        # Nobody can connect until owner and mode are right; nor before listen() is called
+        before = os.umask(0o777)
         try:
-            one.bind(path)
-            bound = True
+            bound.bind(path)
+            has_file = True
         finally:
             os.umask(before)
         set_access(path, entry, default_mode)
     except OSError as error:
-        one.close()
-        if bound:
-            Path(path).unlink(
-                missing_ok=True
-            )  # with the wrong owner, it would be in the way of the next attempt
+        bound.close()
+        if has_file:
+            # With the wrong owner, it would be in the way of the next attempt
+            Path(path).unlink(missing_ok=True)
         raise OSError(
             error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}"
         ) from error
-    return one
+    return bound
 
 
 def set_access(path: str, entry: ListenAddress, default_mode: int = DEFAULT_MODE) -> None:

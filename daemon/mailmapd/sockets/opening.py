@@ -56,13 +56,13 @@ def wanted_sockets(config: Config) -> Iterator[Wanted]:
             yield Wanted(name, f"listen.{name}[{index}]", entry)
     for name, entry in listen.tcp_table.items():
         yield Wanted(f"tcp_table.{name}", f"listen.tcp_table.{name}", entry)
-    for name, one in (
+    for name, single in (
         ("http", listen.http),
         ("control", listen.control),
         ("lookup_http", listen.lookup_http),
     ):
-        if one is not None:
-            yield Wanted(name, f"listen.{name}", one, optional=one is DEFAULT_CONTROL)
+        if single is not None:
+            yield Wanted(name, f"listen.{name}", single, optional=single is DEFAULT_CONTROL)
 
 
 @dataclass(frozen=True)
@@ -92,21 +92,21 @@ class SocketSet:
         """Bind every wanted socket that can be had."""
         before = set(self._own)
         opening = Opening({}, {}, set())
-        for one in wanted:
-            if one.name in _GIVE_HASHES and self._lets_others_in(one.entry):
-                opening.faults[one] = Fault(
+        for place in wanted:
+            if place.name in _GIVE_HASHES and self._lets_others_in(place.entry):
+                opening.faults[place] = Fault(
                     file,
-                    one.where,
+                    place.where,
                     "systemd's socket file lets every account of this machine ask for password hashes",
-                    f"write SocketMode=0660 with systemctl edit {socket_unit(one.name)}, or name the peers here",
+                    f"write SocketMode=0660 with systemctl edit {socket_unit(place.name)}, or name the peers here",
                 )
                 continue
             try:
-                opening.sockets[one] = self._take(one.entry).dup()
+                opening.sockets[place] = self._take(place.entry).dup()
             except OSError as error:
                 problem = error.strerror or str(error)
-                remedy = _remedy(error, one)
-                opening.faults[one] = Fault(file, one.where, problem, remedy)
+                remedy = _remedy(error, place)
+                opening.faults[place] = Fault(file, place.where, problem, remedy)
         opening.fresh.update(set(self._own) - before)
         return opening
 
@@ -119,7 +119,7 @@ class SocketSet:
 
     def strays(self, config: Config) -> list[Address]:
         """Return the addresses of systemd's sockets that the configuration does not name."""
-        named = {one.entry.address for one in wanted_sockets(config)}
+        named = {place.entry.address for place in wanted_sockets(config)}
         return [address for address in self._inherited if address not in named]
 
     def release(self, address: Address) -> None:

@@ -25,7 +25,7 @@ class Journal:
 
     def add(self, invalidations: Iterable[Invalidation]) -> None:
         """Write invalidations down, and have them on the disk."""
-        lines = "".join(json.dumps(one.encode()) + "\n" for one in invalidations)
+        lines = "".join(json.dumps(invalidation.encode()) + "\n" for invalidation in invalidations)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, MODE)
         with open(descriptor, "w", encoding="ascii") as stream:  # noqa: PTH123 (a descriptor)
             stream.write(lines)

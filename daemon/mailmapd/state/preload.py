@@ -189,8 +189,8 @@ def preloads(assembled: Assembled) -> Iterator[Preload]:
     for name, section in config.tables.items():
         if section.preload is not None and name in tables:
             yield Preload(tables[name], section.preload, section.fold)
-    for name, one in config.dicts.items():
-        for use, table in (("passdb", one.passdb), ("userdb", one.userdb)):
+    for name, asked in config.dicts.items():
+        for use, table in (("passdb", asked.passdb), ("userdb", asked.userdb)):
             statement = config.tables[table].preload if table is not None else None
             if statement is not None:
                 yield Preload(tables[f"{name}.{use}"], statement, fold=False)

@@ -43,8 +43,8 @@ def shared_digests(planned: Plan) -> dict[str, str]:
         for name, table in planned.tables.items()
     } | {
         table.name: (table.definition, table.database)
-        for one in planned.dicts.dicts.values()
-        for table in one.tables
+        for dict_plan in planned.dicts.dicts.values()
+        for table in dict_plan.tables
         if table.name in planned.dicts.tables
     }
     sections, settings = planned.config.databases, planned.databases
@@ -88,9 +88,9 @@ def _words(value: object) -> Iterator[str]:
     """Yield a text for every value inside a value, the same in every process."""
     if is_dataclass(value):
         yield f"{type(value).__name__}("
-        for one in fields(value):
-            yield one.name
-            yield from _words(getattr(value, one.name))
+        for field_ in fields(value):
+            yield field_.name
+            yield from _words(getattr(value, field_.name))
         yield ")"
     elif isinstance(value, frozenset | set):
         yield from _words(sorted(value))

@@ -171,7 +171,7 @@ class WarmStart:
     def _tables(self) -> dict[str, _Saved]:
         assembled = self._assembled()
         passwords = assembled.plan.config.state.passwords
-        marked = {name for name, one in assembled.plan.tables.items() if one.secret}
+        marked = {name for name, plan in assembled.plan.tables.items() if plan.secret}
         tables = assembled.engine.tables
         digests = table_digests(assembled.plan)
         return {

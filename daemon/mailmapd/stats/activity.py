@@ -59,14 +59,14 @@ class Activity:
     @property
     def rate(self) -> float:
         """Lookups a second, over all maps and dicts."""
-        return sum(one.rate for one in self.lookups)
+        return sum(lookup.rate for lookup in self.lookups)
 
     @property
     def from_memory(self) -> float | None:
         """The part of all lookups that memory answered."""
         rate = self.rate
         return (
-            sum(one.rate * (one.from_memory or 0.0) for one in self.lookups) / rate
+            sum(lookup.rate * (lookup.from_memory or 0.0) for lookup in self.lookups) / rate
             if rate
             else None
         )
@@ -80,12 +80,12 @@ def between(before: Snapshot | None, after: Snapshot) -> Activity:
     maps, dicts = (before["maps"], before["dicts"]) if before else ({}, {})
     lookups = [
         *[
-            _lookups(name, one, maps.get(name), after, seconds, is_dict=False)
-            for name, one in after["maps"].items()
+            _lookups(name, figures, maps.get(name), after, seconds, is_dict=False)
+            for name, figures in after["maps"].items()
         ],
         *[
-            _lookups(name, one, dicts.get(name), after, seconds, is_dict=True)
-            for name, one in after["dicts"].items()
+            _lookups(name, figures, dicts.get(name), after, seconds, is_dict=True)
+            for name, figures in after["dicts"].items()
         ],
     ]
     tables = [
@@ -103,8 +103,8 @@ def between(before: Snapshot | None, after: Snapshot) -> Activity:
     ]
     return Activity(
         seconds,
-        sorted(lookups, key=lambda one: -one.rate),
-        sorted(tables, key=lambda one: -one.rate),
+        sorted(lookups, key=lambda lookup: -lookup.rate),
+        sorted(tables, key=lambda lookup: -lookup.rate),
         databases,
     )
 
@@ -130,8 +130,8 @@ def _lookups(
     name: str, now: Lookups, then: Lookups | None, after: Snapshot, seconds: float, *, is_dict: bool
 ) -> LookupActivity:
     counts = {
-        source: _grown(one["counts"], then["latencies"][source]["counts"] if then else [])
-        for source, one in now["latencies"].items()
+        source: _grown(latency["counts"], then["latencies"][source]["counts"] if then else [])
+        for source, latency in now["latencies"].items()
     }
     merged = [sum(column) for column in zip(*counts.values(), strict=True)]
     total = sum(merged)

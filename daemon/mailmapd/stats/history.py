@@ -66,15 +66,17 @@ class History:
 def _mark(snapshot: Snapshot) -> _Mark:
     lookups = [*snapshot["maps"].values(), *snapshot["dicts"].values()]
     counts = [0] * (len(snapshot["buckets"]) + 1)
-    for one in lookups:
-        for latencies in one["latencies"].values():
+    for lookup in lookups:
+        for latencies in lookup["latencies"].values():
             for place, count in enumerate(latencies["counts"]):
                 counts[place] += count
-    return _Mark(snapshot["time"], counts, _cached(lookups), sum(one["avoided"] for one in lookups))
+    return _Mark(
+        snapshot["time"], counts, _cached(lookups), sum(lookup["avoided"] for lookup in lookups)
+    )
 
 
 def _cached(lookups: Iterable[Lookups]) -> int:
-    return sum(sum(one["latencies"]["cache"]["counts"]) for one in lookups)
+    return sum(sum(lookup["latencies"]["cache"]["counts"]) for lookup in lookups)
 
 
 def _minute(before: _Mark, after: _Mark, buckets: list[float]) -> Minute:

@@ -236,14 +236,14 @@ def database_states(
     for name, database in engine.databases.items():
         hosts: list[HostState] = [
             {
-                "host": one.host,
-                "up": one.up and reached(name),
+                "host": host.host,
+                "up": host.up and reached(name),
                 "reached": reached(name),
-                "idle": one.idle,
-                "busy": one.busy,
-                "last_error": legible(one.last_error),
+                "idle": host.idle,
+                "busy": host.busy,
+                "last_error": legible(host.last_error),
             }
-            for one in database.status()
+            for host in database.status()
         ]
         found[name] = {"hosts": hosts, "queries": {}}
     for (name, _, outcome), count in queries.items():

@@ -36,21 +36,21 @@ def parse_filters(written: str) -> Filtered:
     """Return what stands between the braces. Raises TemplateError for a filter that has no equal."""
     name, *filters = [piece.strip() for piece in written.split("|")]
     result = Filtered(name)
-    for one in filters:
-        first = _FIRST.fullmatch(one)
-        if one in _MODIFIERS and not result.width:
-            result = result._replace(modifiers=result.modifiers + _MODIFIERS[one])
-        elif one in _PARTS and not (result.part or result.width or "R" in result.modifiers):
-            result = result._replace(part=one)
+    for filter_ in filters:
+        first = _FIRST.fullmatch(filter_)
+        if filter_ in _MODIFIERS and not result.width:
+            result = result._replace(modifiers=result.modifiers + _MODIFIERS[filter_])
+        elif filter_ in _PARTS and not (result.part or result.width or "R" in result.modifiers):
+            result = result._replace(part=filter_)
         elif first is not None and not result.width and int(first[1] or first[2]):
             if first[2] and (name != "user" or result.part):
                 raise TemplateError(
-                    f"%{{{written}}}: {one} fails for an empty value. Use LEFT(…) in SQL"
+                    f"%{{{written}}}: {filter_} fails for an empty value. Use LEFT(…) in SQL"
                 )
             result = result._replace(width=int(first[1] or first[2]))
         else:
             raise TemplateError(
-                f"%{{{written}}}: the filter {one} cannot be applied outside Dovecot. Write it in SQL; lower, upper, "
-                "reverse, username, domain and truncate(N) can"
+                f"%{{{written}}}: the filter {filter_} cannot be applied outside Dovecot. "
+                "Write it in SQL; lower, upper, reverse, username, domain and truncate(N) can"
             )
     return result

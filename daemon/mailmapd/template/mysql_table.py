@@ -205,7 +205,7 @@ class MysqlTable:
             return parts.get("d")
         names = [str(number) for number in self._labels]
         found = [parts.get(name) for name in (["u", *names] if self._scope == "user" else names)]
-        known = [one for one in found if one is not None]
+        known = [part for part in found if part is not None]
         return b"\0".join(known) if len(known) == len(found) else None
 
     def values(self, result: ResultSet) -> tuple[bytes, ...]:

@@ -30,17 +30,17 @@ class DictStep:
 
 
 async def trace_dict(
-    one: Dict, values: Mapping[str, bytes], recorder: HostRecorder, clock: Callable[[], float]
+    dict_: Dict, values: Mapping[str, bytes], recorder: HostRecorder, clock: Callable[[], float]
 ) -> AsyncIterator[DictStep]:
     """Ask every table of the dict anew.
 
     `values` maps Dovecot's variables to bytes and must hold ``user``; the others may be missing.
     """
     values = dict.fromkeys((*BOUNDED, *FREE), b"") | dict(values)
-    for namespace, served in zip(NAMESPACES, (one.passdb, one.userdb), strict=True):
+    for namespace, served in zip(NAMESPACES, (dict_.passdb, dict_.userdb), strict=True):
         if served is None:
             continue
-        question = one.question(namespace, values)
+        question = dict_.question(namespace, values)
         if isinstance(question, Question):
             yield await _ask(namespace, question, recorder, clock)
         elif not isinstance(question, MismatchQuestion):

@@ -94,5 +94,5 @@ def _hidden_rows(rows: ResultSet | None) -> ResultSet | None:
         return None
     return ResultSet(
         rows.columns,
-        tuple([tuple([None if one is None else HIDDEN for one in row]) for row in rows.rows]),
+        tuple([tuple([None if value is None else HIDDEN for value in row]) for row in rows.rows]),
     )

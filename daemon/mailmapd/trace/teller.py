@@ -17,13 +17,13 @@ from mailmapd.search import SearchKey
 from mailmapd.trace.story import Event, HostRecorder, Step, Story
 
 
-async def trace(one: Map, key: bytes, recorder: HostRecorder, clock: Callable[[], float]) -> Story:
+async def trace(map_: Map, key: bytes, recorder: HostRecorder, clock: Callable[[], float]) -> Story:
     """Look a key up in a map whose tables remember nothing, and return the story.
 
     Database errors are part of the story.
     """
-    teller = _Teller(one, Story(one.name, key), recorder, clock)
-    walk = one.walk(key, clock(), teller)
+    teller = _Teller(map_, Story(map_.name, key), recorder, clock)
+    walk = map_.walk(key, clock(), teller)
     try:
         probe = next(walk)
         while True:
@@ -36,13 +36,13 @@ class _Teller(WalkWatcher):
     """Watches a walk, and asks the databases for it."""
 
     def __init__(
-        self, one: Map, story: Story, recorder: HostRecorder, clock: Callable[[], float]
+        self, map_: Map, story: Story, recorder: HostRecorder, clock: Callable[[], float]
     ) -> None:
-        self._map = one
+        self._map = map_
         self._story = story
         self._recorder = recorder
         self._clock = clock
-        self._place = one.tables[0]  # where the walk stands, with which key
+        self._place = map_.tables[0]  # where the walk stands, with which key
         self._search_key = SearchKey(story.key, b"")
         self._name = story.key
         self._own = False  # whether it has come to the map's own tables

@@ -205,7 +205,7 @@ def shown_answer(answer: AuthAnswer | None) -> str:
         case "failed":
             return "temporary failure"
         case fields:
-            return " ".join(_shown(one.decode("utf-8", "backslashreplace")) for one in fields)
+            return " ".join(_shown(field.decode("utf-8", "backslashreplace")) for field in fields)
 
 
 def _shown(text: str) -> str:

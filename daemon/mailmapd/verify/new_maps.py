@@ -46,20 +46,20 @@ class EngineMaps:
 
     async def answers(self, name: str, keys: Sequence[bytes]) -> dict[bytes, Answer]:
         """Ask many keys at once, as many Postfix processes would."""
-        one = self._engine.maps[name]
+        map_ = self._engine.maps[name]
         waiting = iter(keys)
         answers: dict[bytes, Answer] = {}
 
         async def ask() -> None:
             for key in waiting:
-                answers[key], _ = await one.answer(key)
+                answers[key], _ = await map_.answer(key)
 
         await asyncio.gather(*(ask() for _ in range(_AT_ONCE)))
         for key in keys:
             if isinstance(
                 answers[key], TempFail
             ):  # perhaps we asked too much at once: that is no difference
-                answers[key], _ = await one.answer(key)
+                answers[key], _ = await map_.answer(key)
         return answers
 
     async def close(self) -> None:

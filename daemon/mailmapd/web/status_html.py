@@ -82,14 +82,14 @@ def _health(view: StatusView) -> str:
 
 def _tiles(view: StatusView) -> str:
     activity = view.activity
-    clients = sum(one["connections"] for one in view.snapshot["listeners"].values())
-    avoided = sum(one.avoided_rate for one in activity.lookups)
+    clients = sum(listener["connections"] for listener in view.snapshot["listeners"].values())
+    avoided = sum(lookup.avoided_rate for lookup in activity.lookups)
     memory = view.snapshot["memory"]
     tiles = [
         ("lookups a second", as_rate(activity.rate)),
         ("answered from memory", as_ratio(activity.from_memory)),
         ("queries avoided a second", as_rate(avoided)),
-        ("queries sent a second", as_rate(sum(one.rate for one in activity.databases))),
+        ("queries sent a second", as_rate(sum(database.rate for database in activity.databases))),
         ("clients", as_count(clients)),
         (
             f"remembered, of {as_bytes(memory['max_bytes'])}",

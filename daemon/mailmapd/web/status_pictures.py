@@ -25,10 +25,14 @@ def hour(minutes: Sequence[Minute], now: float) -> str:
         text = "The first minute has not passed yet."
         return f"<section><h2>The last hour</h2><p>{text}</p></section>"
     pictures = [
-        _picture("Lookups a second", minutes, now, lambda one: one.rate, _rate),
-        _picture("From memory", minutes, now, lambda one: one.from_memory, as_ratio, highest=1.0),
-        _picture("99 % within", minutes, now, lambda one: one.p99, as_latency),
-        _picture("SELECTs avoided a second", minutes, now, lambda one: one.avoided_rate, _rate),
+        _picture("Lookups a second", minutes, now, lambda minute: minute.rate, _rate),
+        _picture(
+            "From memory", minutes, now, lambda minute: minute.from_memory, as_ratio, highest=1.0
+        ),
+        _picture("99 % within", minutes, now, lambda minute: minute.p99, as_latency),
+        _picture(
+            "SELECTs avoided a second", minutes, now, lambda minute: minute.avoided_rate, _rate
+        ),
     ]
     return f"<section><h2>The last hour</h2><div class=hour>{''.join(pictures)}</div></section>"
 
@@ -52,7 +56,7 @@ def _picture(
     *,
     highest: float | None = None,
 ) -> str:
-    values = [value_of(one) for one in minutes]
+    values = [value_of(minute) for minute in minutes]
     known = [value for value in values if value is not None]
     most = max(known, default=None)
     scale = highest or most or 1.0

@@ -31,16 +31,16 @@ def lookups(activity: Activity) -> str:
     """Return what was asked of each map and dict."""
     rows = [
         [
-            Cell(one.name or "(no such map)", "name"),
-            Cell("dict" if one.dict else "map", "word"),
-            Cell(as_rate(one.rate)),
-            Cell(as_ratio(one.from_memory)),
-            Cell(as_latency(one.median)),
-            Cell(as_latency(one.p99)),
-            _alarm(one.stale_rate),
-            _alarm(one.tempfail_rate),
+            Cell(lookup.name or "(no such map)", "name"),
+            Cell("dict" if lookup.dict else "map", "word"),
+            Cell(as_rate(lookup.rate)),
+            Cell(as_ratio(lookup.from_memory)),
+            Cell(as_latency(lookup.median)),
+            Cell(as_latency(lookup.p99)),
+            _alarm(lookup.stale_rate),
+            _alarm(lookup.tempfail_rate),
         ]
-        for one in sorted(activity.lookups, key=_by_name)
+        for lookup in sorted(activity.lookups, key=_by_name)
     ]
     heads = [
         "Name",
@@ -58,19 +58,19 @@ def lookups(activity: Activity) -> str:
 def databases(activity: Activity) -> str:
     """Return the hosts of each database and what they were asked."""
     rows = []
-    for one in activity.databases:
-        for number, host in enumerate(one.hosts):
+    for database in activity.databases:
+        for number, host in enumerate(database.hosts):
             down = "down" if host["reached"] else "not reached yet"
             state = Cell("up", "good") if host["up"] else Cell(down, "bad")
             rates = (
                 [Cell(""), Cell("")]
                 if number
-                else [Cell(as_rate(one.rate)), _alarm(one.failure_rate)]
+                else [Cell(as_rate(database.rate)), _alarm(database.failure_rate)]
             )
             counts = [Cell(str(host["idle"])), Cell(str(host["busy"]))]
             rows.append(
                 [
-                    Cell("" if number else one.name, "name"),
+                    Cell("" if number else database.name, "name"),
                     Cell(host["host"], "name"),
                     state,
                     *counts,
@@ -89,14 +89,14 @@ def tables(activity: Activity) -> str:
     """Return the cache of each table, and how full it is."""
     rows = [
         [
-            Cell(one.name, "name"),
-            Cell(as_rate(one.rate)),
-            Cell(as_ratio(one.from_memory)),
-            _filled(one.state["entries"], one.state["max_entries"]),
-            _filled(one.state["negative_entries"], one.state["max_negative_entries"]),
-            _alarm(one.eviction_rate),
+            Cell(table.name, "name"),
+            Cell(as_rate(table.rate)),
+            Cell(as_ratio(table.from_memory)),
+            _filled(table.state["entries"], table.state["max_entries"]),
+            _filled(table.state["negative_entries"], table.state["max_negative_entries"]),
+            _alarm(table.eviction_rate),
         ]
-        for one in sorted(activity.tables, key=_by_name)
+        for table in sorted(activity.tables, key=_by_name)
     ]
     return _section(
         "Caches", ["Table", "Asked/s", "From memory", "Rows", "Absent", "Evicted/s"], rows
@@ -106,13 +106,13 @@ def tables(activity: Activity) -> str:
 def listeners(view: StatusView) -> str:
     """Return the clients of each listener."""
     rows = []
-    for name, one in view.snapshot["listeners"].items():
-        errors = sum(one["protocol_errors"].values())
-        refused = Cell(as_count(one["refused"]), "bad" if one["refused"] else "")
+    for name, listener in view.snapshot["listeners"].items():
+        errors = sum(listener["protocol_errors"].values())
+        refused = Cell(as_count(listener["refused"]), "bad" if listener["refused"] else "")
         rows.append(
             [
                 Cell(name, "name"),
-                Cell(as_count(one["connections"])),
+                Cell(as_count(listener["connections"])),
                 refused,
                 Cell(as_count(errors), "bad" if errors else ""),
             ]
@@ -161,9 +161,9 @@ def _filled(count: int, limit: int) -> Cell:
     return Cell(as_count(count), "filled", as_count(limit), count / limit)
 
 
-def _by_name(one: LookupActivity | TableActivity) -> str:
+def _by_name(row: LookupActivity | TableActivity) -> str:
     """Order rows so that they stay where they are while their figures change."""
-    return one.name
+    return row.name
 
 
 def _alarm(rate: float) -> Cell:

@@ -8,7 +8,7 @@ import pytest
 
 from mailmapd.errors import ConfigError
 from mailmapd.importers import toml_writer
-from mailmapd.importers.postfix.changes import Plan
+from mailmapd.importers.postfix.changes import MovePlan
 from mailmapd.importers.postfix.plan import plan_import
 from mailmapd.importers.postfix.report import report
 from mailmapd.importers.postfix.switch import switch_back, switch_over
@@ -31,7 +31,7 @@ def postfix(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan(postfix: Path, main_cf: str, *, keep_cf: bool = False) -> Plan:
+def plan(postfix: Path, main_cf: str, *, keep_cf: bool = False) -> MovePlan:
     """Plan the import of a main.cf, without the postconf of this machine."""
     (postfix / "main.cf").write_text(
         f"myhostname = mx.example.net\n{main_cf.format(cf=f'mysql:{postfix}')}\ncompatibility_level = 3.6\n"
@@ -302,7 +302,7 @@ def test_a_password_stays_out_of_the_report(postfix: Path) -> None:
     assert "pa#ss" not in report(made, [Path("x")])
 
 
-def changes(made: Plan) -> dict[str, str]:
+def changes(made: MovePlan) -> dict[str, str]:
     """Return what a plan writes into main.cf."""
     return {change.parameter: change.value for change in made.changes if change.service is None}
 

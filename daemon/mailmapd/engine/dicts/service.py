@@ -103,7 +103,7 @@ class DictService:
         self.settle()
         for name in dicts:
             self.meters.setdefault(name, LookupMeter(self.listener, name))
-        self._served = {name: Served.of(one, self.meters[name]) for name, one in dicts.items()}
+        self._served = {name: Served.of(dict_, self.meters[name]) for name, dict_ in dicts.items()}
 
     def settle(self) -> None:
         """Count what has been added up; see `Use`."""
@@ -237,19 +237,19 @@ class DictService:
         parts = (Part(table, absent=known is NO_ROW),)
         return Answered(answer, until, served.uses.of(result, parts), (sql_key,))
 
-    def end(self, one: Dict, meter: LookupMeter, start: float, outcome: Outcome) -> Answer:
+    def end(self, dict_: Dict, meter: LookupMeter, start: float, outcome: Outcome) -> Answer:
         """Count an answer that the database took part in, and log it if it was bad or slow."""
         answer = _answer(outcome.known)
         seconds = self._clock() - start
         meter.count(answer, outcome.source, seconds)
         if isinstance(answer, TempFail):
             log.warning(
-                "dict %s: a lookup over %s failed: %s", one.name, self.listener, answer.reason
+                "dict %s: a lookup over %s failed: %s", dict_.name, self.listener, answer.reason
             )
         if seconds >= self.slow:
             log.warning(
                 "slow lookup: dict %s took %.3f s over %s (%s)",
-                one.name,
+                dict_.name,
                 seconds,
                 self.listener,
                 outcome.source.name.lower(),
@@ -257,12 +257,15 @@ class DictService:
         return answer
 
     def refuse(
-        self, one: Dict, meter: LookupMeter, start: float, answer: NotFound | PermFail | TempFail
+        self, dict_: Dict, meter: LookupMeter, start: float, answer: NotFound | PermFail | TempFail
     ) -> Answer:
         """Count an answer to a question that no table is asked, and log a refusal."""
         if not isinstance(answer, NotFound):
             log.warning(
-                "dict %s: a lookup over %s was refused: %s", one.name, self.listener, answer.reason
+                "dict %s: a lookup over %s was refused: %s",
+                dict_.name,
+                self.listener,
+                answer.reason,
             )
         meter.count(answer, Source.CACHE, self._clock() - start)
         return answer
@@ -274,13 +277,13 @@ class DictService:
 class DictWaiting:
     """A lookup that memory could not answer."""
 
-    __slots__ = ("_asked", "_meter", "_one", "_service", "_start")
+    __slots__ = ("_asked", "_dict", "_meter", "_service", "_start")
 
     def __init__(
-        self, service: DictService, one: Dict, meter: LookupMeter, asked: Asked, start: float
+        self, service: DictService, dict_: Dict, meter: LookupMeter, asked: Asked, start: float
     ) -> None:
         self._service = service
-        self._one = one
+        self._dict = dict_
         self._meter = meter
         self._asked = asked
         self._start = start
@@ -299,7 +302,7 @@ class DictWaiting:
                     lambda outcome: done(self._end(outcome)),
                 )
             else:
-                return self._service.refuse(self._one, self._meter, self._start, asked)
+                return self._service.refuse(self._dict, self._meter, self._start, asked)
             return None if outcome is None else self._end(outcome)
         except Exception:
             log.exception(DEFECTIVE, self._service.listener)
@@ -308,7 +311,7 @@ class DictWaiting:
     def _end(self, outcome: Outcome) -> Answer:
         try:
             self._note_fetched(outcome)
-            return self._service.end(self._one, self._meter, self._start, outcome)
+            return self._service.end(self._dict, self._meter, self._start, outcome)
         except Exception:
             log.exception(DEFECTIVE, self._service.listener)
             return FAILED
@@ -318,7 +321,7 @@ class DictWaiting:
         asked = self._asked
         if not isinstance(asked, Question) or outcome.source is not Source.DATABASE:
             return
-        mismatches = self._one.mismatches_of(asked.table)
+        mismatches = self._dict.mismatches_of(asked.table)
         if mismatches is not None:
             mismatches.note_fetched(asked.sql_key)
 

@@ -266,8 +266,8 @@ class Lookup:
 
     __slots__ = ("_done", "_map", "_parts", "_probe", "_source", "_walk")
 
-    def __init__(self, one: Map, walk: Walk, probe: Probe, parts: list[Part]) -> None:
-        self._map = one
+    def __init__(self, map_: Map, walk: Walk, probe: Probe, parts: list[Part]) -> None:
+        self._map = map_
         self._walk = walk
         self._probe = probe
         self._parts = parts

@@ -75,7 +75,7 @@ class MapService:
         if self._only_map:
             maps = {"": maps[self._only_map]}
         self._served = {
-            name.encode(): Served.of(one, self._meter(one.name)) for name, one in maps.items()
+            name.encode(): Served.of(map_, self._meter(map_.name)) for name, map_ in maps.items()
         }
 
     def settle(self) -> None:

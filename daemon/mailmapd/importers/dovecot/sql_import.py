@@ -150,7 +150,11 @@ def _auth_cache(sections: Sequence[AuthSection]) -> Iterator[str]:
     root = sections[0].root
     size = root.value("auth_cache_size", "0")
     modern = root.version is not None and root.version >= _FIRST_WITHOUT_DICT
-    if not modern and size.split()[0] != "0" and any(one.kind == "passdb" for one in sections):
+    if (
+        not modern
+        and size.split()[0] != "0"
+        and any(section.kind == "passdb" for section in sections)
+    ):
         yield (
             f"auth_cache_size = {size} would let old passwords in beside new ones. "
             "Remove it: with mailmapd it is 0."

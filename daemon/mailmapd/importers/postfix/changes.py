@@ -61,7 +61,7 @@ def place(parameter: str, service: Service | None) -> Place:
 
 
 @dataclass(slots=True)
-class Plan:
+class MovePlan:
     """Everything an import decides."""
 
     directory: Path

@@ -61,7 +61,7 @@ def _unknown(main_cf: MainCf, where: str, name: str, known: Collection[str]) -> 
     types = sorted({member.type for member in _members(main_cf, name)} & {"mysql", *_REASONS})
     if not types:
         return
-    problem = f"names {', '.join(f'{one}:' for one in types)}, but "
+    problem = f"names {', '.join(f'{kind}:' for kind in types)}, but "
     if name in main_cf.default_names():
         yield Refusal(where, f"{problem}it is not known what Postfix does with it")
         return

@@ -14,8 +14,8 @@ from mailmapd.importers.postfix.cf_tables import BadTable, CfTables
 from mailmapd.importers.postfix.changes import (
     SOCKET_IN_QUEUE,
     Change,
+    MovePlan,
     Place,
-    Plan,
     Refusal,
     place,
 )
@@ -66,7 +66,7 @@ class Mover:
         self,
         main_cf: MainCf,
         services: tuple[Service, ...],
-        plan: Plan,
+        plan: MovePlan,
         keep_cf: bool,
         held: dict[str, str],
     ) -> None:

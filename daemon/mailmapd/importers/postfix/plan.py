@@ -21,8 +21,8 @@ from mailmapd.importers.postfix.changes import (
     SAVED,
     SOCKET_IN_QUEUE,
     Change,
+    MovePlan,
     Place,
-    Plan,
     Restore,
     place,
 )
@@ -48,7 +48,7 @@ def plan_import(
     use_postconf: bool = True,
     draft: Draft | None = None,
     may_be_empty: bool = False,
-) -> Plan:
+) -> MovePlan:
     """Read a Postfix configuration directory and decide what moves.
 
     Raises ConfigError with every reason when nothing can move, unless the plan `may_be_empty`.
@@ -79,7 +79,7 @@ def _instance(directory: Path, suffix: str, *, use_postconf: bool) -> Instance:
     return Instance(main_cf, read_master_cf(directory, master))
 
 
-def _reasons(plan: Plan, file: str) -> Iterator[Fault]:
+def _reasons(plan: MovePlan, file: str) -> Iterator[Fault]:
     """Yield why nothing moves."""
     if not plan.refusals:
         yield Fault(file, "", "names no mysql: table", "there is nothing to move")
@@ -90,13 +90,13 @@ def _reasons(plan: Plan, file: str) -> Iterator[Fault]:
             yield Fault(str(plan.directory), refusal.where, refusal.reason, "")
 
 
-def plan_move(directory: Path, instance: Instance, *, keep_cf: bool, draft: Draft) -> Plan:
+def plan_move(directory: Path, instance: Instance, *, keep_cf: bool, draft: Draft) -> MovePlan:
     """Plan the move of an instance whose files are read, adding to the draft. Raises ConfigError."""
     held: dict[str, str] = {}
     while True:
         main_cf, services = instance.main_cf, instance.services
         queue_directory = main_cf.value("queue_directory")
-        plan = Plan(directory, queue_directory, deepcopy(draft))
+        plan = MovePlan(directory, queue_directory, deepcopy(draft))
         try:
             made = _Planner(main_cf, services, plan, keep_cf, held).plan()
         except _CannotKeep as error:
@@ -124,7 +124,7 @@ class _Planner:
         self,
         main_cf: MainCf,
         services: tuple[Service, ...],
-        plan: Plan,
+        plan: MovePlan,
         keep_cf: bool,
         held: dict[str, str],
     ) -> None:
@@ -135,13 +135,15 @@ class _Planner:
         self._mover = Mover(main_cf, services, plan, keep_cf, held)
         self._alike: set[Place] = set()
 
-    def plan(self) -> Plan:
+    def plan(self) -> MovePlan:
         """Fill the plan in."""
         plan, mover = self._plan, self._mover
         self._listen()
         for setting in sorted(
             find_mysql(self._main_cf, self._services),
-            key=lambda one: (0, one.line) if one.service is None else (1, one.service.line),
+            key=lambda change: (
+                (0, change.line) if change.service is None else (1, change.service.line)
+            ),
         ):
             mover.move(setting)
         plan.refusals += left_alone(self._main_cf, self._services, self._known)
@@ -172,9 +174,9 @@ class _Planner:
             found = scopes(self._main_cf, self._services, self._plan.changes)
             drift = next(
                 (
-                    one
-                    for one in drifts(found)
-                    if place(one.name, one.scope.service) not in self._alike
+                    drift
+                    for drift in drifts(found)
+                    if place(drift.name, drift.scope.service) not in self._alike
                 ),
                 None,
             )
@@ -192,7 +194,9 @@ class _Planner:
             setting = mysql_setting(parameter, drift.scope.service, drift.scope.before)
             if setting is not None and not self._mover.why_not(setting):
                 self._mover.move(setting)
-                if any(place(one.parameter, one.service) == here for one in self._plan.changes):
+                if any(
+                    place(change.parameter, change.service) == here for change in self._plan.changes
+                ):
                     return
         self._keep(drift)
 

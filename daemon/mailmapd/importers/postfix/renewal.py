@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from mailmapd.formats.main_cf import MainCf
 from mailmapd.formats.map_list import split_list
 from mailmapd.formats.master_cf import Service
-from mailmapd.importers.postfix.changes import SOCKET_IN_QUEUE, Change, Plan, Restore
+from mailmapd.importers.postfix.changes import SOCKET_IN_QUEUE, Change, MovePlan, Restore
 
 _TABLE = f"socketmap:unix:{SOCKET_IN_QUEUE}:"
 _ONE_BY_ONE = re.compile(
@@ -49,7 +49,7 @@ class Instance:
         return None if found is None else found.overrides.get(parameter)
 
 
-def restores(today: Instance, saved: Instance, plan: Plan) -> list[Restore]:
+def restores(today: Instance, saved: Instance, plan: MovePlan) -> list[Restore]:
     """Return what must be set in today's files to take mailmapd out of them; `plan` is that of the saved files."""
     written = set(re.findall(r"proxy:mysql:([^\s,{}]+)", " ".join(saved.values())))
     tables = {
@@ -57,7 +57,7 @@ def restores(today: Instance, saved: Instance, plan: Plan) -> list[Restore]:
         for name, files in plan.members.items()
     }
     found = list(_of_changes(today, saved, plan.changes, tables))
-    known = {(one.parameter, one.service.line if one.service else 0) for one in found}
+    known = {(change.parameter, change.service.line if change.service else 0) for change in found}
     for parameter, entry in today.main_cf.entries.items():
         old = _with_tables(entry.value, tables)
         if old != entry.value and (parameter, 0) not in known:
@@ -74,16 +74,16 @@ def without_mailmapd(today: Instance, found: Iterable[Restore]) -> Instance:
     """Return today's files with the old values in them."""
     found = list(found)
     main_cf = today.main_cf.with_values(
-        {one.parameter: one.value for one in found if one.service is None}
+        {change.parameter: change.value for change in found if change.service is None}
     )
     services = []
     for service in today.services:
         overrides = dict(service.overrides)
-        for one in found:
-            if one.service is service:
-                overrides.pop(one.parameter, None)
-                if one.value is not None:
-                    overrides[one.parameter] = one.value
+        for change in found:
+            if change.service is service:
+                overrides.pop(change.parameter, None)
+                if change.value is not None:
+                    overrides[change.parameter] = change.value
         services.append(replace(service, overrides=overrides))
     return Instance(main_cf, tuple(services))
 
@@ -116,5 +116,10 @@ def _with_tables(value: str, tables: Mapping[str, list[str]]) -> str:
 
 def _namesake(services: Iterable[Service], wanted: Service) -> Service | None:
     return next(
-        (one for one in services if (one.name, one.type) == (wanted.name, wanted.type)), None
+        (
+            service
+            for service in services
+            if (service.name, service.type) == (wanted.name, wanted.type)
+        ),
+        None,
     )

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mailmapd.importers.postfix.changes import Change, Plan
+from mailmapd.importers.postfix.changes import Change, MovePlan
 from mailmapd.importers.postfix.switch import SAVED, switch_back, switch_over
 
 _QUEUE_DIRECTORY = "/var/spool/postfix"
 
 
-def report(plan: Plan, written: Iterable[Path]) -> str:
+def report(plan: MovePlan, written: Iterable[Path]) -> str:
     """Return the report: comments and shell lines, so that the whole of a block can be pasted."""
     return "\n".join(_lines(plan, [str(path) for path in written]))
 
 
-def _lines(plan: Plan, written: list[str]) -> Iterator[str]:
+def _lines(plan: MovePlan, written: list[str]) -> Iterator[str]:
     yield f"# Read {plan.directory}/main.cf and wrote {', '.join(written)}."
     yield "#"
     yield from _moves(plan)
@@ -48,7 +48,7 @@ def _lines(plan: Plan, written: list[str]) -> Iterator[str]:
     yield switch_back(plan)
 
 
-def _moves(plan: Plan) -> Iterator[str]:
+def _moves(plan: MovePlan) -> Iterator[str]:
     yield "# Moved to mailmapd:" if plan.changes else "# Moved to mailmapd: nothing."
     for change in plan.changes:
         if change.keeps:

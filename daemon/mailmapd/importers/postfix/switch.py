@@ -11,13 +11,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from mailmapd.importers.postfix.changes import SAVED, SOCKET_IN_QUEUE, Change, Plan, Restore
+from mailmapd.importers.postfix.changes import SAVED, SOCKET_IN_QUEUE, Change, MovePlan, Restore
 
 _OLDER = f"{SAVED}.old"
 """What a saved file is called once a second import has saved another one."""
 
 
-def switch_over(plan: Plan) -> str:
+def switch_over(plan: MovePlan) -> str:
     """Return the lines that make Postfix ask mailmapd."""
     main = [change for change in plan.changes if change.service is None]
     master = [change for change in plan.changes if change.service is not None]
@@ -29,25 +29,31 @@ def switch_over(plan: Plan) -> str:
     return "\n".join([*lines, _reload(plan)]) + "\n"
 
 
-def _restore(plan: Plan) -> Iterator[str]:
+def _restore(plan: MovePlan) -> Iterator[str]:
     """Yield the lines that take mailmapd out of today's files, which are to be saved then."""
     if plan.restores:
         yield "# As today's files would be without mailmapd; these are what is saved:"
-    main = [one for one in plan.restores if one.service is None]
-    master = [one for one in plan.restores if one.service is not None]
+    main = [restore for restore in plan.restores if restore.service is None]
+    master = [restore for restore in plan.restores if restore.service is not None]
     for option, removal, found in (("-e", "-X", main), ("-P", "-PX", master)):
-        values = [one for one in found if one.value is not None]
-        gone = [one for one in found if one.value is None]
+        values = [change for change in found if change.value is not None]
+        gone = [change for change in found if change.value is None]
         if values and option == "-e":
-            yield from _command(plan, option, [f"{one.parameter} = {one.value}" for one in values])
+            yield from _command(
+                plan, option, [f"{value.parameter} = {value.value}" for value in values]
+            )
         elif values:
-            yield from _command(plan, option, [f"{_option(one)}={one.value}" for one in values])
+            yield from _command(
+                plan, option, [f"{_option(value)}={value.value}" for value in values]
+            )
         if gone:
-            names = [one.parameter if one.service is None else _option(one) for one in gone]
+            names = [
+                change.parameter if change.service is None else _option(change) for change in gone
+            ]
             yield from _command(plan, removal, names)
 
 
-def _save(plan: Plan) -> Iterator[str]:
+def _save(plan: MovePlan) -> Iterator[str]:
     """Yield the lines that save the files, unless they ask mailmapd already."""
     test = ""
     if not plan.restores:
@@ -59,7 +65,7 @@ def _save(plan: Plan) -> Iterator[str]:
         yield f"{test}{{ {kept}; cp -p {file} {saved}; }}"
 
 
-def switch_back(plan: Plan) -> str:
+def switch_back(plan: MovePlan) -> str:
     """Return the lines that restore the configuration as it was."""
     restored = " && ".join(
         f"mv -f {shlex.quote(path + SAVED)} {shlex.quote(path)}" for path in _files(plan)
@@ -67,27 +73,27 @@ def switch_back(plan: Plan) -> str:
     return f"{restored} && {_reload(plan)}\n"
 
 
-def _files(plan: Plan) -> Iterator[str]:
+def _files(plan: MovePlan) -> Iterator[str]:
     yield str(plan.directory / "main.cf")
     touched: list[Change | Restore] = [*plan.changes, *plan.restores]
-    if any(one.service is not None for one in touched):
+    if any(change.service is not None for change in touched):
         yield str(plan.directory / "master.cf")
 
 
-def _command(plan: Plan, option: str, assignments: list[str]) -> list[str]:
+def _command(plan: MovePlan, option: str, assignments: list[str]) -> list[str]:
     lines = [f"postconf -c {shlex.quote(str(plan.directory))} {option} \\"]
     lines += [f"  {shlex.quote(assignment)} \\" for assignment in assignments[:-1]]
     return [*lines, f"  {shlex.quote(assignments[-1])}"]
 
 
-def _option(one: Change | Restore) -> str:
-    service = one.service
+def _option(change: Change | Restore) -> str:
+    service = change.service
     if service is None:
         raise ValueError("not a master.cf option")
-    return f"{service.name}/{service.type}/{one.parameter}"
+    return f"{service.name}/{service.type}/{change.parameter}"
 
 
-def _reload(plan: Plan) -> str:
+def _reload(plan: MovePlan) -> str:
     return f"postfix -c {shlex.quote(str(plan.directory))} reload"
 
 
