@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from cachetools import TTLCache
 
-from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
+from mailmapd.cache.table_cache import KEPT_KEY, NO_ROW, NoRow, Payload
 from mailmapd.engine.dicts.fields import renamed
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.outcome import Failure, Outcome, Source
@@ -112,7 +112,7 @@ class Mismatches:
         """Note that the database answered a first question."""
         if self._used:
             self._doubt(sql_key, _TOLD)
-            self._lately[sql_key] = None
+            self._note_asked(sql_key)
 
     def ask(
         self,
@@ -143,7 +143,7 @@ class Mismatches:
             return self._from_memory("limited", held, Source.CACHE)
         if self.table.origin.away() or self.table.origin.refusal(sql_key, now) is not None:
             return self._from_memory("failed", held, Source.STALE)
-        self._lately[sql_key] = None
+        self._note_asked(sql_key)
         flight = self._flights.start(sql_key)
         flight.join(done)
         question = _Question(sql_keys, sql_key, held, flight)
@@ -168,7 +168,13 @@ class Mismatches:
                 return key, held
         return sql_key, self.table.cache.stale(sql_key, now)
 
+    def _note_asked(self, sql_key: bytes) -> None:
+        if len(sql_key) <= KEPT_KEY:
+            self._lately[sql_key] = None
+
     def _doubt(self, sql_key: bytes, state: int) -> None:
+        if len(sql_key) > KEPT_KEY:
+            return  # memory has no answer that could be doubted
         if len(self.doubted) >= KEYS and sql_key not in self.doubted:
             del self.doubted[next(iter(self.doubted))]
         self.doubted[sql_key] = state
