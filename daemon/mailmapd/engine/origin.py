@@ -17,7 +17,7 @@ from typing import Protocol
 
 from cachetools import TTLCache
 
-from mailmapd.cache.table_cache import NO_ROW
+from mailmapd.cache.table_cache import KEPT_KEY, NO_ROW
 from mailmapd.databases.interface import Database
 from mailmapd.engine.definition import Definition
 from mailmapd.engine.outcome import Failure, Known
@@ -27,7 +27,7 @@ from mailmapd.model import ResultSet
 log = logging.getLogger(__name__)
 
 POISON_MEMORY = 5.0  # seconds for which a key that the database cannot evaluate is not asked again
-POISON_KEYS = 10_000  # how many such keys are remembered
+POISON_KEYS = 2000  # how many such keys are remembered, of those that are no longer than an address
 SCHEMA_RETRY = 1.0  # seconds between tries of a query that does not fit the schema
 REFRESH_RETRY = 0.5  # seconds without new background fetches after one found the database away
 # Seconds to wait for a database that should answer, while a stale answer is at hand; then for none
@@ -180,8 +180,9 @@ class QueryOrigin:
         failure = Failure(str(error), lasts=isinstance(error, DataError))
         if isinstance(error, DataError):
             self._silent = False
-            self._poison[sql_key] = failure
-            self._poisoned_until = now + POISON_MEMORY
+            if len(sql_key) <= KEPT_KEY:
+                self._poison[sql_key] = failure
+                self._poisoned_until = now + POISON_MEMORY
         elif isinstance(error, SchemaError):
             self._silent = False
             if not self.schema_error:

@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 from mailmapd.errors import DataError
 
@@ -95,7 +94,6 @@ def translate(name: str, value: str) -> Fields | None:
     return None
 
 
-@lru_cache(maxsize=10_000)
 def _translated(payload: bytes, prefix: str) -> bytes:
     members = json.loads(
         payload.decode("utf-8", "surrogateescape"), strict=False, object_pairs_hook=list

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Iterable
 
 from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache.table_cache import KEPT_KEY
 from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.memory import MemoryDatabase, values_of
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.invalidation import Invalidation
-from mailmapd.engine.origin import Done, Origin, QueryOrigin
+from mailmapd.engine.origin import POISON_KEYS, Done, Origin, QueryOrigin
 from mailmapd.engine.outcome import Failure, Known, Outcome, Source
 from mailmapd.engine.table import Table
 from mailmapd.errors import DataError
@@ -135,3 +136,14 @@ async def test_a_failure_that_was_touched_under_way_is_asked_again() -> None:
     assert (await asking).known == Failure("cannot be evaluated", lasts=True)
     bench.database.failure = None
     assert (await bench.table.get(b"k")).known == b"from the database"
+
+
+async def test_failures_take_little_memory() -> None:
+    """Keys that fail by their own fault are remembered up to a number, and those that are too long not at all."""
+    bench = Bench()
+    bench.database.failure = DataError("cannot be evaluated")
+    for key in [b"%d" % number for number in range(POISON_KEYS + 10)] + [b"k" * (KEPT_KEY + 1)]:
+        assert isinstance((await bench.table.get(key)).known, Failure)
+    refused = list(bench.table.origin.refused())
+    assert len(refused) == POISON_KEYS
+    assert max(map(len, refused)) < KEPT_KEY

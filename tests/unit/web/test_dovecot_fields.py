@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -122,3 +123,11 @@ def test_bytes_outside_utf8_pass() -> None:
         for_dovecot24(b'{"mail": "maildir:/x", "n": "\xe9"}', passdb=False)
         == b'{"mail_driver": "maildir", "mail_path": "/x", "n": "\xe9"}'
     )
+
+
+def test_nothing_is_kept() -> None:
+    """A password that was translated is kept nowhere but in the cache, which a flush empties."""
+    payload = json.dumps({"password": "{PLAIN}x", "userdb_quota_rule": "*:storage=1G"}).encode()
+    before = sys.getrefcount(payload)
+    for_dovecot24(payload, passdb=True)
+    assert sys.getrefcount(payload) == before
