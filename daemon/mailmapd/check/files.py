@@ -52,8 +52,8 @@ def _readable(path: Path, why: str) -> Iterator[Finding]:
         )
 
 
-def socket_findings(config: Config) -> Iterator[Finding]:
-    """Yield every UNIX socket that could not be opened, and what would have no socket or nothing to answer."""
+def socket_findings(config: Config, account: str = _ACCOUNT) -> Iterator[Finding]:
+    """Yield every UNIX socket that `account` could not open, and what would have no socket or nothing to answer."""
     listen = config.listen
     if all(wanted.optional for wanted in wanted_sockets(config)):
         remedy = 'write socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"] below [listen]'
@@ -82,10 +82,10 @@ def socket_findings(config: Config) -> Iterator[Finding]:
         )
     for wanted in wanted_sockets(config):
         if isinstance(wanted.entry.address, UnixAddress) and not wanted.optional:
-            yield from _unopenable(wanted, wanted.entry.address)
+            yield from _unopenable(wanted, wanted.entry.address, account)
 
 
-def _unopenable(wanted: Wanted, address: UnixAddress) -> Iterator[Finding]:
+def _unopenable(wanted: Wanted, address: UnixAddress, account: str) -> Iterator[Finding]:
     """Yield why the daemon could not open a UNIX socket, as far as it can be seen from here."""
     path = Path(address.path)
     folder = path.parent
@@ -97,13 +97,13 @@ def _unopenable(wanted: Wanted, address: UnixAddress) -> Iterator[Finding]:
     if mode is not None and not stat.S_ISSOCK(mode):
         problem, remedy = f"{path} is no socket", "move that file away, or choose another address"
         yield Finding(Level.FAULT, "no_socket", str(address), problem, remedy)
-    elif mode is None and not _account_may_write(folder):
+    elif mode is None and not _may_write(account, folder):
         unit = socket_unit(wanted.name)
         yield Finding(
             Level.WARNING,
             "socket_folder_closed",
             str(address),
-            f"the account {_ACCOUNT} may make no socket in {folder}",
+            f"the account {account} may make no socket in {folder}",
             f"let systemd open it: systemctl enable {unit}, then systemctl restart mailmapd.service",
         )
     for kind, name in (("user", wanted.entry.owner), ("group", wanted.entry.group)):
@@ -116,17 +116,17 @@ def _unopenable(wanted: Wanted, address: UnixAddress) -> Iterator[Finding]:
             yield Finding(Level.WARNING, "unknown_account", str(address), problem, ACCOUNT_REMEDY)
 
 
-def _account_may_write(folder: Path) -> bool:
-    """Return whether the account of systemd's unit may make files in a folder; without the account, true."""
+def _may_write(name: str, folder: Path) -> bool:
+    """Return whether an account may make files in a folder; true if there is no such account."""
     try:
-        account = pwd.getpwnam(_ACCOUNT)
+        account = pwd.getpwnam(name)
     except KeyError:
         return True
     found = folder.stat()
     bits = found.st_mode
     if found.st_uid == account.pw_uid:
         bits = found.st_mode >> 6
-    elif found.st_gid in os.getgrouplist(_ACCOUNT, account.pw_gid):
+    elif found.st_gid in os.getgrouplist(name, account.pw_gid):
         bits = found.st_mode >> 3
     return bits & 3 == 3  # write and search
 

@@ -9,7 +9,6 @@ import pytest
 from mailmapd.check.accounts import login_findings
 from mailmapd.check.database_schema import Index, TableShape
 from mailmapd.check.explain import PlanRow, scan_findings
-from mailmapd.check.files import open_folder, secret_findings, socket_findings
 from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.unknown_names import schema_finding
 from mailmapd.config.loader import parse_config
@@ -161,49 +160,6 @@ search = "domain"
 def config(tmp_path: Path) -> Config:
     """A configuration in a folder of its own."""
     return parse_config(CONFIG, str(tmp_path / "mailmapd.toml"))
-
-
-def test_secrets_and_sockets(config: Config, tmp_path: Path) -> None:
-    """A password that everybody can read and a socket without a folder are findings."""
-    (tmp_path / "secret").write_text("x")
-    (tmp_path / "secret").chmod(0o644)
-    assert [finding.code for finding in secret_findings(config)] == ["readable_secret"]
-    (tmp_path / "secret").chmod(0o600)
-    assert list(secret_findings(config)) == []
-    text = CONFIG.replace(
-        'password_file = "secret"', 'option_file = "my.cnf"\ntls = {ca = "ca.pem", key = "k.pem"}'
-    )
-    for name in ("my.cnf", "ca.pem", "k.pem"):
-        (tmp_path / name).touch(0o644)
-    found = secret_findings(parse_config(text, str(tmp_path / "mailmapd.toml")))
-    assert [Path(one.where).name for one in found] == ["my.cnf", "k.pem"]
-    assert [finding.problem for finding in socket_findings(config)] == [
-        "/nowhere/at/all does not exist"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "codes"),
-    [
-        ("", ["no_listener"]),
-        ('[listen]\nhttp = "127.0.0.1:9780"\n', []),
-        ('[listen]\nsocketmap = ["127.0.0.1:2552"]\n', ["no_map"]),
-        ('[listen]\ndict = ["unix:/run/d"]\n', ["no_dict"]),
-    ],
-)
-def test_something_to_serve(text: str, codes: list[str]) -> None:
-    """A configuration without a socket, or with one that has nothing to answer, is a finding."""
-    assert [
-        finding.code for finding in socket_findings(parse_config(text, "mailmapd.toml"))
-    ] == codes
-
-
-def test_open_folders(tmp_path: Path) -> None:
-    """A folder that everybody may write to is a finding, one like /tmp is not."""
-    tmp_path.chmod(0o777)
-    assert [finding.code for finding in open_folder(tmp_path, "x")] == ["open_folder"]
-    tmp_path.chmod(0o1777)
-    assert list(open_folder(tmp_path, "x")) == []
 
 
 QUEUE = "/nowhere/at/all"

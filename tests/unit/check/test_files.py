@@ -1,0 +1,170 @@
+"""Files and folders: secrets that others can read, sockets that cannot be opened, folders that are open to all."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from pathlib import Path
+
+import pytest
+
+from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
+from mailmapd.check.finding import Finding, Level
+from mailmapd.config.loader import parse_config
+from mailmapd.config.schema import Config
+
+DATABASE = '[database.d]\ndriver = "mysql"\nhosts = ["127.0.0.1"]\nuser = "u"\ndbname = "m"\n'
+MAP = """[table.t]
+database = "d"
+query = "SELECT 1 FROM t WHERE a = '%s'"
+[map.m]
+tables = ["t"]
+search = "exact"
+"""
+NAMELESS = "no-such-account-here"
+
+
+def config(folder: Path, text: str) -> Config:
+    """Return the configuration that stands in a file of the folder."""
+    file = folder / "mailmapd.toml"
+    file.write_text(text)
+    return parse_config(text, str(file))
+
+
+def sockets(folder: Path, entry: str, account: str = NAMELESS) -> list[Finding]:
+    """Return what is found about one entry of listen.socketmap."""
+    text = f"[listen]\nsocketmap = [{entry}]\n{DATABASE}{MAP}"
+    return list(socket_findings(config(folder, text), account))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (DATABASE + 'password = "x"\n', "mailmapd.toml"),
+        (DATABASE + 'password_file = "secret"\n', "secret"),
+        (DATABASE + 'option_file = "my.cnf"\n', "my.cnf"),
+        (DATABASE + 'tls = {ca = "ca.pem", key = "key.pem"}\n', "key.pem"),
+        ('[table.t]\npostfix_cf = "mysql.cf"\n', "mysql.cf"),
+        ('[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\n', "dovecot-sql.conf.ext"),
+    ],
+)
+def test_readable_secrets(tmp_path: Path, text: str, name: str) -> None:
+    """Each file that holds a secret is named while everybody can read it, with the command that ends this."""
+    made = config(tmp_path, text)
+    for one in {name, "ca.pem"}:
+        (tmp_path / one).touch()
+        (tmp_path / one).chmod(0o644)
+    [finding] = secret_findings(made)
+    file = tmp_path / name
+    assert (finding.level, finding.code) == (Level.WARNING, "readable_secret")
+    assert (finding.where, finding.remedy) == (str(file), f"chmod o= {file}")
+    file.chmod(0o640)
+    assert list(secret_findings(made)) == []
+
+
+def test_missing_secret_is_another_findings_matter(tmp_path: Path) -> None:
+    """A file that is not there, such as a credential of systemd's, is readable by nobody."""
+    assert list(secret_findings(config(tmp_path, DATABASE + 'password_file = "secret"\n'))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("", ["no_listener"]),
+        ('[listen]\nhttp = "127.0.0.1:9780"\n', []),
+        ('[listen]\nsocketmap = ["127.0.0.1:2552"]\n', ["no_map"]),
+        ('[listen]\ndict = ["unix:/run/d"]\n', ["no_dict"]),
+    ],
+)
+def test_something_to_serve(text: str, codes: list[str]) -> None:
+    """A configuration without a socket, or with one that has nothing to answer, is a finding."""
+    found = socket_findings(parse_config(text, "mailmapd.toml"))
+    assert [finding.code for finding in found if finding.code != "socket_folder"] == codes
+
+
+def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A socket without a folder is a finding, with what makes folders."""
+    [finding] = sockets(tmp_path, f'"unix:{tmp_path}/none/socketmap"')
+    assert finding.code == "socket_folder"
+    assert finding.problem == f"{tmp_path}/none does not exist"
+    assert "systemd-tmpfiles --create" in finding.remedy
+
+
+def test_plain_file_in_a_sockets_place(tmp_path: Path) -> None:
+    """A plain file where the socket should be is a fault: the daemon never removes one. A socket is none."""
+    path = tmp_path / "socketmap"
+    path.touch()
+    [finding] = sockets(tmp_path, f'"unix:{path}"')
+    assert (finding.level, finding.code) == (Level.FAULT, "no_socket")
+    assert finding.problem == f"{path} is no socket"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+        assert sockets(tmp_path, f'"unix:{path}"') == []
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives folders away")
+def test_folder_that_the_account_may_not_write_to(tmp_path: Path) -> None:
+    """Where the daemon's account may make no socket, systemd's unit is the remedy; owner, group and all others count as the kernel counts them."""
+    entry = f'"unix:{tmp_path}/socketmap"'
+    account = pwd.getpwnam("nobody")
+    remedy = "systemctl enable mailmapd.socket, then systemctl restart mailmapd.service"
+    tmp_path.chmod(0o755)
+    [finding] = sockets(tmp_path, entry, "nobody")
+    assert (finding.level, finding.code) == (Level.WARNING, "socket_folder_closed")
+    assert finding.remedy == f"let systemd open it: {remedy}"
+    for owner, group, mode, closed in (
+        (0, 0, 0o757, False),
+        (0, account.pw_gid, 0o775, False),
+        (0, account.pw_gid, 0o757, True),
+        (account.pw_uid, 0, 0o755, False),
+        (account.pw_uid, 0, 0o577, True),
+        (account.pw_uid, 0, 0o655, True),
+    ):
+        os.chown(tmp_path, owner, group)
+        tmp_path.chmod(mode)
+        assert bool(sockets(tmp_path, entry, "nobody")) == closed, (owner, group, oct(mode))
+
+
+@pytest.mark.parametrize(
+    ("key", "level", "problem"),
+    [
+        (f'owner = "{NAMELESS}"', Level.FAULT, f'there is no user "{NAMELESS}"'),
+        (f'group = "{NAMELESS}"', Level.FAULT, f'there is no group "{NAMELESS}"'),
+        (f'peers = ["{NAMELESS}"]', Level.WARNING, f'peers: there is no user "{NAMELESS}"'),
+    ],
+)
+def test_accounts_that_are_not_there(tmp_path: Path, key: str, level: Level, problem: str) -> None:
+    """An owner or a group that this host does not have is a fault, an unknown peer a warning."""
+    [finding] = sockets(tmp_path, f'{{address = "unix:{tmp_path}/socketmap", {key}}}')
+    assert (finding.level, finding.code) == (level, "unknown_account")
+    assert finding.problem.startswith(problem)
+    assert finding.remedy
+
+
+def test_open_folders(tmp_path: Path) -> None:
+    """A folder that everybody may write to is a finding, one like /tmp is not."""
+    tmp_path.chmod(0o777)
+    [finding] = open_folder(tmp_path, "virtual_mailbox_base")
+    assert (finding.code, finding.where) == ("open_folder", "virtual_mailbox_base")
+    assert f"{tmp_path} has mode 777" in finding.problem
+    tmp_path.chmod(0o1777)
+    assert list(open_folder(tmp_path, "x")) == []
+    tmp_path.chmod(0o775)
+    assert list(open_folder(tmp_path, "x")) == []
+
+
+def test_folders_that_queries_name(tmp_path: Path) -> None:
+    """Each folder in the texts of queries is looked at, once."""
+    folder = tmp_path / "mail"
+    folder.mkdir()
+    folder.chmod(0o777)
+    texts = [
+        f"SELECT CONCAT('{folder}/', mail_dir) AS home FROM users",
+        f'SELECT "{folder}" FROM others',
+        "SELECT '/nowhere/at/all', 'x/y' FROM t",
+    ]
+    [finding] = folder_findings(texts, "queries")
+    assert str(folder) in finding.problem
