@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-LOCKS = ["run-time.lock", "test-tools.lock"]
+LOCKS = ["run-time.lock", "test-tools.lock", "build-tools.lock"]
 
 
 @pytest.fixture(scope="session")
@@ -153,8 +153,16 @@ def test_lock_covers_every_dependency() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     run_time = project["project"]["dependencies"]
-    tools = [line for name in ("test", "check", "build", "hooks", "docs") for line in groups[name]]
-    for lock, wanted in (("run-time.lock", run_time), ("test-tools.lock", run_time + tools)):
+    tools = [
+        line
+        for name in ("test", "check", "package", "build", "hooks", "docs")
+        for line in groups[name]
+    ]
+    for lock, wanted in (
+        ("run-time.lock", run_time),
+        ("test-tools.lock", run_time + tools),
+        ("build-tools.lock", groups["package"]),
+    ):
         text = (PROJECT / "scripts" / lock).read_text()
         names = [re.split(r"[<>=!~ ]", line)[0].lower() for line in wanted]
         assert [

@@ -1,5 +1,5 @@
-"""The Debian package: built, installed in a Debian 12 system, and started there by a real systemd,
-with the commands of docs/install.md.
+"""The Debian package: built, installed in Debian 12 and in Debian 13, and started there by a real
+systemd, with the commands of docs/install.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from mailmapd.demo import mail_database
-from support.debian import CannotDownload, DebianSystem
+from support.debian import DebianSystem
+from support.debian_package import RELEASES, left_behind, package
+from support.kept_debian import CannotDownload
 from support.mariadb import private_directory
 from support.namespaces import namespaces_allowed
 from support.process import wait_until
@@ -75,31 +77,32 @@ def commands_of(section: str) -> list[str]:
     return block[1].splitlines()
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package that scripts/build-deb builds."""
-    folder = tmp_path_factory.mktemp("deb")
-    subprocess.run([PROJECT / "scripts" / "build-deb", folder], check=True, capture_output=True)
-    [path] = folder.glob("mailmapd_*.deb")
-    return path
+@pytest.fixture(scope="module", params=list(RELEASES))
+def release(request: pytest.FixtureRequest) -> str:
+    """A release that there is a package for."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def system(package: Path) -> Iterator[DebianSystem]:
-    """A Debian 12 with Postfix and the package, configured for a SQLite database, not booted."""
+def file(release: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package that scripts/build-deb builds there."""
+    try:
+        return package(release, tmp_path_factory)
+    except CannotDownload as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def system(release: str, file: Path) -> Iterator[DebianSystem]:
+    """A system of this release with the package, configured for a SQLite database, not booted."""
     with private_directory() as folder:
-        try:
-            with DebianSystem(
-                folder / "root",
-                ["systemd-sysv", "dbus", "python3", "procps", "postfix", "ca-certificates"],
-            ) as system:
-                shutil.copy(package, system.folder / "mailmapd.deb")
-                system.run("groupadd", "--system", "dovecot")
-                system.run("useradd", "--system", "--gid", "dovecot", "dovecot")
-                system.run("dpkg", "--install", "/mailmapd.deb")
-                yield system
-        except CannotDownload as error:
-            pytest.skip(str(error))
+        with RELEASES[release]() as kept:
+            system = kept.copy(folder / "root")
+        shutil.copy(file, system.folder / "mailmapd.deb")
+        system.run("dpkg", "--install", "/mailmapd.deb")
+        # Nothing asks before a test does.
+        system.run("systemctl", "disable", "postfix.service", "dovecot.service", "mariadb.service")
+        yield system
 
 
 def configure(system: DebianSystem, config: str = CONFIG) -> None:
@@ -114,10 +117,10 @@ def configure(system: DebianSystem, config: str = CONFIG) -> None:
     system.run("systemctl", "disable", *UNITS)
 
 
-def test_package_needs_nothing_but_debian(package: Path) -> None:
+def test_package_needs_nothing_but_debian(file: Path) -> None:
     """The control file has what dpkg needs, and the configuration is a conffile."""
     fields = subprocess.run(
-        ["dpkg-deb", "--field", package], check=True, capture_output=True, text=True
+        ["dpkg-deb", "--field", file], check=True, capture_output=True, text=True
     ).stdout
     assert re.search(
         r"^Depends: python3 \(>= 3\.\d+\), python3 \(<< 3\.\d+~\), libc6 .*systemd$",
@@ -125,18 +128,18 @@ def test_package_needs_nothing_but_debian(package: Path) -> None:
         re.MULTILINE,
     )
     assert subprocess.run(
-        ["dpkg-deb", "--info", package, "conffiles"], check=True, capture_output=True, text=True
+        ["dpkg-deb", "--info", file, "conffiles"], check=True, capture_output=True, text=True
     ).stdout.split() == ["/etc/mailmapd/mailmapd.toml"]
 
 
 @pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is not installed")
-def test_lintian_finds_no_error(package: Path, tmp_path: Path) -> None:
+def test_lintian_finds_no_error(file: Path, tmp_path: Path) -> None:
     """The package keeps Debian's rules, as far as lintian knows them; its copyright file names every library."""
     done = subprocess.run(
-        ["lintian", "--fail-on", "error", package], capture_output=True, text=True, check=False
+        ["lintian", "--fail-on", "error", file], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
-    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    subprocess.run(["dpkg-deb", "--extract", file, tmp_path], check=True)
     text = (tmp_path / "usr" / "share" / "doc" / "mailmapd" / "copyright").read_text()
     assert text.startswith("Format: https://www.debian.org/doc/packaging-manuals/copyright-format/")
     assert re.search(r"^Files: .*usr/lib/mailmapd/aiomysql\*", text, re.MULTILINE)
@@ -246,75 +249,6 @@ def test_life_under_systemd(system: DebianSystem) -> None:
         )
 
 
-def test_the_first_hour(system: DebianSystem) -> None:
-    """Postfix first, then Dovecot, as a person tries it: at no moment does a lookup of Postfix fail
-    that did not have to.
-    """
-    dovecot = re.search(r"^dict = .*\n", CONFIG, re.MULTILINE)
-    assert dovecot
-    postfix_only = CONFIG.replace(dovecot[0], "")
-    configure(system, postfix_only)
-    file = system.folder / "etc" / "mailmapd" / "mailmapd.toml"
-    database = system.folder / "var" / "lib" / "mail.sqlite"
-    away = database.with_name("away")
-    dict_service = """[table.passdb]
-database = "mail"
-dovecot_query = "SELECT mail_account AS user FROM email_user WHERE mail_account = '%u'"
-[dict.auth]
-passdb = "passdb"
-"""
-    connect = "import socket; socket.socket(socket.AF_UNIX).connect('/run/mailmapd/dict')"
-
-    def answers() -> bool:
-        return system.run(*ASK, check=False).stdout == "example.com/user1/\n"
-
-    with system.booted():
-        # A database that is down at start: not found is never the answer, and nobody calls it up.
-        database.rename(away)
-        for command in commands_of("Start"):
-            system.run("sh", "-ec", command)
-        status = ("systemctl", "show", "mailmapd.service", "--value", "--property", "StatusText")
-        assert "not reached yet" in system.run(*status).stdout
-        assert system.run(*ASK, check=False).returncode == 1
-        away.rename(database)
-        wait_until(answers, "the database does not come back")
-        wait_until(
-            lambda: "all databases up" in system.run(*status).stdout,
-            "the status does not say that the database is back",
-        )
-
-        # Dovecot is added: the reload opens its socket, for its group alone.
-        file.write_text(CONFIG + dict_service)
-        system.run("systemctl", "reload", "mailmapd.service")
-        system.run("runuser", "-u", "dovecot", "--", "python3", "-c", connect)
-        nobody = system.run("runuser", "-u", "nobody", "--", "python3", "-c", connect, check=False)
-        assert "PermissionError" in nobody.stdout
-        # systemd cannot take it over while mailmapd runs, and says so; nothing else happens.
-        late = system.run("systemctl", "enable", "--now", "mailmapd-dict.socket", check=False)
-        assert late.returncode != 0
-        assert answers()
-        system.run("systemctl", "restart", "mailmapd.service")
-        assert answers()
-        sockets = ("mailmapd.socket", "mailmapd-dict.socket")
-        assert system.run("systemctl", "is-active", *sockets).stdout == "active\nactive\n"
-        system.run("runuser", "-u", "dovecot", "--", "python3", "-c", connect)
-
-        # A wrong configuration: the reload fails, and everybody is served as before.
-        file.write_text(CONFIG + dict_service + "nonsense\n")
-        assert system.run("systemctl", "reload", "mailmapd.service", check=False).returncode != 0
-        assert answers()
-        # A restart with it cannot be served. The sockets stay, and once it is mended all is well by itself.
-        assert system.run("systemctl", "restart", "mailmapd.service", check=False).returncode != 0
-        show = ("systemctl", "show", "mailmapd.service", "--value", "--property", "ExecMainStatus")
-        assert system.run(*show).stdout == "78\n"
-        assert system.run("systemctl", "is-active", *sockets).stdout == "active\nactive\n"
-        journal = ("journalctl", "--unit", "mailmapd.service", "--output", "cat")
-        assert "is not TOML" in system.run(*journal).stdout
-        file.write_text(CONFIG + dict_service)
-        assert answers()
-        assert system.run("systemctl", "is-active", *sockets).stdout == "active\nactive\n"
-
-
 def test_secret_reaches_the_daemon_alone(system: DebianSystem) -> None:
     """A password in /etc/credstore, readable by root only, is found by its name in password_file."""
     mysql = (
@@ -335,16 +269,45 @@ def test_secret_reaches_the_daemon_alone(system: DebianSystem) -> None:
         assert "secret-of-the-test" not in system.run("journalctl", "--output", "json").stdout
 
 
-def test_removal_warns_and_leaves_nothing(system: DebianSystem) -> None:
-    """Removing the package says what still asks it and stops everything; purging it leaves no file and no account."""
+# A Dovecot that asks, as `mailmapd snippets` writes it.
+ASKING = {
+    "debian12": """passdb {
+  driver = dict
+  args = /etc/dovecot/mailmapd-auth.conf.ext
+}
+""",
+    "debian13": """passdb lua {
+  lua_file = /etc/dovecot/mailmapd.lua
+}
+""",
+}
+LEFT = {
+    "debian12": ("mailmapd-auth.conf.ext", "uri = proxy:/run/mailmapd/dict:auth\n"),
+    "debian13": ("mailmapd.lua", "-- /run/mailmapd/lookup\n"),
+}
+
+
+def test_removal_warns_and_leaves_nothing(system: DebianSystem, release: str) -> None:
+    """Removing the package says who still asks it, and no other, and stops everything; purging it
+    leaves no file and no account.
+    """
     configure(system)
+    name, text = LEFT[release]
+    (system.folder / "etc/dovecot" / name).write_text(text)
+    asking = system.folder / "etc/dovecot/conf.d/99-asking.conf"
+    table = "socketmap:unix:mailmapd/socketmap:virtual_mailbox_maps"
+    prerm = ("/var/lib/dpkg/info/mailmapd.prerm", "remove")
     with system.booted():
+        assert "still asks" not in system.run(*prerm).stdout
         system.run("systemctl", "enable", "--now", "mailmapd.socket", "mailmapd-dict.socket")
         system.run("systemctl", "enable", "--now", "mailmapd.service")
-        table = "socketmap:unix:mailmapd/socketmap:virtual_mailbox_maps"
         system.run("postconf", "-e", f"virtual_mailbox_maps={table}")
+        asking.write_text(ASKING[release])
         removal = system.run("dpkg", "--remove", "mailmapd").stdout
         assert "main.cf still asks mailmapd: virtual_mailbox_maps" in removal
+        assert (
+            f"Dovecot still asks mailmapd, see: doveconf -n | grep /etc/dovecot/{name}" in removal
+        )
         units = json.loads(
             system.run(
                 "systemctl", "list-units", "--output=json", "--state=active", "mailmapd*"
@@ -352,7 +315,6 @@ def test_removal_warns_and_leaves_nothing(system: DebianSystem) -> None:
         )
         assert units == []
         system.run("dpkg", "--purge", "mailmapd")
-        left = system.run("find", "/", "-xdev", "-name", "*mailmapd*", "-not", "-path", "/proc/*")
-        assert left.stdout.splitlines() == ["/mailmapd.deb"]
+        assert left_behind(system) == []
         assert "mailmapd" not in (system.folder / "etc" / "passwd").read_text()
         assert "mailmapd" not in (system.folder / "etc" / "group").read_text()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,28 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from support.debian import CannotDownload, DebianSystem
+from support.debian import DebianSystem
+from support.debian12 import Debian12
+from support.debian_package import package
 from support.guide import LANGUAGES, commands, page, section
-from support.kept_debian import KeptDebian
+from support.kept_debian import CannotDownload
 from support.mariadb import private_directory
 from support.namespaces import namespaces_allowed
 from support.process import wait_until
 
 PROJECT = Path(__file__).parents[2]
-PACKAGES = (
-    *(
-        "systemd-sysv",
-        "dbus",
-        "python3",
-        "procps",
-        "ca-certificates",
-        "openssl",
-        "ssl-cert",
-        "curl",
-    ),
-    *("postfix", "postfix-mysql", "mariadb-server"),
-    *("dovecot-imapd", "dovecot-pop3d", "dovecot-lmtpd", "dovecot-mysql"),
-)
 TUTORIAL = (PROJECT / "tests/support/tutorial_host.sh").read_text()
 WORKED_EXAMPLE = -2  # the section of docs/migrate.md before the last
 BACK = -1  # its last part
@@ -55,7 +42,6 @@ pytestmark = [
 class Base:
     """A Debian 12 with Postfix, Dovecot and MariaDB, and the package of mailmapd, which is not installed yet."""
 
-    debian: Path
     package: Path
     folder: Path
 
@@ -63,9 +49,9 @@ class Base:
     def booted(self, name: str) -> Iterator[DebianSystem]:
         """Boot a copy of it on which the tutorial was followed to the letter, and remove it afterwards."""
         folder = self.folder / name
-        subprocess.run(["cp", "--archive", "--reflink=auto", self.debian, folder], check=True)
+        with Debian12() as kept:
+            system = kept.copy(folder)
         shutil.copy(self.package, folder / "mailmapd.deb")
-        system = DebianSystem(folder, [])
         try:
             with system.booted():
                 system.run("sh", "-c", TUTORIAL)
@@ -76,18 +62,14 @@ class Base:
 
 
 @pytest.fixture(scope="module")
-def base() -> Iterator[Base]:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
     """The system that each test copies."""
+    try:
+        file = package("debian12", tmp_path_factory)
+    except CannotDownload as error:
+        pytest.skip(str(error))
     with private_directory() as folder:
-        subprocess.run(
-            [PROJECT / "scripts" / "build-deb", folder / "deb"], check=True, capture_output=True
-        )
-        [package] = (folder / "deb").glob("mailmapd_*.deb")
-        try:
-            with KeptDebian("guides", "bookworm", include=PACKAGES) as system:
-                yield Base(system.folder, package, folder)
-        except CannotDownload as error:
-            pytest.skip(str(error))
+        yield Base(file, folder)
 
 
 def paste(system: DebianSystem, blocks: list[str]) -> str:

@@ -2,25 +2,23 @@
 
 Namespaces of its own, so that nothing of this machine is touched.
 
-with DebianSystem(folder, packages=["postfix"]) as system:
-    system.run("dpkg", "--install", "/mailmapd.deb")
-    with system.booted():
-        system.run("systemctl", "start", "mailmapd")
+with Debian13() as kept:
+    system = kept.copy(folder)
+system.run("dpkg", "--install", "/mailmapd.deb")
+with system.booted():
+    system.run("systemctl", "start", "mailmapd")
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from support.process import ServerFailed, ServerProcess, program, wait_until
+from support.process import ServerFailed, ServerProcess, wait_until
 
 _BOOT = """
 set -e
@@ -49,35 +47,13 @@ exec chroot "$folder" "$@"
 """
 
 
-class CannotDownload(ServerFailed):
-    """The packages of a Debian system could not be had."""
-
-
 class DebianSystem:
-    """A minimal Debian 12 system with some more packages, in `folder`."""
+    """The Debian system in `folder`."""
 
-    def __init__(self, folder: Path, packages: list[str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._packages = packages
         self._init: ServerProcess | None = None
         self._systemd = 0
-
-    def __enter__(self) -> Self:
-        options = ["--variant=minbase", f"--include={','.join(self._packages)}"]
-        command = [program("debootstrap", "debootstrap"), *options, "bookworm", str(self.folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            kind = CannotDownload if "download" in done.stdout + done.stderr else ServerFailed
-            raise kind(f"debootstrap: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(
         self, *command: str, check: bool = True, data: str = ""
@@ -116,7 +92,7 @@ class DebianSystem:
             stderr=subprocess.STDOUT,
             text=True,
             env={
-                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 "LC_ALL": "C.UTF-8",
                 "DEBIAN_FRONTEND": "noninteractive",
             },

@@ -1,17 +1,15 @@
-"""Debian 13 with Postfix 3.10 and Dovecot 2.4 in a kept folder, see `KeptDebian`."""
+"""Debian 13 with Postfix 3.10, Dovecot 2.4 and MariaDB 11.8 in a kept folder, see `KeptDebian`."""
 
 from __future__ import annotations
 
 from support.kept_debian import KeptDebian
 
 PACKAGES = (
-    "postfix",
-    "dovecot-core",
-    "dovecot-imapd",
-    "dovecot-pop3d",
-    "dovecot-lmtpd",
-    "dovecot-auth-lua",
-    "dovecot-mysql",
+    *("systemd-sysv", "dbus", "procps", "python3-venv", "dpkg-dev"),
+    *("ca-certificates", "openssl", "ssl-cert", "curl"),
+    *("postfix", "postfix-mysql", "mariadb-server"),
+    *("dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-lmtpd"),
+    *("dovecot-auth-lua", "dovecot-mysql"),
 )
 
 

@@ -23,10 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support.debian import CannotDownload
+from support.debian import DebianSystem
 from support.process import ServerFailed, ServerProcess, program
 
 READY = "mailmapd-tests-ready"
+POLICY = "usr/sbin/policy-rc.d"
 INSTALL_SECONDS = 1200
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -39,6 +40,10 @@ mount -t proc proc "$1/proc"
 mount --rbind /dev "$1/dev"
 exec chroot "$@"
 """
+
+
+class CannotDownload(ServerFailed):
+    """The packages of a Debian system could not be had."""
 
 
 class KeptDebian:
@@ -98,10 +103,12 @@ class KeptDebian:
         )
         if done.returncode != 0:
             raise CannotDownload(f"debootstrap: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-        self.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n").chmod(
+        self.write(POLICY, "#!/bin/sh\nexit 101\n").chmod(
             0o755
         )  # packages must not start their services
         self.write("etc/hostname", f"{self._name}.test\n")
+        # Nothing here must outlive a power cut.
+        self.write("etc/dpkg/dpkg.cfg.d/unsafe-io", "force-unsafe-io\n")
         if self._packages:
             self._apt_get("update")
             self._apt_get("install", "--yes", "--no-install-recommends", *self._packages)
@@ -129,6 +136,13 @@ class KeptDebian:
 
     def prepare(self) -> None:
         """Do what needs to be done once, after the packages are there."""
+
+    def copy(self, folder: Path) -> DebianSystem:
+        """Return a copy that can be changed and booted, in a folder that does not exist yet."""
+        subprocess.run(["cp", "--archive", "--reflink=auto", self.folder, folder], check=True)
+        (folder / READY).unlink()
+        (folder / POLICY).unlink()  # here, packages start their services as on any machine
+        return DebianSystem(folder)
 
     def path(self, name: str) -> Path:
         """Return where a file of the system is on this machine."""

@@ -10,6 +10,7 @@ from pathlib import Path
 _PACKAGED = "/usr/bin/mailmapd"
 _EXECUTABLE = ("/usr", "/opt", "/lib", "/lib64")  # ExecPaths= of the unit
 _HOMES = ("/home", "/root", "/run/user")  # what ProtectHome= hides
+_HIDDEN = (*_HOMES, "/tmp", "/var/tmp")  # noqa: S108 (and what PrivateTmp= hides)
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,13 @@ class Program:
         for folder in self.folders:
             if not _below(folder, _EXECUTABLE):
                 yield f"ExecPaths={folder}"
-        hidden = [folder for folder in self.folders if _below(folder, _HOMES)]
-        if hidden:
-            yield "ProtectHome=tmpfs"
-            yield from (f"BindReadOnlyPaths={folder}" for folder in hidden)
+        if any(_below(folder, _HOMES) for folder in self.folders):
+            # Empty ones in their place, as ProtectHome=tmpfs makes them; but that one lets nobody but root into /root.
+            yield "ProtectHome=no"
+            yield f"TemporaryFileSystem={' '.join(f'{home}:ro' for home in _HOMES)}"
+        for folder in self.folders:
+            if _below(folder, _HIDDEN):
+                yield f"BindReadOnlyPaths={folder}"
 
 
 def this_program() -> Program:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from support.certificates import make_certificates
-from support.debian import CannotDownload
 from support.debian_sid import DebianSid, Mysql9
 from support.followed import LOGGED, MYSQL_LOGGED, grant_replication
+from support.kept_debian import CannotDownload
 from support.mariadb import MariaDB, private_directory
 
 

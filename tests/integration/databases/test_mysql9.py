@@ -14,8 +14,8 @@ from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings, TlsSettings
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError, SchemaError
 from support.certificates import Certificates, make_certificates
-from support.debian import CannotDownload
 from support.debian_sid import DebianSid, Mysql9
+from support.kept_debian import CannotDownload
 from support.mariadb import private_directory
 from support.mysql_lookups import (
     DBNAME,

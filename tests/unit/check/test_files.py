@@ -107,7 +107,9 @@ def test_plain_file_in_a_sockets_place(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives folders away")
 def test_folder_that_the_account_may_not_write_to(tmp_path: Path) -> None:
-    """Where the daemon's account may make no socket, systemd's unit is the remedy; owner, group and all others count as the kernel counts them."""
+    """Where the daemon's account may make no socket, systemd's unit is the remedy; owner, group and
+    all others count as the kernel counts them.
+    """
     entry = f'"unix:{tmp_path}/socketmap"'
     account = pwd.getpwnam("nobody")
     remedy = "systemctl enable mailmapd.socket, then systemctl restart mailmapd.service"

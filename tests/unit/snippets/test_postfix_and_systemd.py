@@ -103,7 +103,10 @@ def test_units_follow_the_program() -> None:
     assert "/usr/bin/mailmapd" not in text
     tool = Program("/root/.local/share/uv/tools/mailmapd/bin/mailmapd", ("/root/.local/share/uv",))
     text = systemd(config(listen), tool)
-    assert "ProtectHome=tmpfs\nBindReadOnlyPaths=/root/.local/share/uv" in text
+    homes = "ProtectHome=no\nTemporaryFileSystem=/home:ro /root:ro /run/user:ro\n"
+    assert f"{homes}BindReadOnlyPaths=/root/.local/share/uv" in text
+    text = systemd(config(listen), Program("/var/tmp/venv/bin/mailmapd", ("/var/tmp/venv",)))
+    assert "[Service]\nExecPaths=/var/tmp/venv\nBindReadOnlyPaths=/var/tmp/venv\n" in text
     assert "/bin/mailmapd serve" in systemd(config(listen))
 
 
