@@ -122,7 +122,7 @@ class Daemon:
 
     @property
     def unknown(self) -> Mapping[str, UnknownNames]:
-        """What clients asked for in vain, by listener."""
+        """Return the unknown maps and dicts that clients asked for, by listener."""
         return self.front.unknown
 
     @property

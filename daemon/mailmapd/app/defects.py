@@ -1,4 +1,4 @@
-"""What becomes of a defect that nothing else has caught, and of a stop that does not come to its end.
+"""Defects that nothing else has caught, and stops that do not come to their end: what becomes of the process.
 
 A defect ends what it happened in, and the process goes on. Without memory nothing is sure any more:
 the process ends at once, and the service manager starts it again.
@@ -33,7 +33,7 @@ def _handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def end_within(seconds: float) -> None:
-    """End the process unless it has ended by itself within so many seconds, with a traceback on stderr.
+    """End the process after `seconds`, unless it has ended by itself, with a traceback on stderr.
 
     A thread of C does it, which waits for no lock and no loop.
     """

@@ -1,4 +1,4 @@
-"""How the daemon is: what it cannot do, and whether clients should come all the same."""
+"""The daemon's health: what it cannot do, and whether clients should come all the same."""
 
 from __future__ import annotations
 

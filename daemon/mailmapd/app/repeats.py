@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from mailmapd.stats.figures import as_count
 
 BURST = 10  # alike lines that are written one by one …
-PERIOD = 60.0  # … within so many seconds
+PERIOD = 60.0  # … within this number of seconds
 
 _IN_MEMORY = re.compile(r"0x[0-9a-f]+")
 

@@ -18,7 +18,7 @@ from mailmapd.stats.snapshot import ClusterState, FeedState, MemberState, Snapsh
 
 
 class Condition(Protocol):
-    """How a daemon is."""
+    """The daemon's health, as it stands at a moment."""
 
     def hindrances(self) -> list[str]:
         """Return what keeps clients from being answered, one line each."""
@@ -34,12 +34,12 @@ class Served(Protocol):
 
     @property
     def health(self) -> Condition:
-        """How it is."""
+        """Return how the daemon is."""
         ...
 
     @property
     def unknown(self) -> Mapping[str, UnknownNames]:
-        """What clients asked for in vain, by listener."""
+        """Return the unknown maps and dicts that clients asked for, by listener."""
         ...
 
     @property
@@ -59,17 +59,17 @@ class Served(Protocol):
 
     @property
     def started(self) -> float:
-        """When it was started, in seconds since the epoch."""
+        """Return when it was started, in seconds since the epoch."""
         ...
 
     @property
     def last_reload(self) -> float:
-        """When the configuration was last read with success, in seconds since the epoch."""
+        """Return when the configuration was last read with success, in seconds since the epoch."""
         ...
 
     @property
     def reload_failed(self) -> bool:
-        """Whether the last reload was refused."""
+        """Return whether the last reload was refused."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""How the running daemon is, put together from its parts: snapshots, and the status page's view of the last seconds."""
+"""The state of the running daemon, put together from its parts: snapshots, and the view of the status page."""
 
 from __future__ import annotations
 

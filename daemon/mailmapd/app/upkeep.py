@@ -18,7 +18,7 @@ INTERVAL = 300.0  # seconds between two looks for useless entries
 PAUSE = 0.01  # seconds for lookups between two slices of them
 FREED_AFTER = 3.0  # seconds after which dropped entries have been freed
 LARGE = 200_000  # entries; to look for garbage among more takes longer than a lookup may wait …
-TIDY_EVERY = 16  # … so it is done after so many reloads
+TIDY_EVERY = 16  # … so it is done after this number of reloads
 
 
 class Upkeep:

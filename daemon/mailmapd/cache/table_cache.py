@@ -30,7 +30,7 @@ from mailmapd.cache.memory import NEGATIVE, POSITIVE, Memory
 from mailmapd.config.schema import CacheSection
 
 Payload = bytes | tuple[bytes, ...]
-"""What a table keeps of a row: a finished value, or the values that `result_format` still has to join with the key."""
+"""A row as a table keeps it: a finished value, or the values that `result_format` still has to join with the key."""
 
 
 class NoRow(Enum):
@@ -43,7 +43,7 @@ NO_ROW: Final = NoRow.NO_ROW
 
 
 Entry = tuple[Payload | NoRow, float]
-"""What is known of a key, and until when it is fresh."""
+"""An entry: a row or an absence, and until when it is fresh."""
 
 _TIME = struct.Struct("d")
 _time_of = _TIME.unpack_from

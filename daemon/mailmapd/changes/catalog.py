@@ -16,7 +16,7 @@ from mailmapd.errors import DatabaseError
 from mailmapd.provenance.reading import Column
 
 Rows = Callable[[str, int], Awaitable[Sequence[tuple[bytes | None, ...]]]]
-"""Runs a statement in ASCII and returns its rows of so many columns. Raises DatabaseError."""
+"""Runs a statement in ASCII and returns its rows, of a number of columns. Raises DatabaseError."""
 
 Name = tuple[str, str]
 """A table by schema and name."""

@@ -18,10 +18,10 @@ from mailmapd.databases.mysql.binlog.stream import Place, Session
 from mailmapd.errors import DatabaseError
 
 MOST_PENDING = 64
-"""How many transactions wait for the fence one by one; the others wait for the last of them."""
+"""Transactions that wait for the fence one by one; the others wait for the last of them."""
 
 PENDING_BYTES = 4 * 1024 * 1024
-"""What they may take, in bytes; beyond that, all of a table is meant where keys of it are."""
+"""Bytes that they may take; beyond that, all of a table is meant where keys of it are."""
 
 _MOST_ASKING = 100  # reverse queries of one transaction; with more, all of their tables are meant
 
@@ -30,7 +30,7 @@ _QUOTED_GTID = frozenset("0123456789abcdefABCDEF-:")
 
 @dataclass(slots=True)
 class Pending:
-    """What one transaction touched, and where it ends in the log; `asking` are reverse queries that are due.
+    """A transaction's touched keys, and where it ends in the log; `asking` are reverse queries that are due.
 
     When the server has been asked whether it is visible, nothing may be added to it.
     """

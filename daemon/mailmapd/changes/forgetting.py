@@ -12,7 +12,7 @@ from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.table import Table
 
 MOST_SWEPT = 5000
-"""How many parts of keys are looked for in one table; with more, all of it is forgotten."""
+"""Parts of keys that are looked for in one table; with more, all of it is forgotten."""
 
 
 class Forgetting:

@@ -1,4 +1,4 @@
-"""How parts of a key make SQL keys: the way back from what a row says to the entries of a table."""
+"""Layouts of SQL keys, made of the parts of a key: the way back from what a row says to the entries of a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mailmapd.template.mysql_table import MysqlTable
 
 
 class KeyLayout(Protocol):
-    """How one query's SQL keys are made of parts."""
+    """The layout of one query's SQL keys."""
 
     @property
     def query(self) -> Query:

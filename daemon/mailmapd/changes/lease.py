@@ -18,7 +18,7 @@ _FOLLOWED_KEY = re.compile(rb"%b(?:\0%b)*\Z" % (_PART, _PART))
 
 
 class Lease:
-    """Whether one database's changes are known, by the servers that are followed."""
+    """Holds while one database's changes are known, by the servers that are followed."""
 
     def __init__(self, ttl: float, negative_ttl: float) -> None:
         self._ttl = ttl

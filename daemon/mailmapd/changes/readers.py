@@ -1,4 +1,4 @@
-"""Who reads what: for each base table of a database, the tables of the engine whose answers its rows may change."""
+"""Readers: for each base table of a database, the tables of the engine whose answers its rows may change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes may have touched: entries by SQL key, by some parts of it, or all of a table of the engine."""
+"""Touched entries, as changes name them: by SQL key, by some parts of it, or all of a table of the engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mailmapd.cache.table_cache import KEPT_KEY
 
 TOUCHED_BYTES = 512 * 1024
-"""What the keys and parts of one value may take, in bytes; beyond that, all of their tables are meant."""
+"""Bytes that the keys and parts of one value may take; beyond that, all of their tables are meant."""
 
 _AROUND = 100  # bytes that a key takes beside itself
 
@@ -17,7 +17,7 @@ SomeParts = tuple[tuple[str, bytes], ...]
 
 @dataclass(slots=True)
 class Touched:
-    """What to forget, by the names of the engine's tables. A table in `whole` needs no keys."""
+    """Names what to forget, by the names of the engine's tables. A table in `whole` needs no keys."""
 
     keys: dict[str, set[bytes]] = field(default_factory=dict)
     parts: dict[str, set[SomeParts]] = field(default_factory=dict)

@@ -23,7 +23,7 @@ _LOGIN = {
     "lport": b"143",
     "rport": b"1",
 }
-"""What a login has besides its user, in Dovecot's words."""
+"""The variables that a login has besides its user, in Dovecot's words."""
 
 
 @dataclass(frozen=True, slots=True)

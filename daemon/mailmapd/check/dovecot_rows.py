@@ -1,4 +1,4 @@
-"""What Dovecot 2.4 makes of the user fields that a dict's queries return, by their names and in a few rows.
+"""User fields that a dict's queries return, and what Dovecot 2.4 makes of them: by their names and in a few rows.
 
 2.4 ignores names of 2.3 that it no longer has; mailmapd translates what has an equal and refuses
 the rest, see `web.dovecot_fields`. That a query returns such a field should be known before the

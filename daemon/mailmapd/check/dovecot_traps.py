@@ -1,4 +1,4 @@
-"""What Dovecot needs of a dict, and what its queries give away.
+"""Dicts that lack what Dovecot needs, and queries that give too much away.
 
 Sockets, the password column, variables that defeat a cache.
 """

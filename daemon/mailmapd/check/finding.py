@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Level(IntEnum):
-    """How much a finding matters. Notes do not fail a check."""
+    """The weight of a finding. Notes do not fail a check."""
 
     NOTE = 0
     WARNING = 1

@@ -1,4 +1,4 @@
-"""What main.cf and mailmapd.toml must agree on, and what Postfix does not take from a socket."""
+"""Disagreements of main.cf and mailmapd.toml, and tables that Postfix does not take from a socket."""
 
 from __future__ import annotations
 

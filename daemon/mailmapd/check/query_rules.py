@@ -1,4 +1,4 @@
-"""What the text of a query alone gives away.
+"""Rules that look at the text of a query alone.
 
 Answers that depend on time, patterns in columns, values without quotes.
 """

@@ -1,4 +1,4 @@
-"""What main.cf asks over sockets, compared with what mailmapd serves: the path as each program of Postfix sees it.
+"""Sockets that main.cf asks, compared with those that mailmapd serves: paths as each program of Postfix sees them.
 
 A program of Postfix runs in the queue directory, and a chrooted one sees nothing else, see
 master(5). So ``socketmap:unix:mailmapd/socketmap:m`` is below the queue directory for all of them;

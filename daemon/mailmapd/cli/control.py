@@ -1,4 +1,4 @@
-"""What the commands that speak to the running daemon share: its socket, and exit statuses as in sysexits.h.
+"""The running daemon, for the commands that speak to it: its socket, and exit statuses as in sysexits.h.
 
 64  wrong usage            75  no daemon answers
 65  unknown table or map   77  no permission

@@ -1,4 +1,4 @@
-"""What `mailmapd trace DICT USER` shows: each table's SQL and the fields that Dovecot would get, passwords hidden."""
+"""The story of `mailmapd trace DICT USER`: each table's SQL and the fields that Dovecot would get, passwords hidden."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEEP_FILE: Mapping[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-"""What keeps a server that ends from removing its socket file, as it does from Python 3.13 on: systemd's must stay."""
+"""Keeps a server that ends from removing its socket file, as it does from Python 3.13 on: systemd's must stay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What parts of the configuration say of each other.
+"""References between parts of the configuration: each name must be that of something.
 
 Names that must exist, keys that exclude each other, sockets used twice.
 """

@@ -222,7 +222,7 @@ class TableCacheSection:
 
 
 PASSWORD_STALE = Seconds(900.0)
-"""How long a password may outlive an unreachable database: one that was changed in need must come to its end."""
+"""Seconds for which a password may outlive an unreachable database: one changed in need must come to its end."""
 
 
 @frozen(kw_only=True)

@@ -2,7 +2,7 @@
 
     → {"do": "flush", "user": "user@example.com"}   or key, domain, table, map, or all (true)
     ← {"ok": true, "dropped": {"alias": 3, "auth.passdb": 1}}
-    → {"do": "flush", "user": "user@example.com", "wait": 2.0}   wait so many seconds for the other hosts of a fleet
+    → {"do": "flush", "user": "user@example.com", "wait": 2.0}   wait 2 s for the other hosts of a fleet
     ← {"ok": true, "dropped": {…}, "unconfirmed": ["mx7"], "failure": ""}   or why nobody was told
     → {"do": "look", "table": "alias", "sql_key": "info@example.com"}
     ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7}}   never the value itself
@@ -66,7 +66,7 @@ class FlushOrder:
 
 @dataclass(frozen=True)
 class FlushReport:
-    """What a flush has dropped, by table; which other hosts have not confirmed it, or why they were not told."""
+    """The report of a flush: entries by table; the hosts that have not confirmed it, or why they were not told."""
 
     dropped: Mapping[str, int]
     unconfirmed: list[str] = field(default_factory=list)

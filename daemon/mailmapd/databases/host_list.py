@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CLIENT_SOCKET = "/run/mysqld/mysqld.sock"
-"""Where Debian's client library looks for `localhost`."""
+"""The socket where Debian's client library looks for `localhost`."""
 
 DEFAULT_PORT = 3306
 
 
 @dataclass(frozen=True, slots=True)
 class HostAddress:
-    """Where one server listens: `path` for a UNIX socket, else `name` and `port`.
+    """The address of one server: `path` for a UNIX socket, else `name` and `port`.
 
     `label` is the text of the configuration; it names the host in logs and metrics. Both `path` and
     `name` are empty for ``localhost``, which an option file may direct elsewhere.

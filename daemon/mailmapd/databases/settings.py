@@ -30,7 +30,7 @@ def sqlite_readers(pool_size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """How connections to TCP hosts are encrypted (UNIX sockets never leave the machine and are not).
+    """The encryption of connections to TCP hosts (UNIX sockets never leave the machine and have none).
 
     Given at all, TLS is compulsory: a server that offers none is refused before the password is
     used. Whoever names an authority (`ca`, `ca_path`) has the server's certificate checked against
@@ -87,7 +87,7 @@ class MysqlSettings:
 
 @dataclass(frozen=True, slots=True)
 class ChangesSettings:
-    """How the changes of a MySQL or MariaDB server group are followed.
+    """The settings for following the changes of a MySQL or MariaDB server group.
 
     `follow` is ``auto`` (where the account may), ``yes`` or ``no``. With a `user` the log is read by an account of its
     own.

@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class Use:
-    """What the use of an answer counts for, under the source of answers from memory: many answers share one.
+    """The counters that the use of an answer adds to, under the source of answers from memory: many answers share them.
 
     Lookups that took no longer than QUICK, which is nearly all of them, are added up in `lookups` and `seconds`, and
     counted together by `settle`, which whoever reads counters calls before.

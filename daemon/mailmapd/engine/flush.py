@@ -36,7 +36,7 @@ class UnknownName(MailmapdError):
 
 @dataclass(frozen=True)
 class FlushRequest:
-    """What to forget: one of `key`, `user`, `domain`, `everything`, or a whole `table` or `map`.
+    """Names what to forget: one of `key`, `user`, `domain`, `everything`, or a whole `table` or `map`.
 
     A `key` may also be limited to one table or map.
     """

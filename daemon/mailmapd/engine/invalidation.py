@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Invalidation:
-    """What is not to be believed any more: of one table, or of all when `table` is empty.
+    """Says what is not to be believed any more: of one table, or of all when `table` is empty.
 
     `keys` are SQL keys; None means everything. With `unseen` the keys stand for more that are not in memory now: what
     is being loaded, or is kept in a file, is touched as a whole.
@@ -59,7 +59,7 @@ class Invalidation:
 
 
 class TouchedSince:
-    """What was touched of a table since entries began to be loaded from elsewhere: they may not be believed."""
+    """The keys that were touched since entries began to be loaded from elsewhere: those may not be believed."""
 
     def __init__(self) -> None:
         self._all = False

@@ -17,7 +17,7 @@ from mailmapd.engine.flush import UnknownName
 
 @dataclass(frozen=True, slots=True)
 class LookRequest:
-    """Which entry to look at."""
+    """Names the entry to look at."""
 
     table: str
     sql_key: bytes
@@ -25,7 +25,7 @@ class LookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held: its age, whether it is a row, and for how many more seconds it is fresh (negative: past)."""
+    """An entry as it is held: its age, whether it is a row, and the seconds for which it is fresh (negative: past)."""
 
     age: str
     row: bool = False

@@ -39,7 +39,7 @@ Done = Callable[[Known], None]
 
 
 class Origin(Protocol):
-    """Where answers come from: a definition over a database, in the end.
+    """Gives a table its answers: a definition over a database, in the end.
 
     `patience` is for how many seconds a stale answer may be held back in the hope of a fresh one.
     """

@@ -1,4 +1,4 @@
-"""What a table can say of one key, and where it knew it from."""
+"""Outcomes: what a table can say of one key, and where it knew it from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mailmapd.cache.table_cache import NoRow, Payload
 
 
 class Source(IntEnum):
-    """Where an answer came from; the order is the order of cost, and of the metric's labels."""
+    """The source of an answer; the order is the order of cost, and of the metric's labels."""
 
     CACHE = 0
     STALE = 1
@@ -29,11 +29,11 @@ class Failure:
 
 
 Known = Payload | NoRow | Failure
-"""What an origin says of a key."""
+"""An origin's word on a key."""
 
 
 class Outcome(NamedTuple):
-    """What is known of a key."""
+    """A row, an absence, or why neither is known."""
 
     known: Known
     source: Source

@@ -26,13 +26,13 @@ from mailmapd.single_flight import Flight, SingleFlight
 
 log = logging.getLogger(__name__)
 
-# With so many queries of the table on their way, background fetches stand back: a lookup that has
+# Queries of the table on their way with which background fetches stand back: a lookup that has
 # no answer goes first
 REFRESHES = 32
 
 
 class Watch(Protocol):
-    """Whoever knows of changes of what a table reads, while that is proven."""
+    """Knows of changes of the rows that a table reads, while that is proven."""
 
     def lifetime(self, sql_key: bytes, absent: bool) -> float | None:
         """Return for how many seconds an answer that was fetched just now is good, or None: the ordinary time."""

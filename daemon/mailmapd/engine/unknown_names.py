@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 @dataclass
 class _Asked:
-    """How often a name was asked for, when last, and what it may have been meant to be."""
+    """A name that was asked for in vain: how often, when last, and what it may have been meant to be."""
 
     count: int
     last: float
@@ -26,7 +26,7 @@ class _Asked:
 
 
 class UnknownNames:
-    """What the clients of one listener asked for in vain. `kind` is ``map`` or ``dict``."""
+    """Counts the names that the clients of one listener asked for in vain. `kind` is ``map`` or ``dict``."""
 
     def __init__(self, kind: str, listener: str, clock: Callable[[], float]) -> None:
         self.total = 0

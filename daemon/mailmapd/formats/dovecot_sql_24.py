@@ -31,7 +31,7 @@ from mailmapd.formats.dovecot_settings import Setting
 from mailmapd.formats.dovecot_sql_conf import DovecotConnect, DovecotSqlConf
 
 DEFAULT_SCHEME_24 = "PLAIN"
-"""What Dovecot 2.4 takes an unprefixed password for when default_password_scheme is not set."""
+"""The scheme of an unprefixed password in Dovecot 2.4 when default_password_scheme is not set."""
 
 OTHER_PURPOSES = ("deny", "master", "pass")
 """Settings with which a passdb does something else than let users in."""
@@ -42,7 +42,7 @@ _OF_24 = re.compile(
     re.MULTILINE,
 )
 _PERCENT = re.compile(r"%%(?=\{)|%(?!\{)")
-"""What stands for a percent sign: ``%%`` before a brace, else each one."""
+"""Ways to write a percent sign: ``%%`` before a brace, else each one."""
 
 _SECONDS = re.compile(r"(\d+)\s*(ms\w*|milli\w*|s\w*|m\w*|h\w*)?")
 _UNITS = {"": 1.0, "ms": 0.001, "mi": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

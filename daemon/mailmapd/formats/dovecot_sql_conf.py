@@ -19,7 +19,7 @@ from mailmapd.errors import ConfigError, Fault
 from mailmapd.formats.dovecot_settings import Setting, read_settings
 
 DEFAULT_SCHEME = "MD5"
-"""What Dovecot 2.3 takes an unprefixed hash for when default_pass_scheme is not set (it means MD5-CRYPT)."""
+"""The scheme of an unprefixed hash in Dovecot 2.3 when default_pass_scheme is not set (it means MD5-CRYPT)."""
 
 _KEYS = (
     "driver",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mailmapd.errors import ConfigError, Fault
 
 BLANKS = " \t\r\n\v\f"
-"""What Postfix takes for white space."""
+"""Postfix's white space."""
 
 
 class LogicalLine(NamedTuple):

@@ -50,7 +50,7 @@ _IMPORTED = {
         ("passdb", "userdb", "iterate", "dovecot_sql", "database", "default_pass_scheme")
     ),
 }
-"""What an import writes; every other key of a section is the administrator's own and stays."""
+"""Keys that an import writes; every other key of a section is the administrator's own and stays."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What an import finds at its output: the package's sample, which it replaces, or a configuration, which it adds to."""
+"""The file at an import's output: the package's sample, which it replaces, or a configuration, which it adds to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from mailmapd.formats.logical_lines import read_text
 
 _SAMPLE = "# mailmapd.toml: every key, with what it means"
-"""What the sample that the package brings says in its first lines."""
+"""First words of the sample that the package brings."""
 _BEGINNING = 400  # characters
 
 

@@ -1,1 +1,1 @@
-"""What mailmapd knows about itself, for Prometheus."""
+"""The metrics of mailmapd, for Prometheus."""

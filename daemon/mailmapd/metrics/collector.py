@@ -33,7 +33,7 @@ from mailmapd.stats.snapshot import FeedState
 
 
 class ListenerState(Protocol):
-    """What the collector reads of a listener."""
+    """A listener, as the collector reads it."""
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ class Observed(Protocol):
 
     @property
     def unknown(self) -> Mapping[str, UnknownNames]:
-        """What clients asked for in vain, by listener."""
+        """Return the unknown maps and dicts that clients asked for, by listener."""
         ...
 
     def reached(self, database: str) -> bool:
@@ -94,12 +94,12 @@ class Observed(Protocol):
 
     @property
     def last_reload(self) -> float:
-        """When the configuration was last read with success, in seconds since the epoch."""
+        """Return when the configuration was last read with success, in seconds since the epoch."""
         ...
 
     @property
     def reload_failed(self) -> bool:
-        """Whether the last reload was refused, so that the configuration before it is in force."""
+        """Return whether the last reload was refused, so that the configuration before it is in force."""
         ...
 
 
@@ -334,7 +334,7 @@ def _histograms(
 
 
 class _Piece:
-    """What `generate_latest` takes for a registry: one metric family, or a piece of it."""
+    """Passes for a registry with `generate_latest`: one metric family, or a piece of it."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric

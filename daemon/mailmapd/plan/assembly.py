@@ -59,7 +59,7 @@ class TablePlan:
 
 @dataclass
 class Plan:
-    """What a configuration asks for, checked as far as that is possible without opening anything."""
+    """A configuration compiled: checked as far as that is possible without opening anything."""
 
     config: Config
     databases: dict[str, Settings]

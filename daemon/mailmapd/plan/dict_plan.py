@@ -32,7 +32,7 @@ from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.sql_quoting import check_literals
 
 DEFAULT_SCHEME = "CRYPT"
-"""What an unprefixed password of a `passdb` table is taken for when `default_pass_scheme` is not set."""
+"""The scheme of an unprefixed password of a `passdb` table when `default_pass_scheme` is not set."""
 
 _DEFAULTS = DatabaseSection(driver="mysql")
 _FILE_KEYS = {"passdb": "password_query", "userdb": "user_query", "iterate": "iterate_query"}

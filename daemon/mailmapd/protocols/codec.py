@@ -1,4 +1,4 @@
-"""What every codec offers to a connection.
+"""Codecs, as a connection sees them.
 
 A connection stores what it reads with `receive_data` and then asks `next_query` until that returns None:
 

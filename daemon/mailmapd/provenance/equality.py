@@ -1,4 +1,4 @@
-"""What must equal what: the equality conditions of one SELECT, as alternatives of bindings."""
+"""Equalities: the conditions of one SELECT that say what must equal what, as alternatives of bindings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parts of a key the values of a row stand for."""
+"""Matches: the parts of a key that the values of a row stand for."""
 
 from __future__ import annotations
 

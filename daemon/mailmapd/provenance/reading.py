@@ -1,4 +1,4 @@
-"""What a query reads: values without behaviour.
+"""Readings: the places where a query reads rows, as values without behaviour.
 
 A `Pattern` is what a column must equal: literal text, parts of the key, and pieces that nothing is known of. Parts are
 named as the template's expansions: ``s``, ``u``, ``d``, ``1``… for mysql_table(5), the number of the use for Dovecot.
@@ -16,7 +16,7 @@ from mailmapd.template.statement import Hole
 
 
 class CannotTell(MailmapdError):
-    """What the query reads cannot be told; the text is the reason, for a person."""
+    """It cannot be told what the query reads; the text is the reason, for a person."""
 
 
 class Text(NamedTuple):
@@ -70,7 +70,7 @@ class Reverse(NamedTuple):
 
 
 class Placeholder(NamedTuple):
-    """Where the value of this column of the changed row goes."""
+    """Stands where the value of this column of the changed row goes."""
 
     column: str
 
@@ -127,7 +127,7 @@ class Column:
 
 
 class Schema(Protocol):
-    """What is known of tables. Names of columns are in lower case."""
+    """Knows tables and views. Names of columns are in lower case."""
 
     def columns(self, schema: str, table: str) -> Mapping[str, Column] | None:
         """Return a base table's columns, or None when there is no such base table."""

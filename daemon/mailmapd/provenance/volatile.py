@@ -1,4 +1,4 @@
-"""What makes an answer change though no row has changed: the time, variables, routines, unknown functions.
+"""Volatile expressions, whose value changes though no row has: the time, variables, routines, unknown functions.
 
 Functions are judged by a list of those that depend on their arguments alone. One that is not on it may be as harmless,
 but nobody has proved it here.

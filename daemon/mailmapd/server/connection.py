@@ -35,7 +35,7 @@ _WAITING = State.WAITING
 
 
 class Reception(Protocol):
-    """What a connection needs of the listener that its client came to."""
+    """The listener that a client came to, as its connection sees it."""
 
     name: str
     clock: Callable[[], float]

@@ -40,7 +40,7 @@ Encode = Callable[[Answer], bytes]
 
 
 class Conversation(Protocol):
-    """What a connection needs of a protocol."""
+    """A protocol, as a connection sees it."""
 
     @property
     def asks_again(self) -> bool:

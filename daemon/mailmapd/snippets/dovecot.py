@@ -18,7 +18,7 @@ from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.dovecot_variables import name_in_24
 
 IDLE_MSECS = 20_000
-"""How long Dovecot 2.3 keeps a connection that it does not use; its default of 0 opens one for every lookup.
+"""Seconds for which Dovecot 2.3 keeps a connection that it does not use; its default of 0 opens one for every lookup.
 
 It must be below 30 s: a first lookup on a connection leaves its request timeout of 30 s running,
 and when that fires before the idle timeout has closed the connection, the auth-worker panics

@@ -1,4 +1,4 @@
-"""Where this mailmapd is installed, as the units must know it."""
+"""The installed program and its place, as the units must know it."""
 
 from __future__ import annotations
 

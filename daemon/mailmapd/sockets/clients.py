@@ -16,7 +16,7 @@ SWEEP_INTERVAL = 5.0  # seconds between looks for clients that take too long
 
 
 class Client(Protocol):
-    """What is needed of a client."""
+    """A client, as the limits see it."""
 
     def abort(self) -> None:
         """End the connection at once."""

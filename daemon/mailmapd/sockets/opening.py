@@ -1,4 +1,4 @@
-"""Which sockets a configuration asks for, and opening them.
+"""Opening the sockets that a configuration asks for.
 
 Systemd's own sockets are taken where they fit; every other one is bound here. One that cannot be
 had keeps nobody from having the others.
@@ -67,7 +67,7 @@ def wanted_sockets(config: Config) -> Iterator[Wanted]:
 
 @dataclass(frozen=True)
 class Opening:
-    """What came of opening sockets: those that can be had, and why others cannot.
+    """The sockets that could be had, and why others could not.
 
     `fresh` are the addresses that were not bound before.
     """

@@ -1,1 +1,1 @@
-"""What is kept from one start to the next: the state file, warm start, preload."""
+"""Memory that outlives the process: the state file, warm start, preload."""

@@ -19,7 +19,7 @@ MINUTES = 60  # of them are kept
 
 @dataclass(frozen=True)
 class Minute:
-    """What happened until `when` (seconds since the epoch), since the minute before.
+    """One minute of the history, until `when` (seconds since the epoch).
 
     `rate` and `avoided_rate` are lookups and spared SELECTs a second; `from_memory` is the part
     answered from memory and `p99` a latency in seconds, both None when nothing was asked.

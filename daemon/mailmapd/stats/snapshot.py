@@ -46,7 +46,7 @@ class Latencies(TypedDict):
 
 
 class Lookups(TypedDict):
-    """What was asked of one map or dict."""
+    """The lookups of one map or dict."""
 
     results: dict[str, int]
     latencies: dict[str, Latencies]
@@ -54,7 +54,7 @@ class Lookups(TypedDict):
 
 
 class FeedState(TypedDict):
-    """How the changes of one server are followed: by which tables, since how many seconds it has been silent."""
+    """The state of following one server's changes: by which tables, since how many seconds it has been silent."""
 
     database: str
     host: str
@@ -67,7 +67,7 @@ class FeedState(TypedDict):
 
 
 class ClusterState(TypedDict):
-    """How this host hears the others of its fleet.
+    """The state of the fleet, as this host hears it.
 
     `lag` is the age of the last proof that nothing was missed, in seconds; `followers` are the hosts that vouch for
     changes, `watched` the tables that are kept for long because of it, by database.
@@ -142,7 +142,7 @@ class ListenerState(TypedDict):
 
 
 class ConfigState(TypedDict):
-    """Where the configuration in force came from."""
+    """The origin of the configuration in force."""
 
     file: str
     loaded: float

@@ -24,7 +24,7 @@ from mailmapd.template.statement import Hole, Statement, Value, check_fit
 
 @dataclass(frozen=True, slots=True)
 class _Hole:
-    """Where the value of use number `use` goes, and what is open there."""
+    """The place where the value of use number `use` goes, and what is open there."""
 
     use: int
     place: Place

@@ -36,7 +36,7 @@ _KEY_LETTERS = "UD123456789"
 _KEY_DOMAIN_LETTERS = "D123456789"
 
 Scope = Literal["key", "user", "domain", "nothing"]
-"""What a SQL key begins with; the labels in use follow for ``user`` and ``nothing``."""
+"""The beginning of a SQL key; the labels in use follow for ``user`` and ``nothing``."""
 
 
 @dataclass(frozen=True, slots=True)

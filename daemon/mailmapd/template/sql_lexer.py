@@ -1,4 +1,4 @@
-r"""Where a piece of SQL text stands for the server's lexer: in a string, in a name, in a comment, or in none of them.
+r"""A lexer that knows where a piece of SQL text stands: in a string, in a name, in a comment, or in none of them.
 
 Everybody who reads SQL text asks here, so that a query means the same to all of them.
 
@@ -26,7 +26,7 @@ from mailmapd.errors import TemplateError
 
 
 class Place(StrEnum):
-    """What surrounds a byte of SQL text, named by its opening."""
+    """The surroundings of a byte of SQL text, named by their opening."""
 
     CODE = ""
     SINGLE = "'"
@@ -49,7 +49,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How one server reads: its SQL mode, or SQLite's way."""
+    """The way in which one server reads: its SQL mode, or SQLite's."""
 
     backslashes: bool = True
     ansi_quotes: bool = False
@@ -79,14 +79,14 @@ _ENDS = {
     for place, closing in _CLOSING.items()
     for escapes in (False, True)
 }
-"""What may end a place: its closing, and a backslash where that counts."""
+"""Ends of a place: its closing, and a backslash where that counts."""
 
 _DOUBLED = (Place.SINGLE, Place.DOUBLE, Place.NAME)
 _UNFINISHED = {Place.LINE_COMMENT: ("--",), Place.COMMENT: ("*",)}
-"""What may turn into something else with the next byte."""
+"""Ends of a piece that may turn into something else with the next byte."""
 
 _ACROSS_NOTHING = ("--", "/*")
-"""What two texts make of each other when the value between them is empty."""
+"""Openings that two texts make when the value between them is empty."""
 
 
 class SqlLexer:
@@ -168,7 +168,7 @@ class SqlLexer:
 
 
 class Layout(NamedTuple):
-    """Where each variable of a query stands; `needs_backslashes` says: not so in SQL mode NO_BACKSLASH_ESCAPES."""
+    """The places of a query's variables; `needs_backslashes` says: not so in SQL mode NO_BACKSLASH_ESCAPES."""
 
     places: tuple[Place, ...]
     needs_backslashes: bool = False

@@ -52,7 +52,7 @@ _FITS = {
     Place.LINE_COMMENT: re.compile(rb"[^\x00-\x1f\x7f]*"),
     Place.COMMENT: re.compile(rb"[^\x00-\x1f\x7f*/]*"),
 }
-"""What a value may hold where no quoting protects it: nothing that could end the place, or be SQL."""
+"""The characters of a value where no quoting protects it: nothing that could end the place, or be SQL."""
 
 
 def check_fit(table: str, place: Place, value: bytes) -> None:

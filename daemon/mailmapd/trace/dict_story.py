@@ -16,7 +16,7 @@ NAMESPACES = ("passdb", "userdb")
 
 @dataclass(frozen=True, slots=True)
 class DictStep:
-    """What one table of the dict says.
+    """One step of the story: a table of the dict, and its answer.
 
     The value of a Found answer is the JSON object that Dovecot gets, hashes included.
     """

@@ -1,4 +1,4 @@
-"""What Postfix does with an answer, for the parameters that decide about mail."""
+"""Meanings of answers: what Postfix does with one, for the parameters that decide about mail."""
 
 from __future__ import annotations
 

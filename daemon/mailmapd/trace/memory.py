@@ -1,4 +1,4 @@
-"""What a running daemon remembers of the steps of a story: whether it would have asked the database at all."""
+"""The memory of a running daemon, for each step of a story: whether it would have asked the database at all."""
 
 from __future__ import annotations
 

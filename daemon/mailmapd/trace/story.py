@@ -12,7 +12,7 @@ HIDDEN = b"(hidden)"
 
 
 class Event(Enum):
-    """What happened with one key in one table."""
+    """An event of the story: one key in one table."""
 
     NOT_ASKED = "not asked"
     REMEMBERED = "as above"

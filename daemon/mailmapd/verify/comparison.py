@@ -21,7 +21,7 @@ _ADDRESS = re.compile(rb'(?:"(?:\\.|[^"\\])*"|[^\s,"])+')
 
 
 class Verdict(Enum):
-    """How two answers relate."""
+    """The relation of two answers."""
 
     SAME = "same"
     REORDERED = "same, in another order"

@@ -59,7 +59,7 @@ Kind = tuple[str, bytes]
 
 @dataclass(slots=True)
 class DovecotResult:
-    """What the comparison came to; `differences` are a question and both answers."""
+    """The result of a comparison; `differences` are a question and both answers."""
 
     users: int = 0
     found: int = 0

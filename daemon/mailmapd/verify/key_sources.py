@@ -1,4 +1,4 @@
-"""Where the keys of a comparison come from: the database itself, a file, a mail log."""
+"""Sources of keys for a comparison: the database itself, a file, a mail log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the new maps answer: an engine of this process, or a running daemon over its socketmap socket."""
+"""The new maps: an engine of this process, or a running daemon over its socketmap socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE = 120.0  # seconds for which one query is waited for
 
 
 class NewMaps(Protocol):
-    """Whoever answers for the new configuration."""
+    """Answers for the new configuration."""
 
     async def answers(self, name: str, keys: Sequence[bytes]) -> dict[bytes, Answer]:
         """Return the answer to each key of a map."""

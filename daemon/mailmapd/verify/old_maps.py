@@ -1,4 +1,4 @@
-"""What the old maps answer: Postfix's search done step by step over the real tables, in batches."""
+"""The old maps: Postfix's search done step by step over the real tables, in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mailmapd.verify.old_search import Step, old_steps
 from mailmapd.verify.postmap import LookupFailed, Postmap
 
 _MEMORY_KEYS = 1_000_000
-"""So many partial keys are remembered per map; most domains come back for every one of their users."""
+"""Partial keys that are remembered per map; most domains come back for every one of their users."""
 
 
 @dataclass(frozen=True, slots=True)

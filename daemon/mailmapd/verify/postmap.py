@@ -16,7 +16,7 @@ from shutil import which
 from mailmapd.errors import MailmapdError
 
 MAX_FAILURES = 50
-"""So many keys of one table may fail before it counts as broken."""
+"""Keys of one table that may fail before it counts as broken."""
 
 _SYSTEM_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin:/sbin"
 

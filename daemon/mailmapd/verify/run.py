@@ -24,7 +24,7 @@ from mailmapd.verify.postmap import LookupFailed, Postmap
 BATCH = 2000  # keys asked at once
 MAX_DIFFERENCES = 1000  # kept per map; the rest is counted
 VARIED = 40  # addresses and domains each that get all their edge cases
-_VARIANTS = 60  # so many edge cases an address has, with its domain
+_VARIANTS = 60  # edge cases of an address, with its domain
 
 Progress = Callable[[str, int], None]
 """Told the name of a map and how many more of its keys are done."""
@@ -42,7 +42,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Result:
-    """What the comparison of one map came to."""
+    """The result of comparing one map."""
 
     name: str
     keys: int = 0
@@ -51,7 +51,7 @@ class Result:
     old_found: int = 0
     old_failed: int = 0
     broken: str = ""
-    """Why the old map could not be asked at all, if so: then nothing has been compared."""
+    """The reason why the old map could not be asked at all, if so: then nothing has been compared."""
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
 

@@ -1,6 +1,6 @@
 """The doorway of an HTTP socket: accepts clients, one after the other when there is a pace to keep.
 
-asyncio's own servers accept as fast as clients connect, a thousand in a row if so many wait; each
+asyncio's own servers accept as fast as clients connect, a thousand in a row if a thousand wait; each
 costs time that lookups would have to wait for.
 """
 

@@ -59,7 +59,7 @@ _INSTEAD = {
     "acl": "write acl_driver into Dovecot's configuration",
     "quota": "write quota { } into Dovecot's configuration",
 }
-"""What to do about a field that 2.4 ignores, by the first word of its name."""
+"""Remedies for a field that 2.4 ignores, by the first word of its name."""
 
 Fields = dict[str, str]
 

@@ -23,7 +23,7 @@ from mailmapd.web.status_view import StatusView
 
 
 class Health(Protocol):
-    """How the daemon is."""
+    """The daemon's health."""
 
     def hindrances(self) -> list[str]:
         """Return what keeps clients from being answered, one line each."""

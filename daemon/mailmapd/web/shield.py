@@ -1,4 +1,4 @@
-"""What every page of `listen.http` has in common: security headers, and a check of the Host header.
+"""The shield of every page of `listen.http`: security headers, and a check of the Host header.
 
 A browser on this machine can be made to ask us by any page it shows, when that page's name is
 suddenly said to have our address (DNS rebinding). The request then carries that name in its Host

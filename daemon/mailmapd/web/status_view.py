@@ -1,4 +1,4 @@
-"""What the status page shows, as plain values."""
+"""The view of the status page, as plain values."""
 
 from __future__ import annotations
 

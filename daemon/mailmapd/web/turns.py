@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 Turn = Callable[[], None]
-"""What happens when a turn comes."""
+"""Called when the turn comes."""
 
 
 class Turns:

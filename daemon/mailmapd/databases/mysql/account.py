@@ -1,4 +1,4 @@
-"""What a connection logs in with: the settings, completed from the option file as the client library would."""
+"""Accounts: the settings of a login, completed from the option file as the client library would."""
 
 from __future__ import annotations
 

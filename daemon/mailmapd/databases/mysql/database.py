@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from mailmapd.template.statement import Statement
 
 PROBE_INTERVAL = 1.0
-"""A host that is down is tried every so many seconds, so that service is back soon after the host."""
+"""Seconds between two tries of a host that is down: service is back soon after the host."""
 
 MAX_STREAMS = 2
-"""So many long results are read at once, each on a connection of its own beside the pool."""
+"""Long results that are read at once, each on a connection of its own beside the pool."""
 
 STREAM_PATIENCE = 30.0
-"""A long result fails when the server sends nothing for so many seconds."""
+"""Seconds without a byte of the server after which a long result fails."""
 
 
 class MysqlDatabase:

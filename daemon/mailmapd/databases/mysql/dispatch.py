@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_LOSSES = 1
-"""A statement is sent again after so many lost connections: a second loss may be its own doing."""
+"""Lost connections after which a statement is sent again: a second loss may be its own doing."""
 
 
 class Dispatcher:

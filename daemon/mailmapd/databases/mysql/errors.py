@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Blame(Enum):
-    """What an error number says about the future."""
+    """The fault that an error number names: a host's, a table's or a key's."""
 
     CONNECTION = "connection"
     """This connection, or the host, can do nothing more: another may."""

@@ -54,7 +54,7 @@ class Host:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """Return the number of open connections."""
         return len(self.idle) + len(self.busy)
 
     def is_paused(self, now: float) -> bool:
@@ -105,7 +105,7 @@ class HostGroups:
 
     @property
     def connections(self) -> int:
-        """How many connections are open or on their way, over all hosts."""
+        """Return the number of connections that are open or on their way, over all hosts."""
         return sum([len(host.idle) + len(host.busy) + host.connecting for host in self.hosts])
 
     def set_down(self, host: Host, down: bool) -> None:

@@ -38,22 +38,22 @@ if TYPE_CHECKING:
     from mailmapd.databases.mysql.account import Account
 
 LOGIN_CHARSET = "utf8mb4"
-"""What names and errors are encoded in while logging in; the session's own character set is chosen afterwards."""
+"""The encoding of names and errors while logging in; the session's own character set is chosen afterwards."""
 
 MAX_LOGIN = 64 * 1024
-"""What a server may send until the login is over, in bytes, headers included. A real one needs less than 2 KiB."""
+"""Bytes that a server may send until the login is over, headers included. A real one needs less than 2 KiB."""
 
 _PLUGINS = ("mysql_native_password", "caching_sha2_password", "sha256_password")
 """The ways to log in that aiomysql knows and that do not give the password to whoever asks."""
 
 _NEEDED = CLIENT.PROTOCOL_41 | CLIENT.SECURE_CONNECTION | CLIENT.PLUGIN_AUTH
-"""What every server can do since MySQL 5.5.7 and MariaDB 5.2; without, the password would travel as before 4.1."""
+"""Capabilities of every server since MySQL 5.5.7 and MariaDB 5.2; without, the password would travel as before 4.1."""
 
 _SALT_SIZE = 20
 """The length of the server's random bytes, without the NUL that may follow."""
 
 _KEY_REQUESTS = (b"\x01", b"\x02")
-"""How sha256_password and caching_sha2_password ask for the server's public key."""
+"""Requests of sha256_password and caching_sha2_password for the server's public key."""
 
 _STRANGER = (
     "the server wants the password under a key of its own, over plain TCP from another host, where "
@@ -147,7 +147,7 @@ class LibraryLogin(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has n
         self._salt = value and value[:_SALT_SIZE]
 
     async def _read_bytes(self, num_bytes: int) -> Any:
-        """Read so many bytes, if the login is still within its limit with them."""
+        """Read `num_bytes`, if the login is still within its limit with them."""
         self._received += num_bytes
         if self._received > MAX_LOGIN:
             raise LoginFailed(f"the server sends more than {MAX_LOGIN} bytes before the login ends")

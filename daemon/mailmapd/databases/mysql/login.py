@@ -47,7 +47,7 @@ class Session:
 async def log_in(
     address: HostAddress, account: Account, context: ssl.SSLContext | None, seconds: float
 ) -> Session:
-    """Open a connection to a server and log in, within so many seconds. Raises DatabaseUnavailable."""
+    """Open a connection to a server and log in before the timeout. Raises DatabaseUnavailable."""
     label = address.label
     login: LibraryLogin | None = None
     try:

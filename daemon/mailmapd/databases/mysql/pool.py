@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STALL = 0.3
-"""After so many seconds without success, a second host is tried beside the first."""
+"""Seconds without success after which a second host is tried beside the first."""
 
 PAUSE = 1.0
-"""For so many seconds no connection is added to a host that refuses more, while those it has work."""
+"""Seconds for which no connection is added to a host that refuses more, while those it has work."""
 
 CLOSING = 2.0
-"""So many seconds are given to connections to close in order."""
+"""Seconds that connections have to close in order."""
 
 MAX_CUTS = 8
 """A host that cut short more logins in a row is down."""
 
 
 LIFETIME = 300.0
-"""A connection to a host given by name is replaced after so many seconds.
+"""Seconds after which a connection to a host given by name is replaced.
 
 Each new one follows the name to where it leads by then.
 """

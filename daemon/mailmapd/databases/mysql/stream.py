@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from mailmapd.template.statement import Statement
 
 BATCHES_AHEAD = 2
-"""How many batches may wait before the server is held up."""
+"""Batches that may wait before the server is held up."""
 
 BYTES_AHEAD = 4 * 1024 * 1024
-"""How many bytes of rows may wait before the server is held up."""
+"""Bytes of rows that may wait before the server is held up."""
 
 
 class RowStream(asyncio.Protocol):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 AT_ONCE = 8192
-"""What is read without a pause, in bytes: more than nearly every reply has."""
+"""Bytes that are read without a pause: more than nearly every reply has."""
 
 _PIECE = 4096  # bytes of more than that which are read before the clock is looked at
 _TURN = 0.0005  # seconds of reading after which others have their turn

@@ -41,10 +41,10 @@ MAX_COLUMNS = 4096
 """MySQL's and MariaDB's own limit."""
 
 _ROW_COST, _VALUE_COST = 64, 40
-"""What a row, and a value in it, takes beside its bytes, in bytes of Python's memory."""
+"""The cost of a row, and of a value in it, beside its bytes, in bytes of Python's memory."""
 
 _MAX_TEXT = 1024
-"""So many bytes of an error's text are kept; a server's own are at most 512."""
+"""Bytes of an error's text that are kept; a server's own has at most 512."""
 
 STATUS_IN_TRANSACTION = 0x0001
 STATUS_MORE_RESULTS = 0x0008
@@ -63,7 +63,7 @@ _MAX_EOF = 8
 """A payload that starts like EOF but is longer is a row whose first value has an 8-byte length."""
 
 _KNOWN_COLUMNS, _KNOWN_SIZE = 1000, 1024
-"""How many column definitions a connection remembers, of how many bytes: a table's are the same in every reply."""
+"""Column definitions that a connection remembers, and the most bytes of each: a table's are always the same."""
 
 
 class ServerError(NamedTuple):

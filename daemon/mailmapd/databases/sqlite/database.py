@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL = 1.0
-"""The file's identity is looked at once in so many seconds."""
+"""Seconds between two looks at the file's identity."""
 
 FileIdentity = tuple[int, int]
 

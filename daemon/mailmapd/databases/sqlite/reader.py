@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 SqliteValue = bytes | int | float | None
 
 BUSY_TIMEOUT = 1.0
-"""So many seconds SQLite itself waits for a writer to finish."""
+"""Seconds for which SQLite itself waits for a writer to finish."""
 
 INTERRUPT_INTERVAL = 0.02
-"""So many seconds between two attempts to break off a statement."""
+"""Seconds between two attempts to break off a statement."""
 
 
 class SqliteReader:

@@ -38,14 +38,14 @@ class DictTable(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What a lookup asks: one SQL key of one table."""
+    """The question of a lookup: one SQL key of one table."""
 
     table: Table
     sql_key: bytes
 
 
 class MismatchQuestion(NamedTuple):
-    """What the question after a mismatch asks, see `Mismatches.ask`."""
+    """The question after a mismatch, see `Mismatches.ask`."""
 
     mismatches: Mismatches
     user: bytes
@@ -54,7 +54,7 @@ class MismatchQuestion(NamedTuple):
 
 
 Asked = Question | MismatchQuestion | NotFound | PermFail | TempFail
-"""What a lookup asks, or the answer to one that asks no table."""
+"""A question, or the answer to a lookup that asks no table."""
 
 
 class Dict:

@@ -1,4 +1,4 @@
-"""What Dovecot gets for a row: one flat JSON object, its members named as the columns, in their order.
+"""Fields for Dovecot, made of a row: one flat JSON object, its members named as the columns, in their order.
 
     {"user": "a@example.com", "password": "{BLF-CRYPT}$2y$…", "userdb_home": "/srv/mail/a"}
 

@@ -38,7 +38,7 @@ KEYS = 10_000  # that are doubted at the same time
 PATIENCE = 1.0  # seconds until memory answers in place of a database that should
 
 RESULTS = ("changed", "same", "limited", "failed")
-"""How questions end: of the database, which has another row, or the same; in memory, because it was asked of the key
+"""Ends of questions: of the database, which has another row, or the same; in memory, because it was asked of the key
 a moment ago, or too often in all; in memory, because the database could not answer.
 """
 
@@ -53,7 +53,7 @@ def _no_replies(invalidation: Invalidation) -> None:
 
 
 class Allowance:
-    """So many at once, and then so many a second."""
+    """A number of them at once, and then a number a second."""
 
     def __init__(self, at_once: float, per_second: float, now: float) -> None:
         self._at_once = self._left = at_once

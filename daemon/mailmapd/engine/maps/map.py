@@ -57,7 +57,7 @@ _FOLDED = bytes([byte if bytes([byte]).lower() in _PLAIN else 0 for byte in rang
 
 _NUL, _AT = 0, ord("@")  # numbers are found eight times as fast as bytes in bytes
 _EDGES = frozenset(b"@.")
-"""What a plain address neither begins nor ends with."""
+"""Characters that a plain address neither begins nor ends with."""
 
 _SAMPLE = b"user@example.com"
 

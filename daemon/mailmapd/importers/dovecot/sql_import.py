@@ -49,7 +49,7 @@ Version = tuple[int, int]
 
 @dataclass(slots=True)
 class DovecotImport:
-    """What an import of Dovecot decided; `notes` are for the report."""
+    """The decisions of an import of Dovecot; `notes` are for the report."""
 
     dicts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -10,7 +10,7 @@ from mailmapd.formats.master_cf import Service
 from mailmapd.importers.draft import Draft
 
 SAVED = ".before-mailmapd"
-"""What is appended to a file's name to keep it as it was."""
+"""The end of the name under which a file is kept as it was."""
 
 SOCKET_IN_QUEUE = "mailmapd/socketmap"
 """The socket's place below queue_directory, where chrooted and plain Postfix programs find it alike."""

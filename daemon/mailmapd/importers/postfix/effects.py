@@ -1,4 +1,4 @@
-"""What a change does to other parameters, which refer to the changed one by ``$name`` or inherit it by default.
+"""Effects of a change on other parameters, which refer to the changed one by ``$name`` or inherit it by default.
 
 Every parameter's expanded value is compared before and after, in main.cf and as each service of
 master.cf sees it. What differs and is not changed itself has drifted.

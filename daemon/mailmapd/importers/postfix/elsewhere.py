@@ -1,4 +1,4 @@
-"""What an import leaves alone, with the reason: tables of other kinds, unknown parameters, other instances."""
+"""Uses that an import leaves alone, with the reason: tables of other kinds, unknown parameters, other instances."""
 
 from __future__ import annotations
 

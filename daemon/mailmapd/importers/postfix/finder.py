@@ -26,7 +26,7 @@ _SEARCH_SETTINGS: dict[str, frozenset[Keys]] = {
     "mydestination": frozenset((Keys.ADDRESS,)),
     "parent_domain_matches_subdomains": _WITH_PARENTS,
 }
-"""What else decides about the keys that a parameter's tables are asked for, and for which parameters.
+"""Settings that decide, too, about the keys that a parameter's tables are asked for, and for which parameters.
 
 (Restriction lists are MIXED.)
 """

@@ -35,7 +35,7 @@ class Keys(Enum):
 
 
 class Form(Enum):
-    """How a parameter's value is written and walked."""
+    """The form of a parameter's value: how it is written and walked."""
 
     MAPS = "maps"
     """Tables, asked key by key: one key in all of them, then the next key."""
@@ -46,7 +46,7 @@ class Form(Enum):
 
 
 class Folding(Enum):
-    """What Postfix does to a key; the value is the `fold` of a map that stands for the parameter."""
+    """The folding of a key by Postfix; the value is the `fold` of a map that stands for the parameter."""
 
     UNICODE = "unicode"
     """Folds with Unicode's rules, and finds nothing for what is not UTF-8."""

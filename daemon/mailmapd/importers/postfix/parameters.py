@@ -1,4 +1,4 @@
-"""What Postfix does with each parameter that may name lookup tables: keys, flags and readers.
+"""The parameters of Postfix that may name lookup tables, each with its keys, flags and readers.
 
 Read in the sources of Postfix 3.5 to 3.12: maps_create(3), mail_addr_find(3), match_list(3) and their callers.
 """
@@ -224,7 +224,7 @@ IMPLIED_RESTRICTION: dict[str, str] = {
     "smtpd_etrn_restrictions": "check_etrn_access",
     "local_header_rewrite_clients": "check_address_map",
 }
-"""What a table stands for in a restriction list when no restriction is written before it."""
+"""The restriction that a table stands for in a list when none is written before it."""
 
 __all__ = [
     "IMPLIED_RESTRICTION",

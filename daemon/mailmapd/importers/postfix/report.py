@@ -1,4 +1,4 @@
-"""What an import tells the administrator: what moved, what stays and why, and the lines to paste."""
+"""The report of an import: what moved, what stays and why, and the lines to paste."""
 
 from __future__ import annotations
 

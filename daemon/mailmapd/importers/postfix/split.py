@@ -1,4 +1,4 @@
-"""What may take the place of the ``mysql:`` tables of a list, without changing one answer.
+"""Lists in which maps of mailmapd take the place of ``mysql:`` tables, without changing one answer.
 
 Postfix walks a list of tables key by key: the full address in every table, then the address without
 its extension in every table, and so on. It asks ``mysql:`` and ``hash:`` (fixed strings) for all

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from mailmapd.importers.postfix.changes import SAVED, SOCKET_IN_QUEUE, Change, MovePlan, Restore
 
 _OLDER = f"{SAVED}.old"
-"""What a saved file is called once a second import has saved another one."""
+"""The name of a saved file once a second import has saved another one."""
 
 
 def switch_over(plan: MovePlan) -> str:

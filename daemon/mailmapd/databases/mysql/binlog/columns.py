@@ -1,6 +1,6 @@
-"""How many bytes a column takes in a row image, by its type and metadata in the table map.
+"""Sizes of columns: the bytes that each takes in a row image, by its type and metadata in the table map.
 
-A size is either fixed, or stands in front of the value in so many bytes. Values are never decoded here. The layout is
+A size is either fixed, or stands in front of the value. Values are never decoded here. The layout is
 that of the servers' ``Field::pack`` functions; see "Rows_event" and "Table_map_event" in MySQL's source documentation.
 """
 

@@ -1,4 +1,4 @@
-"""What is sent to have a server stream its log: COM_BINLOG_DUMP (MariaDB), COM_BINLOG_DUMP_GTID (MySQL)."""
+"""Commands that have a server stream its log: COM_BINLOG_DUMP (MariaDB), COM_BINLOG_DUMP_GTID (MySQL)."""
 
 from __future__ import annotations
 

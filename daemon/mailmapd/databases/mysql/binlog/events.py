@@ -1,4 +1,4 @@
-"""What a binary log says, one value for each event that matters to a cache.
+"""Events of a binary log: one value for each that matters to a cache.
 
 `position` is where the event ends in the server's log, in bytes; 0 for an event that is not in the log itself.
 """
@@ -25,7 +25,7 @@ Image = tuple[Value, ...]
 
 
 class Kind(Enum):
-    """What happened to rows."""
+    """The kind of a change of rows."""
 
     INSERT = "insert"
     UPDATE = "update"
@@ -89,7 +89,7 @@ class TransactionPrepared(NamedTuple):
 
 
 class LogRotated(NamedTuple):
-    """What follows stands in another file, from this position."""
+    """The log goes on in another file, from this position."""
 
     file: str
     position: int

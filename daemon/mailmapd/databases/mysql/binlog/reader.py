@@ -38,7 +38,7 @@ EVENT_LIMIT = 1 << 30
 """The longest event, in bytes, as large as max_allowed_packet can be: the stream ends with a longer one."""
 
 EVENT_KEPT = 4 << 20
-"""What is kept of an event, in bytes: the rest of a longer one is dropped as it comes, and counts as too long."""
+"""Kept of an event, in bytes: the rest of a longer one is dropped as it comes, and counts as too long."""
 
 ROWS_LIMIT = 256 << 10
 """The most bytes of one event's rows that are read, unpacked; with more, the table is named and nothing else."""
@@ -50,7 +50,7 @@ WINDOW_LIMIT = 8 << 20
 """The memory that unpacking may take, in bytes: what Zstandard's levels up to 19 need (MySQL's default is 3)."""
 
 SQL_LIMIT = (256 << 10) + 4
-"""What is kept of a statement, in bytes: one that is cut there has more than 64 Ki characters, which nobody reads."""
+"""Kept of a statement, in bytes: one that is cut there has more than 64 Ki characters, which nobody reads."""
 
 COLUMNS_LIMIT = 4096
 """The most columns that a table can have (MySQL: 4096, InnoDB: 1017)."""

@@ -19,7 +19,7 @@ STEPS_KEPT = 50_000
 """Steps that are remembered, of all tables; with more, they are worked out anew. One takes a hundred bytes."""
 
 ROWS_AT_ONCE, STEPS_AT_ONCE = 32, 2048
-"""How many rows are read at one go, and how many columns of them at most, if that is more than one row."""
+"""Rows that are read at one go, and columns of them at most, if that is more than one row."""
 
 
 class BrokenRows(Exception):

@@ -230,10 +230,10 @@ class Session:
     async def rows(
         self, sql: str, columns: int, seconds: float = ANSWER, most: int = MAX_ANSWER
     ) -> Sequence[Row]:
-        """Return rows of so many columns.
+        """Return rows of this many columns.
 
         Raises DatabaseError for a refusal and for other rows, DatabaseUnavailable when the connection ends, or no
-        answer comes within so many seconds.
+        answer comes within `seconds`.
         """
         host = self._connection.host
         try:
