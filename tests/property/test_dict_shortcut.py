@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.dicts.definition import DictDefinition, PostfixUserQuery
 from mailmapd.engine.dicts.dict import PREFIX_SIZE, Dict, DictTable, Question
 from mailmapd.engine.dicts.fields import UserdbFields
@@ -15,6 +14,7 @@ from mailmapd.engine.table import Table
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.mysql_table import MysqlTable
+from support.memory_database import MemoryDatabase
 
 USER_ONLY = DovecotQuery.compile("t", "SELECT home FROM users WHERE name = '%u'")
 QUERIES: dict[str, DovecotQuery | PostfixUserQuery] = {

@@ -20,7 +20,6 @@ from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.cache.table_cache import Entry
 from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.interface import Database
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import Definition, PostfixDefinition
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation, TouchedSince
@@ -36,6 +35,7 @@ from mailmapd.server.reply_cache import ReplyCache
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
+from support.memory_database import MemoryDatabase
 
 TTL, NEGATIVE_TTL, STALE_TTL = 100.0, 40.0, 150.0
 FOLLOWED = 400.0

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.answered import Part
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
@@ -16,6 +15,7 @@ from mailmapd.model import Found
 from mailmapd.search import PRESETS, Search
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
+from support.memory_database import MemoryDatabase
 
 PIECES = st.sampled_from(
     [

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.dicts.dict import Dict, DictTable
 from mailmapd.engine.dicts.fields import PassdbFields, UserdbFields
@@ -19,6 +18,7 @@ from mailmapd.model import ResultSet
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.statement import Statement
+from support.memory_database import MemoryDatabase, Rows, Values
 
 COLUMNS = {
     "auth.passdb": ("user", "password"),

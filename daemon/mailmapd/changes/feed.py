@@ -118,7 +118,6 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._pending: list[Pending] = []
         self._place = Place()
-        self._touched = Touched()
         self._rows: Counter[tuple[str, str]] = Counter()
         self._selection = Selection(self.readers)
         self._catalog_is_old = False
@@ -180,7 +179,6 @@ class Feed:
     def _begin(self) -> None:
         self._selection = Selection(self.readers)
         self._pending.clear()
-        self._touched = Touched()
         self._rows.clear()
         self._failure = None
         self._ended.clear()

@@ -24,7 +24,6 @@ from bench.rows.recipients import MAPS
 from bench.workbench import Workbench
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import CacheSection, Seconds
-from mailmapd.databases.memory import MemoryDatabase, Rows, Values, values_of
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
 from mailmapd.engine.origin import QueryOrigin
@@ -34,6 +33,7 @@ from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
 from support.clock import FakeClock
+from support.memory_database import MemoryDatabase, Rows, Values, values_of
 from support.stacks.postfixadmin import POSTFIXADMIN
 
 ROWS = (8,)

@@ -19,7 +19,6 @@ from mailmapd.changes.readers import Reader, Readers
 from mailmapd.changes.selection import Asking, Selection
 from mailmapd.changes.touched import TOUCHED_BYTES, Touched
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.databases.mysql.binlog.events import Change, Kind, RowsChanged, StatementLogged
 from mailmapd.databases.mysql.binlog.stream import MAX_CATALOG, Place, Session
 from mailmapd.engine.definition import PostfixDefinition
@@ -31,6 +30,7 @@ from mailmapd.errors import DatabaseError
 from mailmapd.model import Row
 from mailmapd.provenance.reading import Binding, Part, Reading, Text
 from mailmapd.template.mysql_table import MysqlTable
+from support.memory_database import MemoryDatabase
 
 PATTERN = (Part("u"), Text("@"), Part("d"))
 READING = Reading("t", "alias", frozenset({"address"}), ((Binding("address", PATTERN),),))

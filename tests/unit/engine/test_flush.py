@@ -7,7 +7,6 @@ import pytest
 
 from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.dicts.dict import Dict, DictTable
@@ -24,6 +23,7 @@ from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.known import known
+from support.memory_database import MemoryDatabase
 
 
 def clock() -> float:

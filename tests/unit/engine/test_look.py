@@ -6,7 +6,6 @@ import pytest
 
 from mailmapd.cache.table_cache import NO_ROW, NoRow, TableCache
 from mailmapd.config.schema import CacheSection, Seconds
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import UnknownName
@@ -14,6 +13,7 @@ from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
 from mailmapd.template.mysql_table import MysqlTable
+from support.memory_database import MemoryDatabase
 
 SETTINGS = CacheSection(
     ttl=Seconds(100.0),

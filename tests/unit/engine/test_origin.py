@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.cache.table_cache import KEPT_KEY
 from mailmapd.config.schema import CacheSection, Seconds
-from mailmapd.databases.memory import MemoryDatabase, values_of
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.origin import POISON_KEYS, Done, Origin, QueryOrigin
@@ -18,6 +17,7 @@ from mailmapd.errors import DataError
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 from support.known import known
+from support.memory_database import MemoryDatabase, values_of
 
 DEFINITION = PostfixDefinition(MysqlTable.compile("t", b"SELECT a FROM b WHERE c = '%s'"))
 SETTINGS = CacheSection(ttl=Seconds(100.0), jitter=0.0, refresh_ahead=0.0)

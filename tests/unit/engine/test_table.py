@@ -6,7 +6,6 @@ import pytest
 
 from mailmapd.cache import NO_ROW, TableCache
 from mailmapd.config.schema import CacheSection, Seconds
-from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.origin import POISON_MEMORY, SCHEMA_RETRY, STALE_PATIENCE, QueryOrigin
@@ -17,6 +16,7 @@ from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
 from support.clock import FakeClock
 from support.known import known
+from support.memory_database import MemoryDatabase, Rows, Values
 
 
 class Bench:

@@ -13,7 +13,6 @@ import pytest
 from mailmapd.cache import TableCache
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import CacheSection, LimitsSection, ListenAddress
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.dicts.dict import Dict
 from mailmapd.engine.maps.map import Map, MapTable
@@ -33,6 +32,7 @@ from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 from support.dict_samples import SampleDatabase, sample_service
+from support.memory_database import MemoryDatabase
 
 MAP = b"6:m user,"
 MAP_FOUND, MAP_FAILED = b"8:OK value,", b"38:TEMP mailmapd failed; its log says why,"

@@ -10,7 +10,6 @@ import pytest
 
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.maps.service import MapService
@@ -25,6 +24,7 @@ from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 from support.dict_samples import SampleDatabase, sample_service
+from support.memory_database import MemoryDatabase
 
 LOOKUPS = 200
 

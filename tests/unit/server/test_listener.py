@@ -12,7 +12,6 @@ import pytest
 from mailmapd.cache import TableCache
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import CacheSection, LimitsSection, ListenAddress, Seconds
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.maps.service import MapService
@@ -30,6 +29,7 @@ from mailmapd.sockets.clients import SWEEP_INTERVAL
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
+from support.memory_database import MemoryDatabase
 
 
 def ask(key: bytes, name: bytes = b"m") -> bytes:

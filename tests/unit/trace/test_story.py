@@ -8,7 +8,6 @@ import pytest
 
 from mailmapd.cache.table_cache import TableCache
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.origin import QueryOrigin
@@ -21,6 +20,7 @@ from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.trace.meaning import meaning
 from mailmapd.trace.story import HIDDEN, Event, HostRecorder, Story, without_secrets
 from mailmapd.trace.teller import trace
+from support.memory_database import MemoryDatabase, Rows, Values
 
 ROWS: dict[Values, Rows] = {
     (b"sales@example.com",): [(b"a@example.com",), (b"b@example.com",)],

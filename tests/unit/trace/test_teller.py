@@ -6,7 +6,6 @@ import time
 
 from mailmapd.cache.table_cache import TableCache
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Walk, WalkWatcher
 from mailmapd.engine.origin import QueryOrigin
@@ -17,6 +16,7 @@ from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.trace.story import Event, HostRecorder
 from mailmapd.trace.teller import trace
+from support.memory_database import MemoryDatabase
 
 
 def place(

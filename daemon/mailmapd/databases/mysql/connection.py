@@ -52,6 +52,7 @@ class MysqlConnection(asyncio.Protocol):
         self.host = host
         self.reader = ReplyReader(encoding)
         self.idle_since = 0.0
+        self._session = session  # as long as the transport: its stream writer warns of one that it did not close
         self.generation = 0
         self.retires_at = inf
         self.is_mariadb = session.is_mariadb
@@ -62,7 +63,6 @@ class MysqlConnection(asyncio.Protocol):
         self._in_query = False
         self._closing = False
         self._lost = False
-        self._session = session
         self._transport = session.transport
         self._turns = Turns(self._transport, self._take)
         self._transport.set_protocol(self)

@@ -3,12 +3,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.dicts.definition import PostfixUserQuery
 from mailmapd.engine.dicts.iteration import Iteration
 from mailmapd.model import Row
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.statement import Statement
+from support.memory_database import MemoryDatabase
 
 QUERY = PostfixUserQuery(MysqlTable.compile("users", b"SELECT username FROM mailbox"))
 

@@ -7,7 +7,6 @@ import pytest
 
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import CacheSection, Seconds
-from mailmapd.databases.memory import MemoryDatabase, Rows, Values
 from mailmapd.engine.answered import Answered
 from mailmapd.engine.dicts import mismatches as module
 from mailmapd.engine.dicts.definition import DictDefinition
@@ -24,6 +23,7 @@ from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.statement import Statement
 from support.clock import FakeClock
+from support.memory_database import MemoryDatabase, Rows, Values
 
 TEXT = "SELECT user, password FROM mailbox WHERE login = '%u'"
 

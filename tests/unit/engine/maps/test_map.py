@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from mailmapd.cache import TableCache
 from mailmapd.config.schema import CacheSection
-from mailmapd.databases.memory import MemoryDatabase
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.maps.map import Map, MapTable, Told
 from mailmapd.engine.origin import QueryOrigin
@@ -15,6 +14,7 @@ from mailmapd.model import NOT_FOUND, Answer, Found, TempFail
 from mailmapd.search import Search
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
+from support.memory_database import MemoryDatabase
 
 
 def clock() -> float:

@@ -1,6 +1,6 @@
 """The memory database: rows from a mapping or a function, no server.
 
-It serves as embedded backend and as the double that tests use.
+Tests use it where rows matter and a server does not. What servers do is tested with real ones.
 
 It speaks no SQL. A statement is looked up by its values, in the order in which the template uses them::
 

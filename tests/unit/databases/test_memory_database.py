@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from mailmapd.databases.memory import MemoryDatabase, values_of
 from mailmapd.errors import DatabaseUnavailable, DataError
 from mailmapd.template.statement import Statement, Value
+from support.memory_database import MemoryDatabase, values_of
 
 
 def select(*values: bytes) -> Statement:
