@@ -32,3 +32,13 @@ def test_modules_on_the_page_exist() -> None:
     named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+\.py)`", PAGE.read_text()))
     assert named
     assert [name for name in sorted(named) if not (package / name).is_file()] == []
+
+
+def test_each_step_names_its_room() -> None:
+    """Every step of the three walks begins with the room in which it happens."""
+    package = PROJECT / "daemon" / "mailmapd"
+    steps = re.findall(r"^\d+\. (.*)$", PAGE.read_text(), re.MULTILINE)
+    assert len(steps) > 10
+    rooms = [re.match(r"\*(\w+)\*: ", step) for step in steps]
+    assert [step for step, room in zip(steps, rooms, strict=True) if room is None] == []
+    assert all((package / room[1]).is_dir() for room in rooms if room is not None)
