@@ -173,8 +173,9 @@ async def test_failed_refresh_keeps_the_row(bench: Bench) -> None:
     assert len(bench.database.asked) == 2
 
 
-async def test_refreshes_leave_room(bench: Bench) -> None:
-    """When many rows reach their refresh age at once, a few are fetched anew at a time.
+@pytest.mark.parametrize(("now", "before"), [(90.0, None), (50.0, 10.0)])
+async def test_refreshes_leave_room(bench: Bench, now: float, before: float | None) -> None:
+    """When many rows reach their refresh age at once, or are distrusted, a few are fetched anew at a time.
 
     A lookup that misses does not queue behind them.
     """
@@ -182,10 +183,12 @@ async def test_refreshes_leave_room(bench: Bench) -> None:
     for key in keys:
         bench.rows[key,] = [(key,)]
         await bench.table.get(key)
-    bench.clock.now = 90.0
+    bench.clock.now = now
+    if before is not None:
+        bench.table.apply(Invalidation("mailbox", before=before))
     bench.database.hold()
     bench.database.asked.clear()
-    assert [known(bench.table, key, 90.0) for key in keys] == keys
+    assert [known(bench.table, key, now) for key in keys] == keys
     asking = asyncio.ensure_future(bench.table.get(KEY))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -193,7 +196,7 @@ async def test_refreshes_leave_room(bench: Bench) -> None:
     bench.database.release()
     assert (await asking).known == ROW
     await asyncio.sleep(0.01)
-    known(bench.table, keys[-1], 90.0)
+    known(bench.table, keys[-1], now)
     await asyncio.sleep(0)
     assert len(bench.database.asked) == REFRESHES + 2
 
