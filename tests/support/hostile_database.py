@@ -36,11 +36,47 @@ class Peer:
         self.reader = reader
         self.writer = writer
         self.number = 0
+        self._tls: ssl.SSLObject | None = None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on. Raises SSLError when the client does not like the certificate."""
+        tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await self._exchange()
+        self._tls = tls
+
+    async def _exchange(self) -> None:
+        """Send what TLS has to say, and hear more of it."""
+        self.writer.write(self._outgoing.read())
+        data = await self.reader.read(65_536)
+        if not data:
+            raise ConnectionResetError
+        self._incoming.write(data)
+
+    async def _read(self, count: int) -> bytes:
+        if self._tls is None:
+            return await self.reader.readexactly(count)
+        data = b""
+        while len(data) < count:
+            try:
+                data += self._tls.read(count - len(data))
+            except ssl.SSLWantReadError:
+                await self._exchange()
+        return data
 
     async def send(self, *payloads: bytes) -> None:
         """Send packets in one piece."""
         for payload in payloads:
-            self.writer.write(len(payload).to_bytes(3, "little") + bytes([self.number]) + payload)
+            packet = len(payload).to_bytes(3, "little") + bytes([self.number]) + payload
+            if self._tls is not None:
+                self._tls.write(packet)
+                packet = self._outgoing.read()
+            self.writer.write(packet)
             self.number = (self.number + 1) & 0xFF
         await self.writer.drain()
 
@@ -51,9 +87,9 @@ class Peer:
 
     async def receive(self) -> bytes:
         """Return the payload of the next packet."""
-        header = await self.reader.readexactly(4)
+        header = await self._read(4)
         self.number = (header[3] + 1) & 0xFF
-        return await self.reader.readexactly(int.from_bytes(header[:3], "little"))
+        return await self._read(int.from_bytes(header[:3], "little"))
 
     async def log_in(self) -> None:
         """Let the client in without looking."""
@@ -99,7 +135,6 @@ async def hostile_database(
     *,
     address: str = "127.0.0.1",
     port: int = 0,
-    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
     """Serve on a port of the address (0: any), which is yielded; what the behaviour gets wrong is raised at the end."""
     faults: list[Exception] = []
@@ -119,7 +154,7 @@ async def hostile_database(
             writer.transport.abort()
             serving.discard(task)
 
-    listener = await asyncio.start_server(serve, address, port, ssl=tls)
+    listener = await asyncio.start_server(serve, address, port)
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ssl
 from pathlib import Path
 
 import pytest
@@ -9,10 +12,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mailmapd.databases.mysql.database import MysqlDatabase
-from mailmapd.databases.settings import MysqlSettings
+from mailmapd.databases.settings import MysqlSettings, TlsSettings
 from mailmapd.errors import DatabaseUnavailable
+from support.authority import Authority
 from support.hostile_database import (
     CACHING,
+    CAPABILITIES,
+    CLIENT_SSL,
     NATIVE,
     OK,
     SALT,
@@ -158,3 +164,48 @@ def test_this_host_is_no_stranger() -> None:
     """On this host the server's own key is taken, as ever."""
     heard, _ = stolen("caching_sha2", "127.0.0.1")
     assert heard == {PASSWORD}
+
+
+@pytest.mark.parametrize("named", ["ours", "foreign", ""], ids=["right", "wrong chain", "none"])
+def test_a_stranger_with_a_certificate(named: str, tmp_path: Path) -> None:
+    """Behind TLS with another authority's certificate nothing is heard of the login; without an authority all of it."""
+    authorities = {name: Authority(tmp_path, name) for name in ("ours", "foreign")}
+    files = tmp_path / "server.pem", tmp_path / "server.key"
+    authorities["ours"].issue("127.0.0.1").write(*files)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    heard: list[bytes] = []
+
+    async def behave(peer: Peer) -> None:
+        await peer.send(greeting(CACHING, CAPABILITIES | CLIENT_SSL))
+        assert len(await peer.receive()) == 32  # the wish for TLS, without a name
+        with contextlib.suppress(ssl.SSLError):
+            await peer.start_tls(context)
+            heard.append(await peer.receive())
+            await peer.send(b"\x01\x04")
+            heard.append(await peer.receive())
+            await peer.send(OK)
+            await peer.command()
+
+    async def ask() -> str:
+        ca = str(authorities[named].file) if named else None
+        async with hostile_database(behave) as port:
+            made = MysqlSettings(
+                hosts=(f"127.0.0.1:{port}",),
+                user="mail",
+                password=PASSWORD.decode(),
+                connect_timeout=5.0,
+                tls=TlsSettings(ca=ca, verify=False),
+            )
+            database = MysqlDatabase("mail", made, probe_interval=60.0)
+            with pytest.raises(DatabaseUnavailable) as caught:
+                await database.fetch(statement("SELECT 1"))
+            await database.close()
+        return str(caught.value)
+
+    text = asyncio.run(ask())
+    if named == "foreign":
+        assert heard == []
+        assert "certificate is refused" in text
+    else:
+        assert heard[1] == PASSWORD + b"\0"
