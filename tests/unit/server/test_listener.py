@@ -30,6 +30,7 @@ from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 from support.memory_database import MemoryDatabase
+from support.polling import until
 
 
 def ask(key: bytes, name: bytes = b"m") -> bytes:
@@ -249,14 +250,12 @@ async def test_client_that_never_reads(serve: Callable[..., Served]) -> None:
         await reader.readexactly(90_000)
         transport_of(writer).pause_reading()
         writer.write(ask(b"big") * 1000)
-        await asyncio.sleep(0.1)
         (connection,) = served.listener.connections
-        assert connection.stalled
+        await until(lambda: connection.stalled)
         assert connection._transport.get_write_buffer_size() < WRITE_AHEAD + 90_010
         served.clock.now += 10.0 + SWEEP_INTERVAL
         served.listener.clients.sweep()
-        await asyncio.sleep(0.01)
-        assert not served.listener.connections
+        await until(lambda: not served.listener.connections)
 
 
 async def test_client_that_only_writes(serve: Callable[..., Served]) -> None:
@@ -269,8 +268,9 @@ async def test_client_that_only_writes(serve: Callable[..., Served]) -> None:
         writer.write(ask(b"user"))
         for _ in range(100):
             writer.write(ask(b"fast") * 2000)
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(served.listener.connections))
         (connection,) = served.listener.connections
+        await until(lambda: not connection._transport.is_reading())
         assert connection._conversation.buffered < READ_AHEAD + 2**19
         served.database.release()
         assert len(await reader.readexactly(11 * 200_001)) == 11 * 200_001
