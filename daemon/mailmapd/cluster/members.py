@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mailmapd.cluster.reader import Position, order
+from mailmapd.model.legible import legible
 
 GONE = 86400.0  # seconds without a word after which a host is not expected any more
 
@@ -76,14 +77,24 @@ def decode_member(record: bytes) -> Member | None:
             return None
         order(known["last_id"])
         known["follows"] = tuple(str(name) for name in known["follows"])
+        if not all(text == legible(text) for text in (*_texts(known), *known["follows"])):
+            return None
         return Member(**known)
     except (ValueError, KeyError, TypeError):
         return None
 
 
+def _texts(known: Mapping[str, Any]) -> list[str]:
+    return [value for value in known.values() if isinstance(value, str)]
+
+
 def decode_members(records: Mapping[str, bytes]) -> dict[str, Member]:
-    """Return the members that are understood, by name."""
-    found = {name: decode_member(record) for name, record in sorted(records.items())}
+    """Return the members that are understood, by name; people read those names, and what their records say."""
+    found = {
+        name: decode_member(record)
+        for name, record in sorted(records.items())
+        if name == legible(name)
+    }
     return {name: member for name, member in found.items() if member is not None}
 
 

@@ -33,6 +33,7 @@ VERSION = 1
 MOST_KEYS = 500  # keys and parts of one message: 200 KiB at the very most, 20 KiB in practice
 MOST_BYTES = 1024 * 1024  # of a message that is looked at
 _SIGNATURE = 16  # bytes
+_ID_DIGITS = 20  # of each part of an id, which has 64 bits
 
 FIELD = b"m"
 SIGNATURE_FIELD = b"s"
@@ -182,7 +183,10 @@ def _is_id(text: object) -> bool:
     if not isinstance(text, str):
         return False
     first, dash, second = text.partition("-")
-    return bool(dash) and all(part.isascii() and part.isdigit() for part in (first, second))
+    parts = (first, second)
+    return bool(dash) and all(
+        part.isascii() and part.isdigit() and len(part) <= _ID_DIGITS for part in parts
+    )
 
 
 def _decode_touched(tables: dict[str, dict[str, Any]]) -> Touched:

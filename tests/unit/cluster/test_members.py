@@ -22,6 +22,13 @@ def test_strangers_records(record: bytes) -> None:
     assert decode_members({"mx1": record}) == {}
 
 
+def test_records_that_want_to_be_obeyed() -> None:
+    """A name, or a word of a record, that a terminal would obey is nobody's."""
+    assert decode_members({"mx1\x1b[2J": MEMBER.encode()}) == {}
+    for change in ({"version": "1\n2"}, {"follows": ("mail\x9b31m",)}):
+        assert decode_member(replace(MEMBER, **change).encode()) is None
+
+
 def test_confirmed() -> None:
     """A host has carried out what it has read; who has stopped properly is not waited for."""
     assert MEMBER.has("5-1")

@@ -81,6 +81,7 @@ def test_anything_else(text: bytes) -> None:
         {"more": 1},
         {"seen": "now"},
         {"seen": "-1"},
+        {"seen": "9" * 5000 + "-0"},
         {"host": 7},
         {"forget": {"aa": {"keys": [1]}}},
         {"forget": {"aa": {"all": True, "some": 1}}},
