@@ -33,9 +33,9 @@ from mailmapd.engine.flush import FlushRequest
 from mailmapd.engine.look import LookRequest
 from mailmapd.errors import MailmapdError
 
-LINE_LIMIT = (
-    64 * 1024
-)  # bytes of a request; the longest key of socketmap_table(5), 10 000 bytes, is 60 000 when every byte is escaped
+# Bytes of a request; the longest key of socketmap_table(5), 10 000 bytes, is 60 000 when every byte
+# is escaped
+LINE_LIMIT = 64 * 1024
 REPLY_LIMIT = 64 * 1024 * 1024  # bytes of a reply that a client reads at most
 
 ErrorWord = Literal[

@@ -33,9 +33,8 @@ from mailmapd.sockets.gate import Gate
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
-_MOST = (
-    2 * MAX_CLIENTS
-)  # connections, with those that are told so as soon as they ask; even more are closed without a word
+# Connections, with those that are told so as soon as they ask; even more are closed without a word
+_MOST = 2 * MAX_CLIENTS
 IDLE_TIMEOUT = 300.0  # seconds that a client may ask nothing, or leave a reply unread
 
 

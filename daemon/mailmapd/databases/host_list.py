@@ -59,9 +59,8 @@ class HostAddress:
 def parse_host(text: str) -> HostAddress:
     """Return the address that a host text means; raise ValueError with what to write instead."""
     if text.startswith("unix:"):
-        path = re.sub(
-            r":[0-9]+$", "", text.removeprefix("unix:")
-        )  # mysql_table(5) cuts a port off every host, and a socket has none
+        # mysql_table(5) cuts a port off every host, and a socket has none
+        path = re.sub(r":[0-9]+$", "", text.removeprefix("unix:"))
         if not path.startswith("/"):
             raise ValueError(
                 f"{text}: a UNIX socket needs its full path, as in unix:{CLIENT_SOCKET}"

@@ -131,9 +131,8 @@ class _Reader:
                     "correct the path or remove the line",
                 )
             )
-        for path in reversed(
-            paths
-        ):  # Dovecot stacks the files of a pattern, so it reads the last one first
+        # Dovecot stacks the files of a pattern, so it reads the last one first
+        for path in reversed(paths):
             if path in including:
                 self.faults.append(
                     Fault(

@@ -69,9 +69,8 @@ class SocketmapCodec:
 
     def __init__(self) -> None:
         self._netstrings = NetstringReader(REQUEST_LIMIT)
-        self.receive_data = (
-            self._netstrings.receive_data
-        )  # taken over, not wrapped: it runs once for every lookup
+        # Taken over, not wrapped: it runs once for every lookup
+        self.receive_data = self._netstrings.receive_data
 
     @property
     def buffered(self) -> int:

@@ -129,9 +129,8 @@ class SocketSet:
             return
         own.close()
         if isinstance(address, UnixAddress):
-            with suppress(
-                OSError
-            ):  # one that cannot be removed is in nobody's way: the next start takes its place
+            # One that cannot be removed is in nobody's way: the next start takes its place
+            with suppress(OSError):
                 Path(address.path).unlink()
 
     def _lets_others_in(self, entry: ListenAddress) -> bool:

@@ -56,9 +56,8 @@ class EngineMaps:
 
         await asyncio.gather(*(ask() for _ in range(_AT_ONCE)))
         for key in keys:
-            if isinstance(
-                answers[key], TempFail
-            ):  # perhaps we asked too much at once: that is no difference
+            # Perhaps we asked too much at once: that is no difference
+            if isinstance(answers[key], TempFail):
                 answers[key], _ = await map_.answer(key)
         return answers
 
@@ -88,9 +87,8 @@ class SocketMaps:
                 await writer.drain()
                 for key in batch:
                     answers[key] = await _read_answer(reader)
-            for key in [
-                key for key in keys if isinstance(answers[key], TempFail)
-            ]:  # perhaps we asked too much at once
+            # Perhaps we asked too much at once
+            for key in [key for key in keys if isinstance(answers[key], TempFail)]:
                 writer.write(_netstring(name.encode() + b" " + key))
                 answers[key] = await _read_answer(reader)
         except (OSError, EOFError, ValueError) as error:

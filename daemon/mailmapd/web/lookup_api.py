@@ -43,9 +43,8 @@ from mailmapd.web.shield import host_allowed
 
 log = logging.getLogger(__name__)
 
-BODY_LIMIT = (
-    64 * 1024
-)  # bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
+# Bytes of a request; user names of 4 KiB take a fifth of it when every byte is encoded
+BODY_LIMIT = 64 * 1024
 OUR_NAME = "mailmapd"  # the Host that our Lua script writes: over a UNIX socket there is no name
 _LIMIT_DIGITS = 19  # more users than anybody has
 _PARAMETERS = frozenset({"dict", "fields", "fresh", "user", *BOUNDED, *FREE})

@@ -74,6 +74,7 @@ class Dispatcher:
         if self._closed:
             self._settle_soon(job, DatabaseUnavailable(self._closed_text()))
             return job
+        # Nobody overtakes those who wait
         connection = None if self._queue else self._pool.take_idle()
         if connection is not None:
             if not self._send(connection, job, now):
@@ -114,6 +115,7 @@ class Dispatcher:
         now = self._clock()
         job = self._jobs.pop(connection)
         reader = connection.reader
+        # An open transaction would show later queries what was there when it began
         reusable = not connection.in_transaction
         result: ResultSet | None = None
         if reader.error is None:
@@ -130,6 +132,7 @@ class Dispatcher:
                 self._try_again(connection, job, verdict.error)
                 return
             self._refused(job, verdict)
+            # A procedure that failed half-way may have changed the session
             reusable = reusable and not job.is_call
         pool.replied(host, now)
         if reusable:
@@ -138,9 +141,8 @@ class Dispatcher:
             pool.drop(connection)
         if result is not None:
             self._observer.query_finished(self._name, host.label, "ok", now - job.sent_at)
-            job.settle(
-                result
-            )  # last of all: whoever is told may well ask the next question at once
+            # Last of all: whoever is told may well ask the next question at once
+            job.settle(result)
 
     def lost(self, connection: MysqlConnection, reason: str) -> None:
         """Try the statement of a connection that ended elsewhere."""

@@ -126,6 +126,7 @@ class ConnectionPool:
             if self._idle_timer is None:
                 self._watch_idle()
         else:
+            # It stood in while better hosts were down; idle here, it would go on being asked
             connection.close()
 
     def drop(self, connection: MysqlConnection) -> None:
@@ -142,6 +143,7 @@ class ConnectionPool:
         if self._all_closed is not None and not self._open:
             self._all_closed.set()
         if in_use:
+            # The server may be gone, and then every idle connection to it is: none of before is used again
             host.generation += 1
             host.close_idle()
 
@@ -172,6 +174,7 @@ class ConnectionPool:
         hosts = self._hosts
         if self._closed or hosts.connections >= self._settings.pool_size:
             return
+        # One that takes long may never come: another one is opened beside it
         wanted = self._user.connections_wanted() - sum(
             [host.connecting - host.stalled for host in hosts.hosts]
         )
@@ -237,6 +240,7 @@ class ConnectionPool:
             host.connecting -= 1
             host.stalled -= stalled
         if connection is not None and host.refusals != refusals:
+            # The host has refused a query since this login began, which therefore does not prove that it is well
             self._open.add(connection)
             connection.close()
             self.connect_more()
@@ -254,9 +258,8 @@ class ConnectionPool:
         host.cuts = 0
         connection.generation = host.generation
         if host.address.may_move:
-            connection.retires_at = (
-                self._clock() + LIFETIME - host.connections % 60
-            )  # those opened together go one a second
+            # Those opened together go one a second
+            connection.retires_at = self._clock() + LIFETIME - host.connections % 60
         self._watch.mark_up(host)
         if self._hosts.connections >= self._settings.pool_size:
             connection.close()  # a probe's, and the budget is used up
@@ -270,7 +273,7 @@ class ConnectionPool:
         if isinstance(error, LoginCut):
             host.cuts += 1
         if isinstance(error, LoginCut) and host.cuts <= MAX_CUTS:
-            pass
+            pass  # a server that is full cuts logins short and goes on serving those it has let in
         elif (host.connections or host.connecting) and not host.down:
             now = self._clock()
             if host.connections and host.paused_until <= now:

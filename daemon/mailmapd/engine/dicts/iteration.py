@@ -69,12 +69,10 @@ class Iteration:
                 yield name
 
     def _columns(self, columns: tuple[str, ...]) -> tuple[int, int | None]:
-        if (
-            "username" in columns and columns[0] != "user"
-        ):  # userdb-sql.c knows `user` in the first place only
-            return columns.index("username"), columns.index(
-                "domain"
-            ) if "domain" in columns else None
+        # userdb-sql.c knows `user` in the first place only
+        if "username" in columns and columns[0] != "user":
+            domain = columns.index("domain") if "domain" in columns else None
+            return columns.index("username"), domain
         if "user" in columns:
             return columns.index("user"), None
         if len(columns) == 1:

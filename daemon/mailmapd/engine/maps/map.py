@@ -127,6 +127,7 @@ class Map:
         self.avoided = 0
         self._clock = clock
         first = self.tables[0]
+        # Whether every walk begins with the key itself in the first table, so that a value there ends it
         asks_itself = tuple(search.keys(_SAMPLE)[:1]) == (SearchKey(_SAMPLE, b""),)
         self._plain_first_step = (
             hosted is None
@@ -166,7 +167,7 @@ class Map:
             return None
         value, until = held
         if self.propagates is not None and value.startswith(b"@"):
-            return None
+            return None  # the user's name goes in front of it, which the walk does
         return value, until, sql_key
 
     async def answer(self, key: bytes) -> tuple[Answer, Source]:

@@ -145,9 +145,8 @@ class MapWaiting:
         To be called once.
         """
         lookup = self._lookup
-        del (
-            self._lookup
-        )  # it will hold what leads back to us: a circle that only the garbage collector breaks
+        # It will hold what leads back to us: a circle that only the garbage collector breaks
+        del self._lookup
         try:
             ended = lookup.go_on(lambda answer, source: done(self._end(answer, source)))
             return None if ended is None else self._end(*ended)

@@ -99,9 +99,8 @@ def value(view: MainCf, name: str) -> str:
     """Return the expanded value; of a parameter that Postfix leaves to later expansion, the value as written."""
     try:
         return view.value(name)
-    except (
-        ConfigError
-    ):  # such as smtpd_expansion_filter, in which "$" is a character like any other
+    except ConfigError:
+        # Such as smtpd_expansion_filter, in which "$" is a character like any other
         return view.raw(name) or ""
 
 
