@@ -14,8 +14,10 @@ r"""Dovecot's configuration as a tree of blocks: what `doveconf -n` prints (2.3 
     }
     !include conf.d/*.conf                     relative to the including file; !include_try forgives a missing one
 
-A value that begins with ``<`` is the content of the file that it names. `doveconf -n` hides
-passwords (``# hidden, use -P to show it``) unless it is told ``-P``.
+A value that begins with ``<`` is the content of the file that it names. Words ``$ENV:NAME`` and ``$SET:NAME`` without
+quotes stand for a variable of Dovecot's environment and for another setting; `left_to_dovecot` finds them, and files
+that cannot be read. `doveconf -n` leaves all of these as they are written. It hides passwords (``# hidden, use -P to
+show it``) unless it is told ``-P``.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from mailmapd.formats.dovecot_settings import Setting
 _OPENING = re.compile(r"(\w[\w-]*)(?:\s+(?!=)(\S.*?))?\s*\{")
 _ASSIGNMENT = re.compile(r"([^\s={}]+)\s*=\s*(.*)", re.DOTALL)
 _QUOTED = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')\s*(?:#.*)?""")
+_WORD_OF_DOVECOT = re.compile(r"^<\s*\S+|(?<!\S)\$(?:ENV|SET):\S*")
 _VERSION = re.compile(r"# (\d+)\.(\d+)\.")
 _READ_INTO = frozenset(("passdb", "userdb", "mysql"))
 """Blocks in which a value may name a file; elsewhere it is a certificate or a text that nobody asks for."""
@@ -139,17 +142,22 @@ class _Reader:
             self._open.append(block)
         elif assignment is not None:
             value = self._value(assignment[2], file, number)
-            self._open[-1].settings[assignment[1]] = Setting(assignment[1], value, file, number)
+            quoted = _QUOTED.fullmatch(assignment[2]) is not None
+            out_of_file = assignment[2].startswith("<") and value != assignment[2]
+            self._open[-1].settings[assignment[1]] = Setting(
+                assignment[1], value, file, number, quoted=quoted or out_of_file
+            )
         elif self._strict:
             self._fault(place, "is neither a setting nor a block", "correct the line")
 
     def _value(self, text: str, file: str, number: int) -> str:
-        if text.startswith("<") and self._strict and self._open[-1].kind in _READ_INTO:
+        if text.startswith("<") and self._open[-1].kind in _READ_INTO:
             try:
                 return (Path(file).parent / text[1:].strip()).read_text("utf-8").rstrip("\n")
             except (OSError, ValueError):
-                self._fault(f"{file} line {number}", f"names {text}, which cannot be read", "")
-                return ""
+                if self._strict:
+                    self._fault(f"{file} line {number}", f"names {text}, which cannot be read", "")
+                return text
         return text if text == HIDDEN else _unquoted(text)
 
     def _include(
@@ -169,6 +177,12 @@ class _Reader:
     def _fault(self, place: str, problem: str, remedy: str) -> None:
         file, _, line = place.rpartition(" line ")
         self._faults.append(Fault(file, f"line {line}", problem, remedy))
+
+
+def left_to_dovecot(setting: Setting) -> str:
+    """Return the first word of a value that Dovecot alone knows how to read, or nothing."""
+    found = None if setting.quoted else _WORD_OF_DOVECOT.search(setting.value)
+    return "" if found is None else found[0]
 
 
 def is_hidden(value: str) -> bool:

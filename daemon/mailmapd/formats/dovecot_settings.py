@@ -27,12 +27,13 @@ _ENVIRONMENT = re.compile(r"(?:^|(?<=[ \t]))\$ENV:([^ ]*)")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One `key = value` with the file and line it ends on."""
+    """One `key = value` with the file and line it ends on, and whether quotes stood around it."""
 
     key: str
     value: str
     file: str
     line: int
+    quoted: bool = False
 
     def fault(self, problem: str, remedy: str) -> Fault:
         """Return a fault of this setting."""

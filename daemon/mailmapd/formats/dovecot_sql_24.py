@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mailmapd.errors import ConfigError, Fault
-from mailmapd.formats.dovecot_blocks import Block, is_hidden, read_blocks
+from mailmapd.formats.dovecot_blocks import Block, is_hidden, left_to_dovecot, read_blocks
 from mailmapd.formats.dovecot_settings import Setting
 from mailmapd.formats.dovecot_sql_conf import DovecotConnect, DovecotSqlConf
 
@@ -95,6 +95,9 @@ def sql_of_blocks(
     ):
         setting = None if block is None else block.get(key)
         if block is not None and setting is not None and setting.value:
+            word = left_to_dovecot(setting)
+            if word:
+                raise ConfigError([_left(file, block, f"{key} holds {word}")])
             text = _PERCENT.sub("%%", setting.value)
             title = f"{block.title}: {key}"
             settings[name] = Setting(title, text, setting.file, setting.line)
@@ -124,6 +127,10 @@ def sql_of_blocks(
 
 def _text(settings: dict[str, Setting], key: str) -> str | None:
     return settings[key].value if key in settings else None
+
+
+def _left(file: str, block: Block, problem: str) -> Fault:
+    return Fault(file, block.title, f"{problem}, which Dovecot alone can read", "write the value")
 
 
 class _Connect:
@@ -167,11 +174,22 @@ class _Connect:
         )
 
     def _value(self, name: str) -> str:
-        return self._block.value(name) or self._root.value(name)
+        return self._plain(self._block, name) or self._plain(self._root, name)
+
+    def _plain(self, block: Block, key: str) -> str:
+        """Return a value that says what it is. Raises ConfigError for one that Dovecot makes something else of."""
+        setting = block.get(key)
+        if setting is None:
+            return ""
+        variable = re.search(r"(?<!%)%\{[^}]*\}", setting.value)
+        word = left_to_dovecot(setting) or (variable[0] if variable else "")
+        if word:
+            raise ConfigError([_left(self._file, block, f"{key} holds {word}")])
+        return setting.value.replace("%%{", "%{")
 
     def _same(self, hosts: Iterable[Block], key: str) -> str | None:
         """Return what every host says: a database of mailmapd's has one account."""
-        values = {host.value(key) for host in hosts}
+        values = {self._plain(host, key) for host in hosts}
         if len(values) > 1:
             problem = f"the mysql blocks differ in {key}"
             raise self._fault(problem, "mailmapd asks all hosts of a database in the same way")
@@ -186,7 +204,7 @@ class _Connect:
     def _tls(self, hosts: Iterable[Block], name: str) -> str | None:
         """Return a setting of TLS, which a block may have of its own."""
         whole = f"ssl_client_{name}"
-        return self._same(hosts, whole) or self._root.value(whole) or None
+        return self._same(hosts, whole) or self._plain(self._root, whole) or None
 
     def _fault(self, problem: str, remedy: str) -> ConfigError:
         return ConfigError([Fault(self._file, self._block.title, problem, remedy)])

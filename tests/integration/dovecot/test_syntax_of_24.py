@@ -15,6 +15,7 @@ import pytest
 from mailmapd.config.loader import parse_config
 from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings
+from mailmapd.errors import ConfigError
 from mailmapd.formats.doveconf import parse_auth_sections
 from mailmapd.importers.dovecot.sql_import import import_auth_sections
 from mailmapd.importers.draft import Draft
@@ -150,6 +151,21 @@ def test_import(dovecot: Dovecot24) -> None:
     one = dovecot.plan.dicts.dicts["auth"]
     assert [table.name for table in one.tables] == ["auth.passdb", "auth.userdb", "auth.iterate"]
     assert one.default_scheme == "PLAIN"
+
+
+def test_values_that_dovecot_fills_in(dovecot: Dovecot24) -> None:
+    """What doveconf leaves to Dovecot itself is a line of the report, and no file holds it as a password."""
+    other = MAIN.replace("dovecot.conf", "other.conf")
+    text = dovecot.system.path(MAIN).read_text()
+    for value in ("$ENV:DBPASS", "%{env:DBPASS}", "</etc/nonexistent"):
+        dovecot.system.write(other, text.replace('"ge#heim x"', value))
+        printed = dovecot.system.run("doveconf", "-n", "-P", "-c", other).stdout
+        assert f"password = {value}\n" in printed
+        with pytest.raises(ConfigError) as caught:
+            import_auth_sections(Draft(), list(parse_auth_sections(printed)))
+        assert {fault.problem for fault in caught.value.faults} == {
+            f"password holds {value}, which Dovecot alone can read"
+        }
 
 
 @pytest.mark.parametrize("user", USERS)

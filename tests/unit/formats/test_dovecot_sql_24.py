@@ -241,3 +241,35 @@ def test_hosts_must_agree(source: Path) -> None:
     with pytest.raises(ConfigError, match="the mysql blocks differ in user") as caught:
         read_dovecot_sql(source)
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('"p # w\\"x"', "$ENV:DBPASS", "mysql localhost: password holds $ENV:DBPASS, "),
+        ("user = me", "user = %{env:DBUSER}", "mysql localhost: user holds %{env:DBUSER}, "),
+        ("dbname = mail", "dbname = $SET:mail_uid", "mysql localhost: dbname holds $SET:mail_uid"),
+        ("active = 1", "active = $ENV:ACTIVE", "passdb sql: query holds $ENV:ACTIVE, "),
+        ('"p # w\\"x"', "</nonexistent", "mysql localhost: password holds </nonexistent, "),
+    ],
+)
+def test_what_dovecot_alone_can_read(old: str, new: str, problem: str) -> None:
+    """A value of Dovecot's environment, of another setting or of a missing file is never taken as it is written."""
+    draft = Draft()
+    try:
+        sections = list(parse_auth_sections(PRINTED.replace(old, new)))
+        notes = import_auth_sections(draft, sections).notes
+    except ConfigError as error:
+        notes = list(map(str, error.faults))
+    assert [note for note in notes if problem in note], notes
+    assert new not in render(draft)
+
+
+def test_values_in_files_and_quotes(tmp_path: Path) -> None:
+    """A password may stand in a file of its own, and words in quotes mean themselves."""
+    (tmp_path / "pw").write_text("geheim\n")
+    text = PRINTED.replace('"p # w\\"x"', f"<{tmp_path}/pw").replace("= mail\n", '= "$ENV:a b"\n')
+    draft = Draft()
+    import_auth_sections(draft, list(parse_auth_sections(text)))
+    assert [database.password for database in draft.databases] == ["geheim"]
+    assert draft.databases[0].settings["dbname"] == "$ENV:a b"
