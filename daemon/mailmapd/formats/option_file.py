@@ -33,6 +33,7 @@ _ALIASES = {
     "tls_enforce": "ssl_enforce",
     "tls_verify_peer": "ssl_verify_server_cert",
 }
+_QUOTES = ("'", '"')
 _MAX_DEPTH = 64
 """So deep may files include each other."""
 
@@ -68,13 +69,13 @@ def _options(path: Path, wanted: set[str], depth: int) -> Iterator[tuple[str, st
         if line.startswith("!"):
             yield from _included(line, wanted, depth)
         elif line.startswith("["):
-            group = line[1:].partition("]")[0].strip()
+            group = line[1:].partition("]")[0].rstrip()
         elif line and line[0] not in "#;":
             if group is None:
                 return
             if group in wanted:
                 name, _, value = line.partition("=")
-                key = name.strip().replace("-", "_").removeprefix("loose_")
+                key = name.strip().replace("-", "_")
                 yield key, _value(value.strip())
 
 
@@ -89,9 +90,9 @@ def _included(line: str, wanted: set[str], depth: int) -> Iterator[tuple[str, st
 
 
 def _value(text: str) -> str:
-    """Return a value without its quotes, what follows them, and its escapes."""
-    if found := re.match(r"""(["'])(.*)\1\s*(?:#.*)?$""", text):
-        text = found[2]
-    elif text[:1] in ("'", '"'):
+    """Return a value without its escapes and the quotes around it, of either kind; what follows one belongs to it."""
+    if text[:1] in _QUOTES:
         text = text[1:]
+        if text[-1:] in _QUOTES:
+            text = text[:-1]
     return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[0]), text)

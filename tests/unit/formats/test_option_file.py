@@ -16,7 +16,7 @@ MY_CNF = r"""
 user = mysql
 [client]
 user = mail
-password = "se#cret \"quoted\""   # with a comment
+password = "se#cret \"quoted\""
 port=3307
 !includedir /etc/mysql/conf.d/
 [postfix]

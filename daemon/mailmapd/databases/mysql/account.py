@@ -62,8 +62,6 @@ def account_for(address: HostAddress, settings: MysqlSettings) -> tuple[HostAddr
         get_server_public_key=settings.get_server_public_key
         or _is_on(options, "get_server_public_key"),
     )
-    if address.path:
-        return address, account
     if address.name:
         return _with_port(address, options), account
     return _directed(address, options), account
@@ -107,11 +105,15 @@ def check_option_file(settings: MysqlSettings) -> None:
 
 
 def _directed(address: HostAddress, options: dict[str, str]) -> HostAddress:
-    """Send ``localhost`` where the option file's host, port and socket say."""
+    """Send ``localhost`` and a socket where the option file's host, port and socket say.
+
+    The client library is told of no host for either, so that the option file's is taken, also in a socket's place.
+    """
     name = options.get("host", "")
     if name and name.lower() != "localhost":
         port = options.get("port", "")
-        return replace(address, name=name, port=int(port) if port.isdecimal() else DEFAULT_PORT)
+        port_number = int(port) if port.isdecimal() else DEFAULT_PORT
+        return replace(address, name=name, path="", port=port_number)
     return _local(address, options.get("socket") or CLIENT_SOCKET)
 
 
