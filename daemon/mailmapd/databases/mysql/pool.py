@@ -273,7 +273,7 @@ class ConnectionPool:
         if isinstance(error, LoginCut):
             host.cuts += 1
         if isinstance(error, LoginCut) and host.cuts <= MAX_CUTS:
-            pass  # a server that is full cuts logins short and goes on serving those it has let in
+            pass  # it let us in, so the host is there, and the next one may succeed
         elif (host.connections or host.connecting) and not host.down:
             now = self._clock()
             if host.connections and host.paused_until <= now:
