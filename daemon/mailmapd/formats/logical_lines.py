@@ -1,4 +1,4 @@
-"""The logical lines of main.cf and master.cf, see postconf(5) and master(5).
+"""The logical lines of main.cf, master.cf and .cf files, see postconf(5), master(5) and readlline(3).
 
 A line that starts with white space continues the line before it; comment lines and empty lines are
 left out, even between a line and its continuation. Carriage returns count as white space, and the
@@ -23,6 +23,11 @@ class LogicalLine(NamedTuple):
     number: int
     text: str
 
+    @property
+    def continues_nothing(self) -> bool:
+        """Return whether it begins with white space, with no line before it, so that Postfix leaves it out."""
+        return self.text[0] in BLANKS
+
 
 def read_text(path: Path) -> str:
     """Return the file as text; bytes that are no UTF-8 survive as surrogates. Raises ConfigError."""
@@ -40,18 +45,14 @@ def read_text(path: Path) -> str:
 
 
 def logical_lines(text: str) -> Iterator[LogicalLine]:
-    """Yield the logical lines of `text`, as Postfix's readllines(3) does.
-
-    A continuation without a line before it is left out.
-    """
+    """Yield the logical lines of `text`."""
     number, parts = 0, list[str]()
     for index, line in enumerate(text.split("\n"), start=1):
         content = line.strip(BLANKS)
         if not content or content.startswith("#"):
             continue
-        if line[0] in BLANKS:
-            if parts:
-                parts.append(line)
+        if line[0] in BLANKS and parts:
+            parts.append(line)
             continue
         if parts:
             yield LogicalLine(number, "".join(parts))

@@ -121,6 +121,8 @@ def parse_main_cf(text: str, file: str) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     faults: list[Fault] = []
     for line in logical_lines(text):
+        if line.continues_nothing:
+            continue
         name, equals, value = line.text.partition("=")
         name = name.strip(BLANKS)
         if not equals or not name or any(blank in name for blank in BLANKS):

@@ -45,6 +45,8 @@ def read_master_cf(directory: Path, name: str = "master.cf") -> tuple[Service, .
 def parse_master_cf(text: str, file: str) -> Iterator[Service]:
     """Yield the services of `text`. Raises ConfigError for a line with too few columns or a broken option."""
     for line in logical_lines(text):
+        if line.continues_nothing:
+            continue
         columns = split_list(line.text, BLANKS)
         if len(columns) < _COLUMNS:
             problem = f"a service has {_COLUMNS} columns, this line has {len(columns)}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailmapd.errors import ConfigError, Fault
+from mailmapd.formats.logical_lines import logical_lines
 
 _SPACE = b" \t\n\v\f\r"
 _NAME_AND_VALUE = re.compile(rb"([^\s=]+)\s*=(.*)", re.DOTALL)
@@ -51,9 +52,10 @@ def read_cf_file(path: Path) -> CfFile:
         raise ConfigError([fault]) from error
     found = CfFile(str(path))
     faults: list[Fault] = []
-    for number, line in _logical_lines(text):
+    for logical in logical_lines(text.decode("utf-8", "surrogateescape")):
+        number, line = logical.number, logical.text.encode("utf-8", "surrogateescape")
         where = f"line {number}"
-        if line[:1].isspace():
+        if logical.continues_nothing:
             found.warnings.append(
                 f"{found.file}: {where}: ignored, because it begins with white space and continues nothing"
             )
@@ -89,18 +91,3 @@ def _set(found: CfFile, name: str, parameter: Parameter) -> None:
             f"{found.file}: line {parameter.line}: {name} replaces the one of line {earlier.line}"
         )
     found.parameters[name] = parameter
-
-
-def _logical_lines(text: bytes) -> list[tuple[int, bytes]]:
-    """Return each logical line with the number of its first physical line."""
-    lines: list[tuple[int, bytes]] = []
-    for number, line in enumerate(text.split(b"\n"), start=1):
-        content = line.strip(_SPACE)
-        if not content or content.startswith(b"#"):
-            continue
-        if line[:1].isspace() and lines:
-            first, begun = lines[-1]
-            lines[-1] = (first, begun + line)
-        else:
-            lines.append((number, line))
-    return lines
