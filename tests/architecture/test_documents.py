@@ -39,7 +39,8 @@ def labels_of(family: Metric) -> tuple[str, ...]:
 
 
 def real_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
-    daemon = Daemon(parse_config("", "mailmapd.toml"), SocketSet({}), ServiceManager({}))
+    config = parse_config('[cluster]\nurl = "unix:/nowhere"', "mailmapd.toml")
+    daemon = Daemon(config, SocketSet({}), ServiceManager({}))
     families = MailmapdCollector(daemon).collect()
     return {
         f"{one.name}_total" if one.type == "counter" else one.name: (one.type, labels_of(one))

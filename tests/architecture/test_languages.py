@@ -10,7 +10,7 @@ from support.guide import PROJECT, blocks, headings, page, without_blocks
 
 PAGES = (
     *("README", "index", "install", "migrate", "dovecot", "trouble"),
-    *("tuning", "freshness", "control", "faq"),
+    *("tuning", "freshness", "fleet", "control", "faq"),
 )
 _COMMENT = re.compile(r"\s*(?:#|--)\s.*$", re.MULTILINE)
 _TABLE = re.compile(r"(?:^ *\|.*\|$\n?)+", re.MULTILINE)

@@ -152,7 +152,8 @@ def test_lock_covers_every_dependency() -> None:
     """Each dependency of pyproject.toml is pinned in the lock that installs it."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
-    run_time = project["project"]["dependencies"]
+    extras = project["project"]["optional-dependencies"].values()
+    run_time = project["project"]["dependencies"] + [line for lines in extras for line in lines]
     tools = [
         line
         for name in ("test", "check", "package", "build", "hooks", "docs")

@@ -19,6 +19,7 @@ from mailmapd.demo import configuration, mail_database
 from support.daemon import Daemon
 from support.process import free_port, wait_until
 from support.prometheus import Prometheus
+from support.valkey import Valkey
 
 DASHBOARD = Path(__file__).parents[2] / "configs" / "grafana" / "mailmapd.json"
 VARIABLES = {
@@ -92,8 +93,10 @@ def daemon(short_path: Path) -> Iterator[Daemon]:
         connection.execute("CREATE TABLE gone (a)")
     connection.close()
     config = configuration.write(short_path, free_port()).read_text()
-    with Daemon(short_path, config + BROKEN_TABLE_AND_SMALL_BUDGET) as daemon:
-        yield daemon
+    with Valkey(short_path / "valkey") as valkey:
+        cluster = f'[cluster]\nurl = "{valkey.url}"\n'
+        with Daemon(short_path, config + BROKEN_TABLE_AND_SMALL_BUDGET + cluster) as daemon:
+            yield daemon
 
 
 def test_no_panel_is_empty(daemon: Daemon, short_path: Path) -> None:

@@ -83,7 +83,11 @@ class Daemon:
                     raise TypeError(f"not an address: {value!r}")
 
         return walk(
-            {name: value for name, value in self.listeners.items() if name != "allow_remote"}
+            {
+                name: value
+                for name, value in self.listeners.items()
+                if name not in ("allow_remote", "webhook_token_file")
+            }
         )
 
     def start(self) -> None:

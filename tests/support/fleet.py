@@ -20,10 +20,10 @@ from mailmapd.cluster.bus import Bus, Part
 from mailmapd.cluster.message import NotUnderstood
 from mailmapd.cluster.reader import Position
 from mailmapd.config.loader import load_config
-from mailmapd.control.protocol import RequestError, decode_flush
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import flush
+from mailmapd.engine.orders import OrderError, decode_flush
 from mailmapd.model import Answer
 from mailmapd.plan.assembly import Plan, assemble, plan
 from mailmapd.state.table_digest import shared_digests
@@ -38,6 +38,18 @@ TABLES = {
     "alias": "SELECT goto FROM alias WHERE address = '%s'",
     "of_domain": "SELECT GROUP_CONCAT(goto ORDER BY address) FROM alias WHERE domain = '%d'",
 }
+
+
+def fill(server: SqlServer) -> None:
+    """Make the database anew, with two rows."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(SCHEMA, database="t")
+    server.run_sql(
+        "INSERT INTO alias VALUES ('a@example.com', 'one', 'example.com'),"
+        " ('b@example.com', 'two', 'example.com')",
+        database="t",
+    )
+    server.grant("mail", "p", "t")
 
 
 class HostClock:
@@ -149,7 +161,7 @@ class Host:
     async def _flush(self, members: Mapping[str, Any]) -> None:
         try:
             await flush(self.engine, decode_flush(dict(members)), b"+")
-        except RequestError as error:
+        except OrderError as error:
             raise NotUnderstood(str(error)) from None
 
 

@@ -90,7 +90,7 @@ class Valkey:
         try:
             self.run("PING")
         except RedisError as error:
-            return "NOAUTH" in str(error)
+            return "NOAUTH" in str(error) or "Authentication required" in str(error)
         return True
 
     def run(self, *command: Any, **login: str) -> Any:

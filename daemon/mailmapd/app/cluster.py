@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mailmapd.changes.touched import Touched
 from mailmapd.cluster.message import NotUnderstood
 from mailmapd.cluster.settings import ClusterSettings
-from mailmapd.control.protocol import FlushOrder, FlushReport, NoFleet, RequestError, decode_flush
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.engine.flush import FlushRequest, UnknownName
+from mailmapd.engine.orders import FlushOrder, FlushReport, NoFleet, OrderError, decode_flush
 from mailmapd.errors import ClusterError
 from mailmapd.model.legible import legible
 from mailmapd.plan.assembly import Assembled
@@ -140,9 +140,9 @@ class Cluster:
             found.append(f"cluster: another daemon calls itself {self._settings.host}, too")
         return found
 
-    def state(self) -> ClusterState | None:
-        """Return how this host hears the others, or None without a fleet."""
-        bus, settings = self._bus, self._settings
+    def state(self, settings: ClusterSettings | None) -> ClusterState | None:
+        """Return how this host hears the others, or None without settings of a fleet."""
+        bus = self._bus
         if settings is None:
             return None
         counts = dict(self._totals)
@@ -174,7 +174,7 @@ class Cluster:
             await self._flush_here(decode_flush(dict(members)))
         except UnknownName as error:
             log.debug("cluster: a flush means nothing here: %s", error)
-        except RequestError as error:
+        except OrderError as error:
             raise NotUnderstood(str(error)) from None
 
     async def _end(self, *, left: bool = False) -> Position | None:

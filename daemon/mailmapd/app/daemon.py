@@ -30,13 +30,13 @@ from mailmapd.cache.memory import REPLIES, Memory
 from mailmapd.config.loader import load_config
 from mailmapd.config.schema import Config
 from mailmapd.config.size import size_in_bytes
-from mailmapd.control.protocol import FlushOrder, FlushReport
 from mailmapd.databases.interface import Database
 from mailmapd.engine.engine import Engine, free_slowly
 from mailmapd.engine.flush import FlushRequest, flush
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.look import Held, LookRequest, look
 from mailmapd.engine.meters import ClientMeter, LookupMeter
+from mailmapd.engine.orders import FlushOrder, FlushReport
 from mailmapd.engine.table import Table
 from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.errors import DEFECT, ConfigError
@@ -147,9 +147,14 @@ class Daemon:
         """Return what keeps this host from hearing the others of its fleet, one line each."""
         return self._cluster.problems()
 
+    @property
+    def webhook_token(self) -> str:
+        """The token that a webhook must bring, or an empty text."""
+        return self._assembled.plan.webhook_token
+
     def cluster_state(self) -> ClusterState | None:
         """Return how this host hears the others, or None without a fleet."""
-        return self._cluster.state()
+        return self._cluster.state(self._assembled.plan.cluster)
 
     async def members(self) -> dict[str, MemberState]:
         """Return the hosts of the fleet. Raises NoFleet, ClusterError."""

@@ -135,7 +135,7 @@ class Front:
         self, bound: Mapping[Wanted, socket.socket], config: Config, engine: Engine
     ) -> None:
         """Serve bound sockets: lookups first, HTTP last, because its import takes longest."""
-        for place in sorted(bound, key=lambda place: place.name == "http"):
+        for place in sorted(bound, key=lambda place: place.name in ("http", "webhook")):
             await self._start(place, bound[place], config, engine)
 
     async def change(
@@ -246,6 +246,9 @@ class Front:
         if wanted.name == "lookup_http":
             await self._start_lookup_http(wanted, bound, config, engine)
             return
+        if wanted.name == "webhook":
+            await self._start_webhook(wanted, bound)
+            return
         if wanted.name == "control":
             server = ControlServer(
                 bound, Gate(bound.getsockname(), Peers(wanted.entry.peers)), self._daemon
@@ -309,6 +312,18 @@ class Front:
         service = self._dict_service(wanted.name, config, engine)
         app = lookup_app(
             service, Peers(wanted.entry.peers), lambda: self._daemon.config.limits.stall_timeout
+        )
+        server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits)
+        await server.start()
+        self._side_servers[wanted] = server
+
+    async def _start_webhook(self, wanted: Wanted, bound: socket.socket) -> None:
+        await _import_http()
+        from mailmapd.web.http_server import HttpServer
+        from mailmapd.web.webhook import webhook_app
+
+        app = webhook_app(
+            self._daemon.flush, Peers(wanted.entry.peers), lambda: self._daemon.webhook_token
         )
         server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits)
         await server.start()

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from mailmapd.cache.memory import Memory
 from mailmapd.config.schema import Config
-from mailmapd.control.protocol import FlushOrder, FlushReport
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.look import Held, LookRequest
 from mailmapd.engine.meters import ClientMeter, LookupMeter
+from mailmapd.engine.orders import FlushOrder, FlushReport
 from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.metrics.database_meter import DatabaseMeter
 from mailmapd.server.listener import Listener
@@ -124,6 +124,11 @@ class Served(Protocol):
 
     async def members(self) -> dict[str, MemberState]:
         """Return the hosts of the fleet. Raises NoFleet, ClusterError."""
+        ...
+
+    @property
+    def webhook_token(self) -> str:
+        """The token that a webhook must bring, or an empty text."""
         ...
 
     def cluster_state(self) -> ClusterState | None:

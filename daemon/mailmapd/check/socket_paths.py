@@ -179,7 +179,7 @@ def account_findings(config: Config) -> Iterator[Finding]:
     entries = [
         *listen.socketmap,
         *listen.dicts,
-        *filter(None, (listen.http, listen.control, listen.lookup_http)),
+        *filter(None, (listen.http, listen.control, listen.lookup_http, listen.webhook)),
         *listen.tcp_table.values(),
     ]
     missing: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mailmapd.stats.activity import Activity, LookupActivity, between
 from mailmapd.stats.figures import as_age, as_bytes, as_count, as_latency, as_ratio
-from mailmapd.stats.snapshot import HostState, Snapshot
+from mailmapd.stats.snapshot import ClusterState, HostState, MemberState, Snapshot
 
 UNKNOWN_MAP = "(no such map)"
 
@@ -74,6 +74,9 @@ def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:
     if snapshot["feeds"]:
         yield _feeds(snapshot)
         yield Text()
+    if snapshot["cluster"] is not None:
+        yield _cluster(snapshot["cluster"])
+        yield Text()
     yield _listeners(snapshot)
 
 
@@ -129,6 +132,52 @@ def _feeds(snapshot: Snapshot) -> Table:
         rows.append((feed["database"], feed["host"], word, *figures))
     columns = ("CHANGES", "HOST", "FOLLOWED", "TABLES", "NOT", "ROWS", "HEARD")
     return plain_table(columns, rows, left=3)
+
+
+def _cluster(cluster: ClusterState) -> Table:
+    word = Text("yes", "green") if cluster["up"] else Text(f"no: {cluster['reason']}", "bold red")
+    row = (
+        cluster["host"],
+        word,
+        ", ".join(cluster["followers"]) or "nobody",
+        as_count(sum(len(tables) for tables in cluster["watched"].values())),
+        as_count(cluster["messages"]["received"]),
+        as_count(cluster["messages"]["sent"]),
+        as_count(cluster["gaps"]),
+        as_age(cluster["lag"]),
+    )
+    columns = ("CLUSTER", "JOINED", "FOLLOWERS", "TABLES", "HEARD", "SAID", "GAPS", "PROVEN")
+    return plain_table(columns, [row], left=3)
+
+
+def cluster_tables(
+    snapshot: Snapshot, members: Mapping[str, MemberState]
+) -> Iterator[RenderableType]:
+    """Yield the hosts of the fleet; what differs from this host stands out."""
+    own = snapshot["cluster"]["host"] if snapshot["cluster"] is not None else ""
+    here = members.get(own)
+    rows: list[tuple[str | Text, ...]] = []
+    for name, one in members.items():
+        same = here is None or one["config"] == here["config"]
+        version = one["version"]
+        rows.append(
+            (
+                f"{name} (this host)" if name == own else name,
+                Text("stopped") if one["left"] else Text(as_age(snapshot["time"] - one["at"])),
+                version
+                if here is None or version == here["version"]
+                else Text(version, "bold yellow"),
+                Text(one["config"][:8])
+                if same
+                else Text(f"{one['config'][:8]} DIFFERS", "bold red"),
+                ", ".join(one["follows"]),
+                as_ratio(one["ratio"]),
+                as_count(one["watched"]),
+                as_age(one["lag"]),
+            )
+        )
+    columns = ("HOST", "HEARD OF", "VERSION", "QUERIES", "FOLLOWS", "MEMORY", "TABLES", "PROVEN")
+    yield plain_table(columns, rows)
 
 
 def host_rows(

@@ -137,6 +137,14 @@ class Server:
         facts: Mapping[str, Any] = await self._answer(self._redis.info())
         return facts
 
+    async def may_configure(self) -> bool:
+        """Return whether the account may do what only an administrator needs."""
+        try:
+            await self._answer(self._redis.config_get("maxmemory-policy"))
+        except ClusterError:
+            return False
+        return True
+
     async def _answer(self, call: Any, seconds: float = ANSWER) -> Any:
         """Return what a call of the library answers in time. Raises ClusterError."""
         place = self._settings.place
@@ -159,6 +167,7 @@ class Server:
             "socket_timeout": None,  # each call has its own deadline
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
+            "driver_info": None,  # no CLIENT SETINFO, which Redis 7.0 does not know, nor a least account may
         }
         if settings.sentinels:
             return self._by_sentinels(common)

@@ -50,6 +50,7 @@ def _sockets(config: Config) -> Iterator[tuple[str, ListenAddress]]:
         ("http", listen.http),
         ("control", listen.control),
         ("lookup_http", listen.lookup_http),
+        ("webhook", listen.webhook),
     ):
         if single is not None:
             yield f"listen.{name}", single
@@ -89,6 +90,15 @@ def _listen_faults(config: Config) -> Iterator[_Finding]:
             "must be a UNIX socket, because its clients are known by their user id",
             'write "unix:/run/mailmapd/control"',
         )
+    webhook, token = config.listen.webhook, config.listen.webhook_token_file
+    if webhook is not None and isinstance(webhook.address, TcpAddress) and token is None:
+        yield (
+            "listen.webhook_token_file",
+            "is missing: everybody who can connect could have everything forgotten",
+            "write a secret into a file and name it here, or use a UNIX socket",
+        )
+    if webhook is None and token is not None:
+        yield "listen.webhook_token_file", "means nothing without webhook", "remove it"
     for name in config.listen.tcp_table:
         if name not in config.maps:
             yield _missing(f"listen.tcp_table.{name}", "map", name, config.maps)

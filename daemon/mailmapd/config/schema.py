@@ -63,6 +63,8 @@ class ListenSection:
     http: ListenAddress | None = None
     control: ListenAddress | None = DEFAULT_CONTROL
     lookup_http: ListenAddress | None = None
+    webhook: ListenAddress | None = None
+    webhook_token_file: str | None = None
     tcp_table: dict[str, ListenAddress] = field(factory=dict)
     allow_remote: bool = False
 

@@ -38,6 +38,19 @@ def changes_password(config: Config, name: str, environment: Mapping[str, str] =
     )
 
 
+def webhook_token(config: Config, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the token that a webhook must bring, or an empty text; its file is looked for likewise."""
+    file, where = config.listen.webhook_token_file, "listen.webhook_token_file"
+    if file is None:
+        return ""
+    token = _read(config.file, file, where, environment).strip()
+    if not token:
+        raise ConfigError(
+            [Fault(config.file, where, f"{file} is empty", "write a long secret into it")]
+        )
+    return token
+
+
 def cluster_secret(config: Config, key: str, environment: Mapping[str, str] = os.environ) -> str:
     """Return what the file that `[cluster]` names under `key` holds, or an empty text; it is looked for likewise.
 

@@ -7,8 +7,9 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-from mailmapd.control.protocol import ERROR_WORDS, REPLY_LIMIT, FlushReport, encode_request
+from mailmapd.control.protocol import ERROR_WORDS, REPLY_LIMIT, encode_request
 from mailmapd.engine.look import Held
+from mailmapd.engine.orders import FlushReport
 from mailmapd.errors import MailmapdError
 
 TIMEOUT = 60.0  # seconds without a word from the daemon

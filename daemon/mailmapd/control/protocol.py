@@ -26,12 +26,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from mailmapd.engine.flush import FlushRequest
 from mailmapd.engine.look import LookRequest
-from mailmapd.errors import MailmapdError
+from mailmapd.engine.orders import FlushOrder, OrderError, decode_order
 
 # Bytes of a request; the longest key of socketmap_table(5), 10 000 bytes, is 60 000 when every byte
 # is escaped
@@ -49,33 +47,6 @@ ErrorWord = Literal[
     "failed",
 ]
 ERROR_WORDS: tuple[str, ...] = get_args(ErrorWord)
-
-_TEXTS = ("key", "user", "domain", "table", "map")
-
-LONGEST_WAIT = 30.0  # seconds for which a flush waits for other hosts at most
-
-
-@dataclass(frozen=True)
-class FlushOrder:
-    """A flush, with the members of JSON that say it to other hosts, and for how many seconds they are waited for."""
-
-    request: FlushRequest
-    members: Mapping[str, Any]
-    wait: float | None = None
-
-
-@dataclass(frozen=True)
-class FlushReport:
-    """The report of a flush: entries by table; the hosts that have not confirmed it, or why they were not told."""
-
-    dropped: Mapping[str, int]
-    unconfirmed: list[str] = field(default_factory=list)
-    failure: str = ""
-
-
-class NoFleet(MailmapdError):
-    """Something was asked about other hosts, and there are none."""
-
 
 Request = FlushOrder | LookRequest | Literal["stats", "reload", "cluster"]
 
@@ -102,25 +73,15 @@ def decode_request(line: bytes) -> Request:
             raise RequestError("bad_request", f"{do} takes nothing else")
         return "stats" if do == "stats" else "reload" if do == "reload" else "cluster"
     if do == "flush":
-        return decode_flush_order(members)
+        try:
+            return decode_order(members)
+        except OrderError as error:
+            raise RequestError("bad_request", str(error)) from None
     if do == "look":
         return _look_request(members)
     raise RequestError(
         "bad_request", '"do" must be "flush", "look", "reload", "stats" or "cluster"'
     )
-
-
-def decode_flush_order(members: dict[str, Any]) -> FlushOrder:
-    """Return a flush that may wait for other hosts. Raises RequestError."""
-    wait = members.pop("wait", None)
-    if wait is not None and (
-        isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 < wait <= LONGEST_WAIT
-    ):
-        raise RequestError(
-            "bad_request", f"wait must be a number of seconds up to {LONGEST_WAIT:g}"
-        )
-    said = dict(members)
-    return FlushOrder(decode_flush(members), said, wait)
 
 
 def _look_request(members: dict[str, Any]) -> LookRequest:
@@ -137,30 +98,6 @@ def _look_request(members: dict[str, Any]) -> LookRequest:
         raise RequestError("bad_request", "a text holds half of a surrogate pair") from None
 
 
-def decode_flush(members: dict[str, Any]) -> FlushRequest:
-    """Return what members of JSON mean. Raises RequestError."""
-    everything = members.pop("all", False)
-    if not isinstance(everything, bool):
-        raise RequestError("bad_request", '"all" must be true or false')
-    for name, value in members.items():
-        if name not in _TEXTS or not isinstance(value, str):
-            raise RequestError("bad_request", f"flush takes the texts {', '.join(_TEXTS)}, and all")
-    try:
-        values = {
-            name: members[name].encode("utf-8", "surrogateescape") if name in members else None
-            for name in _TEXTS[:3]
-        }
-    except UnicodeEncodeError:
-        raise RequestError("bad_request", "a text holds half of a surrogate pair") from None
-    request = FlushRequest(
-        **values, table=members.get("table"), map=members.get("map"), everything=everything
-    )
-    fault = request.fault()
-    if fault:
-        raise RequestError("bad_request", fault)
-    return request
-
-
 def encode_request(members: Mapping[str, object]) -> bytes:
     """Return the line of a request."""
     return json.dumps(members).encode() + b"\n"
@@ -169,11 +106,6 @@ def encode_request(members: Mapping[str, object]) -> bytes:
 def encode_reply(members: Mapping[str, object]) -> bytes:
     """Return the line of a reply to a request that was served."""
     return json.dumps({"ok": True, **members}).encode() + b"\n"
-
-
-def encode_flush_report(report: FlushReport) -> bytes:
-    """Return the line of a reply to a flush."""
-    return encode_reply(asdict(report))
 
 
 def encode_error(error: RequestError) -> bytes:

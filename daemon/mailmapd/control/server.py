@@ -14,18 +14,15 @@ from typing import Any, Protocol
 from mailmapd.config.address import KEEP_FILE
 from mailmapd.control.protocol import (
     LINE_LIMIT,
-    FlushOrder,
-    FlushReport,
-    NoFleet,
     Request,
     RequestError,
     decode_request,
     encode_error,
-    encode_flush_report,
     encode_reply,
 )
 from mailmapd.engine.flush import UnknownName
 from mailmapd.engine.look import Held, LookRequest
+from mailmapd.engine.orders import FlushOrder, FlushReport, NoFleet
 from mailmapd.errors import ClusterError
 from mailmapd.sockets.clients import Clients
 from mailmapd.sockets.gate import Gate
@@ -172,7 +169,7 @@ class ControlServer:
     async def _serve_request(self, request: Request) -> bytes:
         match request:
             case FlushOrder():
-                return encode_flush_report(await self._controlled.flush(request))
+                return encode_reply(asdict(await self._controlled.flush(request)))
             case LookRequest():
                 return encode_reply({"held": asdict(self._controlled.look(request))})
             case "cluster":

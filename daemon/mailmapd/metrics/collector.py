@@ -29,7 +29,7 @@ from mailmapd.engine.meters import BUCKETS, RESULTS, ClientMeter, Histogram, Loo
 from mailmapd.engine.outcome import Source
 from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.metrics.database_meter import DatabaseMeter
-from mailmapd.stats.snapshot import FeedState
+from mailmapd.stats.snapshot import ClusterState, FeedState
 
 
 class ListenerState(Protocol):
@@ -92,6 +92,10 @@ class Observed(Protocol):
         """Return how the changes of each server are followed."""
         ...
 
+    def cluster_state(self) -> ClusterState | None:
+        """Return how this host hears the others, or None without a fleet."""
+        ...
+
     @property
     def last_reload(self) -> float:
         """Return when the configuration was last read with success, in seconds since the epoch."""
@@ -115,6 +119,7 @@ class MailmapdCollector(Collector):
         yield from self._caches()
         yield from self._databases()
         yield from self._changes()
+        yield from self._cluster()
         yield from self._listeners()
         yield GaugeMetricFamily(
             "mailmapd_config_last_reload_success_timestamp_seconds",
@@ -272,6 +277,41 @@ class MailmapdCollector(Collector):
             for kind in ("row", "schema", "statement", "unknown"):
                 changes.add_metric([*labels, kind], feed["counts"].get(kind, 0))
         yield from (following, lag, changes)
+
+    def _cluster(self) -> Iterator[Metric]:
+        """Yield what there is to say of the fleet, where there is one."""
+        state = self._observed.cluster_state()
+        if state is None:
+            return
+        yield GaugeMetricFamily(
+            "mailmapd_cluster_up", "Whether the stream of the fleet is read.", int(state["up"])
+        )
+        yield GaugeMetricFamily(
+            "mailmapd_cluster_lag_seconds",
+            "How long ago it was last proven that no message was missed.",
+            state["lag"],
+        )
+        yield GaugeMetricFamily(
+            "mailmapd_cluster_followers",
+            "Other hosts that vouch for changes of databases.",
+            len(state["followers"]),
+        )
+        yield CounterMetricFamily(
+            "mailmapd_cluster_gaps", "How often messages may have been missed.", state["gaps"]
+        )
+        messages = CounterMetricFamily(
+            "mailmapd_cluster_messages", "Messages of the stream.", labels=["direction"]
+        )
+        for direction, count in state["messages"].items():
+            messages.add_metric([direction], count)
+        tables = GaugeMetricFamily(
+            "mailmapd_cluster_watched_tables",
+            "Tables that are kept for long because other hosts vouch for their changes.",
+            labels=["database"],
+        )
+        for database, names in state["watched"].items():
+            tables.add_metric([database], len(names))
+        yield from (messages, tables)
 
     def _listeners(self) -> Iterator[Metric]:
         counts: dict[str, int] = {}

@@ -15,6 +15,7 @@ from mailmapd.cache import TableCache
 from mailmapd.cache.memory import Memory
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.config.schema import CacheSection, Config, MapSection, TableSection
+from mailmapd.config.secrets import webhook_token
 from mailmapd.databases.interface import Database, DatabaseObserver, SilentObserver
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings, SqliteSettings
 from mailmapd.engine.definition import PostfixDefinition
@@ -69,6 +70,7 @@ class Plan:
     dicts: DictPlans
     changes: dict[str, ChangesSettings] = field(default_factory=dict)
     cluster: ClusterSettings | None = None
+    webhook_token: str = field(default="", repr=False)
 
 
 def plan(config: Config) -> Plan:
@@ -91,6 +93,8 @@ def plan(config: Config) -> Plan:
     for name in result.databases:
         with faults.collect(f"database.{name}.changes"):
             result.changes[name] = changes_settings(config, name)
+    with faults.collect("listen"):
+        result.webhook_token = webhook_token(config)
     with faults.collect("cluster"):
         result.cluster = cluster_settings(config)
     faults.finish()

@@ -90,7 +90,7 @@ def _service(config: Config, program: Program) -> Iterator[str]:
     entries = [
         *listen.socketmap,
         *listen.dicts,
-        *filter(None, (listen.http, listen.control, listen.lookup_http)),
+        *filter(None, (listen.http, listen.control, listen.lookup_http, listen.webhook)),
     ]
     folders = {
         str(Path(entry.address.path).parent)

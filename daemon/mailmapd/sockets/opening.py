@@ -45,7 +45,7 @@ class Wanted:
     @property
     def for_lookups(self) -> bool:
         """Return whether it is a socket of Postfix's or Dovecot's."""
-        return self.name not in ("http", "control")
+        return self.name not in ("http", "control", "webhook")
 
 
 def wanted_sockets(config: Config) -> Iterator[Wanted]:
@@ -60,6 +60,7 @@ def wanted_sockets(config: Config) -> Iterator[Wanted]:
         ("http", listen.http),
         ("control", listen.control),
         ("lookup_http", listen.lookup_http),
+        ("webhook", listen.webhook),
     ):
         if single is not None:
             yield Wanted(name, f"listen.{name}", single, optional=single is DEFAULT_CONTROL)

@@ -12,6 +12,11 @@ SOCKET_UNITS = {
 
 
 def socket_unit(listener: str) -> str:
-    """Return the unit that opens the socket of a listener, such as ``dict`` or ``tcp_table.MAP``."""
+    """Return the unit that opens the socket of a listener, such as ``dict`` or ``tcp_table.MAP``.
+
+    A listener without one of its own is one more address of the daemon's first.
+    """
     kind, _, name = listener.partition(".")
-    return f"mailmapd-tcp-table@{name}.socket" if name else SOCKET_UNITS[kind]
+    return (
+        f"mailmapd-tcp-table@{name}.socket" if name else SOCKET_UNITS.get(kind, "mailmapd.socket")
+    )

@@ -4,31 +4,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.fleet import SCHEMA
+from support.fleet import fill
 from support.followed import LOGGED, grant_replication
 from support.mariadb import MariaDB, private_directory
 from support.valkey import Kind, Valkey
 
 
 @pytest.fixture(scope="session")
-def _database() -> Iterator[MariaDB]:
+def mariadb() -> Iterator[MariaDB]:
     with private_directory() as folder, MariaDB(folder, settings=LOGGED) as running:
         grant_replication(running)
         yield running
 
 
 @pytest.fixture
-def database(_database: MariaDB) -> MariaDB:
+def database(mariadb: MariaDB) -> MariaDB:
     """A database whose changes may be followed, with two rows."""
-    _database.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
-    _database.run_sql(SCHEMA, database="t")
-    _database.run_sql(
-        "INSERT INTO alias VALUES ('a@example.com', 'one', 'example.com'),"
-        " ('b@example.com', 'two', 'example.com')",
-        database="t",
-    )
-    _database.grant("mail", "p", "t")
-    return _database
+    fill(mariadb)
+    return mariadb
 
 
 @pytest.fixture(params=["redis", "valkey"])

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 
 from mailmapd.control.protocol import (
     ERROR_WORDS,
-    FlushOrder,
     RequestError,
-    decode_flush,
     decode_request,
     encode_error,
     encode_reply,
     encode_request,
 )
 from mailmapd.engine.flush import FlushRequest
+from mailmapd.engine.orders import FlushOrder, decode_flush
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""What is wrong with the server of `[cluster]`: whether it is reached, what it does when full, what the account may."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from mailmapd.check.finding import Finding, Level
+from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.errors import ClusterError
+
+_WHERE = "cluster"
+_COMMANDS = (
+    *("xadd", "xread", "xinfo|stream", "info", "hget", "hset", "hgetall", "hdel"),
+    *("multi", "exec", "ping", "hello", "select"),
+)
+"""What `cluster.server` uses, and what redis-py says on a new connection."""
+
+
+def acl_line(settings: ClusterSettings) -> str:
+    """Return the command that makes an account which may do what is needed and nothing else."""
+    user, stream = settings.user or _user_of(settings.url) or "mailmapd", settings.stream
+    allowed = " ".join(f"+{command}" for command in _COMMANDS)
+    keys = f"~{stream} ~{settings.members}"
+    return f"ACL SETUSER {user} reset on >PASSWORD {keys} {allowed}"
+
+
+async def cluster_findings(settings: ClusterSettings) -> AsyncIterator[Finding]:
+    """Yield every finding about the server."""
+    try:
+        from mailmapd.cluster.server import Server
+    except ImportError as error:
+        problem = f"the Python package {error.name} is missing, so this host would not join"
+        yield Finding(Level.FAULT, "cluster", _WHERE, problem, "pip install 'mailmapd[cluster]'")
+        return
+    for finding in _network_findings(settings):
+        yield finding
+    server = Server(settings)
+    try:
+        try:
+            await server.check("0-0")
+            facts = await server.facts()
+        except ClusterError as error:
+            remedy = f"check where it is and the account; what it needs: {acl_line(settings)}"
+            yield Finding(Level.FAULT, "cluster", _WHERE, str(error), remedy)
+            return
+        for finding in _memory_findings(facts):
+            yield finding
+        if await server.may_configure():
+            yield Finding(
+                Level.WARNING,
+                "cluster_account",
+                _WHERE,
+                "the account may read every key and change the server's configuration",
+                acl_line(settings),
+            )
+    finally:
+        await server.close()
+
+
+def _user_of(url: str) -> str:
+    return "" if url.startswith("unix:") else urlsplit(url).username or ""
+
+
+def _network_findings(settings: ClusterSettings) -> Iterator[Finding]:
+    if settings.url.startswith("unix:") or settings.tls is not None:
+        return
+    url = urlsplit(settings.url)
+    host = url.hostname or ""
+    if url.scheme == "rediss" or host in ("localhost", "::1") or host.startswith("127."):
+        return
+    yield Finding(
+        Level.WARNING,
+        "cluster_plain",
+        _WHERE,
+        "the password and every message cross the network in the clear",
+        'write rediss:// and tls = {ca = "…"}, or keep this network to these hosts',
+    )
+
+
+def _memory_findings(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    policy = str(facts.get("maxmemory_policy", ""))
+    if policy.startswith("allkeys") and int(facts.get("maxmemory", 0)):
+        yield Finding(
+            Level.WARNING,
+            "cluster_eviction",
+            _WHERE,
+            f"maxmemory-policy is {policy}: a full server throws the stream away, and every host doubts what it knows",
+            "CONFIG SET maxmemory-policy noeviction (or volatile-lru)",
+        )
+    if not int(facts.get("aof_enabled", 0)) and not int(facts.get("connected_slaves", 0)):
+        yield Finding(
+            Level.NOTE,
+            "cluster_persistence",
+            _WHERE,
+            "nothing of the stream outlives a restart of the server: a flush for a host that is away is lost with it",
+            "CONFIG SET appendonly yes, or run a replica",
+        )
