@@ -81,11 +81,8 @@ def command(
         if count:
             click.echo(f"{name}: {count}")
     total = sum(dropped.values())
-    click.echo(
-        "nothing was cached"
-        if not total
-        else f"{total} {'entry' if total == 1 else 'entries'} dropped"
-    )
+    entries = "1 entry" if total == 1 else f"{total} entries"
+    click.echo(f"{entries} dropped" if total else "nothing was cached")
     if report.failure:
         raise NotEverywhere(report.failure)
     if report.unconfirmed:

@@ -213,16 +213,26 @@ def _answer_text(story: Story) -> str:
     return click.style(f"temporary failure: {legible(story.answer.reason)}", fg="red")
 
 
+def _rows_as_json(step: Step) -> list[list[str | None]]:
+    rows = () if step.rows is None else step.rows.rows
+    return [[None if value is None else _text(value) for value in row] for row in rows]
+
+
+def _age(step: Step, memory: Memory | None) -> str | None:
+    """Return the age of the entry that a running daemon holds of a step, if one was asked."""
+    if memory is None or step.sql_key is None:
+        return None
+    return memory[step.table, step.sql_key].age
+
+
 def _as_json(story: Story, memory: Memory | None) -> dict[str, Any]:
     from mailmapd.model import Found, NotFound
 
-    kind = (
-        "found"
-        if isinstance(story.answer, Found)
-        else "not_found"
-        if isinstance(story.answer, NotFound)
-        else "temporary_failure"
-    )
+    kind = "temporary_failure"
+    if isinstance(story.answer, Found):
+        kind = "found"
+    elif isinstance(story.answer, NotFound):
+        kind = "not_found"
     steps = [
         {
             "key": _text(step.key),
@@ -232,14 +242,9 @@ def _as_json(story: Story, memory: Memory | None) -> dict[str, Any]:
             "sql": step.sql,
             "host": step.host,
             "seconds": round(step.seconds, 6),
-            "rows": [
-                [None if value is None else _text(value) for value in row]
-                for row in (step.rows.rows if step.rows is not None else ())
-            ],
+            "rows": _rows_as_json(step),
             "reason": step.reason,
-            "memory": None
-            if memory is None or step.sql_key is None
-            else memory[step.table, step.sql_key].age,
+            "memory": _age(step, memory),
         }
         for step in story.steps
     ]

@@ -105,6 +105,7 @@ def _word(step: DictStep) -> str:
 
 
 def _measured(step: DictStep) -> str:
-    return (
-        f", {step.seconds * 1000:.1f} ms{', ' + step.host if step.host else ''}" if step.sql else ""
-    )
+    if not step.sql:
+        return ""
+    host = f", {step.host}" if step.host else ""
+    return f", {step.seconds * 1000:.1f} ms{host}"

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from mailmapd.engine.look import LookRequest
 from mailmapd.engine.orders import FlushOrder, OrderError, decode_order
@@ -71,7 +71,7 @@ def decode_request(line: bytes) -> Request:
     if do in ("stats", "reload", "cluster"):
         if members:
             raise RequestError("bad_request", f"{do} takes nothing else")
-        return "stats" if do == "stats" else "reload" if do == "reload" else "cluster"
+        return cast("Literal['stats', 'reload', 'cluster']", do)
     if do == "flush":
         try:
             return decode_order(members)

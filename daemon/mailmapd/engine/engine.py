@@ -37,8 +37,10 @@ class Engine:
 
         A table that is not there is passed over: the invalidation may have been made for another configuration.
         """
-        named = self.tables.get(invalidation.table)
-        tables = self.tables.values() if not invalidation.table else [named] if named else []
+        tables: Iterable[Table] = self.tables.values()
+        if invalidation.table:
+            named = self.tables.get(invalidation.table)
+            tables = () if named is None else (named,)
         dropped = 0
         for table in tables:
             known, old = table.apply(invalidation)

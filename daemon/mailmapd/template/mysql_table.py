@@ -148,7 +148,9 @@ class MysqlTable:
             return domain
         labels = expansions.labels(domain) if self._labels else []
         parts = [labels[-number] for number in self._labels]
-        return b"\0".join([user if at else key, *parts] if self._scope == "user" else parts)
+        if self._scope == "user":
+            parts = [user if at else key, *parts]
+        return b"\0".join(parts)
 
     def statement(self, sql_key: bytes) -> Statement:
         """Return the query for a SQL key that `sql_key` has returned.

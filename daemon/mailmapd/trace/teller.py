@@ -88,7 +88,9 @@ class _Teller(WalkWatcher):
             self._note(Event.FAILED, probe, sql=sql, seconds=seconds, reason=str(error))
             return Outcome(Failure(str(error)), Source.DATABASE)
         seconds = self._clock() - started
-        event = Event.NO_ROW if payload is None else Event.NO_VALUE if value is None else Event.ROWS
+        event = Event.ROWS if value is not None else Event.NO_VALUE
+        if payload is None:
+            event = Event.NO_ROW
         step = self._note(event, probe, sql=sql, seconds=seconds, rows=rows, value=value)
         self._asked[probe] = step, payload
         return Outcome(NO_ROW if payload is None else payload, Source.DATABASE)
