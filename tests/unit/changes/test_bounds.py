@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -101,17 +102,23 @@ def test_very_many_questions() -> None:
 
 
 class Answering(Session):
-    """A session with MySQL that hears of another transaction while it is asked about those before."""
+    """A session with MySQL that hears of other transactions while it is asked about those before.
 
-    def __init__(self, pending: list[Pending]) -> None:
+    Transactions up to the number `visible` are.
+    """
+
+    def __init__(self, pending: list[Pending], visible: int) -> None:
         self.is_mariadb = False
         self._pending = pending
+        self._visible = visible
 
-    async def value(self, sql: str) -> str:  # noqa: ARG002  # whatever the question
-        """Say that what was asked for is visible."""
+    async def value(self, sql: str) -> str:
+        """Say whether a transaction is visible."""
         for number in range(2 * MOST_PENDING):
-            add_pending(self._pending, Pending(Place(gtid="a:9"), touching(number), []))
-        return "1"
+            add_pending(self._pending, Pending(Place(gtid="a:999"), touching(number), []))
+        asked = re.search(r"'a:(\d+)'", sql)
+        assert asked
+        return "1" if int(asked[1]) <= self._visible else "0"
 
 
 @pytest.mark.parametrize("count", [1, MOST_PENDING])
@@ -121,8 +128,19 @@ async def test_the_fence_counts_what_it_asked_for(count: int) -> None:
     for number in range(count):
         add_pending(pending, Pending(Place(gtid=f"a:{number + 1}"), touching(number), []))
     asked = [(one.place, one.touched.size) for one in pending]
-    assert await passed(Answering(pending), pending) == count
+    assert await passed(Answering(pending, count), pending) == count
     assert [(one.place, one.touched.size) for one in pending[:count]] == asked
+
+
+async def test_transactions_without_a_pause() -> None:
+    """When the last transaction is not visible yet, earlier ones are found that are, and the rest does not grow."""
+    pending: list[Pending] = []
+    for number in range(40):
+        add_pending(pending, Pending(Place(gtid=f"a:{number + 1}"), touching(number), []))
+    for _ in range(20):
+        assert 12 <= await passed(Answering(pending, 25), pending) <= 25
+        assert await passed(Answering(pending, 0), pending) == 0
+    assert len(pending) <= MOST_PENDING + 1
 
 
 @pytest.mark.parametrize("value", [b"-" * 200_000, b"-" * 320, b"a" * 319 + b"--"])
