@@ -1,17 +1,20 @@
-"""The table of parameters, compared with the Postfix that is installed here: its defaults, and its
-programs themselves.
+"""The table of parameters, compared with the Postfix that is installed here and with Debian 13's: their defaults, and
+their programs themselves.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from mailmapd.importers.postfix.parameter import PRIVATE, Folding
 from mailmapd.importers.postfix.parameters import PARAMETERS
+from support.debian13 import Debian13
 from support.postfix_settings import DAEMON_DIRECTORY
 from support.process import program
 
@@ -50,22 +53,55 @@ _IN_LIBRARIES = {
 }
 
 
-def defaults() -> set[str]:
-    """Return the parameters of the Postfix that is installed."""
-    command = [program("postconf", "postfix"), "-d"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {line.partition(" =")[0] for line in done.stdout.splitlines()}
+@dataclass(frozen=True)
+class Version:
+    """One version of Postfix: its parameters, and the root directory of its programs."""
+
+    defaults: frozenset[str]
+    root: Path
+
+    def file(self, reader: str) -> Path:
+        """Return the file of a program."""
+        daemon = self.root / DAEMON_DIRECTORY.relative_to("/") / reader
+        return daemon if daemon.exists() else self.root / program(reader, "postfix").lstrip("/")
 
 
-def test_every_parameter_that_may_name_tables_is_known() -> None:
+@pytest.fixture(
+    scope="module",
+    params=[
+        "installed",
+        pytest.param("debian13", marks=[pytest.mark.root, pytest.mark.timeout(1800)]),
+    ],
+)
+def postfix(request: pytest.FixtureRequest) -> Iterator[Version]:
+    """The Postfix that is installed, and 3.10 of Debian 13."""
+    if request.param == "installed":
+        command = [program("postconf", "postfix"), "-d"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        yield Version(_names(done.stdout), Path("/"))
+        return
+    with Debian13() as system:
+        yield Version(_names(system.run("postconf", "-d").stdout), system.folder)
+
+
+def _names(printed: str) -> frozenset[str]:
+    return frozenset(line.partition(" =")[0] for line in printed.splitlines())
+
+
+def test_every_parameter_that_may_name_tables_is_known(postfix: Version) -> None:
     """A parameter of this Postfix with a name like those of tables is in the list, or is known to name none."""
-    new = {name for name in defaults() if _TABLE_LIKE.search(name)} - PARAMETERS.keys() - _NO_TABLES
+    assert len(postfix.defaults) > 900
+    new = (
+        {name for name in postfix.defaults if _TABLE_LIKE.search(name)}
+        - PARAMETERS.keys()
+        - _NO_TABLES
+    )
     assert not new, (
         f"new in this Postfix: {', '.join(sorted(new))}; say what it reads in parameters.py"
     )
 
 
-def test_no_parameter_is_made_up() -> None:
+def test_no_parameter_is_made_up(postfix: Version) -> None:
     """What this Postfix does not have is older or newer, and named here."""
     older = {
         *("virtual_maps", "tlsproxy_client_policy", "smtp_tls_per_site", "lmtp_tls_per_site"),
@@ -81,33 +117,28 @@ def test_no_parameter_is_made_up() -> None:
         *("smtp_tls_loglevel_maps", "lmtp_tls_loglevel_maps", "smtpd_tls_loglevel_maps"),
         *("postscreen_tls_loglevel_maps", "use_srv_lookup", "smtpd_log_access_permit_actions"),
     }
-    assert PARAMETERS.keys() - defaults() <= older | newer
+    assert PARAMETERS.keys() - postfix.defaults <= older | newer
 
 
-def test_a_parameters_readers_name_it() -> None:
+def test_a_parameters_readers_name_it(postfix: Version) -> None:
     """Each reader of a parameter has its name in its program file, and no program of users has it that is no reader.
 
     Those are left out that Postfix's library reads, and those that this Postfix does not have.
     """
-    names = PARAMETERS.keys() & defaults() - _IN_LIBRARIES
+    names = PARAMETERS.keys() & postfix.defaults - _IN_LIBRARIES
     assert len(names) > 100
     for name in sorted(names):
-        _check_readers(name)
+        _check_readers(postfix, name)
 
 
-def _check_readers(name: str) -> None:
+def _check_readers(postfix: Version, name: str) -> None:
     word = b"\0" + name.encode() + b"\0"
     for reader in PARAMETERS[name].readers:
         if name == "local_header_rewrite_clients" or reader == "lmtp":
             continue
-        assert word in _file(reader).read_bytes(), (name, reader)
+        assert word in postfix.file(reader).read_bytes(), (name, reader)
     for reader in PRIVATE.keys() - set(PARAMETERS[name].readers):
-        assert word not in _file(reader).read_bytes(), (name, reader)
-
-
-def _file(reader: str) -> Path:
-    daemon = DAEMON_DIRECTORY / reader
-    return daemon if daemon.exists() else Path(program(reader, "postfix"))
+        assert word not in postfix.file(reader).read_bytes(), (name, reader)
 
 
 @pytest.mark.parametrize(
