@@ -6,12 +6,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mailmapd.cli.import_ import command
+from mailmapd.config.loader import load_config
 from mailmapd.errors import ConfigError
 from mailmapd.importers import toml_writer
 from mailmapd.importers.draft import Draft, DraftSection
 from mailmapd.importers.merge import merge
 from mailmapd.importers.served import asked_maps, is_to_be_kept
+from mailmapd.plan.assembly import plan
 
 
 def draft(
@@ -142,3 +146,29 @@ def test_the_sample_is_replaced_unless_postfix_asks_it(tmp_path: Path) -> None:
     assert asked_maps(sample, tmp_path) == ["virtual_alias_maps"]
     assert is_to_be_kept(sample, tmp_path)
     assert is_to_be_kept("# mine\n", tmp_path)
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, True), (True, False), (False, True)])
+def test_files_stay_in_use_over_a_second_import(tmp_path: Path, first: bool, second: bool) -> None:
+    """With --keep-cf, also in one import only, what main.cf asks of mailmapd goes on, and what is new joins it."""
+    cf, other = tmp_path / "x.cf", tmp_path / "y.cf"
+    for file in (cf, other):
+        file.write_text(
+            "hosts = db1\nuser = u\npassword = pw\ndbname = mail\nquery = SELECT '%s'\n"
+        )
+    main_cf, output = tmp_path / "main.cf", tmp_path / "mailmapd.toml"
+    main_cf.write_text(f"virtual_alias_maps = mysql:{cf}\n")
+    options = ["--postfix", str(tmp_path), "--output", str(output)]
+    done = CliRunner().invoke(command, [*options, *["--keep-cf"] * first])
+    assert done.exit_code == 0, done.output
+    asked = "socketmap:unix:mailmapd/socketmap:virtual_alias_maps"
+    assert f"'virtual_alias_maps = {asked}'" in done.output
+    main_cf.write_text(f"virtual_alias_maps = {asked}\nsmtpd_sender_login_maps = mysql:{other}\n")
+    done = CliRunner().invoke(command, [*options, "--force", *["--keep-cf"] * second])
+    assert done.exit_code == 0, done.output
+    config = load_config(str(output))
+    plan(config)
+    kept = {
+        name: bool(config.tables[one.tables[0]].postfix_cf) for name, one in config.maps.items()
+    }
+    assert kept == {"virtual_alias_maps": first, "smtpd_sender_login_maps": second}
