@@ -75,9 +75,9 @@ class Cluster:
             from mailmapd.cluster.bus import Bus, Part
 
             databases = {
-                name: (one, assembled.plan.changes[name])
-                for name, one in assembled.plan.databases.items()
-                if isinstance(one, MysqlSettings)
+                name: (settings, assembled.plan.changes[name])
+                for name, settings in assembled.plan.databases.items()
+                if isinstance(settings, MysqlSettings)
             }
             part = Part(
                 assembled.engine,
@@ -116,17 +116,17 @@ class Cluster:
             raise NoFleet(self._hindrance or "there is no [cluster]")
         return {
             name: {
-                "version": one.version,
-                "at": one.at,
-                "position": one.last_id,
-                "lag": one.lag,
-                "ratio": one.ratio,
-                "config": one.config,
-                "follows": list(one.follows),
-                "watched": one.watched,
-                "left": one.left,
+                "version": member.version,
+                "at": member.at,
+                "position": member.last_id,
+                "lag": member.lag,
+                "ratio": member.ratio,
+                "config": member.config,
+                "follows": list(member.follows),
+                "watched": member.watched,
+                "left": member.left,
             }
-            for name, one in (await self._bus.members()).items()
+            for name, member in (await self._bus.members()).items()
         }
 
     def problems(self) -> list[str]:

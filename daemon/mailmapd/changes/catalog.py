@@ -79,14 +79,14 @@ class Catalog:
         found: set[Name] = set()
         new = {(schema, table)}
         while new:
-            one = new.pop()
-            definition = self._definitions.get(one)
+            child = new.pop()
+            definition = self._definitions.get(child)
             if definition is None:
                 raise DatabaseError(
-                    f"the account may not see the foreign keys of {one[0]}.{one[1]}, or its name is not ASCII"
+                    f"the account may not see the foreign keys of {child[0]}.{child[1]}, or its name is not ASCII"
                 )
             for of_schema, name, rules in _FOREIGN_KEY.findall(definition):
-                parent = (_unquoted(of_schema) or one[0], _unquoted(name))
+                parent = (_unquoted(of_schema) or child[0], _unquoted(name))
                 if _CASCADES.search(rules) and parent not in found:
                     found.add(parent)
                     new.add(parent)

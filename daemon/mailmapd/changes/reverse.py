@@ -21,11 +21,11 @@ _TEXTS = frozenset(("char", "varchar", "tinytext", "text", "mediumtext"))
 
 async def ask(session: Session, asking: Iterable[Asking], touched: Touched) -> None:
     """Add the keys that rows matter to. Whatever cannot be asked, or answered, touches all of its table."""
-    for one in asking:
-        reader, reverse = one.reader, one.reader.reading.reverse
+    for asked in asking:
+        reader, reverse = asked.reader, asked.reader.reading.reverse
         if reader.table in touched.whole:
             continue
-        sql = None if reverse is None else _sql(reader, reverse, dict(one.row))
+        sql = None if reverse is None else _sql(reader, reverse, dict(asked.row))
         if reverse is None or sql is None or not sql.isascii():
             touched.add_table(reader.table)
             continue

@@ -99,8 +99,8 @@ class Selection:
         return False
 
     def _add_base_table(self, name: Name, touched: Touched) -> None:
-        for one in (name, *self._readers.children.get(name, ())):
-            for table in self._readers.tables_of(one):
+        for reached in (name, *self._readers.children.get(name, ())):
+            for table in self._readers.tables_of(reached):
                 touched.add_table(table)
 
     def _add_statement(self, sql: str, touched: Touched) -> bool:

@@ -55,17 +55,17 @@ class Coverage:
         for name in [name for name in self.sources if name[:2] == (host, run)]:
             if name[2] not in hears:
                 self.sources[name].since.clear()
-        for database, one in hears.items():
+        for database, heard in hears.items():
             name = (host, run, database)
             source = self.sources.get(name)
-            if source is None or source.epoch != one.epoch or source.servers != one.servers:
+            if source is None or source.epoch != heard.epoch or source.servers != heard.servers:
                 if source is not None:
                     source.since.clear()
-                source = self.sources[name] = Source(one.epoch, one.servers, now)
+                source = self.sources[name] = Source(heard.epoch, heard.servers, now)
             source.heard = now
-            source.since = {table: source.since.get(table, now) for table in one.tables}
+            source.since = {table: source.since.get(table, now) for table in heard.tables}
             if moment is not None:
-                source.claimed = max(source.claimed, moment - one.age)
+                source.claimed = max(source.claimed, moment - heard.age)
         for name, source in list(self.sources.items()):
             if now - source.heard > _FORGOTTEN:
                 del self.sources[name]
@@ -83,5 +83,5 @@ class Coverage:
 
     def vouching(self, servers: frozenset[str], table: str, now: float) -> Iterator[Source]:
         """Yield the sources whose word holds now, the one that has held for longest first."""
-        found = [one for one in self.sources.values() if one.vouches(servers, table, now)]
-        yield from sorted(found, key=lambda one: one.since[table])
+        found = [source for source in self.sources.values() if source.vouches(servers, table, now)]
+        yield from sorted(found, key=lambda source: source.since[table])

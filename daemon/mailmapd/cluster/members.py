@@ -72,7 +72,7 @@ def decode_member(record: bytes) -> Member | None:
     """Return what a record says, or None when it is none that this version understands."""
     try:
         members = json.loads(record)
-        known = {one.name: members[one.name] for one in fields(Member)}
+        known = {attribute.name: members[attribute.name] for attribute in fields(Member)}
         if not all(isinstance(value, _TYPES[name]) for name, value in known.items()):
             return None
         order(known["last_id"])

@@ -90,12 +90,12 @@ class Codec:
         if message.hears is not None:
             members["hears"] = {
                 name: {
-                    "epoch": one.epoch,
-                    "age": round(one.age, 3),
-                    "servers": sorted(one.servers),
-                    "tables": sorted(one.tables),
+                    "epoch": heard.epoch,
+                    "age": round(heard.age, 3),
+                    "servers": sorted(heard.servers),
+                    "tables": sorted(heard.tables),
                 }
-                for name, one in message.hears.items()
+                for name, heard in message.hears.items()
             }
         text = json.dumps(members, separators=(",", ":")).encode()
         return {FIELD: text, SIGNATURE_FIELD: self._sign(text)} if self.key else {FIELD: text}
@@ -155,7 +155,7 @@ def _encode_touched(touched: Touched) -> dict[str, Any]:
         tables.setdefault(table, {})["keys"] = [_text(key) for key in keys]
     for table, parts in touched.parts.items():
         tables.setdefault(table, {})["parts"] = [
-            [[name, _text(value)] for name, value in one] for one in parts
+            [[name, _text(value)] for name, value in part] for part in parts
         ]
     return tables
 
@@ -175,7 +175,7 @@ def _decode(members: dict[str, Any]) -> Message:
         seen,
         None if forget is None else _decode_touched(forget),
         flush,
-        None if hears is None else {str(name): _hears(one) for name, one in hears.items()},
+        None if hears is None else {str(name): _hears(heard) for name, heard in hears.items()},
     )
 
 

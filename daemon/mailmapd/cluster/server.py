@@ -102,9 +102,9 @@ class Server:
         pipeline.info("replication")
         found, stream, replication = await self._answer(pipeline.execute(raise_on_error=False))
         missing = isinstance(stream, ResponseError) and "no such key" in str(stream)
-        for one in (found, replication, None if missing else stream):
-            if isinstance(one, Exception):
-                raise ClusterError(f"{place}: {one}") from one
+        for said in (found, replication, None if missing else stream):
+            if isinstance(said, Exception):
+                raise ClusterError(f"{place}: {said}") from said
         if replication.get("role") != "master":
             raise ClusterError(f"{place}: is a replica, not the primary")
         history = str(replication.get("master_replid", ""))
@@ -204,7 +204,7 @@ class Server:
             "protocol": 2,
             **tls,
         }
-        places = [one.rpartition(":")[::2] for one in settings.sentinels]
+        places = [sentinel.rpartition(":")[::2] for sentinel in settings.sentinels]
         self._sentinel = Sentinel(
             [(host.strip("[]"), int(port)) for host, port in places],
             sentinel_kwargs=asked,

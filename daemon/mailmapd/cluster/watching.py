@@ -158,52 +158,52 @@ class Watching:
     def watched(self) -> dict[str, list[str]]:
         """Return the tables that are watched because of others, by database."""
         return {
-            name: [one.table.name for one in database.tables if one.source is not None]
+            name: [watched.table.name for watched in database.tables if watched.source is not None]
             for name, database in self._databases.items()
         }
 
     def lose(self) -> None:
         """Watch nothing any more."""
         for database in self._databases.values():
-            for one in database.tables:
-                self._lose(one)
+            for watched in database.tables:
+                self._lose(watched)
 
     def look(self) -> None:
         """Watch what is vouched for now, and nothing else."""
         now = self._clock()
         for database in self._databases.values():
             servers = database.servers.digests
-            for one in database.tables:
-                self._look(one, servers, now)
+            for watched in database.tables:
+                self._look(watched, servers, now)
 
-    def _look(self, one: _Watched, servers: frozenset[str] | None, now: float) -> None:
-        if one.source is not None:
-            if servers is not None and one.source.vouches(servers, one.digest, now):
-                one.proven = max(one.proven, one.source.proven)
-                self._attach(one)
+    def _look(self, watched: _Watched, servers: frozenset[str] | None, now: float) -> None:
+        if watched.source is not None:
+            if servers is not None and watched.source.vouches(servers, watched.digest, now):
+                watched.proven = max(watched.proven, watched.source.proven)
+                self._attach(watched)
                 return
-            one.proven = max(one.proven, one.source.proven)
+            watched.proven = max(watched.proven, watched.source.proven)
         if servers is not None:
-            for source in self._coverage.vouching(servers, one.digest, now):
-                if one.source is not None and source.since[one.digest] > one.proven:
-                    self._lose(one)  # nobody knows what happened before it began
-                one.source, one.proven = source, source.proven
-                self._attach(one)
+            for source in self._coverage.vouching(servers, watched.digest, now):
+                if watched.source is not None and source.since[watched.digest] > watched.proven:
+                    self._lose(watched)  # nobody knows what happened before it began
+                watched.source, watched.proven = source, source.proven
+                self._attach(watched)
                 return
-        self._lose(one)
+        self._lose(watched)
 
-    def _attach(self, one: _Watched) -> None:
-        if one.table.watch is None:
+    def _attach(self, watched: _Watched) -> None:
+        if watched.table.watch is None:
             # What is on its way may have been read before anybody vouched for it.
-            one.table.cut_flights()
-            one.lease.holds = True
-            one.table.watch = one.lease
+            watched.table.cut_flights()
+            watched.lease.holds = True
+            watched.table.watch = watched.lease
 
-    def _lose(self, one: _Watched) -> None:
-        if one.source is None:
+    def _lose(self, watched: _Watched) -> None:
+        if watched.source is None:
             return
-        one.source = None
-        one.lease.holds = False
-        if one.table.watch is one.lease:
-            one.table.watch = None
-        self._engine.apply(Invalidation(one.table.name, before=one.proven))
+        watched.source = None
+        watched.lease.holds = False
+        if watched.table.watch is watched.lease:
+            watched.table.watch = None
+        self._engine.apply(Invalidation(watched.table.name, before=watched.proven))
