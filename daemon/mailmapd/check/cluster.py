@@ -1,4 +1,4 @@
-"""What is wrong with the server of `[cluster]`: whether it is reached, what it does when full, what the account may."""
+"""The server of `[cluster]`: whether it is reached, what it does when full, what the account may."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Coverage: whose word about changes holds, and for how long.
 
-A follower's heartbeat says: of these servers every change has been told that I had heard of so many seconds before this
+A follower's heartbeat says: of these servers every change has been told that I had heard of `age` seconds before this
 message. It names the last message that it had read, and so was made after that one was there: the word holds until the
 moment of that message, less those seconds. No clock of another machine is believed, and a heartbeat that comes late, or
 twice, proves nothing new. It counts only when the stream is proven to be without a gap until it.

@@ -49,7 +49,7 @@ class Stranger(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Hears:
-    """What a host hears of one database's changes: see the module."""
+    """A host's word on how it hears one database's changes: see the module."""
 
     epoch: int
     age: float
@@ -59,7 +59,7 @@ class Hears:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one host says to all others."""
+    """A message of one host to all others."""
 
     host: str
     run: str

@@ -40,7 +40,7 @@ def order(identity: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a stream was read: the last id, how many messages there ever were until there, and whose history it is.
+    """A place in the stream: the last id read, the number of messages ever until there, and whose history it is.
 
     Without a history nothing was read yet.
     """

@@ -48,7 +48,7 @@ Entry = tuple[str, Mapping[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How the stream is at one moment: the last id and how many messages it ever had, and whose history that is."""
+    """The stream at one moment: the last id, the number of messages it ever had, and whose history that is."""
 
     last_id: str = "0-0"
     added: int = 0
@@ -88,7 +88,7 @@ class Server:
         return [identity.decode() for identity in answers]
 
     async def read(self, after: str, patience: float) -> list[Entry]:
-        """Return messages behind an id, as soon as there is one, or none after so many seconds."""
+        """Return messages behind an id, as soon as there is one, or none when `patience` (in seconds) is over."""
         wait = round(patience * 1000)
         call = self._redis.xread({self._settings.stream: after}, count=BATCH, block=wait)
         return _entries(await self._answer(call, patience + ANSWER))

@@ -9,7 +9,7 @@ from mailmapd.databases.settings import TlsSettings
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """Where the stream is, and as whom it is read.
+    """The stream's place, and the account that reads it.
 
     Either `url` (``unix:/path``, ``redis://…``, ``rediss://…``) or `sentinels` (``host:port``) with the name of a
     `service`. `host` is this daemon's name among the others, `key` what all of them sign with, if they do.

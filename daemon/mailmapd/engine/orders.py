@@ -1,7 +1,7 @@
 """Orders to flush, as members of JSON: what the control socket, a webhook and the hosts of a fleet say alike.
 
     {"user": "user@example.com"}    or key, domain, table, map, or all (true); a key may be limited to one table or map
-    {…, "wait": 2.0}                wait so many seconds for the other hosts of a fleet
+    {…, "wait": 2.0}                wait 2 s for the other hosts of a fleet
 
 Bytes of keys that are not UTF-8 are JSON's escapes of lone surrogates (U+DC80 to U+DCFF), as of Python's
 `surrogateescape`.
