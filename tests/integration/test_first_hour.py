@@ -60,8 +60,12 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Dovecot:
-    """How a version of Dovecot knows its users: without mailmapd, and by it."""
+    """How a version of Dovecot knows its users: without mailmapd, and by it.
 
+    `language` is that of the pages whose commands are pasted on such a host.
+    """
+
+    language: str
     version: str
     listen: str  # the line of [listen] that begins so
     unit: str
@@ -70,6 +74,7 @@ class Dovecot:
 
 DOVECOTS = {
     "debian12": Dovecot(
+        "en",
         "2.3",
         "dict = [",
         "mailmapd-dict.socket",
@@ -84,6 +89,7 @@ userdb {
 """,
     ),
     "debian13": Dovecot(
+        "zh",
         "2.4",
         "lookup_http = {",
         "mailmapd-lookup.socket",
@@ -218,8 +224,8 @@ def test_the_first_hour(host: Host) -> None:
     """From a package to mail that is read, through restarts, mistakes and outages, and back: no
     lookup fails that did not have to.
     """
-    install = page("install")
     dovecot = host.dovecot
+    install = page("install", dovecot.language)
 
     with measured("install the package"):
         host.run("cd /root && " + commands(section(install, 2, INSTALL))[1])
@@ -258,11 +264,10 @@ def test_the_first_hour(host: Host) -> None:
         snippet = host.run(credentials + f"mailmapd snippets dovecot-{dovecot.version}")
         files = re.split(r"^# ---- (\S+) ----.*\n", snippet, flags=re.MULTILINE)
         named = dict(zip(files[1::2], files[2::2], strict=True))
-        if dovecot.version == "2.3":
-            settings = "/etc/dovecot/mailmapd-auth.conf.ext"
-            host.path(settings[1:]).write_text(named[settings])
-        else:
-            host.run(f"cp {EXAMPLES}/dovecot/2.4/mailmapd.lua /etc/dovecot/")
+        for name in named.keys() - {"/etc/dovecot/conf.d/10-auth.conf"}:
+            host.path(name[1:]).write_text(named[name])
+        for command in re.findall(r"^#   (install .*)", snippet, flags=re.MULTILINE):
+            host.run(command)
         authentication = named["/etc/dovecot/conf.d/10-auth.conf"]
         host.use(re.sub(r"^auth_cache_.*\n", "", authentication, flags=re.MULTILINE))
         host.path("root/reading").touch()
@@ -271,6 +276,10 @@ def test_the_first_hour(host: Host) -> None:
             user = "--user you@example.com:secret"
             read = f"curl -sSk --max-time 20 {user} '{protocol}://localhost/{place}'"
             assert "It works." in host.run(read)
+        if dovecot.version == "2.4":
+            [block] = [one for one in commands(page("dovecot", dovecot.language)) if "curl" in one]
+            shown = host.run(block.splitlines()[0].replace("info@", "you@"))
+            assert '"home": "/home/vmail/example.com/you/"' in shown
 
     with measured("reload, restart, killed"):
         for what in ("reload", "restart", "kill --kill-whom=main --signal=KILL"):

@@ -38,9 +38,16 @@ CUT = """
   const number = /^[-\\d.\\s]*\\d(\\s?(%|µs|ms|s))?$/.test(one.textContent.trim());
   const lines = new Set([...range.getClientRects()].map(rect => Math.round(rect.top))).size;
   return box.width && (text.right > innerWidth + 0.5 || text.left < -0.5 || number && lines > 1);
-}).map(one => one.textContent.trim())
+}).map(one => one.textContent.trim()).concat([...document.querySelectorAll('dt')].filter(one => {
+  const found = /\\d[\\d.]*\\s\\w+$/.exec(one.textContent);
+  if (!found) return false;
+  const range = document.createRange();
+  range.setStart(one.firstChild, found.index);
+  range.setEnd(one.firstChild, one.textContent.length);
+  return new Set([...range.getClientRects()].map(rect => Math.round(rect.top))).size > 1;
+}).map(one => one.textContent))
 """
-"""Yields every text that leaves the screen, and every number that is broken into lines."""
+"""Yields every text that leaves the screen, and every number that is broken into lines, its unit included."""
 
 
 def _table(entries: int, absent: int) -> CacheState:

@@ -5,6 +5,7 @@ Each command is a module of its own, imported only when it is called: `serve` mu
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import os
@@ -51,6 +52,18 @@ class _Commands(click.Group):
         ).command
         command.short_help = COMMANDS[cmd_name]
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            message = f"{error.format_message()} Did you mean {near[0]!r}?"
+            raise click.UsageError(message, ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

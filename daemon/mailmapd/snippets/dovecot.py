@@ -13,6 +13,7 @@ from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config, ListenAddress
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.plan.dict_plan import DictPlan, PlannedTable, plan_dicts
+from mailmapd.snippets.shipped import shipped
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.dovecot_variables import name_in_24
@@ -209,10 +210,9 @@ def _sections_24(
     """Yield the sections of a dict. Only the first one's are called ``lua``: those of one name would become one."""
     name = "lua" if alone else plan.name
     driver = [] if alone else ["driver = lua"]
-    yield (
-        f"# Copy mailmapd.lua to {directory}/mailmapd.lua (owner root, mode 0644). Debian: "
-        "apt-get install dovecot-auth-lua"
-    )
+    yield "# The script that asks (Debian: apt-get install dovecot-auth-lua):"
+    script = shipped("configs/dovecot/2.4/mailmapd.lua")
+    yield f"#   install -m 644 {script} {directory}/"
     yield _file(f"{directory}/conf.d/10-auth.conf") + " (instead of its !include auth-….conf.ext)"
     if plan.passdb is not None:
         first = [*driver, "use_cache = no", "auth_verbose = no"]

@@ -32,7 +32,7 @@ def _lines(config: Config, program: Program) -> Iterator[str]:
         "# (The Debian package brings the units themselves; then only the drop-ins and the "
         "last lines are of interest.)"
     )
-    yield f"# Undo: systemctl disable --now mailmapd.service {' '.join(sockets)}"
+    yield f"# Undo: systemctl disable --now {' '.join([*sockets, 'mailmapd.service'])}"
     yield "#       rm -r /etc/systemd/system/mailmapd*; systemctl daemon-reload"
     for name in ("mailmapd.service", *sockets):
         unit = shipped(f"systemd/{name}").read_text().replace(Program().path, program.path)

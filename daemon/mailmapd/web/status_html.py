@@ -92,7 +92,7 @@ def _tiles(view: StatusView) -> str:
         ("queries sent a second", as_rate(sum(database.rate for database in activity.databases))),
         ("clients", as_count(clients)),
         (
-            f"remembered, of {as_bytes(memory['max_bytes'])}",
+            f"remembered, of {as_bytes(memory['max_bytes']).replace(' ', '&nbsp;')}",
             as_bytes(sum(memory["bytes"].values())),
         ),
     ]

@@ -214,7 +214,7 @@ def test_passwords_stay_with_postfix(postfix: Path, parameter: str) -> None:
 
 def test_nothing_to_move_is_said(postfix: Path) -> None:
     """A main.cf without mysql: is one clear line."""
-    with pytest.raises(ConfigError, match="names no mysql: table; there is nothing to move"):
+    with pytest.raises(ConfigError, match="names no mysql: table; there is nothing to replace"):
         plan(postfix, "virtual_alias_maps = hash:/etc/aliases\n")
 
 

@@ -82,7 +82,7 @@ def _instance(directory: Path, suffix: str, *, use_postconf: bool) -> Instance:
 def _reasons(plan: MovePlan, file: str) -> Iterator[Fault]:
     """Yield why nothing moves."""
     if not plan.refusals:
-        yield Fault(file, "", "names no mysql: table", "there is nothing to move")
+        yield Fault(file, "", "names no mysql: table", "there is nothing to replace")
     for refusal in plan.refusals:
         if refusal.faults:
             yield from refusal.faults
