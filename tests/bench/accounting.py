@@ -39,7 +39,9 @@ class ProcessorTime:
 
 
 def processor_seconds(pid: int) -> float:
-    """Return the processor time of all threads of a process, to the nanosecond: what /proc/PID/stat has in hundredths of a second."""
+    """Return the processor time of all threads of a process, to the nanosecond: what /proc/PID/stat
+    has in hundredths of a second.
+    """
     nanoseconds = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         nanoseconds += int((thread / "schedstat").read_text(encoding="utf-8").split()[0])
@@ -47,7 +49,9 @@ def processor_seconds(pid: int) -> float:
 
 
 class OwnTime:
-    """The processor time of a process per unit of work, over any number of measurements with so many clients at a time."""
+    """The processor time of a process per unit of work, over any number of measurements with so
+    many clients at a time.
+    """
 
     def __init__(self, pid: int, clients: int) -> None:
         self._pid = pid

@@ -1,7 +1,8 @@
 """Draws: the seeds of one run. Each measurement draws its keys anew, and the run's own seed repeats them all.
 
-A sequence that is asked twice is answered from remembered replies the second time, which says how fast those are and nothing about a
-host. So no seed is handed out twice, and what one row draws does not depend on which other rows are measured.
+A sequence that is asked twice is answered from remembered replies the second time, which says how fast those are and
+nothing about a host. So no seed is handed out twice, and what one row draws does not depend on which other rows are
+measured.
 """
 
 from __future__ import annotations

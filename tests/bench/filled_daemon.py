@@ -2,11 +2,11 @@
 
 `python -m bench.filled_daemon CONFIG TABLE ENTRIES [--spread] [--forget FIRST]`.
 
-Asking a database for a million rows would take a minute for each measurement. The entries are what
-the daemon itself would have kept of the mailboxes' rows. With --spread they were stored at times
-all over the past, as in a daemon that has run for long: some are about to be fetched anew, some
-about to expire; the variable SPREAD_SEED says how. The longest stretch of processor time that went into anything between two turns of
-the event loop then stands, in seconds, in the file `stretch` of the working directory.
+Asking a database for a million rows would take a minute for each measurement. The entries are what the daemon itself
+would have kept of the mailboxes' rows. With --spread they were stored at times all over the past, as in a daemon that
+has run for long: some are about to be fetched anew, some about to expire; the variable SPREAD_SEED says how. The
+longest stretch of processor time that went into anything between two turns of the event loop then stands, in seconds,
+in the file `stretch` of the working directory.
 
 With --forget, one entry after the other is invalidated, from that number on and `INVALIDATIONS` a second,
 as by somebody who hears of as many row changes, while there is a file `forgetting` in the working

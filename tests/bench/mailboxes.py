@@ -90,7 +90,9 @@ def write_keys(path: Path, keys: Iterable[str]) -> Path:
 
 
 def postfixadmin(mailboxes: int) -> Stack:
-    """Return PostfixAdmin's tables and queries with so many mailboxes, each with the alias to itself that PostfixAdmin makes."""
+    """Return PostfixAdmin's tables and queries with so many mailboxes, each with the alias to
+    itself that PostfixAdmin makes.
+    """
 
     def fill(insert: Insert) -> None:
         insert("domain (domain)", [(domain,) for domain in domains(mailboxes)])

@@ -48,7 +48,9 @@ def insert(document: str, table: str) -> str:
 
 
 def about(source: str, lines: Iterable[Line]) -> Iterator[Line]:
-    """Yield lines that were measured of one source: targets are for ours, and what another has measured says whose it is."""
+    """Yield lines that were measured of one source: targets are for ours, and what another has
+    measured says whose it is.
+    """
     for line in lines:
         if source == OURS:
             yield line

@@ -1,4 +1,6 @@
-"""Interleaved rounds: each contender once, then each once more, so that a machine that slows down slows all of them down."""
+"""Interleaved rounds: each contender once, then each once more, so that a machine that slows down
+slows all of them down.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ Rounds = dict[str, list[T]]
 
 
 def interleave(stakes: Iterable[S], contenders: Mapping[str, Callable[[S], T]]) -> Rounds[T]:
-    """Run every contender once per round, each with the stake of the round, such as a seed that no round before has had.
+    """Run every contender once per round, each with the stake of the round, such as a seed that no
+    round before has had.
 
-    Of three or more, another one begins each round, so that none always has the same one before it. None measures twice in a row:
-    it would find the processor's caches as it has left them.
+    Of three or more, another one begins each round, so that none always has the same one before it. None measures
+    twice in a row: it would find the processor's caches as it has left them.
     """
     rounds: Rounds[T] = {name: [] for name in contenders}
     order = list(contenders.items())

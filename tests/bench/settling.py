@@ -1,4 +1,6 @@
-"""Settling: a cache is warm when what a lookup costs no longer falls, not after a number of lookups that somebody thought of."""
+"""Settling: a cache is warm when what a lookup costs no longer falls, not after a number of lookups
+that somebody thought of.
+"""
 
 from __future__ import annotations
 

@@ -74,7 +74,9 @@ def _memory_line(entries: int, each: float) -> Line:
 def _growth_line(
     entries: int, each: float, rounds: Rounds[float], shares: dict[int, float]
 ) -> Line:
-    """Return the line of one size; sizes are not measured at the same time, so that each is compared by its share of the floor."""
+    """Return the line of one size; sizes are not measured at the same time, so that each is
+    compared by its share of the floor.
+    """
     smallest = min(shares)
     ratio = shares[entries] / shares[smallest]
     return Line(

@@ -1,7 +1,9 @@
-"""Answers from memory: rates, latencies and processor time of the daemon beside a server that does nothing (rows 1, 2, 12).
+"""Answers from memory: rates, latencies and processor time of the daemon beside a server that does
+nothing (rows 1, 2, 12).
 
-Which of its memories answers decides what a lookup costs, so each is measured: keys drawn anew, as a host has them; one sequence
-replayed, where whole replies are remembered; each key once, where none is and every answer is made of entries.
+Which of its memories answers decides what a lookup costs, so each is measured: keys drawn anew, as a host has them;
+one sequence replayed, where whole replies are remembered; each key once, where none is and every answer is made of
+entries.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ DRAWN, REPLAYED = "keys drawn anew", "one sequence replayed"
 
 
 def configuration(socket: Path, ttl: int, entries: int) -> str:
-    """Return a configuration with one table whose query any address answers, so that it needs no rows, and metrics on."""
+    """Return a configuration with one table whose query any address answers, so that it needs no
+    rows, and metrics on.
+    """
     return f"""\
 [listen]
 socketmap = ["unix:{{directory}}/socketmap"]
@@ -77,7 +81,9 @@ def measure(bench: Workbench, wanted: set[int]) -> Iterator[Line]:
 
 
 def once(bench: Workbench, sides: Mapping[str, Side], what: str) -> Line:
-    """Ask for each key once, another part of them in each round; nothing has been asked before, so that no reply is remembered."""
+    """Ask for each key once, another part of them in each round; nothing has been asked before, so
+    that no reply is remembered.
+    """
     parts = bench.scale.repetitions + 1
     keys = bench.keys.read_text(encoding="utf-8").splitlines()
     size = len(keys) // parts

@@ -69,7 +69,9 @@ max_entries = {bench.scale.entries + 1000}
 
 
 def _maps(bench: Workbench) -> Iterator[Line]:
-    """Measure PostfixAdmin's maps in turn: addresses as they are, with an extension, and of nobody, all of them known already."""
+    """Measure PostfixAdmin's maps in turn: addresses as they are, with an extension, and of nobody,
+    all of them known already.
+    """
     cf = bench.write_cf(bench.directory() / "sql", bench.near)
     keys = _recipients(bench)
     with ExitStack() as stack:

@@ -59,7 +59,9 @@ def _measure(bench: Workbench, source: Source) -> Iterator[Line]:
 
 
 def _installation(bench: Workbench, source: Source, entries: int) -> Path:
-    """Return a folder with a configuration and, for a warm start, the cache file that a daemon left there when it was stopped."""
+    """Return a folder with a configuration and, for a warm start, the cache file that a daemon left
+    there when it was stopped.
+    """
     config = STATE + configuration(bench.near, 86_400, entries)
     with bench.daemon(config, source=source, entries=entries) as daemon:
         folder = daemon.directory
