@@ -58,7 +58,7 @@ _WIDE = 10_000  # columns, more than any line has
     "--dovecot-sql",
     "dovecot_file",
     metavar="FILE",
-    help="Compare Dovecot's side instead: all users through this file of 2.3 and through the running mailmapd.",
+    help="Compare Dovecot's side instead: all users through this file and through the running mailmapd.",
 )
 @click.option(
     "--limit",

@@ -91,15 +91,24 @@ def dict_sections_23(config: Config, name: str, directory: str) -> tuple[str, st
     return "\n".join(_dict_settings(plan, socket, directory)) + "\n", passdb + userdb
 
 
+def lua_sections_24(config: Config, name: str, directory: str) -> str:
+    """Return the passdb and userdb sections of 2.4 that ask a dict, without what asks again. Raises ConfigError."""
+    socket = _lookup_socket(config)
+    plan = _plans(config)[name]
+    parts = (("passdb", plan.passdb), ("userdb", plan.userdb))
+    return "".join(
+        f"{kind} lua {_lua(plan, table, socket, directory)}\n"
+        for kind, table in parts
+        if table is not None
+    )
+
+
 def dovecot_24(config: Config, directory: str = "/etc/dovecot") -> str:
     """Return the settings of Dovecot 2.4 for every dict.
 
     Raises ConfigError when lookups are not served over a UNIX socket.
     """
-    entry = config.listen.lookup_http
-    socket = _socket(
-        config, () if entry is None else (entry,), "lookup_http", '"unix:/run/mailmapd/lookup"'
-    )
+    socket = _lookup_socket(config)
     blocks = [_head("2.4", config)]
     for number, plan in enumerate(_plans(config).values()):
         blocks += _sections_24(plan, socket, directory, alone=number == 0)
@@ -120,6 +129,12 @@ def _socket(config: Config, entries: tuple[ListenAddress, ...], key: str, exampl
             )
         ]
     )
+
+
+def _lookup_socket(config: Config) -> str:
+    entry = config.listen.lookup_http
+    entries = () if entry is None else (entry,)
+    return _socket(config, entries, "lookup_http", '"unix:/run/mailmapd/lookup"')
 
 
 def _plans(config: Config) -> dict[str, DictPlan]:

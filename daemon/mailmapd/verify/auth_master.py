@@ -1,7 +1,7 @@
 """Asking a Dovecot's auth service what `doveadm user` and `doveadm auth lookup` ask it, for many users at once.
 
     VERSION 1 1                                    both sides, at the start
-    LIST 1 service=doveadm                         LIST 1 NAME …, DONE 1; or DONE 1 fail
+    LIST 1 service=doveadm user=*                  LIST 1 NAME …, DONE 1; or DONE 1 fail
     USER 2 NAME service=imap                       USER 2 NAME FIELD …, NOTFOUND 2, FAIL 2
     PASS 3 NAME service=imap                       PASS 3 user=NAME FIELD …, NOTFOUND 3, FAIL 3
 
@@ -49,7 +49,7 @@ class AuthMaster:
     def users(self) -> list[bytes]:
         """Return the names of all users."""
         found: list[bytes] = []
-        for words in self._ask([b"LIST\t1\tservice=doveadm\n"]):
+        for words in self._ask([b"LIST\t1\tservice=doveadm\tuser=*\n"]):
             if words[0] == b"FAIL" or (words[0] == b"DONE" and b"fail" in words[2:]):
                 break
             if words[0] == b"DONE":

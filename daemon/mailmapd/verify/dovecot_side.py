@@ -1,11 +1,11 @@
-"""Dovecot's side of verify: every user through the old dovecot-sql.conf.ext and through mailmapd, with a real Dovecot.
+"""Dovecot's side of verify: every user through the old SQL settings and through mailmapd, with a real Dovecot.
 
 Two private Dovecots are started, one after the other, in a folder of their own and without any
-listener for mail: one with ``driver = sql`` and the file, one with ``driver = dict`` and the running
-mailmapd. What they say of a user (userdb) and of a login (passdb, without its password) must be the
-same. Both work as the installed one in what it does to user names.
+listener for mail. What they say of a user (userdb) and of a login (passdb, without its password)
+must be the same. Both work as the installed one in what it does to user names.
 
-2.3 only: 2.4 has no dict for passwords.
+    2.3   driver = sql with the file (dovecot-sql.conf.ext), and driver = dict with the running mailmapd
+    2.4   the file (sql_driver, mysql { }, passdb sql { } …), and the Lua script with the running mailmapd
 """
 
 from __future__ import annotations
@@ -22,21 +22,19 @@ from pathlib import Path
 
 from mailmapd.config.schema import Config
 from mailmapd.errors import ConfigError, Fault, MailmapdError
+from mailmapd.formats.dovecot_sql import text_of
+from mailmapd.formats.dovecot_sql_24 import is_of_24
 from mailmapd.formats.dovecot_sql_conf import read_dovecot_sql_conf
-from mailmapd.snippets.dovecot import dict_sections_23
+from mailmapd.snippets.dovecot import dict_sections_23, lua_sections_24
+from mailmapd.snippets.shipped import shipped
 from mailmapd.verify.auth_master import AuthAnswer, AuthMaster
 
 _SYSTEM_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin:/sbin"
 _SECRET = re.compile("pass|secret|token|private|hash", re.IGNORECASE)
 _START_SECONDS = 20.0
 _LOG_SECONDS = 1.0  # a process of Dovecot's own writes the log, later than the answer comes
-_ABOUT_NAMES = (
-    "auth_username_format",
-    "auth_username_chars",
-    "auth_username_translation",
-    "auth_default_realm",
-)
-"""Settings that change user names before a database is asked."""
+_ABOUT_NAMES = ("auth_username_format", "auth_username_chars", "auth_username_translation")
+"""Settings that change user names before a database is asked; beside them is the domain of names without one."""
 
 _SETTINGS = """\
 base_dir = {folder}/run
@@ -46,12 +44,14 @@ protocols =
 ssl = no
 first_valid_uid = 0
 auth_cache_size = 0
-service auth {{
-  unix_listener auth-master {{
+service auth {
+  unix_listener auth-master {
     mode = 0600
-  }}
-}}
+  }
+}
 """
+
+_SETTINGS_24 = "dovecot_config_version = {version}\ndovecot_storage_version = {version}\n"
 
 Kind = tuple[str, bytes]
 """``user`` or ``login``, and the user's name."""
@@ -69,17 +69,34 @@ class DovecotResult:
     )
 
 
-def compare_dovecot(config: Config, file: Path, limit: int = 0) -> DovecotResult:
-    """Compare the first `limit` users (0: all). Raises ConfigError, and MailmapdError when a Dovecot fails."""
+def compare_dovecot(
+    config: Config, file: Path, limit: int = 0, *, system_path: str = _SYSTEM_PATH
+) -> DovecotResult:
+    """Compare the first `limit` users (0: all). Raises ConfigError, and MailmapdError when a Dovecot fails.
+
+    Dovecot's programs are those of `system_path`.
+    """
     name = _dict_of(config)
+    installed = _Dovecot(system_path)
+    modern = installed.version >= (2, 4)
+    if is_of_24(text_of(file)) is not modern:
+        raise MailmapdError(
+            f"{file} is of Dovecot {'2.3' if modern else '2.4'}, and the one here is {installed.text}"
+        )
     with tempfile.TemporaryDirectory(prefix="mailmapd-verify-") as text:
         folder = Path(text)
         folder.chmod(0o755)  # auth workers are Dovecot's own user
-        about_names = _about_names()
-        old = _answers(folder / "old", about_names + _old_sections(file), limit)
-        extra, sections = dict_sections_23(config, name, str(folder))
-        (folder / f"mailmapd-{name}.conf.ext").write_text(extra)
-        new = _answers(folder / "new", about_names + sections, limit)
+        if modern:
+            before = f"!include {file.absolute()}\n"
+            sections = lua_sections_24(config, name, str(folder))
+            script = shipped("configs/dovecot/2.4/mailmapd.lua").read_text()
+            (folder / "mailmapd.lua").write_text(script)
+        else:
+            before = _old_sections(file)
+            extra, sections = dict_sections_23(config, name, str(folder))
+            (folder / f"mailmapd-{name}.conf.ext").write_text(extra)
+        old = installed.answers(folder / "old", before, limit)
+        new = installed.answers(folder / "new", sections, limit)
     result = DovecotResult(users=len({user for _, user in old}))
     for question in {**old, **new}:
         one, other = old.get(question), new.get(question)
@@ -106,46 +123,83 @@ def _old_sections(file: Path) -> str:
     return passdb + ("" if conf.user_query is None else f"userdb {section}")
 
 
-def _about_names() -> str:
-    """Return the lines of the installed configuration that change user names."""
-    done = subprocess.run(  # noqa: S603 - Dovecot's own program
-        [_program("doveconf"), *_ABOUT_NAMES], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise MailmapdError("verify --dovecot-sql needs Dovecot 2.3, whose doveconf works")
-    return done.stdout
+class _Dovecot:
+    """The installed Dovecot: `version` and its `text`, and instances of it that are asked of their users."""
 
+    def __init__(self, system_path: str) -> None:
+        self._system_path = system_path
+        found = re.match(r"(\d+)\.(\d+)\.\d+", self._printed("dovecot", "--version"))
+        if found is None:
+            raise MailmapdError("dovecot --version does not tell its version")
+        self.text = found[0]
+        self.version = (int(found[1]), int(found[2]))
+        domain = "auth_default_domain" if self.version >= (2, 4) else "auth_default_realm"
+        about_names = self._printed("doveconf", *_ABOUT_NAMES, domain)
+        versions = _SETTINGS_24.format(version=self.text) if self.version >= (2, 4) else ""
+        self._settings = versions + _SETTINGS + about_names
 
-def _program(name: str) -> str:
-    found = shutil.which(name, path=_SYSTEM_PATH)
-    if found is None:
-        raise MailmapdError(f"{name} is not installed here: run verify on the mail server")
-    return found
+    def answers(self, folder: Path, sections: str, limit: int) -> dict[Kind, AuthAnswer]:
+        """Return what a Dovecot with these sections says of its users."""
+        answers: dict[Kind, AuthAnswer] = {}
+        with self._running(folder, sections) as path:
+            try:
+                master = AuthMaster(path)
+            except MailmapdError as error:
+                raise _with_log(error, folder) from error
+            try:
+                users = sorted(set(master.users()))[: limit or None]
+                answers |= {
+                    ("user", user): answer
+                    for user, answer in zip(users, master.lookups("USER", users), strict=True)
+                }
+                answers |= {
+                    ("login", user): answer
+                    for user, answer in zip(users, master.lookups("PASS", users), strict=True)
+                }
+            except MailmapdError as error:
+                raise _with_log(error, folder) from error
+            finally:
+                master.close()
+        return answers
 
+    @contextmanager
+    def _running(self, folder: Path, sections: str) -> Iterator[Path]:
+        """Run a Dovecot, and give its auth-master socket."""
+        for part in (folder, folder / "state"):
+            part.mkdir()
+        main = folder / "dovecot.conf"
+        main.write_text(self._settings.replace("{folder}", str(folder)) + sections)
+        path = folder / "run" / "auth-master"
+        with subprocess.Popen(  # noqa: S603 - Dovecot's own program
+            [self._program("dovecot"), "-F", "-c", str(main)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            try:
+                end = time.monotonic() + _START_SECONDS
+                while not path.is_socket():
+                    if process.poll() is not None or time.monotonic() > end:
+                        raise MailmapdError(
+                            f"a private Dovecot does not start: {_said(process, folder)}"
+                        )
+                    time.sleep(0.05)
+                yield path
+            finally:
+                process.terminate()
 
-def _answers(folder: Path, sections: str, limit: int) -> dict[Kind, AuthAnswer]:
-    """Return what a Dovecot with these sections says of its users."""
-    answers: dict[Kind, AuthAnswer] = {}
-    with _dovecot(folder, sections) as path:
-        try:
-            master = AuthMaster(path)
-        except MailmapdError as error:
-            raise _with_log(error, folder) from error
-        try:
-            users = sorted(set(master.users()))[: limit or None]
-            answers |= {
-                ("user", user): answer
-                for user, answer in zip(users, master.lookups("USER", users), strict=True)
-            }
-            answers |= {
-                ("login", user): answer
-                for user, answer in zip(users, master.lookups("PASS", users), strict=True)
-            }
-        except MailmapdError as error:
-            raise _with_log(error, folder) from error
-        finally:
-            master.close()
-    return answers
+    def _printed(self, name: str, *arguments: str) -> str:
+        done = subprocess.run(  # noqa: S603 - Dovecot's own program
+            [self._program(name), *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise MailmapdError(f"{name} does not run: {done.stderr.strip() or done.returncode}")
+        return done.stdout
+
+    def _program(self, name: str) -> str:
+        found = shutil.which(name, path=self._system_path)
+        if found is None:
+            raise MailmapdError(f"{name} is not installed here: run verify on the mail server")
+        return found
 
 
 def _with_log(error: MailmapdError, folder: Path) -> MailmapdError:
@@ -158,32 +212,6 @@ def _with_log(error: MailmapdError, folder: Path) -> MailmapdError:
         reasons = [line for line in lines if "Error" in line or "Fatal" in line]
         time.sleep(0.05)
     return MailmapdError(f"{error}; its log says: {reasons[-1]}") if reasons else error
-
-
-@contextmanager
-def _dovecot(folder: Path, sections: str) -> Iterator[Path]:
-    """Run a Dovecot, and give its auth-master socket."""
-    for part in (folder, folder / "state"):
-        part.mkdir()
-    main = folder / "dovecot.conf"
-    main.write_text(_SETTINGS.format(folder=folder) + sections)
-    path = folder / "run" / "auth-master"
-    with subprocess.Popen(  # noqa: S603 - Dovecot's own program
-        [_program("dovecot"), "-F", "-c", str(main)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        try:
-            end = time.monotonic() + _START_SECONDS
-            while not path.is_socket():
-                if process.poll() is not None or time.monotonic() > end:
-                    raise MailmapdError(
-                        f"a private Dovecot does not start: {_said(process, folder)}"
-                    )
-                time.sleep(0.05)
-            yield path
-        finally:
-            process.terminate()
 
 
 def _said(process: subprocess.Popen[bytes], folder: Path) -> str:
