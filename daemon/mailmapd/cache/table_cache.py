@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Final
 
@@ -258,25 +258,35 @@ class TableCache:
         keys = self.keys()
         for start in range(0, len(keys), size):
             now = clock()
-            yield sum([self._sweep_key(key, over, now) for key in keys[start : start + size]])
+            yield self._sweep_some(keys[start : start + size], over, now)
         for era in over:
             del ended[era]
         self._begin_era()
 
-    def _sweep_key(self, key: bytes, over: set[int], now: float) -> bool:
-        """Return whether a key was dropped; write into an entry of an era that is over what it says."""
-        entry = self.peek(key)
-        if entry is None:
-            return False
-        if self.useless(entry, now):
-            return self.drop(key)
-        found, until = entry
-        if found is NO_ROW:
-            if over and _era_of(self.absences.peek(key)) in over:
-                self.absences.renew(key, self._stamped(until))
-        elif over and _era_of(_unpack(self.rows.peek(key))[1]) in over:
-            self.rows.renew(key, _pack(found, self._stamped(until)))
-        return False
+    def _sweep_some(self, keys: Iterable[bytes], over: set[int], now: float) -> int:
+        """Return how many of the keys were dropped; write into entries of eras that are over what those say."""
+        dropped = 0
+        for key in keys:
+            packed = self.rows.peek(key)
+            found: Payload | NoRow = NO_ROW
+            stored: float | None
+            lifetime: float
+            if packed is None:
+                stored, lifetime = self.absences.peek(key), self.settings.negative_ttl
+            else:
+                (found, stored), lifetime = _unpack(packed), self._fresh_for
+            if stored is None:
+                continue
+            until = self._fresh_until(stored, lifetime) if self._ended else stored
+            if self.useless((found, until), now):
+                dropped += self.drop(key)
+            elif over and _era_of(stored) in over:
+                until = self._stamped(until)
+                if found is NO_ROW:
+                    self.absences.renew(key, until)
+                else:
+                    self.rows.renew(key, _pack(found, until))
+        return dropped
 
     def drop(self, key: bytes) -> bool:
         """Forget one key; return whether anything was known."""
