@@ -4,7 +4,7 @@
     domain      the name and its parents: relay_domains and other lists that match host names
     address     full, noext, localpart_if_local, at_domain: aliases, mailboxes, canonical, bcc, senders' logins
     access      mail addresses, host names with their parents, IP addresses with their prefixes: check_*_access
-    helo        as access, but an IP address is a name: check_helo_access, which never asks for networks
+    helo        host names with their parents; an IP address and what holds an ``@`` are names: check_helo_access
     transport   full, noext, domain with its parents (and the key ``*`` as it is): transport_maps
 
 or a list of the steps of mail_addr_find(3), see `mailmapd.search.address`.
@@ -78,7 +78,9 @@ class Search:
                 return cls(
                     addresses(Steps(full=True, noext=True, localpart_if_local=True, at_domain=True))
                 )
-            case "access" | "helo":
+            case "helo":
+                return cls(lambda key: _name(key, parents))
+            case "access":
                 by_address = addresses(
                     Steps(
                         full=True,
@@ -89,7 +91,7 @@ class Search:
                         localpart_at=True,
                     )
                 )
-                return cls(_access(by_address, parents, networks=strategy == "access"))
+                return cls(_access(by_address, parents))
             case "transport":
                 return cls(
                     addresses(
@@ -110,12 +112,16 @@ def _plain(keys: Iterable[bytes]) -> tuple[SearchKey, ...]:
     return tuple([SearchKey(key, b"") for key in keys])
 
 
-def _access(by_address: KeysOf, parents: bool, *, networks: bool) -> KeysOf:
+def _name(key: bytes, parents: bool) -> tuple[SearchKey, ...]:
+    return _exact(key) if is_address(key) else _plain(name_and_parents(key, parents))
+
+
+def _access(by_address: KeysOf, parents: bool) -> KeysOf:
     def keys(key: bytes) -> Sequence[SearchKey]:
         if b"@" in key:
             return by_address(key)
         if is_address(key):
-            return _plain(address_and_networks(key)) if networks else _exact(key)
+            return _plain(address_and_networks(key))
         return _plain(name_and_parents(key, parents))
 
     return keys

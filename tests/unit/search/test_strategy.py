@@ -89,10 +89,11 @@ def test_access_serves_mail_addresses() -> None:
 
 
 def test_helo_never_asks_for_networks() -> None:
-    """check_helo_access takes an address in HELO for a name without parents."""
+    """check_helo_access takes an IP address in HELO for a name without parents, and a mail address for a name."""
     search = Search.compile("helo")
     assert keys(search, b"192.0.2.1") == [b"192.0.2.1"]
     assert keys(search, b"a.example.com") == [b"a.example.com", b"example.com", b"com"]
+    assert keys(search, b"user@a.test") == [b"user@a.test", b"test"]
 
 
 def test_transport_asks_for_domains_and_for_the_star() -> None:
