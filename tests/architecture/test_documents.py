@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from prometheus_client.core import (
 
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.service_manager import ServiceManager
+from mailmapd.auth_cache.forgetting import AuthCache
 from mailmapd.cli import COMMANDS
 from mailmapd.config.loader import parse_config
 from mailmapd.metrics.collector import MailmapdCollector
@@ -41,6 +43,7 @@ def labels_of(family: Metric) -> tuple[str, ...]:
 def real_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
     config = parse_config('[cluster]\nurl = "unix:/nowhere"', "mailmapd.toml")
     daemon = Daemon(config, SocketSet({}), ServiceManager({}))
+    daemon._auth_cache._cache = AuthCache("/nowhere", lambda: daemon.engine, time.monotonic)
     families = MailmapdCollector(daemon).collect()
     return {
         f"{one.name}_total" if one.type == "counter" else one.name: (one.type, labels_of(one))

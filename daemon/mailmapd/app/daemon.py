@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from mailmapd.app.auth_cache import DovecotCache
 from mailmapd.app.changes import Changes
 from mailmapd.app.cluster import Cluster
 from mailmapd.app.doors import Doors
@@ -84,6 +85,8 @@ class Daemon:
         )
         self.front.watch(self._assembled.engine)
         self._warm_start = WarmStart(lambda: self._assembled, clock)
+        self._auth_cache = DovecotCache(lambda: self._assembled.engine, clock)
+        self._assembled.engine.watchers.append(self._auth_cache.forget)
         self._cluster = Cluster(clock, self._flush_here)
         self._changes = Changes(clock, self._cluster)
         self._cluster.following = lambda: self._changes.following
@@ -146,6 +149,14 @@ class Daemon:
     def cluster_problems(self) -> list[str]:
         """Return what keeps this host from hearing the others of its fleet, one line each."""
         return self._cluster.problems()
+
+    def auth_cache_problems(self) -> list[str]:
+        """Return why Dovecot's auth cache does not forget, if it does not."""
+        return self._auth_cache.problems()
+
+    def auth_cache(self) -> tuple[bool, int] | None:
+        """Return whether Dovecot's auth cache can be told to forget, and how often it was; None where there is none."""
+        return self._auth_cache.state()
 
     @property
     def webhook_token(self) -> str:
@@ -220,6 +231,7 @@ class Daemon:
         self._warm_start.begin()
         self._spawn(self._changes.begin(self._assembled))
         self._spawn(self._cluster.begin(self._assembled))
+        self._spawn(self._auth_cache.begin(self._config))
         self._spawn(self._upkeep.sweep())
         await self._serve()
         await self._shut_down()
@@ -317,10 +329,12 @@ class Daemon:
             memory=self.memory,
         )
         self.front.watch(self._assembled.engine)
+        self._assembled.engine.watchers.append(self._auth_cache.forget)
         self._contact.begin(self.engine.databases.values())
         leaving = await self.front.change(bound, config, self.engine)
         self._spawn(self._changes.begin(self._assembled))
         self._spawn(self._cluster.begin(self._assembled))
+        self._spawn(self._auth_cache.begin(self._config))
         databases = [
             database
             for name, database in previous.engine.databases.items()
@@ -351,6 +365,7 @@ class Daemon:
             await _whatever_happens(self.front.close(self._config.limits.drain_timeout))
         await _whatever_happens(self._changes.close())
         await _whatever_happens(self._cluster.close())
+        await _whatever_happens(self._auth_cache.close())
         self._ending.set()
         await _whatever_happens(self._contact.end())
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -33,6 +33,10 @@ class Watched(Protocol):
         """Return why changes that should be followed are not, one line each."""
         ...
 
+    def auth_cache_problems(self) -> list[str]:
+        """Return why Dovecot's auth cache does not forget, if it does not."""
+        ...
+
     def cluster_problems(self) -> list[str]:
         """Return what keeps this host from hearing the others of its fleet, one line each."""
         ...
@@ -92,6 +96,7 @@ class Health:
                 yield f"database {name}: no host can be reached ({reasons})"
         yield from self._daemon.changes_problems()
         yield from self._daemon.cluster_problems()
+        yield from self._daemon.auth_cache_problems()
         if self._daemon.reload_failed:
             yield "the configuration on disk is wrong; the daemon goes on with the one before"
         yield from self._daemon.front.unknown_names()

@@ -131,6 +131,10 @@ class Served(Protocol):
         """The token that a webhook must bring, or an empty text."""
         ...
 
+    def auth_cache(self) -> tuple[bool, int] | None:
+        """Return whether Dovecot's auth cache can be told to forget, and how often it was; None where there is none."""
+        ...
+
     def cluster_state(self) -> ClusterState | None:
         """Return how this host hears the others, or None without a fleet."""
         ...

@@ -67,8 +67,9 @@ class Forgetting:
             name, wanted = self._sweeps.popitem()
             table, layout = self._tables[name], self._layouts[name]
             found = _Wanted(wanted)
-            # What is on its way could be one of them, too.
+            # What is on its way could be one of them, too, and so could what is kept elsewhere.
             table.cut_flights()
+            self._engine.apply(Invalidation(name, frozenset(), unseen=True, reverse=True))
             keys = table.keys()
             for start in range(0, len(keys), SLICE):
                 fitting = [key for key in keys[start : start + SLICE] if found.fits(layout, key)]

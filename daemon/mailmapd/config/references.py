@@ -177,6 +177,9 @@ _URL = re.compile(r"(unix:/|rediss?://)[^@]+|rediss?://[^@:]*@[^@]+")
 
 
 def _cluster_faults(config: Config) -> Iterator[_Finding]:
+    if config.dovecot is not None and isinstance(config.dovecot.auth_master, TcpAddress):
+        remedy = 'write auth_master = "unix:/run/dovecot/mailmapd-master"'
+        yield "dovecot.auth_master", "must be a UNIX socket", remedy
     cluster = config.cluster
     if cluster is None:
         return

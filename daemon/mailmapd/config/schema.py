@@ -177,6 +177,13 @@ class ClusterSection:
 
 
 @frozen(kw_only=True)
+class DovecotSection:
+    """`[dovecot]`: the Dovecot of this host, whose auth cache forgets what mailmapd forgets."""
+
+    auth_master: Address
+
+
+@frozen(kw_only=True)
 class CacheSection:
     """`[cache]`: the defaults of every table's cache. Times in seconds, sizes in entries."""
 
@@ -290,6 +297,7 @@ class Config:
     log: LogSection = field(factory=LogSection)
     state: StateSection = field(factory=StateSection)
     cluster: ClusterSection | None = None
+    dovecot: DovecotSection | None = None
     cache: CacheSection = field(factory=CacheSection)
     databases: dict[str, DatabaseSection] = field(factory=dict)
     tables: dict[str, TableSection] = field(factory=dict)

@@ -41,6 +41,7 @@ _SECTIONS = (
     schema.ChangesSection,
     schema.DatabaseSection,
     schema.ClusterSection,
+    schema.DovecotSection,
     schema.CacheSection,
     schema.TableCacheSection,
     schema.TableSection,

@@ -96,6 +96,10 @@ class Observed(Protocol):
         """Return how this host hears the others, or None without a fleet."""
         ...
 
+    def auth_cache(self) -> tuple[bool, int] | None:
+        """Return whether Dovecot's auth cache can be told to forget, and how often it was."""
+        ...
+
     @property
     def last_reload(self) -> float:
         """Return when the configuration was last read with success, in seconds since the epoch."""
@@ -120,6 +124,7 @@ class MailmapdCollector(Collector):
         yield from self._databases()
         yield from self._changes()
         yield from self._cluster()
+        yield from self._auth_cache()
         yield from self._listeners()
         yield GaugeMetricFamily(
             "mailmapd_config_last_reload_success_timestamp_seconds",
@@ -277,6 +282,21 @@ class MailmapdCollector(Collector):
             for kind in ("row", "schema", "statement", "unknown"):
                 changes.add_metric([*labels, kind], feed["counts"].get(kind, 0))
         yield from (following, lag, changes)
+
+    def _auth_cache(self) -> Iterator[Metric]:
+        """Yield what there is to say of Dovecot's auth cache, where there is one."""
+        state = self._observed.auth_cache()
+        if state is None:
+            return
+        up, flushes = state
+        yield GaugeMetricFamily(
+            "mailmapd_auth_cache_up", "Whether Dovecot's auth cache can be told to forget.", int(up)
+        )
+        yield CounterMetricFamily(
+            "mailmapd_auth_cache_flushes",
+            "How often Dovecot's auth cache was told to forget.",
+            flushes,
+        )
 
     def _cluster(self) -> Iterator[Metric]:
         """Yield what there is to say of the fleet, where there is one."""

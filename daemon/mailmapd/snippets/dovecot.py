@@ -8,6 +8,7 @@ the administrator, and the text says so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config, ListenAddress
@@ -53,6 +54,13 @@ _WEAK_SCHEMES = """\
 # Dovecot 2.4 refuses MD5-CRYPT, PLAIN-MD5 and other weak schemes unless you allow them:
 #auth_allow_weak_schemes = yes
 """
+_SHARED_CACHE = """\
+# Dovecot's own auth cache, in front of mailmapd, which has it forget what it forgets itself: a changed password counts
+# at once. Names are told in lower case, as auth_username_format makes them by default.
+auth_cache_size = 50M
+auth_cache_ttl = 1 hour
+auth_cache_negative_ttl = 1 hour
+"""
 _CACHE_24 = """\
 # Dovecot's own auth cache, in front of mailmapd, for users (passwords are not kept there: use_cache = no).
 # mailmapd drops an entry when it is flushed or expires; Dovecot's copy lives for these times on top.
@@ -73,7 +81,7 @@ def dovecot_23(config: Config, directory: str = "/etc/dovecot") -> str:
         blocks += [
             *_dict_settings(plan, socket, directory),
             *_fresh_settings(plan, socket, directory),
-            *_sections_23(plan, directory),
+            *_sections_23(plan, directory, _master(config)),
         ]
     return "\n".join(blocks)
 
@@ -111,7 +119,7 @@ def dovecot_24(config: Config, directory: str = "/etc/dovecot") -> str:
     socket = _lookup_socket(config)
     blocks = [_head("2.4", config)]
     for number, plan in enumerate(_plans(config).values()):
-        blocks += _sections_24(plan, socket, directory, alone=number == 0)
+        blocks += _sections_24(plan, socket, directory, master=_master(config), alone=number == 0)
     return "\n".join(blocks)
 
 
@@ -203,7 +211,23 @@ def _settings_path(plan: DictPlan, directory: str, *, fresh: bool = False) -> st
     return f"{directory}/mailmapd-{plan.name}{'-fresh' if fresh else ''}.conf.ext"
 
 
-def _sections_23(plan: DictPlan, directory: str) -> Iterator[str]:
+def _master_socket(name: str, directory: str) -> Iterator[str]:
+    """Yield the socket by which mailmapd has Dovecot's auth cache forget."""
+    yield _file(f"{directory}/conf.d/10-master.conf")
+    yield (
+        "# Whoever may open it may ask for every password hash: mailmapd's account, which has them anyway, and root.\n"
+        f"service auth {{\n  unix_listener {name} {{\n    user = mailmapd\n    mode = 0600\n  }}\n}}\n"
+    )
+
+
+def _master(config: Config) -> str:
+    """Return the name of the socket of [dovecot] auth_master, or an empty text."""
+    if config.dovecot is None or not isinstance(config.dovecot.auth_master, UnixAddress):
+        return ""
+    return PurePath(config.dovecot.auth_master.path).name
+
+
+def _sections_23(plan: DictPlan, directory: str, master: str) -> Iterator[str]:
     section = f"{{\n  driver = dict\n  args = {_settings_path(plan, directory)}\n}}"
     yield _file(f"{directory}/conf.d/10-auth.conf") + " (instead of its !include auth-….conf.ext)"
     if plan.passdb is not None:
@@ -216,11 +240,15 @@ def _sections_23(plan: DictPlan, directory: str) -> Iterator[str]:
         yield f"userdb {section}"
     else:
         yield _NO_USERDB_23
-    yield _CACHE_23
+    if master:
+        yield _SHARED_CACHE
+        yield from _master_socket(master, directory)
+    else:
+        yield _CACHE_23
 
 
 def _sections_24(
-    plan: DictPlan, socket: str, directory: str, *, alone: bool = True
+    plan: DictPlan, socket: str, directory: str, *, master: str, alone: bool = True
 ) -> Iterator[str]:
     """Yield the sections of a dict. Only the first one's are called ``lua``: those of one name would become one."""
     name = "lua" if alone else plan.name
@@ -230,7 +258,8 @@ def _sections_24(
     yield f"#   install -m 644 {script} {directory}/"
     yield _file(f"{directory}/conf.d/10-auth.conf") + " (instead of its !include auth-….conf.ext)"
     if plan.passdb is not None:
-        first = [*driver, "use_cache = no", "auth_verbose = no"]
+        kept = [] if master else ["use_cache = no"]
+        first = [*driver, *kept, "auth_verbose = no"]
         fresh = ["driver = lua", "use_cache = no", "skip = authenticated"]
         yield f"passdb {name} {_lua(plan, plan.passdb, socket, directory, first)}"
         yield (
@@ -243,7 +272,11 @@ def _sections_24(
         yield f"userdb {name} {_lua(plan, plan.userdb, socket, directory, driver)}"
     else:
         yield _NO_USERDB_24
-    yield _CACHE_24
+    if master:
+        yield _SHARED_CACHE
+        yield from _master_socket(master, directory)
+    else:
+        yield _CACHE_24
     yield _WEAK_SCHEMES
 
 

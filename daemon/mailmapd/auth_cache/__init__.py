@@ -1,0 +1,1 @@
+"""Dovecot's own auth cache: it forgets what mailmapd forgets."""
