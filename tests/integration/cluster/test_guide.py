@@ -1,0 +1,113 @@
+"""docs/fleet.md, followed to the letter: from one host to three."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from mailmapd.check.cluster import acl_line
+from mailmapd.cluster.settings import ClusterSettings
+from support.certificates import Certificates, make_certificates
+from support.daemon import Daemon
+from support.fleet import TABLES, configuration
+from support.guide import blocks, page
+from support.mariadb import MariaDB, private_directory
+from support.process import free_port, wait_until
+from support.valkey import Valkey
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+PASSWORD = "what the administrator chose"
+
+
+class Guide:
+    """The blocks of the page, by language, in order."""
+
+    def __init__(self) -> None:
+        found = [(kind, text) for kind, text in blocks(page("fleet"))]  # fmt: skip
+        self.toml = [text.strip() for kind, text in found if kind == "toml"]
+        self.text = [text.strip() for kind, text in found if kind == "text"]
+
+
+@pytest.fixture(scope="module")
+def guide() -> Guide:
+    return Guide()
+
+
+@pytest.fixture
+def files() -> Iterator[tuple[Path, Certificates]]:
+    with private_directory() as folder:
+        yield folder, make_certificates(folder)
+
+
+def test_account(guide: Guide) -> None:
+    """The page shows the line that `check` prints."""
+    [line] = guide.text
+    assert line == acl_line(ClusterSettings(user="mailmapd"))
+
+
+def test_from_one_host_to_three(
+    guide: Guide, files: tuple[Path, Certificates], database: MariaDB, tmp_path: Path
+) -> None:
+    """With the page's own sections three hosts find each other, keep for long, and forget together."""
+    folder, certificates = files
+    port = free_port()
+    cluster, follower, reader, *_ = guide.toml
+    assert "[cluster]" in cluster
+    assert 'follow = "yes"' in follower
+    assert 'follow = "no"' in reader
+    cluster = cluster.replace("cache.example.net:6379", f"127.0.0.1:{port}")
+    cluster = cluster.replace("/etc/ssl/certs/cache-ca.pem", str(certificates.ca))
+    follower = follower.replace("mailmapd-changes", "replica")
+    options = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"]
+    options += [
+        "--tls-cert-file",
+        str(certificates.server),
+        "--tls-ca-cert-file",
+        str(certificates.ca),
+    ]
+    options += ["--tls-key-file", str(certificates.server_key), "--appendonly", "yes"]
+    with ExitStack() as stack:
+        valkey = stack.enter_context(Valkey(folder / "valkey", settings=options))
+        line = guide.text[0].replace(">PASSWORD", f">{PASSWORD}").split(" ")
+        spoken = " ".join(line).partition(f">{PASSWORD}")
+        valkey.run(*spoken[0].split(), f">{PASSWORD}", *spoken[2].split())
+        daemons: dict[str, Daemon] = {}
+        for name in ("mx1", "mx2", "mx3"):
+            own = tmp_path / name
+            own.mkdir()
+            (own / "cluster-password").write_text(PASSWORD)
+            (own / "mail-db-changes-password").write_text("follow it")
+            # All hosts of this test are one machine, so each needs the other name that the page speaks of.
+            sections = f'{cluster}\nhost = "{name}"\n{reader if name == "mx3" else follower}\n'
+            text = configuration(own, f'"unix:{database.socket}"', TABLES, sections)
+            daemons[name] = stack.enter_context(Daemon(own, text))
+
+        def rows() -> list[str]:
+            done = daemons["mx1"].command("stats", "--cluster")
+            return re.findall(r"^(mx\d)", done.stdout, re.MULTILINE)
+
+        wait_until(lambda: rows() == ["mx1", "mx2", "mx3"], "the hosts do not find each other")
+
+        def watched() -> bool:
+            text = daemons["mx3"].command("stats").stdout
+            return re.search(r"^mx3 +yes +mx1, mx2 +2 ", text, re.MULTILINE) is not None
+
+        wait_until(watched, "mx3 does not keep its tables for long")
+        done = daemons["mx3"].command("check")
+        assert "cluster" not in done.stdout + done.stderr
+        with daemons["mx3"].socketmap() as client:
+            assert client.ask("alias", b"a@example.com").value == b"one"
+        database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
+
+        def knows() -> bool:
+            with daemons["mx3"].socketmap() as client:
+                return client.ask("alias", b"a@example.com").value == b"new"
+
+        wait_until(knows, "mx3 has not heard of it", 5)
+        done = daemons["mx3"].command("flush", "--user", "a@example.com", "--wait", "5s")
+        assert done.stdout.splitlines()[-1] == "confirmed by every host"
