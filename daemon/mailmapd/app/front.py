@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mailmapd.app.doors import Doors
 from mailmapd.app.served import Served
 from mailmapd.cache.memory import Share
+from mailmapd.config.address import TcpAddress
 from mailmapd.config.schema import Config
 from mailmapd.control.server import ControlServer
 from mailmapd.engine.dicts.service import DictService
@@ -320,12 +321,19 @@ class Front:
     async def _start_webhook(self, wanted: Wanted, bound: socket.socket) -> None:
         await _import_http()
         from mailmapd.web.http_server import HttpServer
-        from mailmapd.web.webhook import webhook_app
+        from mailmapd.web.webhook import BODY_LIMIT, webhook_app
 
         app = webhook_app(
             self._daemon.flush, Peers(wanted.entry.peers), lambda: self._daemon.webhook_token
         )
-        server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits)
+        server = HttpServer(
+            app,
+            bound,
+            wanted.name,
+            lambda: self._daemon.config.limits,
+            strangers=isinstance(wanted.entry.address, TcpAddress),
+            longest_body=BODY_LIMIT,
+        )
         await server.start()
         self._side_servers[wanted] = server
 

@@ -54,7 +54,7 @@ class HttpServer:
     """One application on one socket; `name` is the listener's.
 
     `limits` is asked for at each use: a reload may change it. `strangers` says that anybody may
-    connect, and that no request has a body.
+    connect, and that no request has a body of more than `longest_body` bytes.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class HttpServer:
         limits: Callable[[], LimitsSection],
         *,
         strangers: bool = False,
+        longest_body: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         app.middlewares.insert(0, self._take_request)
@@ -80,6 +81,7 @@ class HttpServer:
         self._name = name
         self._limits = limits
         self._strangers = strangers
+        self._longest_body = longest_body
         self._clock = clock
         self.clients: Clients[HttpClient] = Clients(
             name,
@@ -134,6 +136,7 @@ class HttpServer:
             self._clock,
             turns=self._turns[0],
             health=self._turns[1],
+            longest_body=self._longest_body,
         )
 
     def _most(self) -> int:

@@ -1,9 +1,10 @@
 """A stranger: a client of a socket that every user of this machine, or of a network, may connect to.
 
 Its requests are answered one at a time and in turn with those of all others, so that no number of
-them keeps lookups waiting. They have no body: one that announces a body is refused before a byte of
-it is read, and nothing is ever inflated. aiohttp hears of a stranger when its first whole request
-has its turn; until then an idle connection costs a few hundred bytes.
+them keeps lookups waiting. A body that is longer than any that is expected, or whose length is not
+said, is refused before a byte of it is read, and nothing is ever inflated. aiohttp hears of a
+stranger when its first whole request has its turn; until then an idle connection costs a few
+hundred bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ LAST_WORDS = 2.0  # seconds in which a client that is refused may take the reaso
 HEAD_LIMIT = 16 * 1024  # bytes of a request's head
 
 _END = re.compile(rb"\n\r?\n")
+_LENGTH = re.compile(rb"\ncontent-length[ \t]*:[ \t]*(\d{1,9})[ \t]*(?=\r?\n)", re.IGNORECASE)
 _EXPECTS_BODY = re.compile(
     rb"\n(?:content-length[ \t]*:(?![ \t]*0*[ \t]*\r?\n)|transfer-encoding[ \t]*:|expect[ \t]*:)",
     re.IGNORECASE,
@@ -26,7 +28,8 @@ _EXPECTS_BODY = re.compile(
 _HEALTH = re.compile(rb"(?:GET|HEAD) /healthz[ ?]")
 
 _TOO_LONG = b"431 Request Header Fields Too Large"
-_NO_BODY = b"413 Content Too Large"
+_BODY_TOO_LONG = b"413 Content Too Large"
+_NO_BODY = b"No request has a body here.\n"
 _BUSY = b"503 Service Unavailable"
 _REFUSAL = (
     b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
@@ -37,7 +40,8 @@ _REFUSAL = (
 class Stranger(HttpClient):
     """Takes part in `turns`; its questions about health in `health`, which has turns of its own.
 
-    `reserve` marks a client that came when all places were taken, and may ask about health only.
+    `reserve` marks a client that came when all places were taken, and may ask about health only. A
+    request may have a body of `longest_body` bytes.
     """
 
     def __init__(
@@ -49,8 +53,10 @@ class Stranger(HttpClient):
         *,
         turns: Turns,
         health: Turns,
+        longest_body: int = 0,
     ) -> None:
         super().__init__(make, admit, leave, clock)
+        self._longest_body = longest_body
         self.reserve = False
         self._turns = turns
         self._health = health
@@ -83,17 +89,21 @@ class Stranger(HttpClient):
         self._look()
 
     def _look(self) -> None:
-        """Ask for a turn when a whole head has come; read on while none has."""
+        """Ask for a turn when a whole request has come; read on while none has."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return
         end = None if self._answering else _END.search(self._held, self._searched)
-        self._read(on=not self._answering and end is None)
-        if end is not None:
-            head = bytes(self._held[: end.end()])
-            del self._held[: end.end()]
+        whole = 0 if end is None else end.end() + self._body_length(end.end())
+        complete = end is not None and len(self._held) >= whole
+        self._read(on=not self._answering and not complete)
+        if complete:
+            request = bytes(self._held[:whole])
+            del self._held[:whole]
             self._searched = 0
-            self._asks_for_turn(head)
+            self._asks_for_turn(request)
+        elif end is not None and not self._ended:
+            self._searched = end.start()
         elif self._ended and not self._answering:
             transport.close()
         elif not self._answering:
@@ -101,24 +111,33 @@ class Stranger(HttpClient):
             if len(self._held) > HEAD_LIMIT:
                 self._refuse(_TOO_LONG, b"The head of a request is longer than 16 KiB.\n")
 
-    def _asks_for_turn(self, head: bytes) -> None:
+    def _body_length(self, end: int) -> int:
+        """Return how many bytes of a body behind a head are waited for: none of one that will be refused."""
+        lengths = _LENGTH.findall(self._held, 0, end) if self._longest_body else []
+        length = int(lengths[0]) if len(lengths) == 1 else 0
+        return length if length <= self._longest_body else 0
+
+    def _asks_for_turn(self, request: bytes) -> None:
+        end = _END.search(request)
+        head = request if end is None else request[: end.end()]
         health = _HEALTH.match(head) is not None
-        if _EXPECTS_BODY.search(head):
-            self._refuse(_NO_BODY, b"No request has a body here.\n")
+        if len(head) == len(request) and _EXPECTS_BODY.search(head):
+            text = b"A request has at most %d bytes of a body here.\n" % self._longest_body
+            self._refuse(_BODY_TOO_LONG, text if self._longest_body else _NO_BODY)
             return
         if self.reserve and not health:
             self._refuse(_BUSY, b"Too many clients are connected.\n")
             return
         first, self._asked_before = not self._asked_before, True
         self.answer_begins()
-        (self._health if health else self._turns).ask(lambda: self._feed(head), first=first)
+        (self._health if health else self._turns).ask(lambda: self._feed(request), first=first)
 
-    def _feed(self, head: bytes) -> None:
+    def _feed(self, request: bytes) -> None:
         if not self._admitted:
             return  # the client has gone
         if self._inner is None:
             super()._begin()
-        super()._pass_on(head)
+        super()._pass_on(request)
 
     def _refuse(self, status: bytes, text: bytes) -> None:
         """Answer in aiohttp's place, and end the connection: what follows is not read."""

@@ -30,14 +30,23 @@ class Served:
 
 
 @pytest.fixture
-async def served(short_path: Path) -> AsyncIterator[Served]:
-    """A server for strangers with a page that is ready, one that waits for `hold`, and /healthz."""
+async def served(short_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    """A server for strangers with a page that is ready, one that waits for `hold`, and /healthz.
+
+    Its parameter is how long a body may be.
+    """
+    longest = getattr(request, "param", 0)
     path = str(short_path / "http")
     bound = socket.socket(socket.AF_UNIX)
     bound.bind(path)
     app = web.Application()
     server = HttpServer(
-        app, bound, "http", lambda: LimitsSection(max_connections=PLACES), strangers=True
+        app,
+        bound,
+        "http",
+        lambda: LimitsSection(max_connections=PLACES),
+        strangers=True,
+        longest_body=longest,
     )
     async with AsyncExitStack() as stack:
 
@@ -54,7 +63,10 @@ async def served(short_path: Path) -> AsyncIterator[Served]:
                 await served.hold.wait()
             return web.Response(text="x" * 1_000_000 if request.path == "/big" else request.path)
 
-        app.add_routes([web.get("/{name}", page)])
+        async def echo(request: web.Request) -> web.Response:
+            return web.Response(body=await request.read())
+
+        app.add_routes([web.get("/{name}", page), web.post("/{name}", echo)])
         await server.start()
         stack.push_async_callback(server.close)
         yield served
@@ -132,6 +144,52 @@ async def test_no_body(served: Served) -> None:
     client = await served.connect()
     client[1].write(b"GET /page HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
     assert await reply(client) == b"200 /page"
+
+
+POST = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
+
+
+@pytest.mark.parametrize("served", [1000], indirect=True)
+async def test_bodies_where_some_are_expected(served: Served) -> None:
+    """A body that is short enough may come in pieces, and requests behind it are answered in their order."""
+    client = await served.connect()
+    for byte in POST % (3, b"abc"):
+        client[1].write(bytes([byte]))
+        await asyncio.sleep(0)
+    assert await reply(client) == b"200 abc"
+    client[1].write(POST % (1000, b"x" * 1000) + GET % b"page" + POST % (1, b"y"))
+    assert await reply(client) == b"200 " + b"x" * 1000
+    assert await reply(client) == b"200 /page"
+    assert await reply(client) == b"200 y"
+
+
+@pytest.mark.parametrize("served", [1000], indirect=True)
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 1001",
+        b"Content-Length: 1\r\nContent-Length: 2",
+        b"Content-Length: 99999999999",
+        b"Transfer-Encoding: chunked",
+    ],
+)
+async def test_other_bodies_are_refused_unread(served: Served, head: bytes) -> None:
+    """A body that is too long, or of whose length nothing certain is said, is refused before it is read."""
+    client = await served.connect()
+    client[1].write(b"POST /echo HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n")
+    assert (await reply(client)).startswith(b"413 ")
+    assert await ended(client[0])
+
+
+@pytest.mark.parametrize("served", [1000], indirect=True)
+async def test_pace_of_bodies(served: Served) -> None:
+    """Requests with bodies keep the same pace."""
+    client = await served.connect()
+    begun = asyncio.get_running_loop().time()
+    client[1].write(POST % (1, b"y") * (BURST + 5))
+    for _ in range(BURST + 5):
+        assert await reply(client) == b"200 y"
+    assert asyncio.get_running_loop().time() - begun >= 3 / REQUESTS
 
 
 async def test_endless_head(served: Served) -> None:
