@@ -29,6 +29,7 @@ control = {control}
 [database.mail]
 driver = "sqlite"
 path = "{folder}/mail.sqlite"
+changes = {{ follow = "no" }}
 [table.alias]
 database = "mail"
 query = "SELECT destination FROM alias WHERE address = '%s'"

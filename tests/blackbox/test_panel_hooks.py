@@ -22,6 +22,7 @@ control = "unix:{folder}/control"
 [database.mail]
 driver = "sqlite"
 path = "{folder}/mail.sqlite"
+changes = {{ follow = "no" }}
 [table.alias]
 database = "mail"
 query = "SELECT destination FROM alias WHERE address = '%s'"

@@ -64,6 +64,8 @@ def _table(entries: int, absent: int) -> CacheState:
         "evictions": 0,
         "negative_evictions": 0,
         "schema_error": "",
+        "invalidations": {"key": 0, "reverse": 0, "table": 0, "distrust": 0},
+        "audits": {"same": 0, "outdated": 0, "failed": 0},
     }
 
 
@@ -92,7 +94,19 @@ def _snapshot(*, bad: bool) -> Snapshot:
             "alias": _table(812_345, 199_999),
             "a_table_whose_name_is_longer_than_a_phone_is_wide": _table(12, 0),
         },
-        "feeds": [],
+        "feeds": [
+            {
+                "database": "mail",
+                "host": "db1.internal.example.net:3306",
+                "following": not bad,
+                "reason": "the account may not read the log" if bad else "",
+                "silence": 0.4,
+                "last_change": 12.0,
+                "counts": {"row": 1_234_567},
+                "followed": ["alias"],
+                "not_followed": {"vacation": "its answer depends on the function NOW()"},
+            }
+        ],
         "cluster": None,
         "databases": {
             "mail": {

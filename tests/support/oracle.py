@@ -37,6 +37,7 @@ from support.stacks.stack import PASSWORD, USER, Stack
 
 FILL = 150  # lookups of each of the six who ask, before a round begins
 ORDINARY = 300.0  # seconds: the default ttl; what is kept for longer is kept because it is followed
+AUDITS = 5.0  # a second and database
 LOGINS = (mail_schemas.USER_TABLE, mail_schemas.SERVICE_COLUMNS, mail_schemas.SERVICE_WORDS)
 
 TANGLED = Stack(
@@ -143,6 +144,8 @@ class Oracle:
             await writing
             await self.rest()
             await self.compare()
+            for table in self._tables:
+                self.found.outdated += [f"{table.name}: by audit"] * table.audits["outdated"]
             if self.found.outdated:
                 break
         self.found.written = writers[0].done + writers[1].done
@@ -250,7 +253,7 @@ async def oracle(
     (folder / "mailmapd.toml").write_text("".join(parts))
     planned = plan(load_config(str(folder / "mailmapd.toml")))
     engine = assemble(planned).engine
-    changes = ChangesSettings(follow="yes", user=REPLICA, password=REPLICA_PASSWORD)
+    changes = ChangesSettings(follow="yes", user=REPLICA, password=REPLICA_PASSWORD, audit=AUDITS)
     following = Following(
         engine,
         {

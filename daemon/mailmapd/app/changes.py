@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mailmapd.databases.settings import MysqlSettings
+from mailmapd.engine.table import Table
 from mailmapd.model.legible import legible
 from mailmapd.plan.assembly import Assembled
 from mailmapd.stats.snapshot import FeedState
@@ -35,8 +35,7 @@ class Changes:
             followable = {
                 name: (settings, assembled.plan.changes[name])
                 for name, settings in assembled.plan.databases.items()
-                if isinstance(settings, MysqlSettings)
-                and assembled.plan.changes[name].follow != "no"
+                if assembled.plan.changes[name].follow != "no"
             }
             if not followable:
                 return
@@ -68,6 +67,23 @@ class Changes:
             if database.is_demanded and not feed.alive
         ]
 
+    def why_not(self, table: Table, sql_key: bytes) -> str:
+        """Return why a key of a table of the engine is not followed; nothing if it is."""
+        if table.watch is not None:
+            proven = table.watch.lifetime(sql_key, absent=False) is not None
+            return "" if proven else "the key is not printable ASCII in lower case"
+        following = self._following
+        for database in following.databases.values() if following else ():
+            if table.database.name != database.name:
+                continue
+            for feed in database.feeds:
+                reason = (feed.readers.not_followed | database.suspended).get(
+                    table.name, feed.reason
+                )
+                if reason:
+                    return legible(reason)
+        return "changes of its database are not followed"
+
     def states(self) -> list[FeedState]:
         """Return how each server is followed."""
         if self._following is None:
@@ -80,10 +96,14 @@ class Changes:
                 "following": feed.alive,
                 "reason": legible(feed.reason),
                 "silence": now - feed.last_heard if feed.alive else 0.0,
+                "last_change": None if feed.last_change is None else now - feed.last_change,
                 "counts": dict(feed.counts),
-                "followed": sorted(feed.readers.followed) if feed.alive else [],
+                "followed": sorted(feed.readers.followed - database.suspended.keys())
+                if feed.alive
+                else [],
                 "not_followed": {
-                    table: legible(reason) for table, reason in feed.readers.not_followed.items()
+                    table: legible(reason)
+                    for table, reason in (feed.readers.not_followed | database.suspended).items()
                 },
             }
             for database in self._following.databases.values()

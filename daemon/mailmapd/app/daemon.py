@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from mailmapd.app.auth_cache import DovecotCache
@@ -193,7 +194,11 @@ class Daemon:
 
     def look(self, request: LookRequest) -> Held:
         """Return what memory holds of one entry. Raises UnknownName."""
-        return look(self.engine, request, self._clock())
+        held = look(self.engine, request, self._clock())
+        if held.age != "fresh":
+            return held
+        reason = self._changes.why_not(self.engine.tables[request.table], request.sql_key)
+        return replace(held, followed=not reason, reason=reason)
 
     def reached(self, database: str) -> bool:
         """Return whether a database has answered since the daemon knows it."""

@@ -207,6 +207,15 @@ class TableCache:
             return None
         return NO_ROW, self._fresh_until(expires, self.settings.negative_ttl)
 
+    def last_used(self, *, absent: bool) -> bytes | None:
+        """Return the key of the row, or of the absence, that was used or stored last."""
+        return next(reversed((self.absences if absent else self.rows).entries), None)
+
+    @property
+    def ordinary(self) -> float:
+        """Return for how many seconds an answer is kept at most when nobody hears of changes."""
+        return max(self.settings.ttl, self.settings.negative_ttl)
+
     def proven(self, entry: Entry, now: float) -> Entry:
         """Return an entry as it may be believed elsewhere, where changes after `now` are not heard of."""
         found, until = entry
@@ -253,7 +262,7 @@ class TableCache:
         """
         ended = self._ended
         # Nothing of these is fresh any more: a time says of their entries what the era says
-        over_since = clock() - max(self.settings.ttl, self.settings.negative_ttl)
+        over_since = clock() - self.ordinary
         over = {era for era, before in ended.items() if before <= over_since and era != self._era}
         keys = self.keys()
         for start in range(0, len(keys), size):

@@ -5,5 +5,6 @@ layout     how parts of a key, known from a row, make SQL keys
 follow     which tables of the engine are followed, by what they read; and why the others are not
 selection  an event of the log → what it touches
 follower   one server's log: start, events, the proof that it is alive, and its end
+audit      answers that are asked anew, as a proof
 fence      when a change is visible to every reader
 """

@@ -19,13 +19,14 @@ from contextlib import suppress
 from functools import partial
 
 from mailmapd.changes.catalog import read_catalog
-from mailmapd.changes.fence import Pending, add_pending, passed
+from mailmapd.changes.fence import Pending, add_pending, order, passed
 from mailmapd.changes.lease import PATIENCE
 from mailmapd.changes.readers import Readers, find_readers
 from mailmapd.changes.reverse import ask
 from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.host_list import HostAddress
+from mailmapd.databases.mysql.binlog.commands import gtid_numbers
 from mailmapd.databases.mysql.binlog.events import (
     Event,
     Heartbeat,
@@ -59,6 +60,8 @@ BULK = (
     1000  # changed rows of a table in one transaction, above which all of its readers are forgotten
 )
 CATALOG_PAUSE = 1.0  # seconds between two readings of the catalog, or as long as one of them took
+CATCH_UP = 10.0  # seconds for which the log may be behind what readers see
+_CATCH_UP_PAUSE = 0.02  # seconds between looks whether it still is
 _CHECK = 0.25  # seconds between looks whether the server is still heard of
 _FENCE_PAUSE = 0.0005  # seconds between two questions whether a change is visible
 
@@ -100,6 +103,7 @@ class Feed:
         self.readers = Readers()
         self.counts: Counter[str] = Counter()
         self.last_heard = 0.0
+        self.last_change: float | None = None
         self.identity: tuple[str, ...] = ()
         self._opener, replication = openers
         self._replica = Replica(replication, address)
@@ -118,6 +122,7 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._pending: list[Pending] = []
         self._place = Place()
+        self._numbers: dict[str, int] = {}  # MySQL: the last transaction of each server
         self._rows: Counter[tuple[str, str]] = Counter()
         self._selection = Selection(self.readers)
         self._catalog_is_old = False
@@ -137,6 +142,34 @@ class Feed:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._end_stream()
+
+    async def catch_up(self) -> None:
+        """Wait until all that the server shows now has been heard of, and forgotten for the last time.
+
+        Raises DatabaseError.
+        """
+        session = await open_session(self._opener, self._address)
+        try:
+            shown = await session.visible_place()
+        finally:
+            session.close()
+        try:
+            async with asyncio.timeout(CATCH_UP):
+                # Asked for seldom: nobody sets an event for it
+                while not (  # noqa: ASYNC110
+                    self._has_heard(shown, session.is_mariadb) and self.is_settled
+                ):
+                    await asyncio.sleep(_CATCH_UP_PAUSE)
+        except TimeoutError:
+            raise DatabaseUnavailable(f"{self.host}: its log is behind") from None
+
+    def _has_heard(self, shown: Place, is_mariadb: bool) -> bool:
+        if not self.alive:
+            return False
+        if is_mariadb:
+            return order(shown) <= order(self._place)
+        numbers = gtid_numbers(shown.gtid).items()
+        return all(number <= self._numbers.get(server, 0) for server, number in numbers)
 
     async def _run(self) -> None:
         while True:
@@ -161,6 +194,7 @@ class Feed:
             self._begin()
             wanted = self._wanted
             self._stream, self._place = await self._replica.open(wanted, self._hear, self._end)
+            self._numbers = gtid_numbers(self._place.gtid) | self._numbers
             await self._same_server(session)
             self.last_heard = self._clock()
             self.alive, self.reason = True, ""
@@ -179,6 +213,7 @@ class Feed:
     def _begin(self) -> None:
         self._selection = Selection(self.readers)
         self._pending.clear()
+        self._numbers = {}
         self._rows.clear()
         self._failure = None
         self._ended.clear()
@@ -308,10 +343,12 @@ class Feed:
                 self.counts[kind] += len(event.changes) if isinstance(event, RowsChanged) else 1
             match event:
                 case TransactionBegun(gtid, position):
+                    self._numbers |= gtid_numbers(gtid)
                     self._place = Place(self._place.file, position, gtid)
                 case LogRotated(file, position):
                     self._place = Place(file, position, self._place.gtid)
                 case RowsChanged(schema, table, _, changes):
+                    self.last_change = self.last_heard
                     self._count(schema, table, len(changes), heard)
                 case _:
                     pass
@@ -319,7 +356,9 @@ class Feed:
                 self._catalog_is_old = True
                 self._altered.set()
             position = getattr(event, "position", 0)
-            if position and not isinstance(event, LogRotated | Heartbeat):
+            if isinstance(event, Heartbeat):  # comes at the end of the log
+                position = max(position, self._place.position)
+            if position and not isinstance(event, LogRotated):
                 self._place = Place(self._place.file, position, self._place.gtid)
             if isinstance(event, TransactionEnded | StatementLogged):
                 self._rows.clear()

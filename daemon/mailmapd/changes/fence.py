@@ -74,7 +74,7 @@ async def passed(session: Session, pending: list[Pending]) -> int:
         now = await session.visible_place()
         count = 0
         for one in pending:
-            if _order(one.place) > _order(now):
+            if order(one.place) > order(now):
                 break
             count += 1
         return count
@@ -92,6 +92,6 @@ async def _is_visible(session: Session, gtid: str) -> bool:
     return await session.value(f"SELECT GTID_SUBSET('{gtid}', @@global.gtid_executed)") == "1"
 
 
-def _order(place: Place) -> tuple[int, str, int]:
+def order(place: Place) -> tuple[int, str, int]:
     """Return what puts places of one server in order: file numbers grow, and become longer when they are used up."""
     return len(place.file), place.file, place.position

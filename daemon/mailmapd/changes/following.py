@@ -8,21 +8,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from mailmapd.changes.audit import Audit
 from mailmapd.changes.feed import Feed
+from mailmapd.changes.file_feed import FileFeed
 from mailmapd.changes.forgetting import Forgetting
 from mailmapd.changes.lease import Lease
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.account import account_for
 from mailmapd.databases.mysql.opener import MysqlOpener
-from mailmapd.databases.settings import ChangesSettings, MysqlSettings
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings, SqliteSettings
+from mailmapd.engine.definition import Definition
 from mailmapd.engine.engine import Engine
 from mailmapd.errors import DatabaseError
 
 log = logging.getLogger(__name__)
 
 
-Followable = tuple[MysqlSettings, ChangesSettings]
+Followable = tuple[MysqlSettings | SqliteSettings, ChangesSettings]
 """A database whose log may be followed: its settings, and how."""
 
 
@@ -49,7 +52,11 @@ class Following:
         hearer: Hearer | None = None,
     ) -> None:
         self.databases = {
-            name: FollowedDatabase(name, engine, one, clock, hearer) for name, one in wanted.items()
+            # A file is this host's own
+            name: FollowedDatabase(
+                name, engine, one, clock, hearer if isinstance(one[0], MysqlSettings) else None
+            )
+            for name, one in wanted.items()
         }
 
     def start(self) -> None:
@@ -77,7 +84,7 @@ class FollowedDatabase:
         self.epoch = 0
         self._settings, self._changes = wanted
         self.lease = Lease(self._changes.watched_ttl, self._changes.watched_negative_ttl)
-        self.feeds: list[Feed] = []
+        self.feeds: list[Feed | FileFeed] = []
         self._complete = True  # each host has a feed
         self._clock = clock
         self._hearer = hearer
@@ -86,6 +93,8 @@ class FollowedDatabase:
             table.name: table for table in engine.tables.values() if table.database is database
         }
         self._forgetting = Forgetting(engine, self._tables)
+        self.suspended: dict[str, str] = {}  # tables that an audit found outdated, with the reason
+        self._audit = Audit(self, self._tables, self._changes.audit, clock)
 
     @property
     def last_heard(self) -> float:
@@ -101,23 +110,63 @@ class FollowedDatabase:
     def followed(self) -> frozenset[str]:
         """Return the tables of the engine whose changes are known on every host that is followed now."""
         alive = [feed.readers.followed for feed in self.feeds if feed.alive]
-        return frozenset.intersection(*map(frozenset, alive)) if alive else frozenset()
+        known = frozenset.intersection(*map(frozenset, alive)) if alive else frozenset()
+        return known - self.suspended.keys()
 
     @property
     def is_settled(self) -> bool:
         """Return whether nothing is left to be forgotten of what was heard so far."""
         return not self._forgetting.sweeps and all(feed.is_settled for feed in self.feeds)
 
+    @property
+    def holds(self) -> bool:
+        """Return whether changes are known now."""
+        return self.lease.holds
+
+    async def catch_up(self) -> None:
+        """Wait until all that the hosts show now has been heard of and forgotten for the last time.
+
+        Raises DatabaseError.
+        """
+        await asyncio.gather(*[feed.catch_up() for feed in self.feeds])
+        while self._forgetting.sweeps:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    def suspend(self, table: str, reason: str) -> None:
+        """Follow a table no more; what is known of it has the ordinary times from now on."""
+        self.suspended[table] = reason
+        self._look()
+        self._forgetting.distrust(self._clock(), (table,))
+
     def start(self) -> None:
         """Begin to follow every host."""
         if not self._tables:
             return
-        settings, changes = self._settings, self._changes
+        self._audit.start()
+        settings = self._settings
+        definitions = {name: table.definition for name, table in self._tables.items()}
+        if isinstance(settings, SqliteSettings):
+            self.feeds.append(
+                FileFeed(
+                    settings.path,
+                    definitions,
+                    forget=self._forget,
+                    distrust=self._forgetting.distrust,
+                    changed=self._look,
+                    clock=self._clock,
+                )
+            )
+        else:
+            self._add_hosts(settings, definitions)
+        for feed in self.feeds:
+            feed.start()
+
+    def _add_hosts(self, settings: MysqlSettings, definitions: Mapping[str, Definition]) -> None:
+        changes = self._changes
         replication = settings
         if changes.user is not None:  # an account that may follow, and need not see any database
             replication = replace(settings, user=changes.user, password=changes.password, dbname="")
         openers = (MysqlOpener(settings), MysqlOpener(replication))
-        definitions = {name: table.definition for name, table in self._tables.items()}
         for address in parse_hosts(settings.hosts):
             try:
                 schema = account_for(address, settings)[1].dbname
@@ -136,10 +185,10 @@ class FollowedDatabase:
                 clock=self._clock,
             )
             self.feeds.append(feed)
-            feed.start()
 
     async def close(self) -> None:
         """End every feed, and believe what was known only as if it had been fetched now."""
+        await self._audit.close()
         await asyncio.gather(*[feed.close() for feed in self.feeds])
         self.lease.holds = False
         for name, table in self._tables.items():

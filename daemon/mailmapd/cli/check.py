@@ -17,6 +17,7 @@ from mailmapd.model.legible import legible
 
 if TYPE_CHECKING:
     from mailmapd.check.finding import Finding
+    from mailmapd.check.freshness import Freshness
 
 _DEFAULT_POSTFIX = Path("/etc/postfix")
 
@@ -42,7 +43,8 @@ def command(config_file: str, directory: str | None, no_postfix: bool, output: s
     """Check the configuration, the sockets, the database logins, every query (with EXPLAIN), and what Postfix expects.
 
     Queries that read whole tables are named with the index they lack, unknown columns with the
-    existing ones. Exit status: 0 clean (notes may be printed), 1 findings, 78 when the
+    existing ones. At the end stands what a change in each table of the database drops, where
+    changes can be followed. Exit status: 0 clean (notes may be printed), 1 findings, 78 when the
     configuration cannot be read.
 
     \b
@@ -53,7 +55,7 @@ def command(config_file: str, directory: str | None, no_postfix: bool, output: s
 
     postfix = Path(directory) if directory else _DEFAULT_POSTFIX
     wanted = not no_postfix and (directory is not None or (postfix / "main.cf").exists())
-    findings = asyncio.run(_check(config_file, postfix if wanted else None))
+    findings, freshness = asyncio.run(_check(config_file, postfix if wanted else None))
     findings.sort(key=lambda finding: -finding.level)
     if output == "json":
         fields = [
@@ -69,15 +71,44 @@ def command(config_file: str, directory: str | None, no_postfix: bool, output: s
         click.echo(legible(json.dumps(fields, ensure_ascii=False, indent=2), keep="\n"))
     else:
         _print(findings)
+        for one in freshness:
+            _print_freshness(one)
     sys.exit(1 if any(finding.level > Level.NOTE for finding in findings) else os.EX_OK)
 
 
-async def _check(config_file: str, postfix: Path | None) -> list[Finding]:
+async def _check(config_file: str, postfix: Path | None) -> tuple[list[Finding], list[Freshness]]:
+    from mailmapd.check.freshness import demanded_findings, freshness
     from mailmapd.check.run import check
     from mailmapd.config.loader import load_config
     from mailmapd.plan.assembly import plan
 
-    return [finding async for finding in check(plan(load_config(config_file)), postfix)]
+    planned = plan(load_config(config_file))
+    findings = [finding async for finding in check(planned, postfix)]
+    found = await freshness(planned)
+    return [*findings, *demanded_findings(found)], found
+
+
+def _print_freshness(one: Freshness) -> None:
+    """Print whether a database's changes can be followed, and what they drop."""
+    from rich.console import Console
+
+    from mailmapd.cli.stats_tables import plain_table
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"\nChanges of database {one.database}")
+    for host in one.hosts:
+        fault = legible(host.fault).removeprefix(f"{host.host}: ")
+        console.print(f"  {legible(host.host)}: {fault or 'can be followed'}")
+        for line in (host.remedy, *host.notes):
+            if line:
+                console.print(f"    {legible(line)}")
+    if one.drops:
+        console.print()
+        rows = [(drop.query, drop.table, drop.columns, drop.drops) for drop in one.drops]
+        heads = ("QUERY", "A CHANGE IN", "OF", "DROPS")
+        Console(width=200, highlight=False, markup=False).print(plain_table(heads, rows, left=4))
+    for table, reason in sorted(one.not_followed.items()):
+        console.print(f"  table {table} is not followed: {legible(reason)}")
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mailmapd.stats.activity import Activity, LookupActivity, between
 from mailmapd.stats.figures import as_age, as_bytes, as_count, as_latency, as_ratio
+from mailmapd.stats.freshness import heard, sentences
 from mailmapd.stats.snapshot import ClusterState, HostState, MemberState, Snapshot
 
 UNKNOWN_MAP = "(no such map)"
@@ -73,6 +74,7 @@ def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:
     yield Text()
     if snapshot["feeds"]:
         yield _feeds(snapshot)
+        yield from map(Text, sentences(snapshot))
         yield Text()
     if snapshot["cluster"] is not None:
         yield _cluster(snapshot["cluster"])
@@ -127,10 +129,10 @@ def _feeds(snapshot: Snapshot) -> Table:
             as_count(len(feed["followed"])),
             as_count(len(feed["not_followed"])),
             as_count(feed["counts"].get("row", 0)),
-            as_age(feed["silence"]) if feed["following"] else "",
+            *heard(feed),
         )
         rows.append((feed["database"], feed["host"], word, *figures))
-    columns = ("CHANGES", "HOST", "FOLLOWED", "TABLES", "NOT", "ROWS", "HEARD")
+    columns = ("CHANGES", "HOST", "FOLLOWED", "TABLES", "NOT", "ROWS", "SILENT", "CHANGED")
     return plain_table(columns, rows, left=3)
 
 

@@ -9,6 +9,7 @@ import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from rich.console import Console, Group, RenderableType
@@ -18,6 +19,7 @@ from rich.text import Text
 from mailmapd.cli.stats_tables import host_rows, plain_table, shown_name
 from mailmapd.stats.activity import Activity, between
 from mailmapd.stats.figures import as_age, as_count, as_latency, as_rate, as_ratio
+from mailmapd.stats.freshness import heard, sentences
 
 if TYPE_CHECKING:
     from mailmapd.control.client import ControlClient
@@ -56,11 +58,13 @@ def screen(snapshot: Snapshot, activity: Activity, height: int) -> RenderableTyp
         Text(problem, "bold red", no_wrap=True, overflow="ellipsis")
         for problem in snapshot["problems"]
     ]
-    hosts = sum(len(database.hosts) for database in activity.databases)
-    left = height - 3 - len(problems) - _TABLE_FRAME - min(hosts, _MAX_HOSTS) - _TABLE_FRAME
+    hosts = min(sum(len(database.hosts) for database in activity.databases), _MAX_HOSTS)
+    changes = [Text(text, "dim", no_wrap=True, overflow="ellipsis") for text in _changes(snapshot)]
+    left = height - 3 - len(problems) - len(changes) - hosts - 2 * _TABLE_FRAME
     maps = max(min(len(activity.lookups), left), _MIN_ROWS)
     tables = min(len(activity.tables), left - maps - _TABLE_FRAME)
-    parts: list[RenderableType] = [_heading(snapshot, activity), *problems, Text("q quits", "dim")]
+    parts: list[RenderableType] = [_heading(snapshot, activity), *problems, *changes]
+    parts.append(Text("q quits", "dim"))
     parts += [_lookups(activity, maps), Text(), _databases(activity)]
     if tables >= min(_MIN_ROWS, len(activity.tables)):
         parts += [Text(), _tables(activity, tables)]
@@ -77,6 +81,15 @@ def _heading(snapshot: Snapshot, activity: Activity) -> Text:
         no_wrap=True,
         overflow="ellipsis",
     )
+
+
+def _changes(snapshot: Snapshot) -> Iterator[str]:
+    """Yield a line for the changes of each host that is followed, and what the audit found."""
+    for feed in snapshot["feeds"]:
+        if feed["following"]:
+            silent, changed = heard(feed)
+            yield f"{feed['database']} {feed['host']}: changes followed, heard of {silent} ago, last change {changed}"
+    yield from islice(sentences(snapshot), 2)
 
 
 def _lookups(activity: Activity, rows: int) -> RenderableType:

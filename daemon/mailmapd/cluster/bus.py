@@ -183,7 +183,7 @@ class Bus:
                 frozenset(digests[table] for table in database.followed if table in digests),
             )
             for name, database in following.databases.items()
-            if database.lease.holds and database.feeds
+            if database.lease.holds and all(feed.identity for feed in database.feeds)
         }
 
     async def flush(self, request: Mapping[str, Any]) -> str:

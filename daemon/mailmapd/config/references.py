@@ -146,9 +146,14 @@ def _database_faults(config: Config) -> Iterator[_Finding]:
                     "tls",
                     "server_public_key",
                     "identity",
-                    "changes",
                 ),
             )
+            if database.changes is not None and database.changes.user is not None:
+                yield (
+                    f"{where}.changes.user",
+                    "is for a server's log",
+                    "remove it: a SQLite file is asked itself whether it has changed",
+                )
         else:
             yield from _foreign(where, "mysql", database, ("path",))
             changes = database.changes

@@ -124,6 +124,7 @@ class ChangesSection:
     follow: str = field(default="auto", validator=validators.in_(("auto", "yes", "no")))
     watched_ttl: Seconds = field(default=Seconds(86400.0), validator=_positive)
     watched_negative_ttl: Seconds = field(default=Seconds(86400.0), validator=_positive)
+    audit: float = field(default=1.0, validator=(validators.ge(0), validators.le(1000)))
     user: str | None = None
     password_file: str | None = None
 

@@ -89,13 +89,14 @@ class MysqlSettings:
 class ChangesSettings:
     """The settings for following the changes of a MySQL or MariaDB server group.
 
-    `follow` is ``auto`` (where the account may), ``yes`` or ``no``. With a `user` the log is read by an account of its
-    own.
+    `follow` is ``auto`` (where the account may), ``yes`` or ``no``; `audit` answers a second are asked anew. With a
+    `user` the log is read by an account of its own.
     """
 
     follow: str = "auto"
     watched_ttl: float = 86400.0
     watched_negative_ttl: float = 86400.0
+    audit: float = 1.0
     user: str | None = None
     password: str = field(default="", repr=False)
 

@@ -25,11 +25,16 @@ class LookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An entry as it is held: its age, whether it is a row, and the seconds for which it is fresh (negative: past)."""
+    """An entry as it is held: its age, whether it is a row, and the seconds for which it is fresh (negative: past).
+
+    `followed` says that a change of what it was made of is heard of, `reason` why not.
+    """
 
     age: str
     row: bool = False
     fresh_for: float = 0.0
+    followed: bool = False
+    reason: str = ""
 
 
 def look(engine: Engine, request: LookRequest, now: float) -> Held:

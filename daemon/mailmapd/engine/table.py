@@ -43,7 +43,7 @@ class Table:
     """One query, answered from memory or by its origin. The counters are plain integers, read when somebody looks.
 
     `touched` is there while entries are loaded from elsewhere: what was touched since is not to be believed of them.
-    `invalidations` are counted by grade. `watch` is there while
+    `invalidations` are counted by grade, `audits` by result. `watch` is there while
     changes of what the query reads are followed.
     """
 
@@ -65,6 +65,7 @@ class Table:
         self.touched: TouchedSince | None = None
         self.watch: Watch | None = None
         self.invalidations = dict.fromkeys(("key", "reverse", "table", "distrust"), 0)
+        self.audits = dict.fromkeys(("same", "outdated", "failed"), 0)
         self.hits = self.negative_hits = self.stale = self.coalesced = self.misses = 0
         self._clock = clock
         self._flights: SingleFlight[Outcome] = SingleFlight()
@@ -78,7 +79,7 @@ class Table:
         """Count on from where the table that had this name before stands."""
         self.hits, self.negative_hits, self.stale = former.hits, former.negative_hits, former.stale
         self.coalesced, self.misses = former.coalesced, former.misses
-        self.invalidations = former.invalidations
+        self.invalidations, self.audits = former.invalidations, former.audits
         self.cache.rows.evictions, self.cache.absences.evictions = (
             former.cache.rows.evictions,
             former.cache.absences.evictions,

@@ -281,7 +281,22 @@ class MailmapdCollector(Collector):
                 lag.add_metric(labels, feed["silence"])
             for kind in ("row", "schema", "statement", "unknown"):
                 changes.add_metric([*labels, kind], feed["counts"].get(kind, 0))
-        yield from (following, lag, changes)
+        forgotten = CounterMetricFamily(
+            "mailmapd_invalidations",
+            "Keys that were forgotten, and tables that were forgotten or distrusted as a whole.",
+            labels=["table", "grade"],
+        )
+        audits = CounterMetricFamily(
+            "mailmapd_audits",
+            "Answers of followed tables that were asked anew and compared.",
+            labels=["table", "result"],
+        )
+        for name, table in self._observed.engine.tables.items():
+            for grade, count in table.invalidations.items():
+                forgotten.add_metric([name, grade], count)
+            for result, count in table.audits.items():
+                audits.add_metric([name, result], count)
+        yield from (following, lag, changes, forgotten, audits)
 
     def _auth_cache(self) -> Iterator[Metric]:
         """Yield what there is to say of Dovecot's auth cache, where there is one."""

@@ -68,6 +68,7 @@ def changes_settings(config: Config, name: str) -> ChangesSettings:
         follow=section.follow,
         watched_ttl=section.watched_ttl,
         watched_negative_ttl=section.watched_negative_ttl,
+        audit=section.audit,
         user=section.user,
         password=changes_password(config, name),
     )

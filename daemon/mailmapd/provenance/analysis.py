@@ -20,7 +20,7 @@ _DEEPEST_VIEW = 8
 
 def analyse(query: Query, default_schema: str, schema: Schema) -> Provenance:
     """Return what a query reads. Raises CannotTell, with the reason."""
-    tree = _parsed(_text(query))
+    tree = _parsed(_text(query), "mysql")
     _resolve_views(tree, default_schema, schema, _DEEPEST_VIEW)
     for reason in volatile(tree):
         raise CannotTell(f"its answer depends on {reason}")
@@ -31,6 +31,12 @@ def analyse(query: Query, default_schema: str, schema: Schema) -> Provenance:
     if len(readings) != sum(1 for _ in tree.find_all(exp.Table)):
         raise CannotTell("it names a table in a way that is not understood")
     return Provenance(tuple(readings))
+
+
+def check_steady(query: Query) -> None:
+    """Raise CannotTell, with the reason, when a query for SQLite may change its answer without any commit."""
+    for reason in volatile(_parsed(_text(query), "sqlite")):
+        raise CannotTell(f"its answer depends on {reason}")
 
 
 def _text(query: Query) -> str:
@@ -46,10 +52,10 @@ def _text(query: Query) -> str:
     return "".join(pieces)
 
 
-def _parsed(text: str) -> exp.Expr:
+def _parsed(text: str, dialect: str) -> exp.Expr:
     try:
         statements = [
-            statement for statement in sqlglot.parse(text, read="mysql") if statement is not None
+            statement for statement in sqlglot.parse(text, read=dialect) if statement is not None
         ]
     except (SqlglotError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -76,7 +82,7 @@ def _resolve_views(tree: exp.Expr, default: str, schema: Schema, depth: int) -> 
             raise CannotTell(f"{name}.{table.name} is a view; GRANT SHOW VIEW on it to the account")
         if depth == 0:
             raise CannotTell(f"{name}.{table.name} is a view of views of views")
-        inner = _parsed(text)
+        inner = _parsed(text, "mysql")
         _resolve_views(inner, name, schema, depth - 1)
         alias = exp.TableAlias(this=exp.to_identifier(table.alias or table.name))
         joins = table.args.get("joins")

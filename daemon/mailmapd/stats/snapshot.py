@@ -11,11 +11,14 @@
      "tables": {"alias": {"hits": 0, "negative_hits": 0, "stale": 0, "coalesced": 0, "misses": 0,
                           "entries": 0, "negative_entries": 0,
                           "max_entries": 1000000, "max_negative_entries": 200000,
-                          "evictions": 0, "negative_evictions": 0, "schema_error": ""}},
+                          "evictions": 0, "negative_evictions": 0, "schema_error": "",
+                          "invalidations": {"key": 3, "reverse": 0, "table": 0, "distrust": 0},
+                          "audits": {"same": 8, "outdated": 0, "failed": 0}}},
      "databases": {"mail": {"hosts": [{"host": "db1:3306", "up": true, "reached": true, "idle": 7, "busy": 1,
      "last_error": ""}], "queries": {"ok": 12}}},
      "feeds": [{"database": "mail", "host": "db1:3306", "following": true, "reason": "", "silence": 0.4,
-                "counts": {"row": 7}, "followed": ["alias"], "not_followed": {"vacation": "its answer depends on …"}}],
+                "last_change": 12.5, "counts": {"row": 7}, "followed": ["alias"],
+                "not_followed": {"vacation": "its answer depends on …"}}],
      "cluster": {"host": "mx1", "up": true, "reason": "", "lag": 0.4, "gaps": 0,
                  "messages": {"sent": 7, "received": 3, "foreign": 0, "unknown": 0},
                  "followers": ["mx2"], "watched": {"mail": ["alias"]}},             null without a fleet
@@ -54,13 +57,17 @@ class Lookups(TypedDict):
 
 
 class FeedState(TypedDict):
-    """The state of following one server's changes: by which tables, since how many seconds it has been silent."""
+    """The state of following one server's changes, and the tables that are followed by it.
+
+    `silence` is for how many seconds nothing was heard, `last_change` how many seconds ago a row changed that matters.
+    """
 
     database: str
     host: str
     following: bool
     reason: str
     silence: float
+    last_change: float | None
     counts: dict[str, int]
     followed: list[str]
     not_followed: dict[str, str]
@@ -112,6 +119,8 @@ class CacheState(TypedDict):
     evictions: int
     negative_evictions: int
     schema_error: str
+    invalidations: dict[str, int]
+    audits: dict[str, int]
 
 
 class HostState(TypedDict):
@@ -223,6 +232,8 @@ def cache_state(table: Table) -> CacheState:
         "evictions": table.cache.rows.evictions,
         "negative_evictions": table.cache.absences.evictions,
         "schema_error": legible(table.schema_error),
+        "invalidations": dict(table.invalidations),
+        "audits": dict(table.audits),
     }
 
 

@@ -6,6 +6,7 @@ from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config
 from mailmapd.control.client import ControlClient, ControlError
 from mailmapd.engine.look import Held
+from mailmapd.stats.figures import as_age
 from mailmapd.trace.story import Story
 
 Memory = dict[tuple[str, bytes], Held]
@@ -33,10 +34,19 @@ def described(held: Held) -> str:
     what = "a row" if held.row else "no row"
     match held.age:
         case "fresh":
-            return f"{what}, fresh for {held.fresh_for:.0f} s"
+            return f"{what}, {_fresh(held)}"
         case "refresh":
             return f"{what}, to be fetched anew in the background"
         case "stale":
             return f"{what}, stale for {-held.fresh_for:.0f} s: only while the database is away"
         case _:
             return "nothing"
+
+
+def _fresh(held: Held) -> str:
+    """Return for how long an entry answers, and whether a change of it is heard of."""
+    lasts = as_age(held.fresh_for)
+    if held.followed:
+        return f"kept until it changes, for {lasts} at most: its table is followed"
+    why = f": {held.reason}" if held.reason else ""
+    return f"fresh for {lasts}; its table is not followed{why}"

@@ -14,7 +14,15 @@ from importlib.resources import files
 
 from mailmapd.stats.figures import as_age, as_bytes, as_count, as_rate, as_ratio
 from mailmapd.web.status_pictures import hour
-from mailmapd.web.status_tables import databases, errors, listeners, lookups, moment, tables
+from mailmapd.web.status_tables import (
+    changes,
+    databases,
+    errors,
+    listeners,
+    lookups,
+    moment,
+    tables,
+)
 from mailmapd.web.status_view import StatusView
 
 _STYLE = files(__package__).joinpath("status_page.css").read_text(encoding="utf-8")
@@ -59,6 +67,7 @@ def status_html(view: StatusView) -> Iterator[str]:
     yield hour(view.minutes, snapshot["time"])
     yield lookups(view.activity)
     yield databases(view.activity)
+    yield changes(view.snapshot)
     yield tables(view.activity)
     yield listeners(view)
     yield "" if view.errors else errors(view)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from mailmapd.stats.activity import Activity, LookupActivity, TableActivity
 from mailmapd.stats.figures import as_count, as_latency, as_rate, as_ratio
+from mailmapd.stats.freshness import heard, sentences
+from mailmapd.stats.snapshot import Snapshot
 from mailmapd.web.status_pictures import fill
 from mailmapd.web.status_view import StatusView
 
@@ -83,6 +85,20 @@ def databases(activity: Activity) -> str:
         rows,
         words=3,
     )
+
+
+def changes(snapshot: Snapshot) -> str:
+    """Return how the changes of each host are followed, and what that has come to."""
+    if not snapshot["feeds"]:
+        return ""
+    rows = []
+    for one in snapshot["feeds"]:
+        state = Cell("yes", "good") if one["following"] else Cell(f"no: {one['reason']}", "text")
+        figures = [Cell(as_count(one["counts"].get("row", 0))), *map(Cell, heard(one))]
+        rows.append([Cell(one["database"], "name"), Cell(one["host"], "name"), state, *figures])
+    heads = ["Database", "Host", "Followed", "Rows", "Silent for", "Last change"]
+    words = "".join(f"<p>{escape(text)}</p>" for text in sentences(snapshot))
+    return _section("Changes", heads, rows, words=3) + words
 
 
 def tables(activity: Activity) -> str:

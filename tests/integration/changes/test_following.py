@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailmapd.cache.table_cache import NO_ROW
-from mailmapd.changes import feed, fence
+from mailmapd.changes import audit, feed, fence
 from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.fence import Pending
 from mailmapd.changes.following import FollowedDatabase, Following
@@ -117,9 +117,11 @@ async def following(
     engine = assemble(planned).engine
     followed = Following(engine, {"mail": (settings, changes)}, time.monotonic)
     followed.start()
-    yield Bench(server, engine, followed)
-    await followed.close()
-    await engine.close()
+    try:
+        yield Bench(server, engine, followed)
+    finally:
+        await followed.close()
+        await engine.close()
 
 
 @pytest.fixture
@@ -497,6 +499,53 @@ async def test_a_question_without_an_answer(server: SqlServer) -> None:
     with pytest.raises(DatabaseError, match="not one row, but 2"):
         await other.value("SELECT 1 UNION SELECT 2")
     other.close()
+
+
+@pytest.mark.usefixtures("bench")
+async def test_audit(
+    server: SqlServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Answers are asked anew; one that is outdated though no log says so is found, and its table followed no more."""
+    monkeypatch.setattr(audit, "PAUSE", 0.01)
+    changes = ChangesSettings(follow="yes", user=REPLICA, password=PASSWORD, audit=200.0)
+    async with following(server, tmp_path, changes) as audited:
+        await until(lambda: audited.database.lease.holds)
+        alias, child = audited.engine.tables["alias"], audited.engine.tables["child"]
+
+        async def ask() -> None:
+            for number in range(10):
+                await audited.ask("alias", b"a@example.com")
+                await audited.ask("alias", b"nobody%d@example.com" % (number % 3))
+                await audited.ask("child", b"d")
+
+        with server.connect("t") as connection, connection.cursor() as cursor:
+            for number in range(100):  # what the log says is never called outdated
+                cursor.execute(
+                    "UPDATE alias SET goto = %s WHERE address = 'a@example.com'", (f"v{number}",)
+                )
+                await ask()
+                await asyncio.sleep(0.005)
+            assert alias.audits["outdated"] == 0
+            assert alias.audits["same"] > 10
+            await audited.known("alias", b"a@example.com", Found(b"v99"))
+            await audited.database.catch_up()
+            assert await audited.ask("alias", b"a@example.com") == Found(b"v99")
+            cursor.execute("SET sql_log_bin = 0")
+            cursor.execute("UPDATE alias SET goto = 'unlogged' WHERE address = 'a@example.com'")
+        async with asyncio.timeout(20):
+            while not alias.audits["outdated"]:
+                await ask()
+                await asyncio.sleep(0.005)
+        assert alias.watch is None
+        assert child.watch is audited.database.lease
+        assert child.audits["outdated"] == 0
+        assert "table alias is not followed any more until the next reload" in caplog.text
+        entry = alias.cache.peek(b"a@example.com")
+        assert entry is not None
+        assert entry[1] < time.monotonic() + 301
 
 
 async def test_many_tables_and_foreign_names(server: SqlServer, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def snapshot(maps: dict[str, Lookups] | None = None, time: float = 1000.0) -> Sn
         "evictions": 0,
         "negative_evictions": 0,
         "schema_error": "",
+        "invalidations": {"key": 0, "reverse": 0, "table": 0, "distrust": 0},
+        "audits": {"same": 0, "outdated": 0, "failed": 0},
     }
     host: HostState = {
         "host": "db:3306",

@@ -43,6 +43,17 @@ def encode_dump_gtid(executed: str, server_id: int) -> bytes:
     return encode_payload(command + gtids)
 
 
+def gtid_numbers(text: str) -> dict[str, int]:
+    """Return each server's last transaction in a set as MySQL writes it; other forms are passed over."""
+    found: dict[str, int] = {}
+    for part in text.replace("\n", "").split(","):
+        server, _, intervals = part.strip().partition(":")
+        last = intervals.rpartition(":")[2].rpartition("-")[2]
+        if last.isdecimal():
+            found[server] = max(int(last), found.get(server, 0))
+    return found
+
+
 def encode_gtid_set(text: str) -> bytes:
     """Return the binary form of ``uuid:1-5:7,uuid:1``: for each server its UUID and half-open intervals.
 

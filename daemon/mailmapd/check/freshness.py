@@ -1,0 +1,263 @@
+"""Freshness: whether the changes of a database can be followed, and what a change of each of its tables drops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from mailmapd.changes.catalog import read_catalog
+from mailmapd.changes.layout import layout_of
+from mailmapd.changes.readers import Reader, Readers, find_readers
+from mailmapd.check.finding import Finding, Level
+from mailmapd.databases.host_list import HostAddress, parse_hosts
+from mailmapd.databases.mysql.account import account_for
+from mailmapd.databases.mysql.binlog.events import Event
+from mailmapd.databases.mysql.binlog.stream import (
+    CATALOG_ANSWER,
+    CannotFollow,
+    Replica,
+    Session,
+    open_session,
+)
+from mailmapd.databases.mysql.opener import MysqlOpener
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings, SqliteSettings
+from mailmapd.engine.definition import Definition
+from mailmapd.errors import DatabaseError, DatabaseUnavailable
+from mailmapd.plan.assembly import Plan, assemble
+from mailmapd.provenance.analysis import check_steady
+from mailmapd.provenance.reading import CannotTell
+
+_ANSWER = 3.0  # seconds in which a server begins its log
+_RESTRICTED = ("NOBLOB", "MINIMAL")
+_OF_KEY = {"s": "its key", "u": "keys with its local part", "d": "keys with its domain"}
+
+
+@dataclass
+class Drop:
+    """What a change of one base table drops of one query's answers; only changes of these columns do."""
+
+    query: str
+    table: str
+    columns: str
+    drops: str
+
+
+@dataclass
+class HostFitness:
+    """Whether one host can be followed: `fault` says why not, `remedy` what to write, `notes` what else matters."""
+
+    host: str
+    fault: str = ""
+    remedy: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Freshness:
+    """One database: its hosts, what changes drop, and the tables that are not followed, with the reason."""
+
+    database: str
+    is_demanded: bool
+    hosts: list[HostFitness] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+    not_followed: dict[str, str] = field(default_factory=dict)
+
+
+async def freshness(plan: Plan) -> list[Freshness]:
+    """Return that of each database whose changes are to be followed. Opens connections, and no log for long."""
+    engine = assemble(plan).engine
+    found = []
+    try:
+        for name, settings in plan.databases.items():
+            changes = plan.changes[name]
+            if changes.follow == "no":
+                continue
+            definitions = {
+                table.name: table.definition
+                for table in engine.tables.values()
+                if table.database is engine.databases[name]
+            }
+            one = Freshness(name, changes.follow == "yes")
+            if isinstance(settings, SqliteSettings):
+                _look_at_file(one, settings, definitions)
+            else:
+                await _look_at_hosts(one, settings, changes, definitions)
+            found.append(one)
+    finally:
+        await engine.close()
+    return found
+
+
+def _look_at_file(
+    one: Freshness, settings: SqliteSettings, definitions: Mapping[str, Definition]
+) -> None:
+    one.hosts.append(HostFitness(settings.path))
+    for table, definition in definitions.items():
+        try:
+            check_steady(layout_of(definition).query)
+        except CannotTell as error:
+            one.not_followed[table] = str(error)
+        else:
+            one.drops.append(Drop(table, "(any commit)", "all", "all answers"))
+
+
+async def _look_at_hosts(
+    one: Freshness,
+    settings: MysqlSettings,
+    changes: ChangesSettings,
+    definitions: Mapping[str, Definition],
+) -> None:
+    replication = settings
+    if changes.user is not None:
+        replication = replace(settings, user=changes.user, password=changes.password, dbname="")
+    for address in parse_hosts(settings.hosts):
+        fitness = HostFitness(address.label)
+        one.hosts.append(fitness)
+        try:
+            session = await open_session(MysqlOpener(settings), address)
+        except DatabaseError as error:
+            fitness.fault = str(error)
+            continue
+        try:
+            if not one.drops and not one.not_followed:
+                schema = account_for(address, settings)[1].dbname
+                catalog = await read_catalog(partial(session.rows, seconds=CATALOG_ANSWER))
+                readers = find_readers(definitions, catalog, schema)
+                one.drops, one.not_followed = list(_drops(readers)), readers.not_followed
+            await _look_at_server(fitness, session, MysqlOpener(replication), address)
+        except DatabaseError as error:
+            fitness.fault = str(error)
+        finally:
+            session.close()
+
+
+async def _look_at_server(
+    fitness: HostFitness, session: Session, replication: MysqlOpener, address: HostAddress
+) -> None:
+    """Say whether the server is fit and the account may read its log, by beginning it. Raises DatabaseError."""
+    await session.check_fitness()
+    settings = await session.variables(
+        "binlog_row_image", "binlog_expire_logs_seconds", "expire_logs_days"
+    )
+    image = settings["binlog_row_image"].upper()
+    if image in _RESTRICTED:
+        fitness.notes.append(
+            f"binlog_row_image is {image}: a change that does not log the column of the key drops all of a table; "
+            "FULL drops the key alone"
+        )
+    kept = float(settings["binlog_expire_logs_seconds"] or 0) / 86400
+    kept = kept or float(settings["expire_logs_days"] or 0)
+    fitness.notes.append(
+        f"the log is kept for {kept:g} days" if kept else "the log is kept until somebody purges it"
+    )
+    fitness.notes += await _filters(session)
+    heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def hear(_: list[Event]) -> None:
+        if not heard.done():
+            heard.set_result(None)
+
+    def lose(error: DatabaseError) -> None:
+        if not heard.done():
+            heard.set_exception(error)
+
+    stream = None
+    try:
+        stream, _ = await Replica(replication, address).open(lambda *_: None, hear, lose)
+        async with asyncio.timeout(_ANSWER):
+            await heard
+    except TimeoutError:
+        raise DatabaseUnavailable(f"{address.label}: the log does not begin") from None
+    except CannotFollow as error:
+        fitness.fault = str(error)
+        if "may not read the log" in fitness.fault:
+            fitness.remedy = (
+                f"GRANT REPLICATION SLAVE ON *.* TO {await _account(replication, address)};"
+            )
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+async def _account(opener: MysqlOpener, address: HostAddress) -> str:
+    """Return the account of a login as GRANT takes it. Raises DatabaseError."""
+    session = await open_session(opener, address)
+    try:
+        name, _, host = (await session.value("SELECT CURRENT_USER()")).rpartition("@")
+    finally:
+        session.close()
+    return f"'{name}'@'{host}'"
+
+
+async def _filters(session: Session) -> list[str]:
+    """Return what the log leaves out, as far as the account may see it."""
+    statement, columns = (
+        ("SHOW MASTER STATUS", 4) if session.is_mariadb else ("SHOW BINARY LOG STATUS", 5)
+    )
+    try:
+        rows = await session.rows(statement, columns)
+    except DatabaseError:
+        return [
+            "binlog_do_db and binlog_ignore_db cannot be seen: changes that they leave out are found by the audit"
+        ]
+    left_out = []
+    for row in rows:
+        for name, value in (("binlog_do_db", row[2]), ("binlog_ignore_db", row[3])):
+            if value:
+                shown = value.decode("utf-8", "replace")
+                left_out.append(f"{name} is {shown}: the audit alone finds what that leaves out")
+    return left_out
+
+
+def _drops(readers: Readers) -> list[Drop]:
+    """Return what changes drop, by query and base table."""
+    found = [
+        Drop(reader.table, f"{name[0]}.{name[1]}", _columns(reader), _dropped(reader))
+        for name, of_table in readers.by_table.items()
+        for reader in of_table
+    ]
+    found += [
+        Drop(
+            table,
+            f"{parent[0]}.{parent[1]}",
+            "deleted or renamed rows",
+            "all answers (foreign key)",
+        )
+        for parent, children in readers.children.items()
+        for table in sorted({table for child in children for table in readers.tables_of(child)})
+    ]
+    return sorted(found, key=lambda drop: (drop.query, drop.table))
+
+
+def _columns(reader: Reader) -> str:
+    return ", ".join(sorted(reader.reading.columns))
+
+
+def _dropped(reader: Reader) -> str:
+    grade = reader.reading.grade
+    if grade == "table":
+        return "all answers"
+    if grade == "reverse":
+        return "keys that a query finds for the row"
+    parts = {
+        part
+        for alternative in reader.reading.alternatives
+        for binding in alternative
+        for part in binding.parts
+    }
+    if reader.layout.key(dict.fromkeys(parts, b"")) is not None:
+        return "its key"
+    return " and ".join(sorted(_OF_KEY.get(part, "keys with its value") for part in parts))
+
+
+def demanded_findings(found: Iterable[Freshness]) -> Iterator[Finding]:
+    """Yield a fault for each host that cannot be followed though the configuration demands it."""
+    for one in found:
+        for host in one.hosts if one.is_demanded else ():
+            if host.fault:
+                problem = f"its changes cannot be followed: {host.fault}"
+                yield Finding(
+                    Level.FAULT, "changes", f"database {one.database}", problem, host.remedy
+                )
