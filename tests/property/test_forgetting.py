@@ -9,7 +9,7 @@ that an answer tells when its question was sent. The model knows nothing but tho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,6 +145,7 @@ class World:
     def begin(self) -> None:
         """Make a daemon that knows nothing."""
         self.started = self.clock.now
+        self.sweep: Iterator[int] = iter(())
         self.origin = Questions(self)
         self.table = Table("t", self.origin, TableCache(SETTINGS), self.clock)
         place = MapTable(self.table, DEFINITION, fold=fold)
@@ -240,6 +241,12 @@ class World:
         self.distrusts.append((self.step, before))
         self.engine.apply(Invalidation("t", before=before))
 
+    def sweep_goes_on(self, number: int) -> None:
+        """Look at a few more entries for whether they are of use, and begin anew at the end."""
+        for _ in range(number % 8):
+            if next(self.sweep, None) is None:
+                self.sweep = self.table.cache.sweep(self.clock, 1)
+
     def daemon_restarts(self, number: int) -> None:
         """Write what is held into a file; load it a while later in a daemon that follows nothing yet, or begin to."""
         cache = self.table.cache
@@ -314,6 +321,7 @@ EVENTS = (
     World.key_is_forgotten,
     World.all_is_forgotten,
     World.distrust,
+    World.sweep_goes_on,
     World.daemon_restarts,
     World.load_ends,
 )

@@ -193,8 +193,8 @@ class TableCache:
             )
 
     def _stamped(self, until: float) -> float:
-        """Return a time with the era of now in its last digits."""
-        return int(until * _TICKS) / _TICKS + self._mark
+        """Return the last time, not after `until`, with the era of now in its last digits."""
+        return int((until - self._mark) * _TICKS) / _TICKS + self._mark
 
     def peek(self, key: bytes) -> Entry | None:
         """Return what is held of a key, however old, and until when it is fresh, without counting a use."""

@@ -252,3 +252,14 @@ def test_distrusted_while_a_sweep_is_under_way() -> None:
     cache.distrust(170.0)
     list(sweep)
     assert look(cache, b"meanwhile", 271.0) is None
+
+
+def test_no_mark_makes_an_entry_live_longer() -> None:
+    """Whichever era an entry is of, it is fresh until its time and not a moment longer."""
+    cache = make()
+    for number in range(50):
+        cache.distrust(0.0)
+        now = 1000.0 + number / 7
+        cache.store(b"k", NO_ROW, now)
+        assert look(cache, b"k", now + 30.0) is None
+        assert look(cache, b"k", now + 30.0 - 0.01) == (NO_ROW, False)
