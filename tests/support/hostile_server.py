@@ -32,9 +32,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import zstandard
-
 from mailmapd.databases.mysql.framing import encode_payload
+from support.binlog_events import bare, event, transaction
 from support.hostile_database import EOF, OK, Peer, column, greeting, hostile_database
 
 VERSION = b"5.5.5-10.11.6-MariaDB"
@@ -46,12 +45,7 @@ EVIL = "x\x1b[2J\nERROR forged\u009b31m\u202e <b>"
 HARM = ("rows", "nulls", "columns", "chained", "text")
 HEARTBEATS = 0.2  # seconds
 
-INSERT, QUERY, TABLE_MAP, XID, HEARTBEAT, PAYLOAD, IGNORABLE = 23, 2, 19, 16, 27, 40, 28
-
-
-def event(kind: int, body: bytes) -> bytes:
-    """Return an event as it stands in a log."""
-    return struct.pack("<IBIIIH", 0, kind, 1, 19 + len(body), 1000, 0) + body
+INSERT, QUERY, TABLE_MAP, XID, HEARTBEAT, IGNORABLE = 23, 2, 19, 16, 27, 28
 
 
 def description(count: int = 2, length: int = 99) -> bytes:
@@ -68,14 +62,6 @@ def rows(images: bytes, count: int = 2) -> bytes:
     return event(INSERT, head + b"\xff" * ((count + 7) // 8) + images)
 
 
-def packed(events: bytes) -> bytes:
-    """Return a packed transaction."""
-    data = zstandard.compress(events)
-    fields = ((1, len(data)), (2, 0), (3, len(events)))
-    head = [bytes((number, 9, 0xFE)) + value.to_bytes(8, "little") for number, value in fields]
-    return event(PAYLOAD, b"".join(head) + b"\0" + data)
-
-
 def statement(sql: bytes) -> bytes:
     """Return a statement that is logged as text."""
     return event(QUERY, bytes(8) + b"\4" + bytes(4) + b"mail\0" + sql)
@@ -86,7 +72,7 @@ def what(kind: str) -> Iterator[bytes]:
     number = 0
     if kind == "log words" or not kind.startswith("log "):
         return
-    idle = packed(event(IGNORABLE, b"") * (4_000_000 // 19))
+    idle = transaction(bare(IGNORABLE, b"") * (4_000_000 // 19))
     while True:
         number += 1
         if kind == "log rows":
@@ -183,7 +169,7 @@ async def stream(peer: Peer, chosen: Path) -> None:
     kind = ""
     while True:
         if time.monotonic() > due:
-            await peer.raw(encode_payload(b"\0" + event(HEARTBEAT, b"binlog.000001")))
+            await peer.raw(event(HEARTBEAT, b"binlog.000001"))
             due = time.monotonic() + HEARTBEATS
             if kind != (now := read(chosen)):
                 kind, events = now, what(now)
@@ -193,7 +179,7 @@ async def stream(peer: Peer, chosen: Path) -> None:
         if one is None:
             await asyncio.sleep(HEARTBEATS)
         else:
-            await peer.raw(encode_payload(b"\0" + one))
+            await peer.raw(one)
             await asyncio.sleep(0)
 
 

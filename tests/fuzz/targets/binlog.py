@@ -5,10 +5,7 @@ What the events touch is found as well, for a query that reads the table of the 
 
 from __future__ import annotations
 
-import struct
 import zlib
-
-import zstandard
 
 from mailmapd.changes.layout import PostfixLayout
 from mailmapd.changes.readers import Reader, Readers
@@ -19,27 +16,13 @@ from mailmapd.databases.mysql.binlog.reader import BinlogError, BinlogReader
 from mailmapd.databases.mysql.framing import encode_payload
 from mailmapd.provenance.reading import Binding, Part, Reading, Text
 from mailmapd.template.mysql_table import MysqlTable
+from support.binlog_events import bare, event, transaction
 
 INSERT, UPDATE, PACKED_INSERT = 23, 31, 166
 TABLE_MAP = b"\1\0\0\0\0\0" + b"\0\0" + b"\1t\0" + b"\1a\0" + b"\2\x03\x0f" + b"\2\x14\0" + b"\3"
 """The description of table 1, t.a: an INT, a VARCHAR(20)."""
 ROWS = b"\1\0\0\0\0\0\0\0"
 ROW = b"\0\7\0\0\0\3one"
-
-
-def bare(kind: int, body: bytes) -> bytes:
-    return struct.pack("<IBIIIH", 0, kind, 1, 19 + len(body), 100, 0) + body
-
-
-def event(kind: int, body: bytes) -> bytes:
-    return encode_payload(b"\0" + bare(kind, body), 1)
-
-
-def transaction(events: bytes) -> bytes:
-    data = zstandard.compress(events)
-    fields = ((1, len(data)), (2, 0), (3, len(events)))
-    head = [bytes((number, 9, 0xFE)) + value.to_bytes(8, "little") for number, value in fields]
-    return event(40, b"".join(head) + b"\0" + data)
 
 
 def readers() -> Readers:

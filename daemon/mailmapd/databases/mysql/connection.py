@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mailmapd.databases.mysql.framing import WireError
 from mailmapd.databases.mysql.login import LoginCut
-from mailmapd.databases.mysql.turns import Turns
+from mailmapd.databases.mysql.portions import Portions
 from mailmapd.databases.mysql.wire import (
     QUIT,
     STATUS_IN_TRANSACTION,
@@ -64,7 +64,7 @@ class MysqlConnection(asyncio.Protocol):
         self._closing = False
         self._lost = False
         self._transport = session.transport
-        self._turns = Turns(self._transport, self._take)
+        self._portions = Portions(self._transport, self._take)
         self._transport.set_protocol(self)
 
     @property
@@ -103,7 +103,7 @@ class MysqlConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read a piece of the reply."""
-        self._turns.receive_data(data)
+        self._portions.receive_data(data)
 
     def _take(self, data: bytes) -> bool:
         """Read a part of the reply; return whether more may follow."""
@@ -115,7 +115,7 @@ class MysqlConnection(asyncio.Protocol):
             return False
         try:
             complete = self.reader.receive_data(data)
-            if complete and self._turns.waits:
+            if complete and self._portions.waits:
                 raise WireError("bytes follow a complete reply")
         except WireError as error:
             self._end(str(error))

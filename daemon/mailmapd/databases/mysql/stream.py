@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailmapd.databases.mysql.errors import judge
 from mailmapd.databases.mysql.framing import WireError
-from mailmapd.databases.mysql.turns import Turns
+from mailmapd.databases.mysql.portions import Portions
 from mailmapd.databases.mysql.wire import ReplyReader, encode_query
 from mailmapd.errors import DatabaseError, DatabaseUnavailable, DataError
 
@@ -43,7 +43,7 @@ class RowStream(asyncio.Protocol):
         self._news = asyncio.Event()
         self._connection = connection
         self._transport = connection.hand_over(self)
-        self._turns = Turns(self._transport, self._take)
+        self._portions = Portions(self._transport, self._take)
 
     async def rows(self) -> AsyncIterator[tuple[tuple[str, ...], Sequence[Row]]]:
         """Send the statement and yield its columns and rows. Raises DatabaseError."""
@@ -73,7 +73,7 @@ class RowStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read a piece of the reply."""
-        self._turns.receive_data(data)
+        self._portions.receive_data(data)
 
     def _take(self, data: bytes) -> bool:
         """Read a part of the reply; hold the server up when the consumer is behind. Return whether more may follow.
@@ -84,7 +84,7 @@ class RowStream(asyncio.Protocol):
             return False
         try:
             self._complete = self._reader.receive_data(data)
-            if self._complete and self._turns.waits:
+            if self._complete and self._portions.waits:
                 raise WireError("bytes follow a complete reply")
         except WireError as error:
             self._loss = str(error)
@@ -95,7 +95,7 @@ class RowStream(asyncio.Protocol):
         ahead = rows >= self._batch * BATCHES_AHEAD or (rows and self._unread >= BYTES_AHEAD)
         if ahead and not ended and not self._paused:
             self._paused = True
-            self._turns.hold()
+            self._portions.hold()
         if rows or ended:
             self._news.set()
         return not ended
@@ -123,7 +123,7 @@ class RowStream(asyncio.Protocol):
     def _resume(self) -> None:
         if self._paused and not self._transport.is_closing():
             self._paused = False
-            self._turns.release()
+            self._portions.release()
 
     def _columns(self) -> tuple[str, ...]:
         return self._reader.columns or ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 import tracemalloc
 import zlib
@@ -12,7 +11,7 @@ from itertools import islice
 import pytest
 import zstandard
 
-from fuzz.targets.binlog import PACKED_INSERT, ROW, ROWS, TABLE_MAP, event, packed
+from fuzz.targets.binlog import PACKED_INSERT, ROW, ROWS, TABLE_MAP, packed
 from mailmapd.databases.mysql.binlog.commands import PlaceError, encode_dump, encode_dump_gtid
 from mailmapd.databases.mysql.binlog.events import (
     Change,
@@ -34,6 +33,7 @@ from mailmapd.databases.mysql.binlog.reader import (
 )
 from mailmapd.databases.mysql.binlog.rows import ROWS_AT_ONCE
 from mailmapd.databases.mysql.framing import encode_payload
+from support.binlog_events import bare, event, transaction
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
@@ -123,27 +123,11 @@ TINY = b"\1\0\0\0\0\0" + b"\0\0" + b"\1t\0" + b"\1a\0" + b"\1\x01" + b"\0" + b"\
 """The description of table 1, t.a, with one TINYINT: its rows take two bytes."""
 
 
-def transaction(events: bytes, *, claimed: int | None = None, packed: bytes | None = None) -> bytes:
-    """Return a packed transaction that says, rightly or not, how long its events are."""
-    if packed is None:
-        packed = zstandard.compress(events)
-    fields = {1: len(packed), 2: 0, 3: len(events) if claimed is None else claimed}
-    head = b"".join(
-        [bytes((number, 9, 0xFE)) + value.to_bytes(8, "little") for number, value in fields.items()]
-    )
-    return event(40, head + b"\0" + packed)
-
-
 def in_window(bits: int) -> bytes:
     """Return the end of a transaction, packed so that unpacking takes so much memory."""
     parameters = zstandard.ZstdCompressionParameters(window_log=bits)
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     return packer.compress(bare(16, bytes(8))) + packer.flush()
-
-
-def bare(kind: int, body: bytes) -> bytes:
-    """Return an event as it stands within a transaction."""
-    return struct.pack("<IBIIIH", 0, kind, 1, 19 + len(body), 100, 0) + body
 
 
 def rows_of(events: Iterable[Event | None]) -> int:

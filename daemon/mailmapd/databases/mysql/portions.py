@@ -1,4 +1,4 @@
-"""Turns: what a server sends at one go is read a little at a time, and lookups are answered in between.
+"""Portions: what a server sends at one go is read a little at a time, and lookups are answered in between.
 
 The event loop hands over up to 256 KiB, again and again as long as more is there: a hundred thousand rows of one byte.
 """
@@ -20,7 +20,7 @@ _PIECE = 4096  # bytes of more than that which are read before the clock is look
 _TURN = 0.0005  # seconds of reading after which others have their turn
 
 
-class Turns:
+class Portions:
     """Hands what comes on a transport to `take`, which returns whether it wants more of it.
 
     While `hold` is in force, nothing is taken, and the server is held up.

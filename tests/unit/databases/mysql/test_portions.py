@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from mailmapd.databases.mysql.turns import AT_ONCE, Turns
+from mailmapd.databases.mysql.portions import AT_ONCE, Portions
 
 LONG = bytes(range(256)) * 1024
 
@@ -36,14 +36,14 @@ class Transport:
 
 
 class Bench:
-    """Turns over a transport, which want bytes up to `most`."""
+    """Portions of what comes on a transport, which want bytes up to `most`."""
 
     def __init__(self, most: int = len(LONG), seconds: float = 0.0) -> None:
         self.transport = Transport()
         self.taken = b""
         self.most = most
         self._seconds = seconds
-        self.turns = Turns(cast("asyncio.Transport", self.transport), self.take)
+        self.portions = Portions(cast("asyncio.Transport", self.transport), self.take)
 
     def take(self, data: bytes) -> bool:
         """Keep bytes, for a while."""
@@ -57,7 +57,7 @@ class Bench:
 async def turns_of_others(bench: Bench) -> int:
     """Return how many turns others have until all is taken."""
     count = 0
-    while bench.turns.waits and not bench.transport.aborted:
+    while bench.portions.waits and not bench.transport.aborted:
         assert not bench.transport.reads
         count += 1
         await asyncio.sleep(0)
@@ -67,7 +67,7 @@ async def turns_of_others(bench: Bench) -> int:
 async def test_short() -> None:
     """What is short is taken at once."""
     bench = Bench()
-    bench.turns.receive_data(LONG[:AT_ONCE])
+    bench.portions.receive_data(LONG[:AT_ONCE])
     assert bench.taken == LONG[:AT_ONCE]
     assert bench.transport.reads
 
@@ -75,8 +75,8 @@ async def test_short() -> None:
 async def test_long() -> None:
     """What is long is taken in order, with turns of others in between, and the server is held up meanwhile."""
     bench = Bench(seconds=0.0002)
-    bench.turns.receive_data(LONG[:-10])
-    bench.turns.receive_data(LONG[-10:])
+    bench.portions.receive_data(LONG[:-10])
+    bench.portions.receive_data(LONG[-10:])
     assert await turns_of_others(bench) > 10
     assert bench.taken == LONG
     assert bench.transport.reads
@@ -85,7 +85,7 @@ async def test_long() -> None:
 async def test_enough() -> None:
     """What comes behind the end is seen to be there, and not taken."""
     bench = Bench(most=20_000)
-    bench.turns.receive_data(LONG)
+    bench.portions.receive_data(LONG)
     await turns_of_others(bench)
     assert 20_000 <= len(bench.taken) < 25_000
     assert bench.transport.reads
@@ -94,19 +94,19 @@ async def test_enough() -> None:
 async def test_hold() -> None:
     """Nothing is taken while whoever reads is behind."""
     bench = Bench()
-    bench.turns.receive_data(LONG)
-    bench.turns.hold()
-    bench.turns.receive_data(LONG)
+    bench.portions.receive_data(LONG)
+    bench.portions.hold()
+    bench.portions.receive_data(LONG)
     for _ in range(10):
         await asyncio.sleep(0)
     assert bench.taken == b""
     assert not bench.transport.reads
     bench.most *= 2
-    bench.turns.release()
+    bench.portions.release()
     await turns_of_others(bench)
     assert bench.taken == 2 * LONG
-    bench.turns.hold()
-    bench.turns.release()
+    bench.portions.hold()
+    bench.portions.release()
     assert bench.transport.reads
 
 
@@ -115,10 +115,12 @@ async def test_defect() -> None:
     raised: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
     bench = Bench()
-    bench.turns = Turns(cast("asyncio.Transport", bench.transport), lambda _: 1 // 0 > 0)
-    bench.turns.receive_data(LONG)
+    bench.portions = Portions(cast("asyncio.Transport", bench.transport), lambda _: 1 // 0 > 0)
+    bench.portions.receive_data(LONG)
     await turns_of_others(bench)
     assert bench.transport.aborted
     assert raised
     with pytest.raises(ZeroDivisionError):
-        Turns(cast("asyncio.Transport", bench.transport), lambda _: 1 // 0 > 0).receive_data(b"x")
+        Portions(cast("asyncio.Transport", bench.transport), lambda _: 1 // 0 > 0).receive_data(
+            b"x"
+        )
