@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+_CLAUSE = re.compile(r"(What|How|Whether|Which|When|Why|Where|Who|Whoever|Whose|Whatever)\b")
 
 PACKAGE = Path(__file__).parents[2] / "daemon" / "mailmapd"
 
@@ -12,6 +15,28 @@ PACKAGE = Path(__file__).parents[2] / "daemon" / "mailmapd"
 def _trees() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text("utf-8"))
+
+
+def _bound(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield every name that something is bound to, with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+
+
+def test_no_thing_is_called_one() -> None:
+    """A name says what the thing is; `one` stands beside `other` alone, where two equals are compared."""
+    nameless = []
+    for file, tree in _trees():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            names = dict(_bound(node))
+            if "one" in names and "other" not in names:
+                nameless.append(f"{file}:{names['one']}: {node.name}")
+    assert nameless == []
 
 
 def test_one_name_for_the_logger() -> None:
@@ -42,3 +67,15 @@ def test_sections_of_the_file_are_called_so() -> None:
     assert {name for name in sections if not name.endswith("Section")} <= {
         *("Config", "ListenAddress", "Mode", "Seconds", "Size"),  # values, not sections
     }
+
+
+def test_docstrings_name_the_thing() -> None:
+    """A docstring begins with a verb or with the thing, not with a clause about it, and numbers are not "so many"."""
+    wrong = []
+    for file, tree in _trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                text = node.value.value
+                if isinstance(text, str) and (_CLAUSE.match(text) or "so many" in text.lower()):
+                    wrong.append(f"{file}:{node.lineno}: {text.splitlines()[0]}")
+    assert wrong == []

@@ -1,4 +1,4 @@
-"""What Dovecot's auth cache is to forget: after our own entries, at the event and at the fence, and once more later.
+"""Forgetting in Dovecot's auth cache: after our own entries, at the event and at the fence, and once more later.
 
 Names gather while Dovecot is being asked; what is about more than one user means everything, which costs Dovecot a
 quarter of a millisecond for 2 000 entries. Each is said again a second later, because an answer that was given just

@@ -1,4 +1,4 @@
-"""Whose entry it is: the one user name that an entry of a dict's table is about, if there is only one."""
+"""The user of an entry: the one name that an entry of a dict's table is about, if there is only one."""
 
 from __future__ import annotations
 

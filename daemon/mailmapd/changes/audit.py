@@ -26,7 +26,7 @@ PAUSE = 1.0  # seconds between them: replicas may be behind
 
 
 class Audited(Protocol):
-    """What is audited: one database that is followed."""
+    """A database that is audited because it is followed."""
 
     @property
     def holds(self) -> bool:
@@ -107,7 +107,7 @@ class Audit:
             if table.watch is not None:
                 answered[name, False], answered[name, True] = table.hits, table.negative_hits
         before, self._answered = self._answered, answered
-        weights = [max(0, count - before.get(one, 0)) for one, count in answered.items()]
+        weights = [max(0, count - before.get(kind, 0)) for kind, count in answered.items()]
         if not any(weights):
             return None
         name, absent = self._random.choices(list(answered), weights)[0]

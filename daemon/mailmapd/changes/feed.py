@@ -270,16 +270,16 @@ class Feed:
         if not self._pending:
             self._events.clear()
             await self._events.wait()
-        for one in self._pending:
-            if one.asking:
-                one.asking, asking = [], one.asking
-                await ask(session, asking, one.touched)
-                self._forget(one.touched)
+        for transaction in self._pending:
+            if transaction.asking:
+                transaction.asking, asking = [], transaction.asking
+                await ask(session, asking, transaction.touched)
+                self._forget(transaction.touched)
         if self._pending:
             count = await passed(session, self._pending)
             done, self._pending = self._pending[:count], self._pending[count:]
-            for one in done:
-                self._forget(one.touched)
+            for transaction in done:
+                self._forget(transaction.touched)
             if not count:
                 await asyncio.sleep(_FENCE_PAUSE)
 

@@ -43,20 +43,20 @@ class Pending:
     @property
     def size(self) -> int:
         """Return about how many bytes it takes."""
-        return self.touched.size + sum([one.size for one in self.asking])
+        return self.touched.size + sum([question.size for question in self.asking])
 
 
-def add_pending(pending: list[Pending], one: Pending) -> None:
+def add_pending(pending: list[Pending], later: Pending) -> None:
     """Have something more wait for the fence, without end in number or bytes."""
-    if len(one.asking) > _MOST_ASKING or sum([other.size for other in pending]) > PENDING_BYTES:
-        for asking in one.asking:
-            one.touched.add_table(asking.reader.table)
-        one.asking = []
-        one.touched.add_whole()
+    if len(later.asking) > _MOST_ASKING or sum([other.size for other in pending]) > PENDING_BYTES:
+        for asking in later.asking:
+            later.touched.add_table(asking.reader.table)
+        later.asking = []
+        later.touched.add_whole()
     if len(pending) < MOST_PENDING or pending[-1].is_asked:
-        pending.append(one)
+        pending.append(later)
         return
-    _add_to(pending[-1], one)
+    _add_to(pending[-1], later)
 
 
 def _add_to(pending: Pending, later: Pending) -> None:
@@ -73,8 +73,8 @@ async def passed(session: Session, pending: list[Pending]) -> int:
     if session.is_mariadb:
         now = await session.visible_place()
         count = 0
-        for one in pending:
-            if order(one.place) > order(now):
+        for transaction in pending:
+            if order(transaction.place) > order(now):
                 break
             count += 1
         return count

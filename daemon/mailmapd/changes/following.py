@@ -54,9 +54,13 @@ class Following:
         self.databases = {
             # A file is this host's own
             name: FollowedDatabase(
-                name, engine, one, clock, hearer if isinstance(one[0], MysqlSettings) else None
+                name,
+                engine,
+                chosen,
+                clock,
+                hearer if isinstance(chosen[0], MysqlSettings) else None,
             )
-            for name, one in wanted.items()
+            for name, chosen in wanted.items()
         }
 
     def start(self) -> None:

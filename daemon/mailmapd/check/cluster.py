@@ -15,7 +15,7 @@ _COMMANDS = (
     *("xadd", "xread", "xinfo|stream", "info", "hget", "hset", "hgetall", "hdel"),
     *("multi", "exec", "ping", "hello", "select"),
 )
-"""What `cluster.server` uses, and what redis-py says on a new connection."""
+"""Commands that `cluster.server` uses, and those that redis-py says on a new connection."""
 
 
 def acl_line(settings: ClusterSettings) -> str:

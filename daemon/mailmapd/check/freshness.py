@@ -36,7 +36,7 @@ _OF_KEY = {"s": "its key", "u": "keys with its local part", "d": "keys with its 
 
 @dataclass
 class Drop:
-    """What a change of one base table drops of one query's answers; only changes of these columns do."""
+    """The answers of one query that a change of one base table drops; only changes of these columns do."""
 
     query: str
     table: str
@@ -46,7 +46,7 @@ class Drop:
 
 @dataclass
 class HostFitness:
-    """Whether one host can be followed: `fault` says why not, `remedy` what to write, `notes` what else matters."""
+    """A host as it can be followed, or not: `fault` says why not, `remedy` what to write, `notes` what else matters."""
 
     host: str
     fault: str = ""
@@ -79,32 +79,32 @@ async def freshness(plan: Plan) -> list[Freshness]:
                 for table in engine.tables.values()
                 if table.database is engine.databases[name]
             }
-            one = Freshness(name, changes.follow == "yes")
+            checked = Freshness(name, changes.follow == "yes")
             if isinstance(settings, SqliteSettings):
-                _look_at_file(one, settings, definitions)
+                _look_at_file(checked, settings, definitions)
             else:
-                await _look_at_hosts(one, settings, changes, definitions)
-            found.append(one)
+                await _look_at_hosts(checked, settings, changes, definitions)
+            found.append(checked)
     finally:
         await engine.close()
     return found
 
 
 def _look_at_file(
-    one: Freshness, settings: SqliteSettings, definitions: Mapping[str, Definition]
+    checked: Freshness, settings: SqliteSettings, definitions: Mapping[str, Definition]
 ) -> None:
-    one.hosts.append(HostFitness(settings.path))
+    checked.hosts.append(HostFitness(settings.path))
     for table, definition in definitions.items():
         try:
             check_steady(layout_of(definition).query)
         except CannotTell as error:
-            one.not_followed[table] = str(error)
+            checked.not_followed[table] = str(error)
         else:
-            one.drops.append(Drop(table, "(any commit)", "all", "all answers"))
+            checked.drops.append(Drop(table, "(any commit)", "all", "all answers"))
 
 
 async def _look_at_hosts(
-    one: Freshness,
+    checked: Freshness,
     settings: MysqlSettings,
     changes: ChangesSettings,
     definitions: Mapping[str, Definition],
@@ -114,18 +114,18 @@ async def _look_at_hosts(
         replication = replace(settings, user=changes.user, password=changes.password, dbname="")
     for address in parse_hosts(settings.hosts):
         fitness = HostFitness(address.label)
-        one.hosts.append(fitness)
+        checked.hosts.append(fitness)
         try:
             session = await open_session(MysqlOpener(settings), address)
         except DatabaseError as error:
             fitness.fault = str(error)
             continue
         try:
-            if not one.drops and not one.not_followed:
+            if not checked.drops and not checked.not_followed:
                 schema = account_for(address, settings)[1].dbname
                 catalog = await read_catalog(partial(session.rows, seconds=CATALOG_ANSWER))
                 readers = find_readers(definitions, catalog, schema)
-                one.drops, one.not_followed = list(_drops(readers)), readers.not_followed
+                checked.drops, checked.not_followed = list(_drops(readers)), readers.not_followed
             await _look_at_server(fitness, session, MysqlOpener(replication), address)
         except DatabaseError as error:
             fitness.fault = str(error)
@@ -254,10 +254,10 @@ def _dropped(reader: Reader) -> str:
 
 def demanded_findings(found: Iterable[Freshness]) -> Iterator[Finding]:
     """Yield a fault for each host that cannot be followed though the configuration demands it."""
-    for one in found:
-        for host in one.hosts if one.is_demanded else ():
+    for checked in found:
+        for host in checked.hosts if checked.is_demanded else ():
             if host.fault:
                 problem = f"its changes cannot be followed: {host.fault}"
                 yield Finding(
-                    Level.FAULT, "changes", f"database {one.database}", problem, host.remedy
+                    Level.FAULT, "changes", f"database {checked.database}", problem, host.remedy
                 )

@@ -71,8 +71,8 @@ def command(config_file: str, directory: str | None, no_postfix: bool, output: s
         click.echo(legible(json.dumps(fields, ensure_ascii=False, indent=2), keep="\n"))
     else:
         _print(findings)
-        for one in freshness:
-            _print_freshness(one)
+        for checked in freshness:
+            _print_freshness(checked)
     sys.exit(1 if any(finding.level > Level.NOTE for finding in findings) else os.EX_OK)
 
 
@@ -88,26 +88,26 @@ async def _check(config_file: str, postfix: Path | None) -> tuple[list[Finding],
     return [*findings, *demanded_findings(found)], found
 
 
-def _print_freshness(one: Freshness) -> None:
+def _print_freshness(checked: Freshness) -> None:
     """Print whether a database's changes can be followed, and what they drop."""
     from rich.console import Console
 
     from mailmapd.cli.stats_tables import plain_table
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"\nChanges of database {one.database}")
-    for host in one.hosts:
+    console.print(f"\nChanges of database {checked.database}")
+    for host in checked.hosts:
         fault = legible(host.fault).removeprefix(f"{host.host}: ")
         console.print(f"  {legible(host.host)}: {fault or 'can be followed'}")
         for line in (host.remedy, *host.notes):
             if line:
                 console.print(f"    {legible(line)}")
-    if one.drops:
+    if checked.drops:
         console.print()
-        rows = [(drop.query, drop.table, drop.columns, drop.drops) for drop in one.drops]
+        rows = [(drop.query, drop.table, drop.columns, drop.drops) for drop in checked.drops]
         heads = ("QUERY", "A CHANGE IN", "OF", "DROPS")
         Console(width=200, highlight=False, markup=False).print(plain_table(heads, rows, left=4))
-    for table, reason in sorted(one.not_followed.items()):
+    for table, reason in sorted(checked.not_followed.items()):
         console.print(f"  table {table} is not followed: {legible(reason)}")
 
 

@@ -159,23 +159,25 @@ def cluster_tables(
     own = snapshot["cluster"]["host"] if snapshot["cluster"] is not None else ""
     here = members.get(own)
     rows: list[tuple[str | Text, ...]] = []
-    for name, one in members.items():
-        same = here is None or one["config"] == here["config"]
-        version = one["version"]
+    for name, member in members.items():
+        same = here is None or member["config"] == here["config"]
+        version = member["version"]
         rows.append(
             (
                 f"{name} (this host)" if name == own else name,
-                Text("stopped") if one["left"] else Text(as_age(snapshot["time"] - one["at"])),
+                Text("stopped")
+                if member["left"]
+                else Text(as_age(snapshot["time"] - member["at"])),
                 version
                 if here is None or version == here["version"]
                 else Text(version, "bold yellow"),
-                Text(one["config"][:8])
+                Text(member["config"][:8])
                 if same
-                else Text(f"{one['config'][:8]} DIFFERS", "bold red"),
-                ", ".join(one["follows"]),
-                as_ratio(one["ratio"]),
-                as_count(one["watched"]),
-                as_age(one["lag"]),
+                else Text(f"{member['config'][:8]} DIFFERS", "bold red"),
+                ", ".join(member["follows"]),
+                as_ratio(member["ratio"]),
+                as_count(member["watched"]),
+                as_age(member["lag"]),
             )
         )
     columns = ("HOST", "HEARD OF", "VERSION", "QUERIES", "FOLLOWS", "MEMORY", "TABLES", "PROVEN")

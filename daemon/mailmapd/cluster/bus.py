@@ -50,7 +50,7 @@ Flush = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Part:
-    """What a bus works on: the engine, its databases that may be followed, and the digests of what its tables ask."""
+    """The part of a process that a bus serves: engine, databases that may be followed, digests of the questions."""
 
     engine: Engine
     databases: Mapping[str, tuple[MysqlSettings, ChangesSettings]]
@@ -112,7 +112,7 @@ class Bus:
     @property
     def followers(self) -> list[str]:
         """Return the hosts whose word holds now."""
-        return sorted({name[0] for name, one in self._coverage.sources.items() if one.since})
+        return sorted({name[0] for name, source in self._coverage.sources.items() if source.since})
 
     @property
     def sent(self) -> int:
@@ -157,10 +157,10 @@ class Bus:
         digests = self._part.digests
         named = Touched(whole={digests[name] for name in touched.whole if name in digests})
         named.keys.update(
-            (digests[name], one) for name, one in touched.keys.items() if name in digests
+            (digests[name], keys) for name, keys in touched.keys.items() if name in digests
         )
         named.parts.update(
-            (digests[name], one) for name, one in touched.parts.items() if name in digests
+            (digests[name], parts) for name, parts in touched.parts.items() if name in digests
         )
         if named:
             self._publisher.touched(named)

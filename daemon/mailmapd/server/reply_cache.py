@@ -86,7 +86,7 @@ class ReplyCache:
         return found if found is not None and now < found[1] else None
 
     def count(self, found: Remembered, seconds: float) -> None:
-        """Count a lookup that `find` answered in so many seconds."""
+        """Count a lookup that `find` answered, which took `seconds`."""
         use = self._uses[found[2]]
         if seconds <= QUICK:  # as `Use.count` would: it is called once for each lookup
             use.lookups += 1
@@ -175,7 +175,7 @@ class ReplyCache:
         self._young, self._young_index = {}, {}
 
     def _drop_later(self, *dropped: dict[bytes, Remembered] | _Index) -> None:
-        self._dropped += [one for one in dropped if one]
+        self._dropped += [store for store in dropped if store]
 
     def _free_some(self) -> None:
         """Free some of what was dropped: a generation is gone before the next one is dropped."""

@@ -92,10 +92,10 @@ def changes(snapshot: Snapshot) -> str:
     if not snapshot["feeds"]:
         return ""
     rows = []
-    for one in snapshot["feeds"]:
-        state = Cell("yes", "good") if one["following"] else Cell(f"no: {one['reason']}", "text")
-        figures = [Cell(as_count(one["counts"].get("row", 0))), *map(Cell, heard(one))]
-        rows.append([Cell(one["database"], "name"), Cell(one["host"], "name"), state, *figures])
+    for feed in snapshot["feeds"]:
+        state = Cell("yes", "good") if feed["following"] else Cell(f"no: {feed['reason']}", "text")
+        figures = [Cell(as_count(feed["counts"].get("row", 0))), *map(Cell, heard(feed))]
+        rows.append([Cell(feed["database"], "name"), Cell(feed["host"], "name"), state, *figures])
     heads = ["Database", "Host", "Followed", "Rows", "Silent for", "Last change"]
     words = "".join(f"<p>{escape(text)}</p>" for text in sentences(snapshot))
     return _section("Changes", heads, rows, words=3) + words
