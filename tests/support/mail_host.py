@@ -80,7 +80,7 @@ class LocalHost:
             self._submission = free_port()
             postfix_directory = stack.enter_context(private_directory())
             self.postfix = self._postfix(postfix_directory)
-            stack.enter_context(Daemon(self._daemon_directory(), self._config()))
+            self.daemon = stack.enter_context(Daemon(self._daemon_directory(), self._config()))
             self.dovecot = stack.enter_context(self._dovecot())
             stack.enter_context(self.postfix)
             self._stack = stack.pop_all()
