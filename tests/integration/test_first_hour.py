@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ class Dovecot:
     version: str
     listen: str  # the line of [listen] that begins so
     unit: str
+    unanswered: str  # what its log says when nobody serves there, as the page on trouble quotes it
     without: str
 
 
@@ -78,6 +80,7 @@ DOVECOTS = {
         "2.3",
         "dict = [",
         "mailmapd-dict.socket",
+        "net_connect_unix(/run/mailmapd/dict) failed: No such file or directory",
         """passdb {
   driver = static
   args = password=secret
@@ -93,6 +96,7 @@ userdb {
         "2.4",
         "lookup_http = {",
         "mailmapd-lookup.socket",
+        "lua: db-lua: mailmapd: 9003 connect(/run/mailmapd/lookup) failed: No such file or directory",
         """passdb static {
   password = secret
 }
@@ -139,6 +143,10 @@ class Host:
     def status(self) -> str:
         """Return systemd's line about the daemon."""
         return self.run("systemctl show mailmapd.service --value --property StatusText").strip()
+
+    def logged(self, words: str) -> bool:
+        """Tell whether Postfix or Dovecot has said this."""
+        return words in self.run("journalctl -u 'postfix*' -u dovecot --output cat")
 
     def use(self, blocks_of_dovecot: str) -> None:
         """Give Dovecot the whole shipped configuration, with these passdb and userdb."""
@@ -335,6 +343,7 @@ def test_the_first_hour(host: Host) -> None:
         store.write_text(PASSWORD + "\n")
         host.run("systemctl restart mailmapd")
         wait_until(lambda: "all databases up" in host.status(), "the database does not come back")
+        host.run("postfix reload")  # each smtpd remembers what it could not resolve
         host.flows("login", "message")
         mended = time.time()
     host.flows("login", "message")
@@ -343,6 +352,14 @@ def test_the_first_hour(host: Host) -> None:
     # What could not be known was put off, and never denied or made up.
     put_off = re.compile(r"\S+ (\S+: 4\d\d |login: (error: b'\[UNAVAILABLE\]|abort: ))")
     assert [one for one in host.wrong(since=outage) if not put_off.match(one)] == []
+
+    with measured("nobody there: the words of the logs"):
+        host.run("systemctl stop 'mailmapd*.socket' mailmapd.service")
+        trouble = page("trouble", dovecot.language)
+        postfix_says = "warning: connect to mailmapd/socketmap: No such file or directory"
+        for words in (postfix_says, dovecot.unanswered):
+            assert words in trouble
+            wait_until(partial(host.logged, words), words)
 
     with measured("back, and remove"):
         host.run(next(line for line in postfix.splitlines() if "Undo: " in line).split("Undo: ")[1])

@@ -28,6 +28,8 @@ from support.process import ServerFailed, ServerProcess, program
 
 READY = "mailmapd-tests-ready"
 POLICY = "usr/sbin/policy-rc.d"
+WRITTEN = ("etc", "home", "var/spool/postfix")  # where tests write
+FRESH = "mailmapd-tests-fresh.tar"  # the same, as the packages have left it
 INSTALL_SECONDS = 1200
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -118,6 +120,7 @@ class KeptDebian:
             raise CannotDownload(
                 f"{self._release} has packages that do not work: {error}"
             ) from error
+        self._tar("--create", self.folder, *WRITTEN)
         (self.folder / READY).write_text("\n".join(self._packages))
 
     def _add_packages(self) -> None:
@@ -127,6 +130,7 @@ class KeptDebian:
         if new:
             self._apt_get("update")
             self._apt_get("install", "--yes", "--no-install-recommends", *self._packages)
+            (self.folder / FRESH).unlink(missing_ok=True)
             (self.folder / READY).write_text("\n".join(self._packages))
 
     def _apt_get(self, *arguments: str) -> None:
@@ -138,11 +142,24 @@ class KeptDebian:
         """Do what needs to be done once, after the packages are there."""
 
     def copy(self, folder: Path) -> DebianSystem:
-        """Return a copy that can be changed and booted, in a folder that does not exist yet."""
+        """Return a copy that can be changed and booted, in a folder that does not exist yet.
+
+        It is as fresh as on the day it was made, whatever tests have done in this one.
+        """
+        if not (self.folder / FRESH).exists():
+            self._install()
         subprocess.run(["cp", "--archive", "--reflink=auto", self.folder, folder], check=True)
-        (folder / READY).unlink()
-        (folder / POLICY).unlink()  # here, packages start their services as on any machine
+        for name in WRITTEN:
+            shutil.rmtree(folder / name)
+        self._tar("--extract", folder)
+        for left in (FRESH, READY, POLICY):
+            (folder / left).unlink()
         return DebianSystem(folder)
+
+    @staticmethod
+    def _tar(action: str, folder: Path, *names: str) -> None:
+        command = ["tar", action, "--numeric-owner", "--file", FRESH, *names]
+        subprocess.run(command, cwd=folder, check=True)
 
     def path(self, name: str) -> Path:
         """Return where a file of the system is on this machine."""
