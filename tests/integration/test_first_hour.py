@@ -360,6 +360,7 @@ def test_the_first_hour(host: Host) -> None:
         for words in (postfix_says, dovecot.unanswered):
             assert words in trouble
             wait_until(partial(host.logged, words), words)
+        host.run(f"systemctl start {units}")
 
     with measured("back, and remove"):
         host.run(next(line for line in postfix.splitlines() if "Undo: " in line).split("Undo: ")[1])
