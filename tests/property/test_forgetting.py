@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.cache.table_cache import Entry
 from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.databases.interface import Database
@@ -209,7 +209,7 @@ class World:
         if fetch.followed:
             lifetime = FOLLOWED + (0.2 * TTL if fetch.value else 0.0)
         fetch.kept_until = self.clock.now + lifetime
-        fetch.done(fetch.value or NO_ROW)
+        fetch.done(fetch.value or ABSENCE)
 
     def database_goes_or_comes(self, _: int) -> None:
         """Have the database be away, or there again."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.config.schema import CacheSection
 from mailmapd.engine.answered import Part
 from mailmapd.engine.definition import PostfixDefinition
@@ -116,7 +116,7 @@ def a_map(
         lambda: 0.0,
     )
     for name, value in {key.lower(): b"value", **held}.items():
-        table.cache.store(name, NO_ROW if value is None else value, 0.0)
+        table.cache.store(name, ABSENCE if value is None else value, 0.0)
     found = Search.compile(search, recipient_delimiter=b"+", external_only=propagates is not None)
     return Map(
         "m", [MapTable(table, definition, fold=fold)], found, lambda: 0.0, propagates=propagates

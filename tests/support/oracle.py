@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
+from mailmapd.cache.table_cache import ABSENCE, Absence, Payload
 from mailmapd.changes.following import FollowedDatabase, Following
 from mailmapd.config.loader import load_config
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
@@ -199,7 +199,7 @@ class Oracle:
         asked.clear()
 
 
-async def _difference(table: Table, sql_key: bytes, kept: Payload | NoRow) -> str | None:
+async def _difference(table: Table, sql_key: bytes, kept: Payload | Absence) -> str | None:
     """Return what is outdated in a kept entry, or None; it is forgotten then, so that it counts once."""
     later: asyncio.Future[Known] = asyncio.get_running_loop().create_future()
     table.origin.fetch(sql_key, later.set_result)
@@ -210,9 +210,9 @@ async def _difference(table: Table, sql_key: bytes, kept: Payload | NoRow) -> st
     return f"{table.name} {sql_key!r}: {kept!r} is {known!r}"
 
 
-def _without_order(found: Payload | NoRow) -> object:
+def _without_order(found: Payload | Absence) -> object:
     """Return an answer without the order of its rows, which no query asks for."""
-    if found is NO_ROW or not isinstance(found, bytes):
+    if found is ABSENCE or not isinstance(found, bytes):
         return found
     return sorted(found.split(b","))
 

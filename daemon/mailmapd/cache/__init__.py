@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mailmapd.cache.table_cache import NO_ROW, NoRow, TableCache
+from mailmapd.cache.table_cache import ABSENCE, Absence, TableCache
 
-__all__ = ["NO_ROW", "NoRow", "TableCache"]
+__all__ = ["ABSENCE", "Absence", "TableCache"]

@@ -33,16 +33,16 @@ Payload = bytes | tuple[bytes, ...]
 """A row as a table keeps it: a finished value, or the values that `result_format` still has to join with the key."""
 
 
-class NoRow(Enum):
+class Absence(Enum):
     """The one value that says: the database definitely has no row."""
 
-    NO_ROW = 0
+    ABSENCE = 0
 
 
-NO_ROW: Final = NoRow.NO_ROW
+ABSENCE: Final = Absence.ABSENCE
 
 
-Entry = tuple[Payload | NoRow, float]
+Entry = tuple[Payload | Absence, float]
 """An entry: a row or an absence, and until when it is fresh."""
 
 _TIME = struct.Struct("d")
@@ -123,7 +123,7 @@ class TableCache:
             expires = self.absences.get(key)
             if expires is None or now >= expires:
                 return None
-            return (NO_ROW, expires) if not self._ended else self._believed(NO_ROW, expires, now)
+            return (ABSENCE, expires) if not self._ended else self._believed(ABSENCE, expires, now)
         entry = _unpack(packed)
         if now >= entry[1] + self._refresh_window:
             return None
@@ -150,15 +150,15 @@ class TableCache:
             self._era = (self._era + 1) % _ERAS
         self._mark = self._era * _ERA_STEP
 
-    def _believed(self, found: Payload | NoRow, until: float, now: float) -> Entry | None:
+    def _believed(self, found: Payload | Absence, until: float, now: float) -> Entry | None:
         """Return a usable entry with its age after what was distrusted, or None."""
         ended = self._ended.get(_era_of(until))
         if ended is None:
             return found, until
-        ttl = self.settings.negative_ttl if found is NO_ROW else self.settings.ttl
+        ttl = self.settings.negative_ttl if found is ABSENCE else self.settings.ttl
         return (found, min(until, now)) if now < ended + ttl else None
 
-    def stale(self, key: bytes, now: float) -> Payload | NoRow | None:
+    def stale(self, key: bytes, now: float) -> Payload | Absence | None:
         """Return what was known until not longer than the stale time ago, or None.
 
         Entries older than that are dropped here.
@@ -172,7 +172,7 @@ class TableCache:
         return entry[0]
 
     def store(
-        self, key: bytes, found: Payload | NoRow, now: float, lifetime: float | None = None
+        self, key: bytes, found: Payload | Absence, now: float, lifetime: float | None = None
     ) -> None:
         """Keep what the database just said, in place of whatever was known; for `lifetime` seconds instead of `ttl`.
 
@@ -181,7 +181,7 @@ class TableCache:
         if len(key) > KEPT_KEY:
             return
         spread = 1.0 - self.settings.jitter * self._random()
-        if found is NO_ROW:
+        if found is ABSENCE:
             self.rows.drop(key)
             self.absences[key] = self._stamped(
                 now + (lifetime or self.settings.negative_ttl) * spread
@@ -205,7 +205,7 @@ class TableCache:
         expires = self.absences.peek(key)
         if expires is None:
             return None
-        return NO_ROW, self._fresh_until(expires, self.settings.negative_ttl)
+        return ABSENCE, self._fresh_until(expires, self.settings.negative_ttl)
 
     def last_used(self, *, absent: bool) -> bytes | None:
         """Return the key of the row, or of the absence, that was used or stored last."""
@@ -219,7 +219,7 @@ class TableCache:
     def proven(self, entry: Entry, now: float) -> Entry:
         """Return an entry as it may be believed elsewhere, where changes after `now` are not heard of."""
         found, until = entry
-        lifetime = self.settings.negative_ttl if found is NO_ROW else self._fresh_for
+        lifetime = self.settings.negative_ttl if found is ABSENCE else self._fresh_for
         return found, min(until, now + lifetime)
 
     def _fresh_until(self, until: float, lifetime: float) -> float:
@@ -232,7 +232,7 @@ class TableCache:
         No entry is fresh for longer than if it had been stored now. Return whether it was kept.
         """
         found, until = entry
-        absent = found is NO_ROW
+        absent = found is ABSENCE
         budget, lifetime = (
             (self.absences, self.settings.negative_ttl) if absent else (self.rows, self._fresh_for)
         )
@@ -245,12 +245,12 @@ class TableCache:
         ):
             return False
         until = self._stamped(min(until, now + lifetime))
-        budget[key] = until if found is NO_ROW else _pack(found, until)
+        budget[key] = until if found is ABSENCE else _pack(found, until)
         return True
 
     def useless(self, entry: Entry, now: float) -> bool:
         """Return whether not even an unreachable database makes the entry an answer."""
-        if entry[0] is NO_ROW:
+        if entry[0] is ABSENCE:
             return now >= entry[1] + self.settings.negative_stale_ttl
         return now >= entry[1] + self._refresh_window + self.settings.stale_ttl
 
@@ -277,7 +277,7 @@ class TableCache:
         dropped = 0
         for key in keys:
             packed = self.rows.peek(key)
-            found: Payload | NoRow = NO_ROW
+            found: Payload | Absence = ABSENCE
             stored: float | None
             lifetime: float
             if packed is None:
@@ -291,7 +291,7 @@ class TableCache:
                 dropped += self.drop(key)
             elif over and _era_of(stored) in over:
                 until = self._stamped(until)
-                if found is NO_ROW:
+                if found is ABSENCE:
                     self.absences.renew(key, until)
                 else:
                     self.rows.renew(key, _pack(found, until))

@@ -14,7 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from mailmapd.cache.table_cache import Entry, NoRow, Payload
+from mailmapd.cache.table_cache import Absence, Entry, Payload
 from mailmapd.engine.outcome import Failure, Known
 from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseError
@@ -147,8 +147,8 @@ async def _asked(table: Table, key: bytes) -> Known:
     return await later
 
 
-def _without_order(found: Payload | NoRow) -> object:
+def _without_order(found: Payload | Absence) -> object:
     """Return an answer without the order of its rows, which the database may choose anew each time."""
-    if isinstance(found, NoRow):
+    if isinstance(found, Absence):
         return found
     return sorted(found.split(b",") if isinstance(found, bytes) else found)

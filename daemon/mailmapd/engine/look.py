@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mailmapd.cache.table_cache import NO_ROW
+from mailmapd.cache.table_cache import ABSENCE
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.flush import UnknownName
 
@@ -47,7 +47,7 @@ def look(engine: Engine, request: LookRequest, now: float) -> Held:
     entry = table.cache.peek(request.sql_key)
     if entry is None or table.cache.useless(entry, now):
         return Held("nothing")
-    row, fresh_for = entry[0] is not NO_ROW, entry[1] - now
+    row, fresh_for = entry[0] is not ABSENCE, entry[1] - now
     if fresh_for > 0:
         return Held("fresh", row, fresh_for)
     answered = row and fresh_for > -table.cache.settings.ttl * table.cache.settings.refresh_ahead

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from cachetools import TTLCache
 
-from mailmapd.cache.table_cache import KEPT_KEY, NO_ROW
+from mailmapd.cache.table_cache import ABSENCE, KEPT_KEY
 from mailmapd.databases.interface import Database
 from mailmapd.engine.definition import Definition
 from mailmapd.engine.outcome import Failure, Known
@@ -173,7 +173,7 @@ class QueryOrigin:
         if self.schema_error:
             log.warning("table %s: the query works again", self._name)
             self.schema_error = ""
-        return NO_ROW if payload is None else payload
+        return ABSENCE if payload is None else payload
 
     def _failed(self, sql_key: bytes, error: DatabaseError) -> Failure:
         now = self._clock()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from mailmapd.cache.table_cache import NoRow, Payload
+from mailmapd.cache.table_cache import Absence, Payload
 
 
 class Source(IntEnum):
@@ -28,7 +28,7 @@ class Failure:
     lasts: bool = field(default=False, compare=False)
 
 
-Known = Payload | NoRow | Failure
+Known = Payload | Absence | Failure
 """An origin's word on a key."""
 
 

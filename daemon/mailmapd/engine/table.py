@@ -17,7 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from mailmapd.cache.budget import Budget
-from mailmapd.cache.table_cache import NO_ROW, Entry, NoRow, Payload, TableCache
+from mailmapd.cache.table_cache import ABSENCE, Absence, Entry, Payload, TableCache
 from mailmapd.engine.invalidation import Invalidation, TouchedSince
 from mailmapd.engine.origin import Origin
 from mailmapd.engine.outcome import Failure, Known, Outcome, Source
@@ -93,7 +93,7 @@ class Table:
         entry = self.cache.get(sql_key, now)
         if entry is None:
             return None
-        if entry[0] is NO_ROW:
+        if entry[0] is ABSENCE:
             self.negative_hits += 1
         else:
             self.hits += 1
@@ -189,7 +189,7 @@ class Table:
         return flight
 
     def _join_for_a_moment(
-        self, sql_key: bytes, stale: Payload | NoRow, done: Callable[[Outcome], None]
+        self, sql_key: bytes, stale: Payload | Absence, done: Callable[[Outcome], None]
     ) -> None:
         """Join the key's flight, but take the stale answer if that fails, or does not land soon."""
         waiting = True
@@ -212,7 +212,7 @@ class Table:
         patience = asyncio.get_running_loop().call_later(self.origin.patience, lose_patience)
         self._join(sql_key).join(tell)
 
-    def _fall_back(self, stale: Payload | NoRow | None, failure: Failure) -> Outcome:
+    def _fall_back(self, stale: Payload | Absence | None, failure: Failure) -> Outcome:
         if stale is None:
             return Outcome(failure, Source.DATABASE)
         self.stale += 1
@@ -238,7 +238,7 @@ class Table:
                 known = Failure(DEFECT)
         flight.land(Outcome(known, Source.DATABASE))
 
-    def keep(self, sql_key: bytes, known: Payload | NoRow) -> None:
+    def keep(self, sql_key: bytes, known: Payload | Absence) -> None:
         """Keep what the database says of a key now."""
-        lifetime = None if self.watch is None else self.watch.lifetime(sql_key, known is NO_ROW)
+        lifetime = None if self.watch is None else self.watch.lifetime(sql_key, known is ABSENCE)
         self.cache.store(sql_key, known, self._clock(), lifetime)

@@ -24,7 +24,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
+from mailmapd.cache.table_cache import ABSENCE, Absence, Payload
 from mailmapd.errors import MailmapdError
 
 MAGIC = b"mailmapd cache\n"
@@ -49,7 +49,7 @@ class CacheRecord(NamedTuple):
     """One cached answer; `until` is when it stops being fresh, in seconds since the epoch."""
 
     key: bytes
-    found: Payload | NoRow
+    found: Payload | Absence
     until: float
 
 
@@ -67,7 +67,7 @@ def encode_record(record: CacheRecord) -> bytes:
         return b"".join(
             (_RECORD.pack(_VALUE, until, len(key)), key, _LENGTH.pack(len(found)), found)
         )
-    if found is NO_ROW:
+    if found is ABSENCE:
         return _RECORD.pack(_ABSENT, until, len(key)) + key
     values = [part for value in found for part in (_LENGTH.pack(len(value)), value)]
     return b"".join(
@@ -84,7 +84,7 @@ def decode_records(body: bytes) -> Iterator[CacheRecord]:
             position += _RECORD.size
             key = _take(body, position, length)
             position += length
-            found: Payload | NoRow = NO_ROW
+            found: Payload | Absence = ABSENCE
             if kind == _VALUE:
                 (length,) = _LENGTH.unpack_from(body, position)
                 found = _take(body, position + _LENGTH.size, length)

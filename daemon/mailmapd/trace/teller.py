@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mailmapd.cache.table_cache import NO_ROW, Payload
+from mailmapd.cache.table_cache import ABSENCE, Payload
 from mailmapd.engine.maps.map import Map, MapTable, Probe, WalkWatcher
 from mailmapd.engine.outcome import Failure, Outcome, Source
 from mailmapd.errors import DatabaseError, DataError
@@ -93,7 +93,7 @@ class _Teller(WalkWatcher):
             event = Event.NO_ROW
         step = self._note(event, probe, sql=sql, seconds=seconds, rows=rows, value=value)
         self._asked[probe] = step, payload
-        return Outcome(NO_ROW if payload is None else payload, Source.DATABASE)
+        return Outcome(ABSENCE if payload is None else payload, Source.DATABASE)
 
     # - the end
 

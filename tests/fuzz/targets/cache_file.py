@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from io import BytesIO
 
-from mailmapd.cache import NO_ROW
+from mailmapd.cache import ABSENCE
 from mailmapd.state.cache_file import (
     DIGEST_SIZE,
     CacheFileError,
@@ -35,7 +35,7 @@ def _file(body: bytes) -> bytes:
 
 _RECORDS = b"".join(
     encode_record(CacheRecord(b"user@example.com", found, 1000.0))
-    for found in (NO_ROW, b"example.com/user/", (b"a@example.com", b"b"))
+    for found in (ABSENCE, b"example.com/user/", (b"a@example.com", b"b"))
 )
 SEEDS = (_file(_RECORDS), _file(b""), _RECORDS, b"mailmapd cache\n\1")
 TOKENS = (b"mailmapd cache\n", b"\0\0\0\0", b"\1\0\0\0", b"\xff\xff\xff\xff", b"T", b"E", b"Z")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.cache.table_cache import NO_ROW
+from mailmapd.cache.table_cache import ABSENCE
 from mailmapd.changes import audit, feed, fence
 from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.fence import Pending
@@ -354,7 +354,7 @@ async def _outdated(bench: Bench, keys: list[bytes]) -> list[str]:
     for key in keys:
         kept = bench.engine.tables["alias"].cache.peek(key)
         row = rows.get(key.decode())
-        if kept is not None and kept[0] != (NO_ROW if row is None else row.encode()):
+        if kept is not None and kept[0] != (ABSENCE if row is None else row.encode()):
             found.append(f"{key.decode()} is {row}, and kept as {kept[0]!r}")
     return found
 
@@ -390,7 +390,7 @@ async def test_visible_late(bench: Bench, monkeypatch: pytest.MonkeyPatch, fence
         sql("SET GLOBAL rpl_semi_sync_master_enabled = OFF")
     assert early > 50
     assert await _outdated(bench, [key]) == (
-        [] if fenced else ["late@example.com is there, and kept as <NoRow.NO_ROW: 0>"]
+        [] if fenced else ["late@example.com is there, and kept as <Absence.ABSENCE: 0>"]
     )
 
 

@@ -4,7 +4,7 @@ import gc
 import tracemalloc
 
 from mailmapd.cache.memory import NEGATIVE, POSITIVE, SHARES, Memory
-from mailmapd.cache.table_cache import KEPT_KEY, NO_ROW, TableCache
+from mailmapd.cache.table_cache import ABSENCE, KEPT_KEY, TableCache
 from mailmapd.config.schema import CacheSection
 
 SETTINGS = CacheSection()
@@ -17,7 +17,7 @@ def key(number: int, length: int = 0) -> bytes:
 
 def fill(cache: TableCache, count: int, found: bytes | None = None, length: int = 0) -> None:
     for number in range(count):
-        cache.store(key(number, length), NO_ROW if found is None else found, 1.0)
+        cache.store(key(number, length), ABSENCE if found is None else found, 1.0)
 
 
 def sweep(cache: TableCache, now: float) -> int:
@@ -42,7 +42,7 @@ def test_unknown_ones_evict_no_known_one() -> None:
     cache = TableCache(SETTINGS, memory=Memory(4 * MIB))
     fill(cache, 5000, b"row")
     for number in range(100_000):
-        cache.store(b"nobody%d" % number, NO_ROW, 1.0)
+        cache.store(b"nobody%d" % number, ABSENCE, 1.0)
     assert len(cache.rows) == 5000
     assert cache.rows.evictions == 0
 
@@ -62,7 +62,7 @@ def test_nothing_of_very_long_keys() -> None:
     """Nothing is kept of a key that no address can have."""
     cache = TableCache(SETTINGS, memory=Memory(4 * MIB))
     cache.store(b"k" * (KEPT_KEY + 1), b"row", 1.0)
-    cache.store(b"n" * (KEPT_KEY + 1), NO_ROW, 1.0)
+    cache.store(b"n" * (KEPT_KEY + 1), ABSENCE, 1.0)
     assert cache.keys() == []
     cache.store(b"k" * KEPT_KEY, b"row", 1.0)
     assert len(cache.keys()) == 1
@@ -74,7 +74,7 @@ def test_counts_come_back_to_nothing() -> None:
     cache = TableCache(SETTINGS, memory=memory)
     for value in (b"short", b"a longer one", (b"two", b"values")):
         cache.store(b"a", value, 1.0)
-    cache.store(b"a", NO_ROW, 1.0)
+    cache.store(b"a", ABSENCE, 1.0)
     cache.store(b"b", b"row", 1.0)
     cache.drop(b"a")
     assert sweep(cache, 1e9) == 1
@@ -116,7 +116,7 @@ def test_sweep_keeps_what_is_of_use() -> None:
     """A look for useless entries drops those that not even an unreachable database makes answers."""
     cache = TableCache(SETTINGS)
     cache.store(b"row", b"value", 0.0)
-    cache.store(b"absence", NO_ROW, 0.0)
+    cache.store(b"absence", ABSENCE, 0.0)
     for now, left in ((3000.0, 2), (SETTINGS.negative_stale_ttl + 100.0, 1), (90_000.0, 0)):
         sweep(cache, now)
         assert len(cache.keys()) == left

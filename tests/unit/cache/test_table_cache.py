@@ -5,7 +5,7 @@ import random
 import pytest
 from attrs import evolve
 
-from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.cache.table_cache import _ERAS
 from mailmapd.config.schema import CacheSection, Seconds
 
@@ -59,10 +59,10 @@ def test_stale() -> None:
 def test_absence() -> None:
     """A definite absence lives for its own time and its own stale time, and is never fetched anew before it expires."""
     cache = make()
-    cache.store(b"k", NO_ROW, 0.0)
-    assert look(cache, b"k", 29.9) == (NO_ROW, False)
+    cache.store(b"k", ABSENCE, 0.0)
+    assert look(cache, b"k", 29.9) == (ABSENCE, False)
     assert look(cache, b"k", 30.0) is None
-    assert cache.stale(b"k", 79.9) is NO_ROW
+    assert cache.stale(b"k", 79.9) is ABSENCE
     assert cache.stale(b"k", 80.0) is None
     assert len(cache.absences) == 0
 
@@ -77,12 +77,12 @@ def test_unknown() -> None:
 def test_replaced() -> None:
     """A row replaces an absence and the other way round; one key is never both."""
     cache = make()
-    cache.store(b"k", NO_ROW, 0.0)
+    cache.store(b"k", ABSENCE, 0.0)
     cache.store(b"k", b"v", 1.0)
     assert look(cache, b"k", 1.0) == (b"v", False)
     assert len(cache.absences) == 0
-    cache.store(b"k", NO_ROW, 2.0)
-    assert look(cache, b"k", 2.0) == (NO_ROW, False)
+    cache.store(b"k", ABSENCE, 2.0)
+    assert look(cache, b"k", 2.0) == (ABSENCE, False)
     assert len(cache.rows) == 0
 
 
@@ -91,7 +91,7 @@ def test_budgets() -> None:
     cache = make(evolve(SETTINGS, max_entries=2, max_negative_entries=3))
     cache.store(b"real", b"v", 0.0)
     for number in range(1000):
-        cache.store(b"unknown%d" % number, NO_ROW, 0.0)
+        cache.store(b"unknown%d" % number, ABSENCE, 0.0)
     assert look(cache, b"real", 0.0) == (b"v", False)
     assert len(cache.absences) == 3
     assert cache.absences.evictions == 997
@@ -126,7 +126,7 @@ def test_drop() -> None:
     """A dropped key is unknown, of whichever kind it was, and dropping says whether there was anything."""
     cache = make()
     cache.store(b"a", b"v", 0.0)
-    cache.store(b"b", NO_ROW, 0.0)
+    cache.store(b"b", ABSENCE, 0.0)
     assert [cache.drop(b"a"), cache.drop(b"b"), cache.drop(b"c")] == [True, True, False]
     assert cache.stale(b"a", 0.0) is None
     assert cache.stale(b"b", 0.0) is None
@@ -136,7 +136,7 @@ def test_clear() -> None:
     """Clearing forgets rows and absences at once and hands them over to be freed."""
     cache = make()
     cache.store(b"a", b"v", 0.0)
-    cache.store(b"b", NO_ROW, 0.0)
+    cache.store(b"b", ABSENCE, 0.0)
     assert sorted(cache.keys()) == [b"a", b"b"]
     assert [len(budget) for budget in cache.clear()] == [1, 1]
     assert cache.keys() == []
@@ -146,7 +146,7 @@ def test_clear() -> None:
 def test_no_negative_caching(ttl: float) -> None:
     """With negative_ttl = 0 an absence is never answered from memory."""
     cache = make(evolve(SETTINGS, negative_ttl=Seconds(0.0), negative_stale_ttl=Seconds(ttl)))
-    cache.store(b"k", NO_ROW, 0.0)
+    cache.store(b"k", ABSENCE, 0.0)
     assert look(cache, b"k", 0.0) is None
 
 
@@ -154,7 +154,7 @@ def distrusted(settings: CacheSection = SETTINGS) -> TableCache:
     """Return a cache with a row and an absence of the time 0, kept for long, and distrusted from 50 on."""
     cache = make(settings)
     cache.store(b"row", b"v", 0.0, 10_000.0)
-    cache.store(b"absence", NO_ROW, 0.0, 10_000.0)
+    cache.store(b"absence", ABSENCE, 0.0, 10_000.0)
     cache.distrust(50.0)
     return cache
 
@@ -163,7 +163,7 @@ def test_distrusted() -> None:
     """Distrusted entries answer and are fetched anew for `ttl` from the moment, and are stale then."""
     cache = distrusted()
     assert look(cache, b"row", 60.0) == (b"v", True)
-    assert look(cache, b"absence", 60.0) == (NO_ROW, True)
+    assert look(cache, b"absence", 60.0) == (ABSENCE, True)
     assert look(cache, b"absence", 79.9) is not None
     assert look(cache, b"absence", 80.0) is None
     assert look(cache, b"row", 149.9) == (b"v", True)
@@ -222,7 +222,7 @@ def test_swept_eras_are_free() -> None:
     for _ in range(_ERAS):
         cache.distrust(60.0)
     cache.store(b"in between", b"v", 60.0, 10_000.0)
-    cache.store(b"nobody", NO_ROW, 60.0, 10_000.0)
+    cache.store(b"nobody", ABSENCE, 60.0, 10_000.0)
     before = {key: cache.peek(key) for key in (b"row", b"pair", b"in between", b"nobody")}
     for now in (130.0, 161.0, 161.0):
         sweep = cache.sweep(lambda now=now: now, 1)  # type: ignore[misc]
@@ -260,6 +260,6 @@ def test_no_mark_makes_an_entry_live_longer() -> None:
     for number in range(50):
         cache.distrust(0.0)
         now = 1000.0 + number / 7
-        cache.store(b"k", NO_ROW, now)
+        cache.store(b"k", ABSENCE, now)
         assert look(cache, b"k", now + 30.0) is None
-        assert look(cache, b"k", now + 30.0 - 0.01) == (NO_ROW, False)
+        assert look(cache, b"k", now + 30.0 - 0.01) == (ABSENCE, False)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.config.schema import CacheSection
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.dicts.definition import DictDefinition
@@ -204,7 +204,7 @@ async def test_table_map_and_everything(bench: Bench) -> None:
     """A table, the tables of a map with its hosted domains, those of a dict, or all of them are emptied."""
     for name in bench.engine.tables:
         bench.fill(name, [b"a", b"b"])
-        bench.engine.tables[name].cache.store(b"none", NO_ROW, 0.0)
+        bench.engine.tables[name].cache.store(b"none", ABSENCE, 0.0)
     assert await bench.flush(FlushRequest(table="catch_all")) == {"catch_all": 3}
     assert await bench.flush(FlushRequest(map="aliases")) == {"alias": 3, "domain": 3}
     assert await bench.flush(FlushRequest(map="auth")) == {"auth.passdb": 3}

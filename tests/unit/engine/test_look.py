@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailmapd.cache.table_cache import NO_ROW, NoRow, TableCache
+from mailmapd.cache.table_cache import ABSENCE, Absence, TableCache
 from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import Engine
@@ -25,7 +25,7 @@ SETTINGS = CacheSection(
 )
 
 
-def engine(found: bytes | NoRow) -> Engine:
+def engine(found: bytes | Absence) -> Engine:
     """Return an engine whose one table has stored one entry at second 0."""
     definition = PostfixDefinition(MysqlTable.compile("t", b"SELECT a FROM b WHERE c = '%s'"))
     table = Table(
@@ -45,12 +45,12 @@ def engine(found: bytes | NoRow) -> Engine:
         (b"row", 90.0, Held("refresh", True, -10.0)),
         (b"row", 500.0, Held("stale", True, -420.0)),
         (b"row", 2000.0, Held("nothing")),
-        (NO_ROW, 10.0, Held("fresh", False, 40.0)),
-        (NO_ROW, 60.0, Held("stale", False, -10.0)),
-        (NO_ROW, 600.0, Held("nothing")),
+        (ABSENCE, 10.0, Held("fresh", False, 40.0)),
+        (ABSENCE, 60.0, Held("stale", False, -10.0)),
+        (ABSENCE, 600.0, Held("nothing")),
     ],
 )
-def test_every_age_is_told(found: bytes | NoRow, now: float, held: Held) -> None:
+def test_every_age_is_told(found: bytes | Absence, now: float, held: Held) -> None:
     """Rows and absences are told with their age, and what is of no use any more is nothing."""
     assert look(engine(found), LookRequest("t", b"key"), now) == held
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.cache.table_cache import KEPT_KEY
 from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.engine.definition import PostfixDefinition
@@ -104,7 +104,7 @@ async def test_an_origin_in_front_answers_first() -> None:
     assert outcomes == [Outcome(b"from the shelf", Source.DATABASE)]
     assert known(bench.table, b"shelved", 0.0) == b"from the shelf"
     assert (await bench.table.get(b"k")).known == b"from the database"
-    assert (await bench.table.get(b"unknown")).known is NO_ROW
+    assert (await bench.table.get(b"unknown")).known is ABSENCE
     assert [values_of(asked) for asked in bench.database.asked] == [(b"k",), (b"unknown",)]
 
 

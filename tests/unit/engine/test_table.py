@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.invalidation import Invalidation
@@ -65,8 +65,8 @@ async def test_found_and_kept(bench: Bench) -> None:
 
 async def test_absent_and_kept(bench: Bench) -> None:
     """An empty result is a definite absence, and known as such."""
-    assert await bench.table.get(b"none@example.com") == Outcome(NO_ROW, Source.DATABASE)
-    assert known(bench.table, b"none@example.com", 0.0) is NO_ROW
+    assert await bench.table.get(b"none@example.com") == Outcome(ABSENCE, Source.DATABASE)
+    assert known(bench.table, b"none@example.com", 0.0) is ABSENCE
     assert bench.table.negative_hits == 1
 
 
@@ -96,7 +96,7 @@ async def test_stale_bridges_an_outage(bench: Bench) -> None:
     bench.clock.now = 200.0
     bench.database.failure = DatabaseUnavailable("gone")
     assert await bench.table.get(KEY) == Outcome(ROW, Source.STALE)
-    assert await bench.table.get(b"none@example.com") == Outcome(NO_ROW, Source.STALE)
+    assert await bench.table.get(b"none@example.com") == Outcome(ABSENCE, Source.STALE)
     assert bench.table.stale == 2
 
 
@@ -145,7 +145,7 @@ async def test_expired_row_is_fetched_anew(bench: Bench) -> None:
     await bench.table.get(KEY)
     bench.clock.now = 200.0
     del bench.rows[KEY,]
-    assert await bench.table.get(KEY) == Outcome(NO_ROW, Source.DATABASE)
+    assert await bench.table.get(KEY) == Outcome(ABSENCE, Source.DATABASE)
 
 
 async def test_refresh_ahead(bench: Bench) -> None:
@@ -230,7 +230,7 @@ async def test_poison(bench: Bench) -> None:
     assert (await bench.table.get(b"bad")).known == Failure("db1: illegal mix of collations")
     assert len(bench.database.asked) == 2
     bench.clock.now += POISON_MEMORY
-    assert (await bench.table.get(b"bad")).known is NO_ROW
+    assert (await bench.table.get(b"bad")).known is ABSENCE
 
 
 async def test_schema_error(bench: Bench) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailmapd.cache import NO_ROW
+from mailmapd.cache import ABSENCE
 from mailmapd.state.cache_file import (
     BLOCK_LIMIT,
     DIGEST_SIZE,
@@ -24,7 +24,7 @@ from mailmapd.state.cache_file import (
 TABLE = TableHeader(b"d" * DIGEST_SIZE, "alias")
 RECORDS = [
     CacheRecord(b"user@example.com", b"example.com/user/", 1000.5),
-    CacheRecord(b"none@example.com", NO_ROW, 2000.0),
+    CacheRecord(b"none@example.com", ABSENCE, 2000.0),
     CacheRecord(b"two@example.com", (b"a@example.com", b"", b"b@example.com"), -1.0),
     CacheRecord(b"", b"", 0.0),
 ]
@@ -32,7 +32,7 @@ RECORDS = [
 records = st.builds(
     CacheRecord,
     st.binary(),
-    st.just(NO_ROW) | st.binary() | st.lists(st.binary()).map(tuple),
+    st.just(ABSENCE) | st.binary() | st.lists(st.binary()).map(tuple),
     st.floats(allow_nan=False, allow_infinity=False),
 )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.cache import NO_ROW, TableCache
+from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.config.loader import parse_config
 from mailmapd.engine.flush import FlushRequest, flush
 from mailmapd.engine.invalidation import Invalidation
@@ -83,7 +83,7 @@ class Bench:
     def fill(self) -> None:
         """Keep one entry of each kind."""
         self.cache().store(b"user@example.com", b"other@example.com", self.clock.now)
-        self.cache().store(b"none@example.com", NO_ROW, self.clock.now)
+        self.cache().store(b"none@example.com", ABSENCE, self.clock.now)
         self.cache("mailbox").store(b"user@example.com", (b"one", b"two"), self.clock.now)
         self.cache("auth.passdb").store(
             b"user@example.com", b'{"password": "{PLAIN}secret"}', self.clock.now
@@ -124,7 +124,7 @@ async def test_kept(bench: Bench) -> None:
         bench.clock.now + 70.0,
     )
     assert bench.cache().get(b"none@example.com", bench.clock.now) == (
-        NO_ROW,
+        ABSENCE,
         bench.clock.now + 20.0,
     )
     assert bench.cache("mailbox").get(b"user@example.com", bench.clock.now) == (
@@ -259,7 +259,7 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
     bench.warm_start.begin()
     await flush(bench.assembled.engine, FlushRequest(key=b"user1@example.com"), b"+")
     bench.cache().store(b"user2@example.com", b"new", bench.clock.now)
-    bench.cache().store(b"user3@example.com", NO_ROW, bench.clock.now)
+    bench.cache().store(b"user3@example.com", ABSENCE, bench.clock.now)
     await bench.loaded()
     assert bench.cache().peek(b"user1@example.com") is None
     assert [bench.cache().peek(b"user%d@example.com" % number) for number in (2, 3)] != [None, None]
@@ -268,7 +268,7 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
         bench.clock.now + 100.0,
     )
     assert bench.cache().get(b"user3@example.com", bench.clock.now) == (
-        NO_ROW,
+        ABSENCE,
         bench.clock.now + 50.0,
     )
     assert bench.cache().get(b"user4@example.com", bench.clock.now) == (

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from cachetools import TTLCache
 
-from mailmapd.cache.table_cache import KEPT_KEY, NO_ROW, NoRow, Payload
+from mailmapd.cache.table_cache import ABSENCE, KEPT_KEY, Absence, Payload
 from mailmapd.engine.dicts.fields import renamed
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.outcome import Failure, Outcome, Source
@@ -76,7 +76,7 @@ class _Question(NamedTuple):
 
     sql_keys: frozenset[bytes]
     sql_key: bytes
-    held: Payload | NoRow | None
+    held: Payload | Absence | None
     flight: Flight[Outcome]
 
 
@@ -139,7 +139,7 @@ class Mismatches:
             self.recall(Invalidation(self.table.name, frozenset((sql_key,))))
         self._doubt(sql_key, _MISMATCH)
         likely = fitted or sql_key not in self._lately or held is None
-        if not likely or held is NO_ROW or not self._allowance.take(now):
+        if not likely or held is ABSENCE or not self._allowance.take(now):
             return self._from_memory("limited", held, Source.CACHE)
         if self.table.origin.away() or self.table.origin.refusal(sql_key, now) is not None:
             return self._from_memory("failed", held, Source.STALE)
@@ -161,7 +161,7 @@ class Mismatches:
 
     def _in_memory(
         self, user: bytes, sql_key: bytes, original: Sequence[tuple[bytes, bytes]], now: float
-    ) -> tuple[bytes, Payload | NoRow | None]:
+    ) -> tuple[bytes, Payload | Absence | None]:
         for name, key in original:
             held = self.table.cache.stale(key, now)
             if isinstance(held, bytes) and renamed(name, held).lower() == user.lower():
@@ -179,7 +179,7 @@ class Mismatches:
             del self.doubted[next(iter(self.doubted))]
         self.doubted[sql_key] = state
 
-    def _from_memory(self, result: str, held: Payload | NoRow | None, source: Source) -> Outcome:
+    def _from_memory(self, result: str, held: Payload | Absence | None, source: Source) -> Outcome:
         self.counts[result] += 1
         return Outcome(_ASKED_OFTEN if held is None else held, source)
 

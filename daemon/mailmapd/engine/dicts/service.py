@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NamedTuple
 
-from mailmapd.cache.table_cache import NO_ROW, NoRow, Payload
+from mailmapd.cache.table_cache import ABSENCE, Absence, Payload
 from mailmapd.engine.answered import Answered, Part, Use, Uses
 from mailmapd.engine.dicts.dict import PREFIX_SIZE, Asked, Dict, MismatchQuestion, Question
 from mailmapd.engine.dicts.mismatches import Mismatches
@@ -234,7 +234,7 @@ class DictService:
         result = served.meter.count(answer, Source.CACHE, self._clock() - start)
         if start >= until or doubted:
             return Answered(answer)
-        parts = (Part(table, absent=known is NO_ROW),)
+        parts = (Part(table, absent=known is ABSENCE),)
         return Answered(answer, until, served.uses.of(result, parts), (sql_key,))
 
     def end(self, dict_: Dict, meter: LookupMeter, start: float, outcome: Outcome) -> Answer:
@@ -326,8 +326,8 @@ class DictWaiting:
             mismatches.note_fetched(asked.sql_key)
 
 
-def _answer(known: Payload | NoRow | Failure) -> Answer:
-    if known is NO_ROW:
+def _answer(known: Payload | Absence | Failure) -> Answer:
+    if known is ABSENCE:
         return NOT_FOUND
     if isinstance(known, Failure):
         return TempFail(known.reason)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from math import inf
 from typing import NamedTuple
 
-from mailmapd.cache.table_cache import NO_ROW, Payload
+from mailmapd.cache.table_cache import ABSENCE, Payload
 from mailmapd.engine.answered import Part
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.outcome import Failure, Known, Outcome, Source
@@ -222,7 +222,7 @@ class Map:
                     if entry is not None:
                         known, fresh_until = entry
                         until = min(until, fresh_until)
-                        parts.append(place.absent_part if known is NO_ROW else place.present_part)
+                        parts.append(place.absent_part if known is ABSENCE else place.present_part)
                         keys.append(sql_key)
                     else:
                         probe = Probe(place.table, sql_key)
@@ -231,7 +231,7 @@ class Map:
                         now = self._clock()
                 else:
                     watcher.repeats(place, search_key, name, Probe(place.table, sql_key))
-                if known is NO_ROW:
+                if known is ABSENCE:
                     continue
                 if isinstance(known, Failure):
                     return TempFail(known.reason), until
