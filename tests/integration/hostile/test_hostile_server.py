@@ -52,7 +52,7 @@ tables = ["alias"]
 [map.others]
 tables = ["other"]
 """
-SECONDS = 1.2  # of lookups
+SECONDS = 0.8  # of lookups
 GAP = 0.0005  # seconds between two lookups
 GROWTH = 32 * MIB
 LONGEST = 0.02  # seconds in which 99 of 100 lookups are answered
