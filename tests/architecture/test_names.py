@@ -79,3 +79,16 @@ def test_docstrings_name_the_thing() -> None:
                 if isinstance(text, str) and (_CLAUSE.match(text) or "so many" in text.lower()):
                     wrong.append(f"{file}:{node.lineno}: {text.splitlines()[0]}")
     assert wrong == []
+
+
+def test_docstrings_of_functions_begin_with_a_verb() -> None:
+    """A function's docstring says what it does, a property's what it returns."""
+    nouns = re.compile(r"(The|A|An|Every|All|Its|No)\b")
+    wrong = [
+        f"{file}:{node.lineno}: {node.name}"
+        for file, tree in _trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and nouns.match(ast.get_docstring(node) or "")
+    ]
+    assert wrong == []

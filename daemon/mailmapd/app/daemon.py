@@ -100,28 +100,28 @@ class Daemon:
 
     @property
     def engine(self) -> Engine:
-        """The engine in use, with every lookup counted that has been answered until now."""
+        """Return the engine in use, with every lookup counted that has been answered until now."""
         self.front.settle()
         return self._assembled.engine
 
     @property
     def listeners(self) -> Iterable[Listener]:
-        """The open listeners of the lookup protocols."""
+        """Return the open listeners of the lookup protocols."""
         return self.front.listeners
 
     @property
     def config(self) -> Config:
-        """The configuration in force."""
+        """Return the configuration in force."""
         return self._config
 
     @property
     def meters(self) -> Iterable[LookupMeter]:
-        """The meters of every listener and map or dict."""
+        """Return the meters of every listener and map or dict."""
         return [*self.map_meters, *self.dict_meters]
 
     @property
     def client_meters(self) -> Mapping[str, ClientMeter]:
-        """The meters of clients by listener."""
+        """Return the meters of clients by listener."""
         return self.front.client_meters
 
     @property
@@ -131,12 +131,12 @@ class Daemon:
 
     @property
     def map_meters(self) -> list[LookupMeter]:
-        """The meters of maps."""
+        """Return the meters of maps."""
         return self.front.map_meters
 
     @property
     def dict_meters(self) -> list[LookupMeter]:
-        """The meters of dicts."""
+        """Return the meters of dicts."""
         return self.front.dict_meters
 
     def changes_problems(self) -> list[str]:
@@ -161,7 +161,7 @@ class Daemon:
 
     @property
     def webhook_token(self) -> str:
-        """The token that a webhook must bring, or an empty text."""
+        """Return the token that a webhook must bring, or an empty text."""
         return self._assembled.plan.webhook_token
 
     def cluster_state(self) -> ClusterState | None:

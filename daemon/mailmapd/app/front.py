@@ -72,7 +72,7 @@ class Front:
 
     @property
     def listeners(self) -> Iterable[Listener]:
-        """The open listeners of the lookup protocols."""
+        """Return the open listeners of the lookup protocols."""
         return self._listeners.values()
 
     def settle(self) -> None:
@@ -82,7 +82,7 @@ class Front:
 
     @property
     def map_meters(self) -> list[LookupMeter]:
-        """The meters of maps, those of listeners that a reload took away included: what was counted never gets less."""
+        """Return the meters of maps, those of listeners that are gone included: what was counted never gets less."""
         self.settle()
         former = [
             meter
@@ -97,7 +97,7 @@ class Front:
 
     @property
     def dict_meters(self) -> list[LookupMeter]:
-        """The same of dicts."""
+        """Return the same of dicts."""
         self.settle()
         former = [
             meter

@@ -21,12 +21,12 @@ class Watched(Protocol):
 
     @property
     def config(self) -> Config:
-        """The configuration in force."""
+        """Return the configuration in force."""
         ...
 
     @property
     def engine(self) -> Engine:
-        """The engine in use."""
+        """Return the engine in use."""
         ...
 
     def changes_problems(self) -> list[str]:

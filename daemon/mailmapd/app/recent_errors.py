@@ -28,7 +28,7 @@ class RecentErrors(logging.Handler):
 
     @property
     def lines(self) -> list[RecentError]:
-        """The lines kept, the newest first."""
+        """Return the lines kept, the newest first."""
         return list(reversed(self._kept))
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -44,17 +44,17 @@ class Served(Protocol):
 
     @property
     def config(self) -> Config:
-        """The configuration in force."""
+        """Return the configuration in force."""
         ...
 
     @property
     def engine(self) -> Engine:
-        """The engine in use."""
+        """Return the engine in use."""
         ...
 
     @property
     def memory(self) -> Memory:
-        """The memory of everything remembered."""
+        """Return the memory of everything remembered."""
         ...
 
     @property
@@ -74,32 +74,32 @@ class Served(Protocol):
 
     @property
     def listeners(self) -> Iterable[Listener]:
-        """The open listeners of the lookup protocols."""
+        """Return the open listeners of the lookup protocols."""
         ...
 
     @property
     def client_meters(self) -> Mapping[str, ClientMeter]:
-        """The meters of clients by listener."""
+        """Return the meters of clients by listener."""
         ...
 
     @property
     def meters(self) -> Iterable[LookupMeter]:
-        """The meters of every listener and map or dict."""
+        """Return the meters of every listener and map or dict."""
         ...
 
     @property
     def map_meters(self) -> list[LookupMeter]:
-        """The meters of maps."""
+        """Return the meters of maps."""
         ...
 
     @property
     def dict_meters(self) -> list[LookupMeter]:
-        """The meters of dicts."""
+        """Return the meters of dicts."""
         ...
 
     @property
     def database_meter(self) -> DatabaseMeter:
-        """The meter of all databases."""
+        """Return the meter of all databases."""
         ...
 
     def feeds(self) -> list[FeedState]:
@@ -128,7 +128,7 @@ class Served(Protocol):
 
     @property
     def webhook_token(self) -> str:
-        """The token that a webhook must bring, or an empty text."""
+        """Return the token that a webhook must bring, or an empty text."""
         ...
 
     def auth_cache(self) -> tuple[bool, int] | None:

@@ -41,7 +41,7 @@ class Use:
 
     @property
     def map(self) -> str:
-        """The map that is asked for."""
+        """Return the map that is asked for."""
         return self.table.map
 
 

@@ -45,7 +45,7 @@ class DatabaseObserver(Protocol):
         """
 
     def host_state(self, database: str, host: str, up: bool) -> None:
-        """A host was found reachable or not."""
+        """Hear that a host was found reachable or not."""
 
 
 class SilentObserver:
@@ -94,7 +94,7 @@ class Database(Protocol):
 
     @property
     def name(self) -> str:
-        """The configured name, for logs and metrics."""
+        """Return the configured name, for logs and metrics."""
         ...
 
     def submit(self, statement: Statement, done: Done) -> None:

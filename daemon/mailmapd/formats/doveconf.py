@@ -40,22 +40,22 @@ class AuthSection:
 
     @property
     def kind(self) -> str:
-        """The section's kind: passdb or userdb."""
+        """Return the section's kind: passdb or userdb."""
         return self.block.kind
 
     @property
     def driver(self) -> str:
-        """The section's driver, such as sql, static or prefetch; in 2.4 its name is one."""
+        """Return the section's driver, such as sql, static or prefetch; in 2.4 its name is one."""
         return self.block.value("driver", self.block.name)
 
     @property
     def args(self) -> str:
-        """The section's args in 2.3: a file for sql, a template for static."""
+        """Return the section's args in 2.3: a file for sql, a template for static."""
         return self.block.value("args")
 
     @property
     def settings(self) -> dict[str, str]:
-        """Every setting of the section and of the blocks in it."""
+        """Return every setting of the section and of the blocks in it."""
         return dict(_settings(self.block, ""))
 
 

@@ -71,7 +71,7 @@ class Block:
 
     @property
     def title(self) -> str:
-        """The block as it is opened."""
+        """Return the block as it is opened."""
         return f"{self.kind} {self.name}".strip()
 
 

@@ -28,7 +28,7 @@ class Unit:
 
     @property
     def streams(self) -> list[str]:
-        """The addresses that a socket unit opens, as [listen] writes them without ``unix:``."""
+        """Return the addresses that a socket unit opens, as [listen] writes them without ``unix:``."""
         return self.values.get("ListenStream", [])
 
 

@@ -37,12 +37,12 @@ class ListenerState(Protocol):
 
     @property
     def name(self) -> str:
-        """The configured name."""
+        """Return the configured name."""
         ...
 
     @property
     def connections(self) -> AbstractSet[object]:
-        """The connections that are open."""
+        """Return the connections that are open."""
         ...
 
 
@@ -51,22 +51,22 @@ class Observed(Protocol):
 
     @property
     def engine(self) -> Engine:
-        """The engine in use."""
+        """Return the engine in use."""
         ...
 
     @property
     def listeners(self) -> Iterable[ListenerState]:
-        """The listeners that are open."""
+        """Return the listeners that are open."""
         ...
 
     @property
     def memory(self) -> Memory:
-        """The memory of everything remembered."""
+        """Return the memory of everything remembered."""
         ...
 
     @property
     def client_meters(self) -> Mapping[str, ClientMeter]:
-        """The meters of clients by listener, those of listeners that are gone included."""
+        """Return the meters of clients by listener, those of listeners that are gone included."""
         ...
 
     @property
@@ -80,12 +80,12 @@ class Observed(Protocol):
 
     @property
     def meters(self) -> Iterable[LookupMeter]:
-        """The meters of every listener and map."""
+        """Return the meters of every listener and map."""
         ...
 
     @property
     def database_meter(self) -> DatabaseMeter:
-        """The meter of all databases."""
+        """Return the meter of all databases."""
         ...
 
     def feeds(self) -> list[FeedState]:

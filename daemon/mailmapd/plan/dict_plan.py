@@ -63,7 +63,7 @@ class DictPlan:
 
     @property
     def tables(self) -> tuple[PlannedTable, ...]:
-        """Every table of the dict."""
+        """Return every table of the dict."""
         return tuple(
             table for table in (self.passdb, self.userdb, self.iterate) if table is not None
         )

@@ -38,7 +38,7 @@ class Codec(Protocol[QueryT_co]):
 
     @property
     def buffered(self) -> int:
-        """The bytes received but not yet handed out as queries."""
+        """Return the bytes received but not yet handed out as queries."""
         ...
 
     def receive_data(self, data: bytes, /) -> None:

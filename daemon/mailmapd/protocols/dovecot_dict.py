@@ -90,12 +90,12 @@ class DictCodec:
 
     @property
     def buffered(self) -> int:
-        """The bytes received but not yet handed out as queries."""
+        """Return the bytes received but not yet handed out as queries."""
         return self._lines.buffered
 
     @property
     def dict_name(self) -> str | None:
-        """The dict that the client asks, or None before its hello."""
+        """Return the dict that the client asks, or None before its hello."""
         return self._dict
 
     def next_query(self) -> DictQuery | None:

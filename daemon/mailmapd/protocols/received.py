@@ -25,7 +25,7 @@ class Received:
 
     @property
     def buffered(self) -> int:
-        """The number of bytes that wait."""
+        """Return the number of bytes that wait."""
         return len(self._data) - self._start
 
     def receive_data(self, data: bytes, /) -> None:

@@ -74,7 +74,7 @@ class SocketmapCodec:
 
     @property
     def buffered(self) -> int:
-        """The bytes received but not yet handed out as queries."""
+        """Return the bytes received but not yet handed out as queries."""
         return self._netstrings.buffered
 
     def whole_query(self, data: bytes, /) -> MapQuery | None:

@@ -70,7 +70,7 @@ class TcpTableCodec:
 
     @property
     def buffered(self) -> int:
-        """The bytes received but not yet handed out as queries."""
+        """Return the bytes received but not yet handed out as queries."""
         return self._lines.buffered
 
     def whole_query(self, data: bytes, /) -> MapQuery | None:

@@ -80,7 +80,7 @@ class WarmStart:
 
     @property
     def path(self) -> Path | None:
-        """The file, if there is to be one."""
+        """Return the file, if there is to be one."""
         config = self._assembled().plan.config
         return (
             None

@@ -63,7 +63,7 @@ class Activity:
 
     @property
     def from_memory(self) -> float | None:
-        """The part of all lookups that memory answered."""
+        """Return the part of all lookups that memory answered."""
         rate = self.rate
         return (
             sum(lookup.rate * (lookup.from_memory or 0.0) for lookup in self.lookups) / rate

@@ -60,7 +60,7 @@ class DictKey:
 
     @property
     def after_mismatch(self) -> DictKey:
-        """The layout of the question that Dovecot puts after a mismatch.
+        """Return the layout of the question that Dovecot puts after a mismatch.
 
         A field of the first answer may have renamed the user, and Dovecot goes on with the new name. So the key carries
         the name that the client gave as well, where no other free variable takes that place.
@@ -69,12 +69,12 @@ class DictKey:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The variables besides the user, in the order of the key."""
+        """Return the variables besides the user, in the order of the key."""
         return (*self.bounded, self.free) if self.free else self.bounded
 
     @property
     def template(self) -> str:
-        """The `key = …` of Dovecot's dict settings."""
+        """Return the `key = …` of Dovecot's dict settings."""
         return "/".join([self.namespace, "%u", *(self._written(name) for name in self.names)])
 
     def _written(self, name: str) -> str:

@@ -71,17 +71,17 @@ class DovecotQuery:
 
     @property
     def sources(self) -> frozenset[str]:
-        """The variables that the query depends on, by the name their value travels under."""
+        """Return the variables that the query depends on, by the name their value travels under."""
         return frozenset(use.name for use in self.uses) - {"home"}
 
     @property
     def per_login(self) -> frozenset[str]:
-        """The variables among them that make caching pointless."""
+        """Return the variables among them that make caching pointless."""
         return self.sources & PER_LOGIN
 
     @property
     def bare_sources(self) -> frozenset[str]:
-        """The variables among them that stand outside quotes somewhere."""
+        """Return the variables among them that stand outside quotes somewhere."""
         return frozenset(
             self.uses[piece.use].name
             for piece in self.pieces

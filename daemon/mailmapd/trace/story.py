@@ -74,7 +74,7 @@ class HostRecorder:
         self.host = host
 
     def host_state(self, database: str, host: str, up: bool) -> None:
-        """A host going up or down is of no interest here."""
+        """Pass over that a host went up or down."""
 
 
 def without_secrets(story: Story) -> Story:

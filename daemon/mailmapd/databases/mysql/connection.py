@@ -31,10 +31,10 @@ class ConnectionOwner(Protocol):
     """Told what happens on a connection."""
 
     def replied(self, connection: MysqlConnection) -> None:
-        """The reply to the last `send` is complete in `connection.reader`."""
+        """Hear that the reply to the last `send` is complete in `connection.reader`."""
 
     def lost(self, connection: MysqlConnection, reason: str) -> None:
-        """The connection has ended; called once, also after `close`."""
+        """Hear that the connection has ended; called once, also after `close`."""
 
 
 class MysqlConnection(asyncio.Protocol):

@@ -84,7 +84,7 @@ class MysqlDatabase:
 
     @property
     def name(self) -> str:
-        """The configured name."""
+        """Return the configured name."""
         return self._name
 
     def submit(self, statement: Statement, done: Done) -> None:

@@ -139,7 +139,7 @@ class LibraryLogin(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has n
 
     @property
     def salt(self) -> bytes | None:
-        """The server's random bytes, which the password is mixed with."""
+        """Return the server's random bytes, which the password is mixed with."""
         return self._salt
 
     @salt.setter

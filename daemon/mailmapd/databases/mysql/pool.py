@@ -54,14 +54,14 @@ class PoolUser(ConnectionOwner, Protocol):
     """Uses the connections, and is told what becomes of the pool."""
 
     def connection_free(self, host: Host, connection: MysqlConnection) -> None:
-        """A connection may be used."""
+        """Hear that a connection may be used."""
 
     def connections_wanted(self) -> int:
         """Return how many connections could be used now, beside those that are open."""
         ...
 
     def all_down(self) -> None:
-        """No host answers any more."""
+        """Hear that no host answers any more."""
 
 
 class ConnectionPool:

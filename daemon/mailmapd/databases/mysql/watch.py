@@ -26,10 +26,10 @@ class WatchListener(Protocol):
     """Told what the watch finds."""
 
     def opened(self, host: Host, connection: MysqlConnection) -> None:
-        """A probe has connected."""
+        """Hear that a probe has connected."""
 
     def all_down(self) -> None:
-        """No host answers any more."""
+        """Hear that no host answers any more."""
 
 
 class HostWatch:

@@ -64,7 +64,7 @@ class SqliteDatabase:
 
     @property
     def name(self) -> str:
-        """The configured name."""
+        """Return the configured name."""
         return self._name
 
     async def fetch(self, statement: Statement) -> ResultSet:

@@ -95,7 +95,7 @@ class DictService:
 
     @property
     def names(self) -> list[str]:
-        """The dicts that can be asked for."""
+        """Return the dicts that can be asked for."""
         return list(self._served)
 
     def serve(self, dicts: Mapping[str, Dict]) -> None:

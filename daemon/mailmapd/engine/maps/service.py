@@ -66,7 +66,7 @@ class MapService:
 
     @property
     def names(self) -> list[str]:
-        """The maps that can be asked for."""
+        """Return the maps that can be asked for."""
         return [served.asked.name for served in self._served.values()]
 
     def serve(self, maps: Mapping[str, Map]) -> None:
