@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at what still holds
 REPORT = 1.0  # seconds between two reports of how this host is
-_CONFIRM = 0.01  # seconds between two looks at who has confirmed
+_CONFIRM = 0.01  # seconds until it is looked who has confirmed; each time a half more, up to …
+_LONGEST_CONFIRM = 0.2  # … these
 _TWIN = 5.0  # seconds in which a record of another run was written by a daemon that is still there
 
 Flush = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -192,7 +193,7 @@ class Bus:
 
     async def unconfirmed(self, identity: str, seconds: float) -> list[str]:
         """Wait until every host has carried a message out; return those that have not. Raises ClusterError."""
-        deadline = self._clock() + seconds
+        deadline, pause = self._clock() + seconds, _CONFIRM
         while True:
             members = await self.members()
             late = [
@@ -202,7 +203,8 @@ class Bus:
             ]
             if not late or self._clock() >= deadline:
                 return late
-            await asyncio.sleep(min(_CONFIRM, max(deadline - self._clock(), 0.0)))
+            await asyncio.sleep(min(pause, max(deadline - self._clock(), 0.0)))
+            pause = min(pause * 1.5, _LONGEST_CONFIRM)
 
     async def members(self) -> dict[str, Member]:
         """Return every host, by name. Raises ClusterError."""

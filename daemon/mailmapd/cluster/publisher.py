@@ -20,7 +20,7 @@ from mailmapd.errors import ClusterError
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 0.5  # seconds between two heartbeats
-APART = 0.005  # seconds between two sends, at least: one costs a quarter of a millisecond of the daemon's time
+APART = 0.01  # seconds between two sends, at least: one costs a quarter of a millisecond of the daemon's time
 _RETRY = 0.25  # seconds until it is tried again
 
 

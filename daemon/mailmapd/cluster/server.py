@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import (
+    BlockingConnectionPool,
     Connection,
-    ConnectionPool,
     Redis,
     SSLConnection,
     UnixDomainSocketConnection,
@@ -38,9 +38,7 @@ from mailmapd.errors import ClusterError
 CONNECT = 1.0  # seconds for a connection, and for the login on it
 ANSWER = 1.0  # seconds in which a command is answered
 BATCH = 500  # messages that are read at once
-FIELD = b"m"
-SIGNATURE = b"s"
-_CONNECTIONS = 4
+_CONNECTIONS = 8  # beside the one that waits for messages; who finds none free waits for one
 
 Entry = tuple[str, Mapping[bytes, bytes]]
 """A message of the stream: its id, and its fields."""
@@ -173,9 +171,7 @@ class Server:
             return self._by_sentinels(common)
         if settings.url.startswith("unix:"):
             path = settings.url.removeprefix("unix:")
-            pool = ConnectionPool(
-                UnixDomainSocketConnection, path=path, max_connections=_CONNECTIONS, **common
-            )
+            pool = self._pool(UnixDomainSocketConnection, path=path, **common)
             return Redis(connection_pool=pool)
         url = urlsplit(settings.url)
         common |= {
@@ -190,8 +186,14 @@ class Server:
         if encrypted:
             common |= _tls(settings.tls or TlsSettings())
         kind: type[Connection] = SSLConnection if encrypted else Connection
-        pool = ConnectionPool(kind, max_connections=_CONNECTIONS, **common)
+        pool = self._pool(kind, **common)
         return Redis(connection_pool=pool)
+
+    @staticmethod
+    def _pool(kind: type[Connection], **options: Any) -> BlockingConnectionPool:
+        return BlockingConnectionPool(
+            connection_class=kind, max_connections=_CONNECTIONS, timeout=ANSWER, **options
+        )
 
     def _by_sentinels(self, common: dict[str, Any]) -> Redis:
         settings = self._settings

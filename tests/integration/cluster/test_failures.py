@@ -182,6 +182,51 @@ async def test_full(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
         await two.watched()
 
 
+async def test_evicted(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """Full, and the stream is thrown away to make room: doubt, as of one that was deleted."""
+    async with two_hosts(database, valkey.url, tmp_path) as (_, two):
+        valkey.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru", "maxmemory", "1")
+        await until(lambda: not valkey.run("EXISTS", "mailmapd"), "it is still there")
+        valkey.run("CONFIG", "SET", "maxmemory", "0")
+        await until(lambda: two.bus.gaps > 0)
+        await doubted(two)
+        await two.watched()
+
+
+async def test_many_flushes_at_once(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A panel that sends hundreds of requests at a time is served, each of them."""
+    async with two_hosts(database, valkey.url, tmp_path) as (one, two):
+        identities = await asyncio.gather(
+            *[one.bus.flush({"user": f"u{number}@example.com"}) for number in range(300)]
+        )
+        late = await asyncio.gather(*[one.bus.unconfirmed(last, 10.0) for last in identities[-50:]])
+        assert late == [[]] * 50
+        assert two.fresh("alias", KEY) > LONG
+        assert two.bus.counts["received"] >= len(identities)
+
+
+async def test_lookups_do_not_wait(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """While the server is silent, what is in memory is answered as quickly as ever, and the rest by the database."""
+    async with two_hosts(database, valkey.url, tmp_path) as (_, two):
+        loop = asyncio.get_running_loop()
+        loop.set_debug(False)
+        slowest = []
+        for paused in (False, True):
+            if paused:
+                valkey.pause()
+            worst = 0.0
+            for number in range(400):
+                began = time.perf_counter()
+                await two.ask("alias", KEY)
+                await two.ask("alias", b"unknown%d-%d@example.com" % (paused, number))
+                worst = max(worst, time.perf_counter() - began)
+                await asyncio.sleep(0.001)
+            slowest.append(worst)
+        valkey.resume()
+        # The deadlines towards the server are a second and more: nobody has waited for one of them.
+        assert slowest[1] < max(5 * slowest[0], 0.5)
+
+
 async def test_stranger(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
     """What is not understood may have meant anything; what others understand of it does no harm."""
     async with two_hosts(database, valkey.url, tmp_path) as (_, two):

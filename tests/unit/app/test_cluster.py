@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from mailmapd.app.cluster import Cluster
+from mailmapd.config.loader import parse_config
+from mailmapd.engine.flush import FlushRequest
+from mailmapd.engine.orders import FlushOrder, NoFleet
+from mailmapd.plan.assembly import assemble, plan
+
+ORDER = FlushOrder(FlushRequest(everything=True), {"all": True})
+
+
+async def flush_here(_: FlushRequest) -> dict[str, int]:
+    return {"alias": 3}
+
+
+async def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the daemon serves, says what is missing, and a flush says that nobody was told."""
+    monkeypatch.delitem(sys.modules, "mailmapd.cluster.bus", raising=False)
+    monkeypatch.delitem(sys.modules, "mailmapd.cluster.server", raising=False)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    cluster = Cluster(time.monotonic, flush_here)
+    assembled = assemble(plan(parse_config('[cluster]\nurl = "unix:/nowhere"', "/tmp/x.toml")))
+    await cluster.begin(assembled)
+    [problem] = cluster.problems()
+    assert "pip install 'mailmapd[cluster]'" in problem
+    report = await cluster.flush(ORDER)
+    assert (report.dropped, report.failure) == ({"alias": 3}, problem)
+    with pytest.raises(NoFleet):
+        await cluster.members()
+    await cluster.close()
+
+
+async def test_alone() -> None:
+    """Without [cluster] a flush is one of this host, and nobody can be waited for."""
+    cluster = Cluster(time.monotonic, flush_here)
+    await cluster.begin(assemble(plan(parse_config("", "/tmp/x.toml"))))
+    assert (await cluster.flush(ORDER)).failure == ""
+    assert cluster.state(None) is None
+    with pytest.raises(NoFleet):
+        await cluster.flush(FlushOrder(ORDER.request, ORDER.members, wait=1.0))
