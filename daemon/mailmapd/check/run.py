@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mailmapd.check.accounts import grants, login_findings
 from mailmapd.check.asked_queries import AskedQuery, asked_queries, query_texts_of
+from mailmapd.check.auth_cache import auth_cache_findings
 from mailmapd.check.cluster import cluster_findings
 from mailmapd.check.database_schema import TableShape, read_schema
 from mailmapd.check.dovecot_rows import ignored_name_findings, row_findings
@@ -88,6 +89,9 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
             yield finding
     if plan.cluster is not None:
         async for finding in cluster_findings(plan.cluster):
+            yield finding
+    if config.dovecot is not None:
+        async for finding in auth_cache_findings(config.dovecot):
             yield finding
     if postfix is not None:
         async for finding in _postfix_findings(plan, postfix):

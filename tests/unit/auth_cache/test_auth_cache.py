@@ -9,7 +9,10 @@ import pytest
 from mailmapd.auth_cache import forgetting
 from mailmapd.auth_cache.auth_master import AuthMaster, AuthMasterError
 from mailmapd.auth_cache.forgetting import AuthCache
+from mailmapd.check.auth_cache import auth_cache_findings
+from mailmapd.config.address import UnixAddress
 from mailmapd.config.loader import parse_config
+from mailmapd.config.schema import DovecotSection
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.plan.assembly import assemble, plan
@@ -177,6 +180,16 @@ async def test_nobody_hears_of_changes(
     await until(lambda: dovecot.heard == [[]])
     clock.now += 300.0
     await until(lambda: dovecot.heard == [[], []])
+
+
+async def test_check(dovecot: Dovecot) -> None:
+    """`check` says when Dovecot cannot be told, and has nothing of anybody's forgotten to find out."""
+    section = DovecotSection(auth_master=UnixAddress(str(dovecot.path)))
+    assert [finding async for finding in auth_cache_findings(section)] == []
+    assert dovecot.heard == [[b"nobody@elsewhere.invalid"]]
+    dovecot.says = "FAIL"
+    [finding] = [finding async for finding in auth_cache_findings(section)]
+    assert str(dovecot.path) in finding.problem
 
 
 async def test_no_dovecot(tmp_path: Path) -> None:
