@@ -25,6 +25,7 @@ MODULES = (
     "paths",
     "pauses",
     "invalidations",
+    "changes",
     "growth",
     "postmap",
     "recipients",
@@ -52,7 +53,7 @@ def main() -> None:
         help="small sizes, short times: for the ratios, in less than two minutes",
     )
     parser.add_argument(
-        "--rows", type=rows, default=set(range(1, 15)), help="only these rows, such as 1,2,5"
+        "--rows", type=rows, default=set(range(1, 16)), help="only these rows, such as 1,2,5"
     )
     parser.add_argument(
         "--seed",

@@ -23,8 +23,10 @@ from bench.report import Line, count
 from bench.rows.recipients import MAPS
 from bench.workbench import Workbench
 from mailmapd.cache import TableCache
+from mailmapd.changes.lease import Lease
 from mailmapd.config.schema import CacheSection, Seconds
 from mailmapd.engine.definition import PostfixDefinition
+from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.maps.map import Map, MapTable, Told
 from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
@@ -42,11 +44,16 @@ ATTACK = 0.3
 MAILBOXES = 1_000
 DICTIONARY = 400
 """Names that the attack tries on each domain."""
+CHANGED = 0.01
+"""The mailboxes of which a row changes on one day."""
+
+FOLLOWED = "changes followed, as by default (1 day), 1 % of the mailboxes changed"
 SETTINGS = {
     "default times to live (5 min, absent 1 min)": CacheSection(),
     "times to live of 2 days, for hosts that flush what they change": CacheSection(
         ttl=Seconds(2 * DAY), negative_ttl=Seconds(2 * DAY)
     ),
+    FOLLOWED: CacheSection(),
 }
 
 
@@ -100,8 +107,12 @@ class Mail:
     same times to live can avoid.
     """
 
-    def __init__(self, settings: CacheSection, chance: random.Random) -> None:
+    def __init__(self, settings: CacheSection, chance: random.Random, *, followed: bool) -> None:
         self._chance = chance
+        self._lease = Lease(DAY, DAY) if followed else None
+        if self._lease is not None:
+            self._lease.holds = True
+        self.tables: list[Table] = []
         self.clock = FakeClock()
         self.database = MailDatabase(self.clock)
         self.settings = settings
@@ -120,12 +131,7 @@ class Mail:
         }
         tables = [
             MapTable(
-                Table(
-                    table,
-                    QueryOrigin(table, definition, self._memory, self.clock),
-                    TableCache(self.settings, self._chance),
-                    self.clock,
-                ),
+                self._table(table, definition),
                 definition,
                 fold=fold,
             )
@@ -148,6 +154,27 @@ class Mail:
             self.clock,
             propagates=True if name == "virtual_alias_maps" else None,
         )
+
+    def _table(self, name: str, definition: PostfixDefinition) -> Table:
+        table = Table(
+            name,
+            QueryOrigin(name, definition, self._memory, self.clock),
+            TableCache(self.settings, self._chance),
+            self.clock,
+        )
+        table.watch = self._lease
+        self.tables.append(table)
+        return table
+
+    @property
+    def hears(self) -> bool:
+        """Return whether changes are followed."""
+        return self._lease is not None
+
+    def change(self, address: bytes) -> None:
+        """Hear that the rows of a mailbox have changed."""
+        for table in self.tables:
+            table.apply(Invalidation(table.name, frozenset((address,))))
 
     async def recipient(self, address: bytes, *, known: bool) -> None:
         """Look up what Postfix does for one recipient.
@@ -178,9 +205,8 @@ class Mail:
         for select in selects:
             if self.clock.now >= self._expires.get(select.asked, 0.0):
                 self.least += 1
-                self._expires[select.asked] = self.clock.now + (
-                    self.settings.ttl if select.row else self.settings.negative_ttl
-                )
+                ordinary = self.settings.ttl if select.row else self.settings.negative_ttl
+                self._expires[select.asked] = self.clock.now + (DAY if self.hears else ordinary)
 
     def _postfix_selects(self, one: Map, key: bytes) -> Iterator[Selects]:
         """Yield the SELECTs that Postfix sends for a lookup: key by key over the tables until one has a row."""
@@ -200,7 +226,8 @@ class Mail:
 def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     """Yield the lines of row 8."""
     for name, settings in SETTINGS.items():
-        mail = Mail(settings, bench.draws.chance("spread of times to live"))
+        spread = bench.draws.chance("spread of times to live")
+        mail = Mail(settings, spread, followed=name == FOLLOWED)
         asyncio.run(_day(mail, bench.scale.day_recipients, bench.draws.chance("day")))
         yield from _lines(name, mail, bench.scale.day_recipients)
 
@@ -210,7 +237,10 @@ async def _day(mail: Mail, recipients: int, chance: random.Random) -> None:
     chance.shuffle(people)
     shares = list(itertools.accumulate(1 / rank for rank in range(1, MAILBOXES + 1)))
     domains = [domain.encode() for domain in mailboxes.domains(MAILBOXES)]
+    changes = chance.sample(range(recipients), int(MAILBOXES * CHANGED)) if mail.hears else []
     for number in range(recipients):
+        if number in changes:
+            mail.change(chance.choice(people))
         mail.clock.now = number * DAY / recipients
         if chance.random() < ATTACK:
             await mail.recipient(
@@ -232,6 +262,8 @@ def _lines(name: str, mail: Mail, recipients: int) -> Iterator[Line]:
         "≥ 99 %",
         avoided >= 0.99,
     )
+    if mail.hears:
+        return
     spread = 1 - settings.jitter
     fresh = {
         True: settings.ttl * (1 - settings.refresh_ahead) * spread,

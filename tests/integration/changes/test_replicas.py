@@ -1,0 +1,108 @@
+"""A source and a replica that lags behind it: both are asked, so both are followed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailmapd.changes import following
+from mailmapd.changes.following import Following
+from mailmapd.config.loader import load_config
+from mailmapd.databases.host_list import HostAddress, parse_hosts
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
+from mailmapd.plan.assembly import assemble, plan
+from support.followed import LOGGED, PASSWORD, REPLICA
+from support.mariadb import MariaDB, private_directory
+from support.polling import until
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+KEYS = [f"k{number}@example.com" for number in range(40)]
+OF_THE_REPLICA = ("--server-id=2", "--log-slave-updates=ON")
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[MariaDB, MariaDB]]:
+    """A source, and its replica."""
+    with (
+        private_directory() as one,
+        private_directory() as other,
+        MariaDB(one, tcp=True, settings=LOGGED) as source,
+        MariaDB(other, settings=(*LOGGED, *OF_THE_REPLICA)) as replica,
+    ):
+        source.run_sql(f"CREATE USER {REPLICA}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
+        source.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {REPLICA}@'127.0.0.1'")
+        replica.run_sql(
+            f"CHANGE MASTER TO master_host = '127.0.0.1', master_port = {source.port}, master_user = '{REPLICA}',"
+            f" master_password = '{PASSWORD}', master_use_gtid = slave_pos; START SLAVE"
+        )
+        rows = ", ".join(f"('{key}', 'old')" for key in KEYS)
+        source.run_sql(
+            "CREATE DATABASE t; CREATE TABLE t.alias (address VARCHAR(99) PRIMARY KEY, goto TEXT);"
+            f"INSERT INTO t.alias VALUES {rows};"
+            f"CREATE USER mail@localhost IDENTIFIED BY 'p'; GRANT SELECT ON t.* TO mail@localhost;"
+            f"CREATE USER {REPLICA}@localhost IDENTIFIED BY '{PASSWORD}';"
+            f"GRANT REPLICATION SLAVE ON *.* TO {REPLICA}@localhost"
+        )
+        yield source, replica
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["both", "source only"])
+async def test_a_replica_that_lags(
+    servers: tuple[MariaDB, MariaDB],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    both: bool,
+) -> None:
+    """What a replica said before it had a change is forgotten when the replica has it, because its log is followed."""
+    source, replica = servers
+    word = "both" if both else "one"
+    await until(lambda: _rows(replica) == len(KEYS))
+    if not both:
+
+        def first(hosts: tuple[str, ...]) -> list[HostAddress]:
+            return parse_hosts(hosts)[:1]
+
+        monkeypatch.setattr(following, "parse_hosts", first)
+    config = tmp_path / "mailmapd.toml"
+    config.write_text(
+        f'[listen]\nsocketmap = ["unix:{tmp_path}/s"]\n[database.mail]\ndriver = "mysql"\n'
+        f'hosts = ["unix:{source.socket}", "unix:{replica.socket}"]\nprefer = ["unix:{replica.socket}"]\n'
+        'user = "mail"\npassword = "p"\ndbname = "t"\n'
+        '[table.alias]\ndatabase = "mail"\nquery = "SELECT goto FROM alias WHERE address = \'%s\'"\n'
+        '[map.alias]\ntables = ["alias"]\n'
+    )
+    planned = plan(load_config(str(config)))
+    settings = planned.databases["mail"]
+    assert isinstance(settings, MysqlSettings)
+    engine = assemble(planned).engine
+    changes = ChangesSettings(user=REPLICA, password=PASSWORD, audit=0)
+    followed = Following(engine, {"mail": (settings, changes)}, time.monotonic)
+    followed.start()
+    try:
+        await until(lambda: followed.databases["mail"].lease.holds)
+        replica.run_sql("STOP SLAVE SQL_THREAD")
+        source.run_sql(f"UPDATE t.alias SET goto = '{word}'")
+        await followed.databases["mail"].catch_up()
+        for key in KEYS:  # of the replica, which does not have the change yet
+            await engine.maps["alias"].answer(key.encode())
+        replica.run_sql("START SLAVE SQL_THREAD")
+        await until(lambda: _rows(replica, word) == len(KEYS))
+        await followed.databases["mail"].catch_up()
+        kept = [engine.tables["alias"].cache.peek(key.encode()) for key in KEYS]
+    finally:
+        await followed.close()
+        await engine.close()
+    outdated = [entry for entry in kept if entry is not None and entry[0] != word.encode()]
+    assert bool(outdated) is not both
+
+
+def _rows(server: MariaDB, word: str = "%") -> int:
+    """Return how many rows a server has by now that point somewhere."""
+    found = server.run_sql("SHOW DATABASES LIKE 't'") and server.run_sql(
+        "SELECT COUNT(*) FROM t.alias WHERE goto LIKE %s", word
+    )
+    return int(found[0][0]) if found else 0
