@@ -64,7 +64,8 @@ def command(  # noqa: PLR0917 - click passes every option
     """Read main.cf, master.cf, the .cf files of mysql: tables and Dovecot's SQL files, and write mailmapd.toml.
 
     Passwords go to files of mode 0600 beside it. Postfix and Dovecot are not changed: the lines
-    that switch Postfix over to mailmapd, and those that switch it back, are printed to be pasted.
+    that switch Postfix over to mailmapd, and those that switch it back, are printed to be pasted,
+    and so are the settings that let Dovecot ask mailmapd.
 
     \b
     Example:
@@ -98,9 +99,24 @@ def command(  # noqa: PLR0917 - click passes every option
     for note in notes:
         click.echo(f"# {note}")
     if dovecot_files or from_doveconf:
-        click.echo(
-            f"# Dovecot's side: mailmapd snippets dovecot-2.3 --config {output}  (or dovecot-2.4)"
-        )
+        click.echo(dovecots_side(output))
+
+
+def dovecots_side(output: str) -> str:
+    """Return Dovecot's settings for what was written, or which command prints them where both versions are served."""
+    from mailmapd.config.loader import load_config
+    from mailmapd.errors import ConfigError
+    from mailmapd.snippets.dovecot import dovecot_23, dovecot_24
+
+    try:
+        config = load_config(output)
+        if config.listen.lookup_http is None:
+            return f"#\n{dovecot_23(config)}"
+        if not config.listen.dicts:
+            return f"#\n{dovecot_24(config)}"
+    except ConfigError:
+        pass  # such as a password file that only the daemon may read; `check` says it
+    return f"# Dovecot's side: mailmapd snippets dovecot-2.3 --config {output}  (or dovecot-2.4)"
 
 
 def _write(draft: Draft, output: Path, postfix: Path, force: bool, notes: list[str]) -> list[Path]:

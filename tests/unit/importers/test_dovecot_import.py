@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mailmapd.cli.import_ import dovecots_side
 from mailmapd.config.loader import parse_config
 from mailmapd.errors import ConfigError
 from mailmapd.formats.doveconf import parse_auth_sections
@@ -277,3 +278,23 @@ def test_only_the_listener_of_the_version(
     draft = Draft()
     import_dovecot_sql(draft, [sql], version=version)
     assert draft.listen.keys() == listeners
+
+
+@pytest.mark.parametrize(
+    ("listen", "printed"),
+    [
+        ('dict = ["unix:/d"]', "  key = passdb-fresh/%u/%Ls/%Lc/%{orig_user}\n"),
+        ('lookup_http = "unix:/l"', "    fresh = yes\n"),
+        ('dict = ["unix:/d"]\nlookup_http = "unix:/l"', "# Dovecot's side: mailmapd snippets "),
+    ],
+)
+def test_an_import_prints_what_dovecot_needs(sql: Path, listen: str, printed: str) -> None:
+    """Dovecot's settings are printed for the version that is served, with the question after a mismatch."""
+    config = sql.with_name("mailmapd.toml")
+    config.write_text(f'[listen]\n{listen}\n[dict.auth]\ndovecot_sql = "{sql.name}"\n')
+    assert printed in dovecots_side(str(config))
+
+
+def test_an_import_prints_what_the_command_is_that_prints_it(tmp_path: Path) -> None:
+    """A configuration that cannot be read here is no end of the import: the report names the command."""
+    assert dovecots_side(str(tmp_path / "none.toml")).startswith("# Dovecot's side: mailmapd ")
