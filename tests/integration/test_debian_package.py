@@ -227,7 +227,7 @@ def test_life_under_systemd(system: DebianSystem) -> None:
 
         # A killed daemon is started again; who asks meanwhile waits at systemd's socket.
         before = system.run(*show, "MainPID").stdout
-        system.run("systemctl", "kill", "--signal=KILL", "mailmapd.service")
+        system.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "mailmapd.service")
         assert system.run(*ASK).stdout == "example.com/user1/\n"
         assert system.run(*show, "MainPID").stdout != before
 
