@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import support.http_attacks
+from mailmapd.web.http_server import BURST, REQUESTS
 from support.clients import SocketmapClient
 from support.daemon import Daemon
 from support.priority import put_ahead
@@ -23,6 +24,8 @@ CONFIG = """
 [listen]
 socketmap = [{{address = "unix:{folder}/socketmap", mode = "0600"}}]
 http = "127.0.0.1:{http}"
+webhook = "127.0.0.1:{webhook}"
+webhook_token_file = "{folder}/token"
 [database.mail]
 driver = "sqlite"
 path = "{folder}/mail.sqlite"
@@ -48,7 +51,9 @@ def daemon(short_path: Path) -> Iterator[Daemon]:
         database.execute("CREATE TABLE mailbox (address TEXT PRIMARY KEY, maildir TEXT)")
         database.execute("INSERT INTO mailbox VALUES ('a@example.com', 'example.com/a/')")
     database.close()
-    with Daemon(short_path, CONFIG.format(folder=short_path, http=free_port())) as daemon:
+    (short_path / "token").write_text("a long secret")
+    config = CONFIG.format(folder=short_path, http=free_port(), webhook=free_port())
+    with Daemon(short_path, config) as daemon:
         put_ahead(daemon.process.pid)
         yield daemon
 
@@ -133,6 +138,20 @@ def test_a_page_is_made_once_a_second(daemon: Daemon) -> None:
         before = _processor_seconds(daemon)
         time.sleep(3.0)
         assert _processor_seconds(daemon) - before < 0.3
+
+
+def test_a_webhook_on_tcp_keeps_the_pace(daemon: Daemon) -> None:
+    """Orders from somebody without the token come to nothing, one after the other, at the pace of strangers."""
+    body = b'{"all": true}'
+    head = b"POST /flush HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    order = head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    begun = time.monotonic()
+    with daemon.connect("webhook") as connection:
+        connection.sendall(60 * order)
+        heard = b""
+        while heard.count(b"HTTP/1.1 401") < 60:
+            heard += connection.recv(65536)
+    assert time.monotonic() - begun > 0.9 * (60 - BURST) / REQUESTS
 
 
 def _processor_seconds(daemon: Daemon) -> float:
