@@ -6,6 +6,7 @@ Beside mailmapd's Dovecot run two that ask the database by Dovecot's own SQL dri
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 
 from mailmapd.config.loader import load_config
+from mailmapd.engine.dicts.mismatches import WINDOW
 from mailmapd.snippets.dovecot import dovecot_23
 from support.daemon import Daemon
 from support.dovecot import Dovecot, Verdict, write_snippet
@@ -185,11 +187,14 @@ def test_no_more_selects_than_with_the_auth_cache(site: Site) -> None:
         assert dovecot.auth_test(user, "guess") is Verdict.REFUSED
 
     site.database.log_queries()
+    started = time.monotonic()
     with ThreadPoolExecutor(len(users)) as pool:
         list(pool.map(guess, users))
+    windows = int((time.monotonic() - started) / WINDOW)
     logged = site.logged()
     counts = {name: sum(f"@{name}.ex".lower() in sql for sql in logged) for name in asked}
-    assert counts == {"0": 2 * 7, "10M": 2 * 3, "mailmapd": 2 * 3}
+    assert (counts["0"], counts["10M"]) == (2 * 7, 2 * 3)
+    assert 2 * 3 <= counts["mailmapd"] <= 2 * (3 + windows)
 
 
 def test_guessing_before_anything_is_known(site: Site) -> None:

@@ -57,8 +57,6 @@ def test_the_search_written_twice_agrees(section: MapSection) -> None:
         b"a.b+c@local.test",
     ]
     for key in variants(addresses, [b"example.com", b"local.test"]):
-        if section.search == "helo" and b"@" in key:
-            continue  # a host name has none
         theirs = [(step.key, step.extension) for step in old_steps(section, key)]
         assert [(step.key, step.extension) for step in ours.keys(key)] == theirs, key
 

@@ -35,7 +35,7 @@ from mailmapd.single_flight import Flight, SingleFlight
 WINDOW = 30.0  # seconds
 AT_ONCE, RATE = 100, 20.0
 KEYS = 10_000  # that are doubted at the same time
-PATIENCE = 1.0  # seconds until memory answers in place of a database that should
+PATIENCE = 2.0  # seconds until memory answers in place of a database that should
 
 RESULTS = ("changed", "same", "limited", "failed")
 """Ends of questions: of the database, which has another row, or the same; in memory, because it was asked of the key
