@@ -10,6 +10,7 @@ fetched in between is not kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailmapd.changes.selection import Asking
@@ -66,24 +67,28 @@ def _add_to(pending: Pending, later: Pending) -> None:
 
 
 async def passed(session: Session, pending: list[Pending]) -> int:
-    """Return how many of the transactions, from the first on, are visible now. Raises DatabaseError."""
+    """Return how many of the transactions, from the first on, are visible now. Raises DatabaseError.
+
+    One that has questions to be asked yet is not among them: it may have come meanwhile.
+    """
     while len(pending) > MOST_PENDING:
         last = pending.pop()
         _add_to(pending[-1], last)
     if session.is_mariadb:
         now = await session.visible_place()
-        count = 0
-        for transaction in pending:
-            if order(transaction.place) > order(now):
-                break
-            count += 1
-        return count
+        return _leading(pending, lambda transaction: order(transaction.place) <= order(now))
     # Where transactions come without a pause the last of them is hardly ever visible, but half of them are.
     asked = len(pending)
     pending[-1].is_asked = True
     while asked and not await _is_visible(session, pending[asked - 1].place.gtid):
         asked //= 2
-    return asked  # others may have come meanwhile
+    return _leading(pending[:asked], lambda _: True)
+
+
+def _leading(pending: list[Pending], visible: Callable[[Pending], bool]) -> int:
+    """Return how many, from the first on, are visible and have no questions left."""
+    rest = (number for number, each in enumerate(pending) if each.asking or not visible(each))
+    return next(rest, len(pending))
 
 
 async def _is_visible(session: Session, gtid: str) -> bool:

@@ -132,6 +132,33 @@ async def test_the_fence_counts_what_it_asked_for(count: int) -> None:
     assert [(one.place, one.touched.size) for one in pending[:count]] == asked
 
 
+class Visible(Session):
+    """A session in which everything is visible at once."""
+
+    def __init__(self, *, is_mariadb: bool) -> None:
+        self.is_mariadb = is_mariadb
+
+    async def value(self, sql: str) -> str:  # noqa: ARG002  # whatever the question
+        """Say that a transaction is visible."""
+        return "1"
+
+    async def visible_place(self) -> Place:
+        """Return a place behind every other one."""
+        return Place("f", 1 << 30)
+
+
+@pytest.mark.parametrize("is_mariadb", [True, False])
+async def test_questions_that_were_not_asked_yet(is_mariadb: bool) -> None:
+    """A transaction does not pass before its reverse queries were asked, however visible it is."""
+    pending: list[Pending] = []
+    for number in range(4):
+        asking = [Asking(READER, ())] if number == 2 else []
+        add_pending(pending, Pending(Place("f", number + 1, "a:1"), touching(number), asking))
+    assert await passed(Visible(is_mariadb=is_mariadb), pending) == 2
+    pending[2].asking = []
+    assert await passed(Visible(is_mariadb=is_mariadb), pending) == 4
+
+
 async def test_transactions_without_a_pause() -> None:
     """When the last transaction is not visible yet, earlier ones are found that are, and the rest does not grow."""
     pending: list[Pending] = []
