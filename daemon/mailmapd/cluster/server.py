@@ -59,6 +59,7 @@ class Server:
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
         self._sentinel: Sentinel | None = None
+        self._connecting = CONNECT * (1 + 2 * len(settings.sentinels))
         self._redis = self._client()
 
     async def close(self) -> None:
@@ -144,10 +145,14 @@ class Server:
         return True
 
     async def _answer(self, call: Any, seconds: float = ANSWER) -> Any:
-        """Return what a call of the library answers in time. Raises ClusterError."""
+        """Return what a call of the library answers in time. Raises ClusterError.
+
+        A new connection has its own deadlines, with each Sentinel that is asked before: they come first, because a call
+        that is cut off while it connects leaves a socket to the garbage collector.
+        """
         place = self._settings.place
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds + self._connecting):
                 return await call
         except TimeoutError:
             raise ClusterError(f"{place}: no answer for {seconds:g} s") from None
