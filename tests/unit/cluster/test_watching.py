@@ -133,3 +133,11 @@ async def test_end(bench: Bench) -> None:
     await bench.watching.close()
     assert bench.table.watch is None
     assert bench.believed_until() <= 10.0 + 300
+
+
+async def test_on_its_way(bench: Bench) -> None:
+    """What was asked before anybody vouched is answered, and not kept for long."""
+    bench.table._flights.start(b"key")
+    bench.say("mx1", 10.0)
+    assert bench.look(10.0)
+    assert bench.table._flights.find(b"key") is None
