@@ -30,6 +30,7 @@ class Proxy:
         self._ready = threading.Event()
         self._stop = asyncio.Event()
         self._open = asyncio.Event()
+        self._answering = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
 
     def __enter__(self) -> Self:
@@ -50,9 +51,14 @@ class Proxy:
         """Forward nothing from now on; new connections are accepted and hear nothing."""
         self._tell(self._open.clear)
 
+    def swallow_answers(self) -> None:
+        """Forward what clients send, and nothing of what the server says."""
+        self._tell(self._answering.clear)
+
     def forward(self) -> None:
         """Forward again, first of all what was held back."""
         self._tell(self._open.set)
+        self._tell(self._answering.set)
 
     def cut(self) -> None:
         """Reset every connection."""
@@ -78,6 +84,7 @@ class Proxy:
 
     async def _serve(self) -> None:
         self._open.set()
+        self._answering.set()
         server = await asyncio.start_server(self._client, "127.0.0.1", 0, backlog=BACKLOG)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -85,6 +92,7 @@ class Proxy:
         server.close()
         self._abort()
         self._open.set()
+        self._answering.set()
         while self._writers:  # noqa: ASYNC110 (each ends by itself, now that its connection is gone)
             await asyncio.sleep(0.01)
 
@@ -98,7 +106,8 @@ class Proxy:
             self._writers.add(upstream_writer)
             try:
                 await asyncio.gather(
-                    self._pump(reader, upstream_writer), self._pump(upstream_reader, writer)
+                    self._pump(reader, upstream_writer, self._open),
+                    self._pump(upstream_reader, writer, self._answering),
                 )
             finally:
                 upstream_writer.transport.abort()
@@ -109,11 +118,14 @@ class Proxy:
             writer.transport.abort()
             self._writers.discard(writer)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: asyncio.Event
+    ) -> None:
         while True:
             await self._open.wait()
             data = await reader.read(BLOCK)
             await self._open.wait()
+            await way.wait()
             if not data:
                 writer.close()
                 return

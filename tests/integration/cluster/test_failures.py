@@ -94,7 +94,7 @@ async def test_server_silent(database: MariaDB, valkey: Valkey, tmp_path: Path) 
         assert two.bus.gaps == 0
 
 
-@pytest.mark.parametrize("way", ["to the follower", "to the host"])
+@pytest.mark.parametrize("way", ["to the follower", "to the host", "answers to the follower"])
 async def test_network_swallows(database: MariaDB, way: str, tmp_path: Path) -> None:
     """Packets of one host get lost: who hears nothing, or is not heard, is not relied upon."""
     with (
@@ -103,7 +103,7 @@ async def test_network_swallows(database: MariaDB, way: str, tmp_path: Path) -> 
         Proxy(server.port) as proxy,
     ):
         through, direct = f"redis://127.0.0.1:{proxy.port}/0", f"redis://127.0.0.1:{server.port}/0"
-        urls = (through, direct) if way == "to the follower" else (direct, through)
+        urls = (direct, through) if way == "to the host" else (through, direct)
         one = make_host("mx1", tmp_path, database, urls[0], follows=True)
         two = make_host("mx2", tmp_path, database, urls[1], follows=False)
         one.start()
@@ -111,7 +111,13 @@ async def test_network_swallows(database: MariaDB, way: str, tmp_path: Path) -> 
         try:
             await two.watched()
             await two.ask("alias", KEY)
-            proxy.swallow()
+            if way == "answers to the follower":
+                # It is heard, again and again, but it hears nothing: its word is about no later moment.
+                proxy.swallow_answers()
+                [mail] = two.bus._watching._databases.values()
+                await until(lambda: two.clock() - mail.tables[0].proven > 2.5)
+            else:
+                proxy.swallow()
             two.clock.ahead += coverage.PATIENCE
             await two.unwatched()
             await finds_out(two, database, b"lost")
