@@ -35,7 +35,7 @@ from support.sql_server import SqlServer
 from support.stacks import STACKS
 from support.stacks.stack import PASSWORD, USER, Stack
 
-FILL = 150  # lookups of each of the six who ask, before a round begins
+FILL = 3  # lookups for each table by each of the six who ask, before a round begins
 ORDINARY = 300.0  # seconds: the default ttl; what is kept for longer is kept because it is followed
 AUDITS = 5.0  # a second and database
 LOGINS = (mail_schemas.USER_TABLE, mail_schemas.SERVICE_COLUMNS, mail_schemas.SERVICE_WORDS)
@@ -127,18 +127,25 @@ class Oracle:
         ]
         self._marks = 0
 
-    async def run(self, seed: int, rounds: int, transactions: int, definitions: float) -> Findings:
-        """Write, look up and compare in rounds, until something is outdated. See `RandomChanges` for `definitions`."""
+    async def run(
+        self, seed: int, rounds: int, transactions: int, definitions: float, ends: float
+    ) -> Findings:
+        """Write, look up and compare in rounds, until something is outdated. See `RandomChanges` for `definitions`.
+
+        In this share of the rounds the server `ends` all streams of its log in the middle.
+        """
         writers = [
             RandomChanges(self._server, self._schemas, seed * 2 + one, definitions)
             for one in range(2)
         ]
         draw = random.Random(seed)
         for _ in range(rounds):
-            await asyncio.gather(*[self._look_up(draw, FILL) for _ in range(6)])
+            await asyncio.gather(*[self._look_up(draw, FILL * len(self._tables)) for _ in range(6)])
             writing = asyncio.gather(
                 *[asyncio.to_thread(writer.write, transactions) for writer in writers]
             )
+            if draw.random() < ends:
+                await asyncio.to_thread(self._server.kill_connections, REPLICA)
             while not writing.done():
                 await asyncio.gather(*[self._look_up(draw, 10) for _ in range(6)])
             await writing

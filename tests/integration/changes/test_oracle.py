@@ -18,6 +18,7 @@ import pytest
 
 from mailmapd.changes import feed, selection
 from mailmapd.changes.catalog import Catalog
+from mailmapd.changes.forgetting import Forgetting
 from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
 from support.mariadb import MariaDB
@@ -28,7 +29,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(3600)]
 
 ROUNDS = int(os.environ.get("MAILMAPD_ORACLE_ROUNDS", "2"))
 SEED = int(os.environ.get("MAILMAPD_ORACLE_SEED", "1"))
-TRANSACTIONS = 80  # of each writer in a round
+TRANSACTIONS = 50  # of each writer in a round
 ROUNDS_TO_FIND = 40
 
 
@@ -41,7 +42,7 @@ def server(request: pytest.FixtureRequest) -> SqlServer:
 async def test_nothing_is_outdated(server: SqlServer, tmp_path: Path) -> None:
     """Whatever is written, no answer is kept for longer than the ordinary time that the database would not give."""
     async with oracle(server, tmp_path) as one:
-        findings = await one.run(SEED, ROUNDS, TRANSACTIONS, 0.01)
+        findings = await one.run(SEED, ROUNDS, TRANSACTIONS, 0.01, 0.3)
     print(
         f"{findings.compared} entries compared, {len(findings.outdated)} outdated,"
         f" {findings.lookups} lookups; written: {dict(findings.written)}"
@@ -94,7 +95,7 @@ def _no_letter_case(patch: pytest.MonkeyPatch) -> None:
 
 def _no_bulk(patch: pytest.MonkeyPatch) -> None:
     """Pass over the rows of a large transaction, and do not forget their readers for that."""
-    patch.setattr(feed, "BULK", 2)
+    patch.setattr(feed, "BULK", 0)
     count = feed.Feed._count
 
     def only_skip(self: feed.Feed, schema: str, table: str, rows: int, _: Touched) -> None:
@@ -111,12 +112,19 @@ def _no_new_catalog(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Selection, "_add_altered", lambda *_: None)
 
 
+def _no_distrust(patch: pytest.MonkeyPatch) -> None:
+    """Believe for a day what was known when the stream ended."""
+    patch.setattr(Forgetting, "distrust", lambda *_: None)
+    patch.setattr(feed, "RETRY", 0.3)
+
+
 class Rule(NamedTuple):
-    """A rule to be switched off, a database where that shows, and how many transactions define tables there."""
+    """A rule to be switched off, a database where that shows, and the shares for `Oracle.run`."""
 
     switch_off: Callable[[pytest.MonkeyPatch], None]
     schema: str
     definitions: float = 0.0
+    ends: float = 0.0
 
 
 RULES = [
@@ -129,6 +137,7 @@ RULES = [
     Rule(_no_letter_case, "vimbadmin"),
     Rule(_no_bulk, "vimbadmin"),
     Rule(_no_new_catalog, "vimbadmin", 0.1),
+    Rule(_no_distrust, "vimbadmin", ends=1.0),
 ]
 
 
@@ -139,5 +148,5 @@ async def test_each_rule(
     """With a rule switched off, the oracle finds outdated answers: so it would find a rule that is missing."""
     rule.switch_off(monkeypatch)
     async with oracle(mariadb, tmp_path, (rule.schema,)) as one:
-        findings = await one.run(2, ROUNDS_TO_FIND, 25, rule.definitions)
+        findings = await one.run(2, ROUNDS_TO_FIND, 50, rule.definitions, rule.ends)
     assert findings.outdated
