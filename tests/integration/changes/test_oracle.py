@@ -135,7 +135,7 @@ RULES = [
     Rule(_only_bound_columns, "vimbadmin"),
     Rule(_no_parts_of_keys, "postfixadmin"),
     Rule(_no_letter_case, "vimbadmin"),
-    Rule(_no_bulk, "vimbadmin"),
+    Rule(_no_bulk, "users"),
     Rule(_no_new_catalog, "vimbadmin", 0.1),
     Rule(_no_distrust, "vimbadmin", ends=1.0),
 ]
