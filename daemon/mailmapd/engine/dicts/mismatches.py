@@ -94,7 +94,7 @@ class Mismatches:
         self.forget: Callable[[Invalidation], object] = table.apply
         self.recall: Callable[[Invalidation], object] = _no_replies
         self._clock = clock
-        self._used = False
+        self._used = self._probing = False
         self._lately: TTLCache[bytes, None] = TTLCache(KEYS, WINDOW, timer=clock)
         self._allowance = Allowance(AT_ONCE, RATE, clock())
         self._flights: SingleFlight[Outcome] = SingleFlight()
@@ -141,7 +141,11 @@ class Mismatches:
         likely = fitted or sql_key not in self._lately or held is None
         if not likely or held is ABSENCE or not self._allowance.take(now):
             return self._from_memory("limited", held, Source.CACHE)
-        if self.table.origin.away() or self.table.origin.refusal(sql_key, now) is not None:
+        if held is not None and self.table.origin.refusal(sql_key, now) is not None:
+            return self._from_memory("failed", held, Source.STALE)
+        if held is not None and self.table.origin.away():
+            self._lately.pop(sql_key, None)
+            self._probe(_Question(sql_keys, sql_key, held, Flight()), now)
             return self._from_memory("failed", held, Source.STALE)
         self._note_asked(sql_key)
         flight = self._flights.start(sql_key)
@@ -151,10 +155,17 @@ class Mismatches:
         self.table.renew(sql_key, partial(self._land, question, patience))
         return None
 
+    def _probe(self, question: _Question, now: float) -> None:
+        """Ask a database that is away, while nobody waits: it may be back."""
+        if not self._probing and not self.table.origin.spared(now):
+            self._probing = True
+            self.table.renew(question.sql_key, partial(self._land, question, None))
+
     def _lose_patience(self, question: _Question) -> None:
         """Answer from memory; what the database says later is kept all the same."""
         _, sql_key, held, flight = question
         if held is not None:
+            self._lately.pop(sql_key, None)
             self._flights.end(sql_key, flight)
             self.table.origin.lose_patience()
             flight.land(Outcome(held, Source.STALE))
@@ -183,14 +194,20 @@ class Mismatches:
         self.counts[result] += 1
         return Outcome(_ASKED_OFTEN if held is None else held, source)
 
-    def _land(self, question: _Question, patience: asyncio.TimerHandle, outcome: Outcome) -> None:
-        """Have everybody forget what is not so any more, and tell those who asked."""
+    def _land(
+        self, question: _Question, patience: asyncio.TimerHandle | None, outcome: Outcome
+    ) -> None:
+        """Have everybody forget what is not so any more, and tell those who asked; nobody when a probe lands."""
         sql_keys, sql_key, held, flight = question
-        patience.cancel()
+        if patience is None:
+            self._probing = False
+        else:
+            patience.cancel()
         self._flights.end(sql_key, flight)
         known = outcome.known
         if isinstance(known, Failure):
-            self.counts["failed"] += 1
+            self._lately.pop(sql_key, None)
+            self.counts["failed"] += patience is not None
             if held is not None:
                 outcome = Outcome(held, Source.STALE)
         elif held is None or held == known:

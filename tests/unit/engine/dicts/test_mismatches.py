@@ -315,3 +315,34 @@ async def test_long_names(host: Host) -> None:
         assert await host.login(b"x" * 2048, b"guess") is False
     assert host.mismatches.doubted == {}
     assert len(host.mismatches._lately) == 0
+
+
+async def test_database_back(host: Host) -> None:
+    """A password that was changed while the database was away counts at the first or second login after its return."""
+    assert await host.login(b"a", b"old") is True
+    host.passwords[b"a"] = b"new"
+    host.database.failure = DatabaseUnavailable("database mail: gone")
+    for _ in range(5):
+        assert await host.login(b"a", b"new") is False
+    host.table.origin.lose_patience()  # as after a database that hangs: it is away until it answers
+    host.database.failure = None
+    host.clock.now += 1.0
+    assert await host.login(b"a", b"new") is False
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert await host.login(b"a", b"new") is True
+    assert await host.login(b"a", b"old") is False
+
+
+async def test_one_probe_at_a_time(host: Host) -> None:
+    """Guesses while the database hangs cause one query, not one each."""
+    assert await host.login(b"a", b"old") is True
+    assert await host.login(b"b", b"old") is True
+    host.table.origin.lose_patience()
+    host.database.hold()
+    for _ in range(5):
+        assert await host.login(b"a", b"guess") is False
+        assert await host.login(b"b", b"guess") is False
+    await asyncio.sleep(0)
+    assert host.selects == 3
+    host.database.release()
