@@ -334,6 +334,16 @@ async def test_database_back(host: Host) -> None:
     assert await host.login(b"a", b"old") is False
 
 
+async def test_query_that_failed(host: Host) -> None:
+    """A query that failed is not one that was asked: the next login asks again."""
+    assert await host.login(b"a", b"old") is True
+    host.passwords[b"a"] = b"new"
+    host.database.failure = DatabaseUnavailable("database mail: gone")
+    assert await host.login(b"a", b"new") is False
+    host.database.failure = None
+    assert await host.login(b"a", b"new") is True
+
+
 async def test_one_probe_at_a_time(host: Host) -> None:
     """Guesses while the database hangs cause one query, not one each."""
     assert await host.login(b"a", b"old") is True
