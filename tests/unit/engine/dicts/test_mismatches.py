@@ -338,8 +338,12 @@ async def test_query_that_failed(host: Host) -> None:
     """A query that failed is not one that was asked: the next login asks again."""
     assert await host.login(b"a", b"old") is True
     host.passwords[b"a"] = b"new"
+    host.database.hold()
+    login = asyncio.ensure_future(host.login(b"a", b"new"))
+    await asyncio.sleep(0)
     host.database.failure = DatabaseUnavailable("database mail: gone")
-    assert await host.login(b"a", b"new") is False
+    host.database.release()
+    assert await login is False
     host.database.failure = None
     assert await host.login(b"a", b"new") is True
 
