@@ -11,7 +11,7 @@ WINDOW = 4
 """Chunks that are compared with as many before them."""
 TOLERANCE = 0.02
 """The part by which the cost may still fall between two windows: what chunks differ by when nothing changes."""
-PATIENCE = 32
+PATIENCE = 24
 """Chunks after which it is not waited for any longer."""
 
 
