@@ -104,7 +104,10 @@ def _print_freshness(checked: Freshness) -> None:
                 console.print(f"    {legible(line)}")
     if checked.drops:
         console.print()
-        rows = [(drop.query, drop.table, drop.columns, drop.drops) for drop in checked.drops]
+        rows = [
+            (drop.query, legible(drop.table), legible(drop.columns), drop.drops)
+            for drop in checked.drops
+        ]
         heads = ("QUERY", "A CHANGE IN", "OF", "DROPS")
         Console(width=200, highlight=False, markup=False).print(plain_table(heads, rows, left=4))
     for table, reason in sorted(checked.not_followed.items()):
