@@ -8,8 +8,11 @@ The server listens on a UNIX socket and on a loopback port; its RSA key is of it
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 from collections.abc import Sequence
+from types import TracebackType
 
 from support.certificates import Certificates
 from support.kept_debian import KeptDebian
@@ -18,7 +21,10 @@ from support.sql_server import SqlServer
 
 ACCOUNT = "mysql"
 TEMPLATE = "/srv/mysql-template"
-DIRECTORY = "/srv/mysql"
+DIRECTORY = "/srv/mysql-{}"
+"""Where the data of a server is, by the process of its test and a number."""
+
+_NUMBERS = itertools.count()
 
 # Durability is of no use to a test.
 FAST_SETTINGS = (
@@ -38,6 +44,8 @@ FAST_SETTINGS = (
 
 class DebianSid(KeptDebian):
     """The system; `folder` is its root directory, TEMPLATE in it a fresh data directory."""
+
+    shared = True
 
     def __init__(self) -> None:
         super().__init__("sid", "sid", include=["mysql-server-core"])
@@ -66,10 +74,20 @@ class Mysql9(SqlServer):
     """
 
     def __init__(self, system: DebianSid, certificates: Certificates) -> None:
-        super().__init__("MySQL 9", system.path(DIRECTORY), free_port())
+        self._inside = DIRECTORY.format(f"{os.getpid()}-{next(_NUMBERS)}")
+        super().__init__("MySQL 9", system.path(self._inside), free_port())
         self._system = system
         self._certificates = certificates
         self.settings: Sequence[str] = ()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def start(self) -> None:
         """Start the server (again, on the same data, socket and port) and wait until it answers."""
@@ -80,13 +98,13 @@ class Mysql9(SqlServer):
                 "mysqld",
                 "--no-defaults",
                 f"--user={ACCOUNT}",
-                f"--datadir={DIRECTORY}/data",
-                f"--socket={DIRECTORY}/{self.socket.name}",
+                f"--datadir={self._inside}/data",
+                f"--socket={self._inside}/{self.socket.name}",
             ],
             *[
                 f"--port={self.port}",
                 "--bind-address=127.0.0.1",
-                f"--pid-file={DIRECTORY}/mysqld.pid",
+                f"--pid-file={self._inside}/mysqld.pid",
                 "--log-output=TABLE",
             ],
             *[*FAST_SETTINGS, *self.settings],
@@ -97,8 +115,8 @@ class Mysql9(SqlServer):
     def _make_directory(self) -> None:
         """Begin with fresh data, whatever an earlier test has left."""
         shutil.rmtree(self.directory, ignore_errors=True)
-        self._system.run("install", "--directory", f"--owner={ACCOUNT}", DIRECTORY)
-        self._system.run("cp", "--archive", "--sparse=always", TEMPLATE, f"{DIRECTORY}/data")
+        self._system.run("install", "--directory", f"--owner={ACCOUNT}", self._inside)
+        self._system.run("cp", "--archive", "--sparse=always", TEMPLATE, f"{self._inside}/data")
         # In place of those that the server has made for itself, which bear no host's name.
         files = self._certificates
         for source, name in (

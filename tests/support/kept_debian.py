@@ -6,9 +6,9 @@
         system.run("doveadm", "user", "*")
 
 The folder is kept below /var/tmp (or where MAILMAPD_TESTS_DEBIAN13 says, for the name debian13),
-because making it downloads 100 MB and more; one test uses it at a time. Every program gets a mount
-namespace of its own for /proc and /dev, so that nothing stays mounted. The network is this
-machine's.
+because making it downloads 100 MB and more; one test uses it at a time, unless it is `shared`.
+Every program gets a mount namespace of its own for /proc and /dev, so that nothing stays mounted.
+The network is this machine's.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ class KeptDebian:
     has expired by this machine's clock, which apt-get does not.
     """
 
+    shared = False
+    """Whether several tests may use the system at a time, because each writes to a folder of its own."""
+
     def __init__(
         self, name: str, release: str, packages: Sequence[str] = (), *, include: Sequence[str] = ()
     ) -> None:
@@ -73,15 +76,26 @@ class KeptDebian:
             raise ServerFailed("chroot needs root: run this test as root")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = self._stack.enter_context(self.folder.with_suffix(".lock").open("w"))
-        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
+            if self.shared:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                if self._is_ready():
+                    return self
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not (self.folder / READY).exists():
                 self._install()
             self._add_packages()
+            if self.shared:
+                fcntl.flock(lock, fcntl.LOCK_SH)
         except BaseException:
             self._stack.close()
             raise
         return self
+
+    def _is_ready(self) -> bool:
+        """Return whether the system is there, with all of its packages."""
+        ready = self.folder / READY
+        return ready.exists() and set(self._packages) <= set(ready.read_text().split())
 
     def __exit__(
         self,
