@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -62,6 +63,10 @@ class FileFeed:
         self._changed = changed
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
+        # Held by the thread that uses the connection: a look that is given up goes on in its thread, and closing the
+        # connection under it would crash the process.
+        self._in_use = threading.RLock()
+        self._ended = False
         self._state: _State | None = None
         # When every reader has opened the file that is there now
         self._noticed_at = float("inf")
@@ -82,8 +87,10 @@ class FileFeed:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        async with self._looking:
-            await asyncio.to_thread(self._shut)
+        closing = asyncio.ensure_future(asyncio.to_thread(self._end))
+        await asyncio.wait(
+            {closing}, timeout=_PATIENCE
+        )  # a file system that hangs keeps nobody waiting
 
     async def catch_up(self) -> None:
         """Look now. Raises DatabaseUnavailable."""
@@ -106,6 +113,7 @@ class FileFeed:
         async with self._looking:
             asked_at = self._clock()
             reading = asyncio.ensure_future(asyncio.to_thread(self._read))
+            reading.add_done_callback(_take_note)
             done, _ = await asyncio.wait({reading}, timeout=_PATIENCE)
             if not done:
                 self._lose(f"{self.host}: it takes more than {_PATIENCE:g} s to read")
@@ -139,21 +147,33 @@ class FileFeed:
 
     def _read(self) -> _State:
         """Return the file's state now. Raises OSError, sqlite3.Error."""
-        found = Path(self.host).stat()
-        if self._state is None or self._state[:2] != (found.st_dev, found.st_ino):
-            self._shut()
-        if self._connection is None:
-            self._connection = sqlite3.connect(
-                f"file:{quote(self.host)}?mode=ro", uri=True, check_same_thread=False, timeout=0.5
-            )
-        [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
+        with self._in_use:
+            if self._ended:
+                raise sqlite3.ProgrammingError("the feed has ended")
+            found = Path(self.host).stat()
+            if self._state is None or self._state[:2] != (found.st_dev, found.st_ino):
+                self._shut()
+            if self._connection is None:
+                self._connection = sqlite3.connect(
+                    f"file:{quote(self.host)}?mode=ro",
+                    uri=True,
+                    check_same_thread=False,
+                    timeout=0.5,
+                )
+            [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
         return found.st_dev, found.st_ino, int(version)
 
+    def _end(self) -> None:
+        with self._in_use:
+            self._ended = True
+            self._shut()
+
     def _shut(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
+        with self._in_use:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
 
     def _lose(self, reason: str) -> None:
         """Say that nothing is proven any more from the last look on."""
@@ -165,6 +185,12 @@ class FileFeed:
         self._changed()
         if was_alive:
             self._distrust(self.last_heard)
+
+
+def _take_note(reading: asyncio.Future[_State]) -> None:
+    """Hear how a look ended that nobody waits for any more."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _steady(definitions: Mapping[str, Definition]) -> Readers:
