@@ -32,6 +32,7 @@ from mailmapd.model import ResultSet
 
 SETTLING = 3.0  # seconds in which a daemon that starts has more to do than to answer
 BEAT = 0.001  # seconds
+LOOK = 0.05  # seconds between two looks at the file that says whether to forget
 STRETCH = "stretch"
 FORGETTING, FORGOTTEN = "forgetting", "forgotten"
 INVALIDATIONS = 10_000
@@ -72,13 +73,17 @@ async def watch() -> None:
 async def forget(engine: Engine, table: str, number: int, entries: int) -> None:
     """Invalidate entries at the pace of `INVALIDATIONS`, while that is wanted, until none is left."""
     wanted, dropped = Path(FORGETTING), 0
-    before = time.monotonic()
-    due = 0.0
+    before = looked = time.monotonic()
+    due, forgetting = 0.0, False
     while number < entries:
         await asyncio.sleep(BEAT)
         now = time.monotonic()
         passed, before = now - before, now
-        if not wanted.exists():  # noqa: ASYNC240 (a stat)
+        if now - looked >= LOOK:  # seldom: files cost more than an invalidation
+            looked = now
+            forgetting = wanted.exists()  # noqa: ASYNC240 (a stat)
+            Path(FORGOTTEN).write_text(f"{dropped}", encoding="utf-8")  # noqa: ASYNC240 (a few bytes)
+        if not forgetting:
             continue
         due += passed * INVALIDATIONS
         while due >= 1 and number < entries:
@@ -86,7 +91,6 @@ async def forget(engine: Engine, table: str, number: int, entries: int) -> None:
             dropped += engine.apply(Invalidation(table, frozenset({key})))
             number += 1
             due -= 1
-        Path(FORGOTTEN).write_text(f"{dropped}", encoding="utf-8")  # noqa: ASYNC240 (a few bytes)
 
 
 def main() -> None:
