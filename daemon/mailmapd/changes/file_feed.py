@@ -22,7 +22,7 @@ from mailmapd.changes.readers import Readers
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.sqlite.database import CHECK_INTERVAL
 from mailmapd.engine.definition import Definition
-from mailmapd.errors import DatabaseUnavailable
+from mailmapd.errors import DEFECT, DatabaseUnavailable
 from mailmapd.provenance.analysis import check_steady
 from mailmapd.provenance.reading import CannotTell
 
@@ -88,9 +88,8 @@ class FileFeed:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         closing = asyncio.ensure_future(asyncio.to_thread(self._end))
-        await asyncio.wait(
-            {closing}, timeout=_PATIENCE
-        )  # a file system that hangs keeps nobody waiting
+        # A file system that hangs keeps nobody waiting
+        await asyncio.wait({closing}, timeout=_PATIENCE)
 
     async def catch_up(self) -> None:
         """Look now. Raises DatabaseUnavailable."""
@@ -106,6 +105,10 @@ class FileFeed:
                 await asyncio.sleep(PERIOD)
             except (OSError, sqlite3.Error) as error:
                 self._lose(f"{self.host}: {error}")
+                await asyncio.sleep(_RETRY)
+            except Exception:
+                log.exception("changes of %s: a defect of mailmapd ended a look", self.host)
+                self._lose(DEFECT)
                 await asyncio.sleep(_RETRY)
 
     async def _look(self) -> None:

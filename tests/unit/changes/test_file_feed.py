@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,3 +61,33 @@ async def test_no_connection_is_closed_while_a_thread_uses_it(tmp_path: Path) ->
     await ending
     assert connection.closed_while_busy is False
     assert feed._connection is None
+
+
+async def test_a_defect_ends_what_is_believed(tmp_path: Path) -> None:
+    """Where forgetting fails by a fault of ours, the file is not followed any more, and what is known is distrusted."""
+    file = tmp_path / "mail.sqlite"
+    distrusted = asyncio.Event()
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    feed = FileFeed(
+        str(file),
+        {},
+        forget=broken,
+        distrust=lambda _: distrusted.set(),
+        changed=lambda: None,
+        clock=time.monotonic,
+    )
+    with closing(sqlite3.connect(file)) as writer:
+        writer.execute("CREATE TABLE alias (address)")
+        writer.commit()
+        found = file.stat()
+        feed._state = (found.st_dev, found.st_ino, -1)  # another version than there is now
+        feed.alive = True
+        feed.start()
+        try:
+            await asyncio.wait_for(distrusted.wait(), 5)
+            assert not feed.alive
+        finally:
+            await feed.close()
