@@ -235,10 +235,14 @@ class Bus:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            self._watching.look()
-            if self._doubted:
-                self._doubted = False
-                self._part.engine.apply(Invalidation(before=self._clock()))
+            try:
+                self._watching.look()
+                if self._doubted:
+                    self._part.engine.apply(Invalidation(before=self._clock()))
+                    self._doubted = False
+            except Exception:
+                log.exception("cluster: a defect of mailmapd; nothing is watched because of others")
+                self._watching.lose()
 
     def _heard(self, entries: list[Entry]) -> None:
         """Carry messages out. Nothing that they say may end the reading of those behind them."""
