@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
+import stat
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +20,7 @@ import pytest
 from mailmapd.control.client import ControlClient
 from support.daemon import Daemon
 from support.fleet import TABLES, configuration, fill
+from support.guide import blocks, page
 from support.mariadb import MariaDB, private_directory
 from support.process import free_port, wait_until
 from support.valkey import Valkey
@@ -27,9 +31,20 @@ NAMES = ("mx1", "mx2", "mx3")
 TOKEN = "a token that nobody guesses"
 UPDATE = "UPDATE t.alias SET goto = %s WHERE address = 'a@example.com'"
 
+# The two lines of the page about a panel on the same host.
+[WEBHOOK] = [text for kind, text in blocks(page("fleet")) if "webhook =" in text]
+[CURL] = [text for kind, text in blocks(page("fleet")) if "--unix-socket" in text]
+PLACE = "/run/mailmapd/webhook"
+WWW_DATA = 33
+NOBODY = 65534
+CANNOT_CONNECT = 7  # curl(1)
+
 
 class Fleet:
-    """Three daemons, of which the first follows the database, and their server."""
+    """Three daemons, of which the first follows the database, and their server.
+
+    The first one's webhook is a UNIX socket, as the page shows it, the others' are ports.
+    """
 
     def __init__(self, database: MariaDB, valkey: Valkey, folder: Path, stack: ExitStack) -> None:
         self.database = database
@@ -54,10 +69,11 @@ class Fleet:
         )
         (folder / "state").mkdir()
         text = configuration(folder, f'"unix:{self.database.socket}"', TABLES, cluster)
-        listen = (
-            f'[listen]\nhttp = "127.0.0.1:{free_port()}"\nwebhook = "127.0.0.1:{free_port()}"\n'
-            'webhook_token_file = "token"\n'
-        )
+        listen = f'[listen]\nhttp = "127.0.0.1:{free_port()}"\n'
+        if name == "mx1":
+            listen += WEBHOOK.removeprefix("[listen]\n").replace(PLACE, f"{folder}/webhook")
+        else:
+            listen += f'webhook = "127.0.0.1:{free_port()}"\nwebhook_token_file = "token"\n'
         return Daemon(folder, text.replace("[listen]\n", listen))
 
     def watched(self, name: str) -> bool:
@@ -74,6 +90,21 @@ class Fleet:
         """Tell whether a daemon remembers the answer."""
         with ControlClient(str(self.daemons[name].directory / "c")) as client:
             return client.look("alias", b"a@example.com").age != "nothing"
+
+    def paste(self, *, user: int, group: int) -> tuple[int, int]:
+        """Have an account send the page's command for a panel; return curl's status and that of HTTP, 0 without one."""
+        command = shlex.split(CURL.replace(PLACE, f"{self.daemons['mx1'].directory}/webhook"))
+        command = [one.replace("info@example.com", "a@example.com") for one in command]
+        account = [f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+        done = subprocess.run(
+            ["setpriv", *account, *command, "-s", "-o", "/dev/null", "-w", "%{http_code}"],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, int(done.stdout)
 
     def post(self, name: str, body: object, **headers: str) -> tuple[int, dict[str, object]]:
         """Send what a panel sends; return the status and the reply."""
@@ -124,6 +155,19 @@ def test_webhook(fleet: Fleet) -> None:
     status, reply = fleet.post("mx2", {"all": True, "wait": 0.2})
     fleet.daemons["mx3"].process.send_signal(signal.SIGCONT)
     assert (status, reply["unconfirmed"]) == (202, ["mx3"])
+
+
+def test_webhook_of_a_panel_here(fleet: Fleet) -> None:
+    """On a UNIX socket the mode and the peers say who may; his request is a flush of every host, and needs no token."""
+    file = (fleet.daemons["mx1"].directory / "webhook").stat()
+    assert (stat.S_IMODE(file.st_mode), file.st_gid) == (0o660, WWW_DATA)
+    for name in NAMES:
+        fleet.ask(name)
+    assert fleet.paste(user=NOBODY, group=NOBODY) == (CANNOT_CONNECT, 0)
+    assert fleet.paste(user=NOBODY, group=WWW_DATA) == (0, 403)
+    assert all(fleet.holds(name) for name in NAMES)
+    assert fleet.paste(user=WWW_DATA, group=WWW_DATA) == (0, 200)
+    assert not any(fleet.holds(name) for name in NAMES)
 
 
 def test_fleet_as_it_is(fleet: Fleet) -> None:
