@@ -1,6 +1,6 @@
 """Random changes against concurrent lookups on every host: at rest each answer is what SQL says.
 
-`FLEET_CHANGES=100000` makes the long form of it.
+The long form is part of `scripts/soak`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from support.valkey import Valkey
 
 pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(3600)]
 
-CHANGES = int(os.environ.get("FLEET_CHANGES", "3000"))
+CHANGES = int(os.environ.get("MAILMAPD_FLEET_CHANGES", "3000"))
 NAMES = 60
 DOMAINS = ("example.com", "example.net", "example.org")
 
