@@ -36,9 +36,12 @@ query = "SELECT maildir FROM mailbox WHERE address = '%s'"
 tables = ["mailbox"]
 """
 STRANGER = 65534  # nobody
-SECONDS = 1.0  # of lookups, each time
+SLICE = 0.25  # seconds of lookups, of which the 99th of 100 is taken
 GAP = 0.0005  # seconds between two lookups that wait for nothing
-ROUNDS = 6  # of which the best counts, quiet or not: other programs of this machine only add
+# The best slice counts, quiet or not: other programs and guests of this machine only add, and an attack that goes on
+# all the time is in each of them. The shorter a slice, the sooner one is met that nobody else disturbs.
+SLICES = 4  # of each round
+ROUNDS = 12
 LIMIT = 2.0
 
 pytestmark = [pytest.mark.alone, pytest.mark.root]
@@ -70,7 +73,7 @@ def p99(client: SocketmapClient) -> float:
     """Return the time in which 99 of 100 hot lookups are answered, counted from when each was due."""
     latencies = []
     due = time.perf_counter()
-    end = due + SECONDS
+    end = due + SLICE
     while due < end:
         time.sleep(max(0.0, due - time.perf_counter()))
         begun = time.perf_counter() if due + GAP > time.perf_counter() else due
@@ -121,9 +124,9 @@ def test_lookups_do_not_notice(daemon: Daemon, kind: str, count: int) -> None:
     with daemon.socketmap() as client:
         p99(client)
         for _ in range(ROUNDS):
-            quiet.append(p99(client))
+            quiet += [p99(client) for _ in range(SLICES)]
             with attack(kind, count, port):
-                attacked.append(p99(client))
+                attacked += [p99(client) for _ in range(SLICES)]
                 assert healthy(port)
             if min(attacked) <= LIMIT * min(quiet):
                 break
