@@ -11,6 +11,7 @@ from support.debian_sid import DebianSid, Mysql9
 from support.followed import LOGGED, MYSQL_LOGGED, grant_replication
 from support.kept_debian import CannotDownload
 from support.mariadb import MariaDB, private_directory
+from support.sql_server import SqlServer
 
 
 @pytest.fixture(scope="package")
@@ -37,3 +38,11 @@ def mariadb() -> Iterator[MariaDB]:
     with private_directory() as folder, MariaDB(folder, settings=LOGGED) as server:
         grant_replication(server)
         yield server
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> SqlServer:
+    """MariaDB, or the server that the test names."""
+    name = getattr(request, "param", "MariaDB")
+    found: SqlServer = request.getfixturevalue("mariadb" if name == "MariaDB" else "mysql")
+    return found

@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,16 @@ from mailmapd.cache.table_cache import ABSENCE
 from mailmapd.changes import audit, feed, fence
 from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.fence import Pending
-from mailmapd.changes.following import FollowedDatabase, Following
-from mailmapd.config.loader import load_config
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.binlog.stream import Session, open_session
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
-from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.outcome import Known, Outcome
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
-from mailmapd.model import NOT_FOUND, Answer, Found
-from mailmapd.plan.assembly import assemble, plan
+from mailmapd.model import NOT_FOUND, Found
 from support.followed import PASSWORD, REPLICA
+from support.followed_engine import BOTH, FollowedEngine, following
 from support.polling import until
 from support.sql_server import SqlServer
 
@@ -56,76 +52,8 @@ TABLES = {
 }
 
 
-BOTH = pytest.mark.parametrize("server", ["MariaDB", "MySQL 9"], indirect=True)
-
-
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> SqlServer:
-    """MariaDB, or the server that the test names."""
-    name = getattr(request, "param", "MariaDB")
-    found: SqlServer = request.getfixturevalue("mariadb" if name == "MariaDB" else "mysql")
-    return found
-
-
-class Bench:
-    """An engine over the server, and what follows it."""
-
-    def __init__(self, server: SqlServer, engine: Engine, following: Following) -> None:
-        self.server = server
-        self.engine = engine
-        self.following = following
-
-    @property
-    def database(self) -> FollowedDatabase:
-        """Return what follows the database."""
-        return self.following.databases["mail"]
-
-    async def ask(self, name: str, key: bytes) -> Answer:
-        """Return the answer of a map."""
-        return (await self.engine.maps[name].answer(key))[0]
-
-    def held(self, name: str, key: bytes) -> bool:
-        """Return whether memory has something under a SQL key of a table."""
-        return self.engine.tables[name].cache.peek(key) is not None
-
-    async def known(self, name: str, key: bytes, answer: Answer) -> float:
-        """Wait until a map gives this answer; return for how many seconds that took."""
-        began = time.perf_counter()
-        while await self.ask(name, key) != answer:
-            if time.perf_counter() - began > 5:
-                pytest.fail(f"{name} {key!r} is still {await self.ask(name, key)}")
-            await asyncio.sleep(0.001)
-        return time.perf_counter() - began
-
-
-@asynccontextmanager
-async def following(
-    server: SqlServer, folder: Path, changes: ChangesSettings
-) -> AsyncIterator[Bench]:
-    maps = "".join(
-        f'[table.{name}]\ndatabase = "mail"\nquery = """{query}"""\n'
-        f'[map.{name}]\ntables = ["{name}"]\n'
-        for name, query in TABLES.items()
-    )
-    (folder / "mailmapd.toml").write_text(
-        f'[listen]\nsocketmap = ["unix:{folder}/s"]\n[database.mail]\ndriver = "mysql"\n'
-        f'hosts = ["unix:{server.socket}"]\nuser = "mail"\npassword = "p"\ndbname = "t"\n{maps}'
-    )
-    planned = plan(load_config(str(folder / "mailmapd.toml")))
-    settings = planned.databases["mail"]
-    assert isinstance(settings, MysqlSettings)
-    engine = assemble(planned).engine
-    followed = Following(engine, {"mail": (settings, changes)}, time.monotonic)
-    followed.start()
-    try:
-        yield Bench(server, engine, followed)
-    finally:
-        await followed.close()
-        await engine.close()
-
-
-@pytest.fixture
-async def bench(server: SqlServer, tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(server: SqlServer, tmp_path: Path) -> AsyncIterator[FollowedEngine]:
     """A database with a few rows, followed by an account of its own."""
     server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
     server.run_sql(SCHEMA, database="t")
@@ -138,12 +66,12 @@ async def bench(server: SqlServer, tmp_path: Path) -> AsyncIterator[Bench]:
     )
     server.grant("mail", "p", "t")
     changes = ChangesSettings(follow="yes", user="replica", password="follow it")
-    async with following(server, tmp_path, changes) as made:
+    async with following(server, tmp_path, changes, TABLES) as made:
         await until(lambda: made.database.lease.holds)
         yield made
 
 
-async def test_followed_tables(bench: Bench) -> None:
+async def test_followed_tables(bench: FollowedEngine) -> None:
     """Every table whose query can be followed is, and the others say why not."""
     [feed] = bench.database.feeds
     assert bench.database.followed == set(TABLES) - {"clock"}
@@ -152,7 +80,7 @@ async def test_followed_tables(bench: Bench) -> None:
     assert bench.engine.tables["alias"].watch is bench.database.lease
 
 
-async def test_kept_for_long(bench: Bench) -> None:
+async def test_kept_for_long(bench: FollowedEngine) -> None:
     """What is followed is kept for watched_ttl, found or not, and everything else for ttl."""
     await bench.ask("alias", b"a@example.com")
     await bench.ask("alias", b"nobody@example.com")
@@ -174,7 +102,7 @@ async def test_kept_for_long(bench: Bench) -> None:
 
 
 @BOTH
-async def test_rows(bench: Bench) -> None:
+async def test_rows(bench: FollowedEngine) -> None:
     """An inserted, changed, renamed or deleted row is known at once, and nothing else is forgotten for it."""
     sql = bench.server.run_sql
     assert await bench.ask("alias", b"new@example.com") == NOT_FOUND
@@ -192,7 +120,7 @@ async def test_rows(bench: Bench) -> None:
     assert await bench.known("alias", b"b@example.com", NOT_FOUND) < SOON
 
 
-async def test_columns_that_do_not_matter(bench: Bench) -> None:
+async def test_columns_that_do_not_matter(bench: FollowedEngine) -> None:
     """A change of a column that no query mentions forgets nothing."""
     await bench.ask("alias", b"a@example.com")
     bench.server.run_sql("UPDATE t.alias SET hits = hits + 1")
@@ -202,7 +130,7 @@ async def test_columns_that_do_not_matter(bench: Bench) -> None:
 
 
 @BOTH
-async def test_other_tables(bench: Bench) -> None:
+async def test_other_tables(bench: FollowedEngine) -> None:
     """A row of a joined table drops the keys that the reverse query finds; a domain's rows drop those of the domain."""
     sql = bench.server.run_sql
     assert await bench.ask("active", b"a@example.com") == Found(b"one")
@@ -220,7 +148,7 @@ async def test_other_tables(bench: Bench) -> None:
 
 
 @BOTH
-async def test_cascades(bench: Bench) -> None:
+async def test_cascades(bench: FollowedEngine) -> None:
     """Rows that a foreign key deletes or changes are in no log: their readers are forgotten with the parent's row."""
     sql = bench.server.run_sql
     assert await bench.ask("child", b"c") == Found(b"p")
@@ -232,7 +160,7 @@ async def test_cascades(bench: Bench) -> None:
 
 
 @BOTH
-async def test_ddl(bench: Bench) -> None:
+async def test_ddl(bench: FollowedEngine) -> None:
     """Tables that are emptied, altered, swapped or dropped are read anew, and go on being followed."""
     sql = bench.server.run_sql
     assert await bench.ask("alias", b"a@example.com") == Found(b"one")
@@ -250,7 +178,9 @@ async def test_ddl(bench: Bench) -> None:
     await bench.known("alias", b"a@example.com", NOT_FOUND)
 
 
-async def test_while_the_catalog_is_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_while_the_catalog_is_read(
+    bench: FollowedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the catalog is read after DDL other changes are known and kept, and it is not read without a pause."""
     read = read_catalog
     readings = 0
@@ -282,7 +212,7 @@ async def test_while_the_catalog_is_read(bench: Bench, monkeypatch: pytest.Monke
 
 
 @BOTH
-async def test_rolled_back(bench: Bench) -> None:
+async def test_rolled_back(bench: FollowedEngine) -> None:
     """What is rolled back is never known, and a savepoint's part neither."""
     assert await bench.ask("alias", b"a@example.com") == Found(b"one")
     with bench.server.connect("t") as connection, connection.cursor() as cursor:
@@ -294,7 +224,7 @@ async def test_rolled_back(bench: Bench) -> None:
     assert await bench.ask("alias", b"a@example.com") == Found(b"one")
 
 
-async def test_in_bulk(bench: Bench) -> None:
+async def test_in_bulk(bench: FollowedEngine) -> None:
     """A transaction that changes very many rows forgets the table's readers at once, and lookups go on meanwhile."""
     rows = ",".join(f"('u{number}@bulk', 'old', 'bulk', 0)" for number in range(20_000))
     bench.server.run_sql(f"INSERT INTO t.alias VALUES {rows}")
@@ -315,7 +245,7 @@ async def test_in_bulk(bench: Bench) -> None:
 
 
 @BOTH
-async def test_the_race(bench: Bench) -> None:
+async def test_the_race(bench: FollowedEngine) -> None:
     """Rows that are asked for again as soon as their change is heard of are never kept as they were."""
     keys = [f"k{number}@race.example" for number in range(UPDATES)]
     table = bench.engine.tables["alias"]
@@ -343,7 +273,7 @@ async def test_the_race(bench: Bench) -> None:
     assert outdated == []
 
 
-async def _outdated(bench: Bench, keys: list[bytes]) -> list[str]:
+async def _outdated(bench: FollowedEngine, keys: list[bytes]) -> list[str]:
     """Return what is still kept wrongly when all that was written has been forgotten for the last time."""
     mark = f"mark{time.monotonic_ns()}"
     bench.server.run_sql("INSERT INTO t.alias (address, goto) VALUES (%s, '1')", mark)
@@ -360,7 +290,9 @@ async def _outdated(bench: Bench, keys: list[bytes]) -> list[str]:
 
 
 @pytest.mark.parametrize("fenced", [True, False], ids=["fence", "no fence"])
-async def test_visible_late(bench: Bench, monkeypatch: pytest.MonkeyPatch, fenced: bool) -> None:
+async def test_visible_late(
+    bench: FollowedEngine, monkeypatch: pytest.MonkeyPatch, fenced: bool
+) -> None:
     """A row that can be read half a second after its event (semi-synchronous replication) is not kept as it was."""
     sql = bench.server.run_sql
     sql(
@@ -397,7 +329,7 @@ async def test_visible_late(bench: Bench, monkeypatch: pytest.MonkeyPatch, fence
 @BOTH
 @pytest.mark.parametrize("cut", [True, False], ids=["cut loose", "kept"])
 async def test_a_flight_between_the_drops(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, cut: bool
+    bench: FollowedEngine, monkeypatch: pytest.MonkeyPatch, cut: bool
 ) -> None:
     """What was read before a change and comes back after the fence is answered, and not kept."""
     table = bench.engine.tables["alias"]
@@ -428,7 +360,7 @@ async def test_a_flight_between_the_drops(
     assert await _outdated(bench, [b"a@example.com"]) == ([] if cut else [wrong])
 
 
-async def test_lost_and_found(bench: Bench) -> None:
+async def test_lost_and_found(bench: FollowedEngine) -> None:
     """While the server is away nothing is proven: answers have the ordinary times; afterwards all is followed again."""
     await bench.ask("alias", b"a@example.com")
     bench.server.restart()
@@ -443,7 +375,7 @@ async def test_lost_and_found(bench: Bench) -> None:
 
 
 @BOTH
-async def test_killed(bench: Bench) -> None:
+async def test_killed(bench: FollowedEngine) -> None:
     """When the server ends the stream (KILL), what changes meanwhile is believed for the ordinary time at most."""
     assert await bench.ask("alias", b"a@example.com") == Found(b"one")
     bench.server.kill_connections(REPLICA)
@@ -455,7 +387,7 @@ async def test_killed(bench: Bench) -> None:
     await bench.known("alias", b"a@example.com", Found(b"unheard"))
 
 
-async def test_half_dead(bench: Bench) -> None:
+async def test_half_dead(bench: FollowedEngine) -> None:
     """A server that is silent for three seconds is not believed in any longer."""
     bench.server.pause()
     try:
@@ -465,7 +397,9 @@ async def test_half_dead(bench: Bench) -> None:
     await until(lambda: bench.database.lease.holds)
 
 
-async def test_half_dead_at_the_fence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_half_dead_at_the_fence(
+    bench: FollowedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same of a server that falls silent while it is asked whether a change is visible."""
 
     async def passed(session: Session, pending: list[Pending]) -> int:
@@ -511,7 +445,7 @@ async def test_audit(
     """Answers are asked anew; one that is outdated though no log says so is found, and its table followed no more."""
     monkeypatch.setattr(audit, "PAUSE", 0.01)
     changes = ChangesSettings(follow="yes", user=REPLICA, password=PASSWORD, audit=200.0)
-    async with following(server, tmp_path, changes) as audited:
+    async with following(server, tmp_path, changes, TABLES) as audited:
         await until(lambda: audited.database.lease.holds)
         alias, child = audited.engine.tables["alias"], audited.engine.tables["child"]
 
@@ -558,7 +492,7 @@ async def test_many_tables_and_foreign_names(server: SqlServer, tmp_path: Path) 
         server.run_sql(f"CREATE TABLE wide_{number} LIKE wide_0", database="t")
     server.grant("mail", "p", "t")
     changes = ChangesSettings(follow="yes", user=REPLICA, password=PASSWORD)
-    async with following(server, tmp_path, changes) as bench:
+    async with following(server, tmp_path, changes, TABLES) as bench:
         await until(lambda: bench.database.lease.holds)
         assert bench.engine.tables["child"].watch is not None
     server.run_sql("DROP DATABASE t")
@@ -569,7 +503,7 @@ async def test_without_a_privilege(server: SqlServer, tmp_path: Path) -> None:
     server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
     server.run_sql(SCHEMA, database="t")
     server.grant("mail", "p", "t")
-    async with following(server, tmp_path, ChangesSettings()) as bench:
+    async with following(server, tmp_path, ChangesSettings(), TABLES) as bench:
         [feed] = bench.database.feeds
         await until(lambda: "may not read the log" in feed.reason)
         assert not bench.database.lease.holds
