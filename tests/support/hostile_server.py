@@ -140,10 +140,10 @@ def answer(sql: bytes) -> list[bytes]:
         return results([(name, VARIABLES.get(name, b"")) for name in names], 2)
     if sql.startswith(b"SELECT table_schema, table_name, column_name"):
         of_columns = [
-            (b"mail", b"alias", name, b"%d" % number, b"varchar", b"utf8mb4_general_ci")
+            (b"mail", b"alias", name, b"%d" % number, b"varchar", b"utf8mb4_general_ci", b"")
             for number, name in enumerate(COLUMNS, 1)
         ]
-        return results(of_columns, 6)
+        return results(of_columns, 7)
     if sql.startswith(b"SELECT table_schema, table_name, table_type"):
         return results([(b"mail", b"alias", b"BASE TABLE", b"InnoDB")], 4)
     if sql.startswith(b"SELECT table_schema"):

@@ -23,7 +23,7 @@ Name = tuple[str, str]
 
 _SYSTEM = "('information_schema', 'mysql', 'performance_schema', 'sys')"
 _COLUMNS = (
-    "SELECT table_schema, table_name, column_name, ordinal_position, data_type, collation_name "
+    "SELECT table_schema, table_name, column_name, ordinal_position, data_type, collation_name, extra "
     f"FROM information_schema.columns WHERE table_schema NOT IN {_SYSTEM}"
 )
 _TABLES = (
@@ -34,8 +34,13 @@ _VIEWS = (
     "SELECT table_schema, table_name, view_definition "
     f"FROM information_schema.views WHERE table_schema NOT IN {_SYSTEM}"
 )
-_ELSEWHERE = frozenset(("FEDERATED", "CONNECT", "SPIDER", "SPHINX", "S3", "OQGRAPH", "NDBCLUSTER"))
-"""Engines whose rows may change without this server's log saying so."""
+_ELSEWHERE = frozenset(
+    (
+        *("FEDERATED", "CONNECT", "SPIDER", "SPHINX", "S3", "OQGRAPH", "NDBCLUSTER"),
+        "MRG_MYISAM",  # the log speaks of the tables that it merges
+    )
+)
+"""Engines whose rows may change without this server's log saying so of their table."""
 
 _LONGEST = 256 * 1024
 """Characters of the longest definition that is read: of a longer one nothing is known, as if it could not be seen."""
@@ -100,13 +105,18 @@ def _unquoted(name: str) -> str:
 async def read_catalog(rows: Rows) -> Catalog:
     """Ask a server for its catalog. Raises DatabaseError."""
     columns: dict[Name, dict[str, Column]] = {}
-    for number, row in enumerate(await rows(_COLUMNS, 6)):
+    for number, row in enumerate(await rows(_COLUMNS, 7)):
         if not number % _SLICE:
             await asyncio.sleep(0)
-        schema, table, name, ordinal, kind, collation = map(_text, row)
+        schema, table, name, ordinal, kind, collation, extra = map(_text, row)
         if not ordinal.isdecimal():
             raise DatabaseError(f"a column's place is {ordinal!a}")
-        column = Column(int(ordinal) - 1, sys.intern(kind.lower()), sys.intern(collation))
+        column = Column(
+            int(ordinal) - 1,
+            sys.intern(kind.lower()),
+            sys.intern(collation),
+            is_virtual="VIRTUAL" in extra.upper(),
+        )
         columns.setdefault((schema, table), {})[name.lower()] = column
     definitions: dict[Name, str] = {}
     size = 0

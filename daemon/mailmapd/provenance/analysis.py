@@ -111,9 +111,15 @@ class _Select:
         owner: Owner = self._owner
         equalities = Equalities(self._conditions, self._sources, owner)
         for alias, source in self._sources.items():
-            reading = Reading(
-                source.schema, source.table, self._columns(alias), equalities.bindings(alias)
-            )
+            columns = self._columns(alias)
+            for column in sorted(columns):
+                # It may depend on the time, and a row image need not have it when what it is made of has changed
+                if source.columns[column].is_virtual:
+                    raise CannotTell(
+                        f"{source.schema}.{source.table}.{column} is a virtual column, whose changes the log need "
+                        "not say; a STORED one would do"
+                    )
+            reading = Reading(source.schema, source.table, columns, equalities.bindings(alias))
             if reading.grade == "table" and not self._outer and self._is_alone():
                 found = reverse_query(alias, self._sources, self._conditions, equalities, owner)
                 reading = Reading(

@@ -119,11 +119,15 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its place in a row (from 0), its data type and its collation, as information_schema names them."""
+    """A column: its place in a row (from 0), its data type and its collation, as information_schema names them.
+
+    One that is virtual is computed when it is read.
+    """
 
     ordinal: int
     type: str
     collation: str = ""
+    is_virtual: bool = False
 
 
 class Schema(Protocol):

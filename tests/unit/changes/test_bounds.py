@@ -218,9 +218,9 @@ class Catalogs:
         if sql.startswith("SHOW"):
             return [(b"t", self._definition)]
         names = [b"table%d" % number for number in range(self._count)]
-        if columns == 6:
+        if columns == 7:
             return [
-                (b"t", name, b"column%d" % at, b"1", b"int", b"")
+                (b"t", name, b"column%d" % at, b"1", b"int", b"", b"")
                 for name in names
                 for at in range(20)
             ]
