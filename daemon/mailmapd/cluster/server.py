@@ -31,13 +31,14 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from mailmapd.cluster.replies import MOST_ELEMENTS, Replies
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.databases.settings import TlsSettings
 from mailmapd.errors import ClusterError
 
 CONNECT = 1.0  # seconds for a connection, and for the login on it
 ANSWER = 1.0  # seconds in which a command is answered
-BATCH = 500  # messages that are read at once
+BATCH = 100  # messages that are read at once
 _CONNECTIONS = 8  # beside the one that waits for messages; who finds none free waits for one
 
 Entry = tuple[str, Mapping[bytes, bytes]]
@@ -128,7 +129,10 @@ class Server:
 
     async def members(self) -> dict[str, bytes]:
         """Return every host's record."""
-        found = await self._answer(self._redis.hgetall(self._settings.members))
+        settings = self._settings
+        found = await self._answer(self._redis.hgetall(settings.members))
+        if len(found) * 2 >= MOST_ELEMENTS:
+            raise ClusterError(f"{settings.place}: too many hosts are in {settings.members}")
         return {host.decode("utf-8", "replace"): bytes(record) for host, record in found.items()}
 
     async def facts(self) -> Mapping[str, Any]:
@@ -170,6 +174,7 @@ class Server:
             "socket_timeout": None,  # each call has its own deadline
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
+            "parser_class": Replies,
             "driver_info": None,  # no CLIENT SETINFO, which Redis 7.0 does not know, nor a least account may
         }
         if settings.sentinels:

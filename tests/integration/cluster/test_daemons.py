@@ -23,6 +23,7 @@ from support.fleet import TABLES, configuration, fill
 from support.guide import blocks, page
 from support.mariadb import MariaDB, private_directory
 from support.process import free_port, wait_until
+from support.process_figures import peak_bytes
 from support.valkey import Valkey
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -35,6 +36,7 @@ UPDATE = "UPDATE t.alias SET goto = %s WHERE address = 'a@example.com'"
 [WEBHOOK] = [text for kind, text in blocks(page("fleet")) if "webhook =" in text]
 [CURL] = [text for kind, text in blocks(page("fleet")) if "--unix-socket" in text]
 PLACE = "/run/mailmapd/webhook"
+MIB = 1024 * 1024
 WWW_DATA = 33
 NOBODY = 65534
 CANNOT_CONNECT = 7  # curl(1)
@@ -168,6 +170,30 @@ def test_webhook_of_a_panel_here(fleet: Fleet) -> None:
     assert all(fleet.holds(name) for name in NAMES)
     assert fleet.paste(user=WWW_DATA, group=WWW_DATA) == (0, 200)
     assert not any(fleet.holds(name) for name in NAMES)
+
+
+def test_endless_messages(fleet: Fleet) -> None:
+    """What a stranger writes is passed over beyond what a message can have: memory stays, and all of it is doubted."""
+    host = fleet.daemons["mx3"]
+    before, gaps = peak_bytes(host.process.pid), host.metrics()["mailmapd_cluster_gaps_total"]
+    fields = [text for number in range(100_000) for text in (f"f{number}", "x")]
+    many = (
+        [("m", "x" * (8 * MIB)) for _ in range(8)] + [fields] * 2 + [("m", "x" * (MIB // 5))] * 150
+    )
+
+    def unknown() -> float:
+        return host.metrics()['mailmapd_cluster_messages_total{direction="unknown"}']
+
+    host.process.send_signal(signal.SIGSTOP)
+    for message in many:
+        fleet.valkey.run("XADD", "mailmapd", "*", *message)
+    host.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: unknown() == len(many), "they are not passed over")
+    assert peak_bytes(host.process.pid) - before < 24 * MIB
+    assert host.metrics()["mailmapd_cluster_gaps_total"] == gaps
+    wait_until(lambda: fleet.watched("mx3"), "nothing is watched")
+    assert fleet.post("mx2", {"user": "a@example.com", "wait": 5})[0] == 200
+    fleet.valkey.run("XTRIM", "mailmapd", "MAXLEN", "0")  # of which everything was read
 
 
 def test_fleet_as_it_is(fleet: Fleet) -> None:

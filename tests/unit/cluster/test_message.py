@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailmapd.changes.touched import Touched
+from mailmapd.changes.touched import SomeParts, Touched
 from mailmapd.cluster.message import (
     FIELD,
+    MOST_BYTES,
     MOST_KEYS,
+    OVERLONG,
     SIGNATURE_FIELD,
     Codec,
     Hears,
@@ -110,6 +112,26 @@ def test_signature() -> None:
             Codec(b"key").decode(other)
     assert "key" not in repr(Codec(b"a key"))
     assert Codec().decode(fields) == Message("mx1", "run")
+
+
+def test_overlong() -> None:
+    """What was too long to be read is doubted, with a key as well: it may have hidden what was signed."""
+    for codec in (Codec(), Codec(b"key")):
+        for name in (FIELD, SIGNATURE_FIELD):
+            with pytest.raises(NotUnderstood):
+                codec.decode(codec.encode(Message("mx1", "run")) | {name: OVERLONG})
+
+
+def test_longest_keys() -> None:
+    """However long the keys are, and however many bytes each of theirs takes, no message is longer than is read."""
+    keys = {b"\xff" * 1020 + b"%d" % number for number in range(1000)}
+    parts: set[SomeParts] = {(("d", b"\xff" * 999), ("u", b"%d" % number)) for number in range(500)}
+    pieces = split(Touched({"a" * 16: keys}, {"b" * 16: parts}))
+    assert sum(len(one) for piece in pieces for one in piece.keys.values()) == len(keys)
+    assert sum(len(one) for piece in pieces for one in piece.parts.values()) == len(parts)
+    for piece in pieces:
+        text = Codec(b"key").encode(Message("mx1", "run", forget=piece))[FIELD]
+        assert len(text) <= MOST_BYTES
 
 
 @given(st.integers(0, 3 * MOST_KEYS), st.integers(0, 3), st.booleans())
