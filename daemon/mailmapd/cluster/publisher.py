@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mailmapd.changes.touched import Touched
@@ -22,6 +23,16 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 0.5  # seconds between two heartbeats
 APART = 0.01  # seconds between two sends, at least: one costs a quarter of a millisecond of the daemon's time
 _RETRY = 0.25  # seconds until it is tried again
+
+
+@dataclass(slots=True)
+class _Order:
+    """A flush that somebody waits for: its message's id once it was told, or why it was not."""
+
+    message: Message
+    taken: bool = False
+    identity: str = ""
+    failure: str = ""
 
 
 class Publisher:
@@ -48,6 +59,8 @@ class Publisher:
         self._hears = hears
         self._clock = clock
         self._pending = Touched()
+        self._orders: list[_Order] = []
+        self._telling = asyncio.Lock()
         self._wanted = asyncio.Event()
         self._vouched = (
             False  # the last heartbeat spoke of something, so the others must hear when that ends
@@ -80,11 +93,34 @@ class Publisher:
         self._wanted.set()
 
     async def flush(self, request: Mapping[str, Any]) -> str:
-        """Tell the others to flush; return the message's id. Raises ClusterError."""
-        message = self._message(flush=request)
-        [identity] = await self._server.add([self._codec.encode(message)])
-        self.sent += 1
-        return identity
+        """Tell the others to flush; return the message's id. Raises ClusterError.
+
+        What comes while another one is being told is told together: a panel may send hundreds at a time.
+        """
+        order = _Order(self._message(flush=request))
+        self._orders.append(order)
+        async with self._telling:
+            if not order.taken:
+                await self._tell()
+        if order.failure:
+            raise ClusterError(order.failure)
+        return order.identity
+
+    async def _tell(self) -> None:
+        """Tell every order that waits."""
+        orders, self._orders = self._orders, []
+        try:
+            told = await self._server.add([self._codec.encode(order.message) for order in orders])
+        except ClusterError as error:
+            for order in orders:
+                order.taken, order.failure = True, str(error)
+        except BaseException:
+            self._orders = orders + self._orders  # the next one tells them
+            raise
+        else:
+            self.sent += len(told)
+            for order, identity in zip(orders, told, strict=True):
+                order.taken, order.identity = True, identity
 
     async def _run(self) -> None:
         while True:
