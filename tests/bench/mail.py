@@ -242,7 +242,17 @@ class Recipients:
             return b"guess%d@%b" % guess, False
         return chance.choices(self.people, cum_weights=self._shares)[0], True
 
-    def drawn(self, count: int) -> Iterator[tuple[float, bytes, bool]]:
+    def drawn(self, count: int, seconds: float = DAY) -> Iterator[tuple[float, bytes, bool]]:
         """Yield so many recipients of one day, each with its moment in seconds."""
         for number in range(count):
-            yield number * DAY / count, *self.draw()
+            yield number * seconds / count, *self.draw()
+
+
+def drawn_changes(
+    people: Sequence[bytes], chance: random.Random, seconds: float = DAY
+) -> list[tuple[float, bytes]]:
+    """Return which mailboxes change on a day, each with its moment in seconds, in order."""
+    return sorted(
+        (chance.random() * seconds, chance.choice(people))
+        for _ in range(int(len(people) * CHANGED))
+    )

@@ -8,20 +8,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import deque
 from collections.abc import Iterator
 from math import inf
 from typing import NamedTuple
 
 from bench.mail import (
     ATTACK,
-    CHANGED,
     DAY,
-    MAILBOXES,
     TURN,
     Asked,
     Mail,
     MailDatabase,
     Recipients,
+    drawn_changes,
     lookups,
 )
 from bench.report import Line, count
@@ -92,15 +92,15 @@ class Day:
         self._selects: dict[tuple[str, bytes], list[Selects]] = {}
         self._expires: dict[Asked, float] = {}
 
-    async def pass_by(self, recipients: int, chance: random.Random) -> None:
-        """Let so many recipients come in."""
+    async def pass_by(
+        self, recipients: int, chance: random.Random, changing: random.Random
+    ) -> None:
+        """Let so many recipients come in; `changing` decides what changes meanwhile."""
         drawn = Recipients(chance)
-        people = drawn.people
-        changing = random.Random(chance.random())
-        changes = set(changing.sample(range(recipients), int(MAILBOXES * CHANGED)))
+        changes = deque(drawn_changes(drawn.people, changing))
         for number, (now, address, known) in enumerate(drawn.drawn(recipients)):
-            if number in changes:
-                self._change(changing.choice(people))
+            while changes and changes[0][0] <= now:
+                self._change(changes.popleft()[1])
             if number % TURN == 0:
                 await asyncio.sleep(0)
             self.clock.now = now
@@ -147,7 +147,8 @@ def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
         day = Day(
             settings, bench.draws.chance("spread of times to live"), followed=name == FOLLOWED
         )
-        asyncio.run(day.pass_by(bench.scale.day_recipients, bench.draws.chance("day")))
+        drawn = [bench.draws.chance(purpose) for purpose in ("day", "changes of a day")]
+        asyncio.run(day.pass_by(bench.scale.day_recipients, *drawn))
         yield from _lines(name, day, bench.scale.day_recipients)
 
 
