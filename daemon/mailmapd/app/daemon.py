@@ -96,7 +96,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._ending = asyncio.Event()
         self._config = config
-        self._upkeep = Upkeep(lambda: self.engine, self._ending, clock)
+        self._upkeep = Upkeep(lambda: self.engine, self._ending, clock, self.front.age)
 
     @property
     def engine(self) -> Engine:

@@ -209,6 +209,10 @@ class Front:
         """Drop the remembered replies that were made of what is touched."""
         self._replies.forget(invalidation)
 
+    def age(self) -> None:
+        """Have remembered replies made anew from their parts, so that those count as used."""
+        self._replies.age()
+
     async def close(self, drain_timeout: float) -> None:
         """Take no more clients, answer what was asked, and end."""
         self.doors.release(listener.entry.address for listener in self._listeners)

@@ -1,6 +1,7 @@
 """Upkeep: memory that nobody needs any more goes back, a little at a time.
 
-Entries that not even an unreachable database makes answers are looked for now and then, in slices.
+Entries that not even an unreachable database makes answers are looked for now and then, in slices, and remembered
+replies age.
 What a reload leaves behind is collected, and what has been freed is returned to the system.
 """
 
@@ -22,15 +23,17 @@ TIDY_EVERY = 16  # … so it is done after this number of reloads
 
 
 class Upkeep:
-    """Keeps the memory of the engine in use. Everything ends when `ending` is set."""
+    """Keeps the memory of the engine in use. Everything ends when `ending` is set; `age` lets replies age."""
 
     def __init__(
         self,
         engine: Callable[[], Engine],
         ending: asyncio.Event,
         clock: Callable[[], float],
+        age: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._age = age
         self._ending = ending
         self._clock = clock
         self._reloads = 0
@@ -38,6 +41,7 @@ class Upkeep:
     async def sweep(self) -> None:
         """Drop useless entries again and again, until the end."""
         while not await self._ends_within(INTERVAL):
+            self._age()
             if await self.sweep_once() > SLICE:
                 await self.give_back()
 

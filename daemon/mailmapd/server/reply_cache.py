@@ -10,7 +10,8 @@ one costs more than answering it. A doorkeeper knows the second time from the fi
 What is remembered lives in two generations, each with its index. When the young one is full it becomes the old one, and
 the one before it is dropped, a few replies at a time, because freeing a whole generation at once would keep everybody
 waiting. A reply that is asked for again and again is made anew from its parts once in a generation, and nothing has to
-move between them.
+move between them. A generation ends after a few minutes, too (`age`): while replies answer, the entries that they are
+made of look unused, which decides what is evicted, audited, and fetched anew first.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class ReplyCache:
             number = self._numbers[use] = len(self._uses)
             self._uses.append(use)
         if len(self._young) >= self._generation or self._young_bytes >= self._most():
-            self._age()
+            self.age()
         if request not in self._young:
             size = len(request) + len(reply) + AROUND
             self._young_bytes += size
@@ -145,6 +146,14 @@ class ReplyCache:
                 if found is not None:
                     self._drop((found,) if isinstance(found, bytes) else found)
 
+    def age(self) -> None:
+        """Let the young generation be the old one, and drop the one before it."""
+        self._drop_later(self._old, self._old_index)
+        self._share.used -= self._old_bytes
+        self._old_bytes, self._young_bytes = self._young_bytes, 0
+        self._old, self._old_index = self._young, self._young_index
+        self._young, self._young_index = {}, {}
+
     def forget_all(self) -> None:
         """Forget every reply."""
         self._share.used -= self._young_bytes + self._old_bytes
@@ -166,13 +175,6 @@ class ReplyCache:
     def _most(self) -> int:
         """Return how many bytes a generation may have: there are two, and one that is being freed."""
         return self._share.limit // (3 * self._share.holders)
-
-    def _age(self) -> None:
-        self._drop_later(self._old, self._old_index)
-        self._share.used -= self._old_bytes
-        self._old_bytes, self._young_bytes = self._young_bytes, 0
-        self._old, self._old_index = self._young, self._young_index
-        self._young, self._young_index = {}, {}
 
     def _drop_later(self, *dropped: dict[bytes, Remembered] | _Index) -> None:
         self._dropped += [store for store in dropped if store]
@@ -206,6 +208,11 @@ class ReplyCaches:
         """Drop what an invalidation touches."""
         for cache in self._caches.values():
             cache.forget(invalidation)
+
+    def age(self) -> None:
+        """Have every reply that is asked for made anew from its parts, at the second time that this is called."""
+        for cache in self._caches.values():
+            cache.age()
 
     def forget_all(self) -> None:
         """Forget every reply, because other maps and dicts answer from now on."""

@@ -161,6 +161,18 @@ def test_bounded() -> None:
     assert len(cache._young_index) + len(cache._old_index) <= 22
 
 
+def test_made_anew() -> None:
+    """However few replies there are, one that is asked for all the time is made anew when it has aged twice."""
+    caches = ReplyCaches()
+    caches.of("dict", "auth").remember(b"request", b"reply", answered(use()))
+    caches.of("dict", "auth").remember(b"request", b"reply", answered(use()))
+    found = []
+    for _ in range(3):
+        found.append(caches.of("dict", "auth").find(b"request", 0.0) is not None)
+        caches.age()
+    assert found == [True, True, False]
+
+
 def test_the_same_again_and_again() -> None:
     """A reply that is made anew each time it expires leaves nothing behind in the index."""
     cache, counts = ReplyCache(), use()
