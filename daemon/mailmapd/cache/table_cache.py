@@ -23,6 +23,7 @@ import random
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from itertools import islice, zip_longest
 from typing import Final
 
 from mailmapd.cache.budget import Budget
@@ -210,6 +211,14 @@ class TableCache:
     def last_used(self, *, absent: bool) -> bytes | None:
         """Return the key of the row, or of the absence, that was used or stored last."""
         return next(reversed((self.absences if absent else self.rows).entries), None)
+
+    def hottest(self, count: int) -> list[bytes]:
+        """Return the keys that were used or stored last, at most `count`: rows and absences in turn, the last first."""
+        rows, absences = reversed(self.rows.entries), reversed(self.absences.entries)
+        found = []
+        for pair in islice(zip_longest(rows, absences), count):
+            found += [key for key in pair if key is not None]
+        return found[:count]
 
     @property
     def ordinary(self) -> float:

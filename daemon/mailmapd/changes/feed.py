@@ -93,6 +93,7 @@ class Feed:
         schema: str,
         *,
         forget: Forget,
+        visible: Callable[[Iterable[str]], None],
         distrust: Distrust,
         changed: Callable[[], None],
         clock: Callable[[], float],
@@ -111,6 +112,7 @@ class Feed:
         self._definitions = definitions
         self._schema = schema
         self._forget = forget
+        self._visible = visible
         self._distrust = distrust
         self._changed = changed
         self._clock = clock
@@ -124,6 +126,9 @@ class Feed:
         self._place = Place()
         self._numbers: dict[str, int] = {}  # MySQL: the last transaction of each server
         self._rows: Counter[tuple[str, str]] = Counter()
+        self._dropped: set[str] = (
+            set()
+        )  # tables of which all was forgotten for the last time, or nearly so
         self._selection = Selection(self.readers)
         self._catalog_is_old = False
 
@@ -213,6 +218,7 @@ class Feed:
     def _begin(self) -> None:
         self._selection = Selection(self.readers)
         self._pending.clear()
+        self._dropped.clear()
         self._numbers = {}
         self._rows.clear()
         self._failure = None
@@ -280,6 +286,8 @@ class Feed:
             done, self._pending = self._pending[:count], self._pending[count:]
             for transaction in done:
                 self._forget(transaction.touched)
+                self._dropped |= self._whole(transaction.touched)
+            self._tell_visible()
             if not count:
                 await asyncio.sleep(_FENCE_PAUSE)
 
@@ -368,6 +376,7 @@ class Feed:
             self._forget(heard)
             add_pending(self._pending, Pending(self._place, heard, asking))
             self._events.set()
+        self._tell_visible()
 
     def _count(self, schema: str, table: str, rows: int, heard: Touched) -> None:
         """Forget all readers of a table that changes in bulk, and pass over the rest of its rows."""
@@ -376,6 +385,17 @@ class Feed:
             for name in self.readers.tables_of((schema, table)):
                 heard.add_table(name)
             self._stream.reader.skip(schema, table)
+
+    def _whole(self, touched: Touched) -> set[str]:
+        """Return the engine's tables of which all is meant."""
+        return set(self._definitions) if touched.everything else touched.whole
+
+    def _tell_visible(self) -> None:
+        """Tell of tables that were dropped whole, once no transaction is open or pending that drops them again."""
+        if self._dropped and not self._rows:
+            later: set[str] = set().union(*[self._whole(each.touched) for each in self._pending])
+            self._visible(self._dropped - later)
+            self._dropped &= later
 
     def _end(self, error: DatabaseError) -> None:
         self._failure = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from mailmapd.changes.feed import Feed
 from mailmapd.changes.file_feed import FileFeed
 from mailmapd.changes.forgetting import Forgetting
 from mailmapd.changes.lease import Lease
+from mailmapd.changes.refetching import Refetching
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.account import account_for
@@ -97,6 +98,9 @@ class FollowedDatabase:
             table.name: table for table in engine.tables.values() if table.database is database
         }
         self._forgetting = Forgetting(engine, self._tables)
+        self._refetching: Refetching | None = None  # a file answers soon enough
+        if isinstance(self._settings, MysqlSettings):
+            self._refetching = Refetching(self._tables, self._settings.pool_size, clock)
         self.suspended: dict[str, str] = {}  # tables that an audit found outdated, with the reason
         self._audit = Audit(self, self._tables, self._changes.audit, clock)
 
@@ -184,6 +188,7 @@ class FollowedDatabase:
                 definitions,
                 schema,
                 forget=self._forget,
+                visible=self._fetch_anew,
                 distrust=self._forgetting.distrust,
                 changed=self._look,
                 clock=self._clock,
@@ -199,6 +204,8 @@ class FollowedDatabase:
             if table.watch is self.lease:
                 table.watch = None
                 self._forgetting.distrust(self._clock(), (name,))
+        if self._refetching is not None:
+            await self._refetching.close()
         await self._forgetting.close()
 
     def _look(self) -> None:
@@ -220,9 +227,15 @@ class FollowedDatabase:
             self._hearer.changed()
 
     def _forget(self, touched: Touched) -> None:
+        if self._refetching is not None:
+            self._refetching.note(self._tables if touched.everything else touched.whole)
         self._forgetting.forget(touched)
         if self._hearer is not None:
             named = touched
             if touched.everything:
                 named = Touched(whole=set(self._tables))
             self._hearer.touched(named)
+
+    def _fetch_anew(self, tables: Iterable[str]) -> None:
+        if self._refetching is not None:
+            self._refetching.begin(tables)

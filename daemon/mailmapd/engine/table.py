@@ -137,6 +137,22 @@ class Table:
         self.misses += 1
         self._start(sql_key).join(done)
 
+    def fetch_ahead(self, sql_key: bytes, done: Callable[[Outcome], None]) -> bool:
+        """Ask the origin for a key before anybody does; return whether `done` gets what it says, later.
+
+        Not if something is known of the key or on its way, or the origin would not answer.
+        """
+        now = self._clock()
+        if (
+            self.origin.spared(now)
+            or self._flights.find(sql_key) is not None
+            or self.cache.peek(sql_key) is not None
+            or self.origin.refusal(sql_key, now) is not None
+        ):
+            return False
+        self._start(sql_key).join(done)
+        return True
+
     def apply(self, invalidation: Invalidation) -> tuple[int, list[Budget]]:
         """Forget what an invalidation says of this table; return how many entries were known, and what is to be freed.
 
