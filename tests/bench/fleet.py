@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -181,15 +182,18 @@ def _memory_lines(kind: Kind, kept: Kept, answers: int) -> Iterator[str]:
     )
 
 
-_NAME = b"mailmapd:a:"
-_DIGEST = 16  # bytes of a key's name
-_AROUND = 12 + 16 + 16  # bytes of a nonce, an authentication and times
+_NAME = b"mailmapd:shared:a:"
+_DIGEST = 24  # characters of a key's name
+_AROUND = (
+    40 + 59
+)  # bytes: salt, number and authentication; times, place in the stream, digests and one server
 
 
 def shared_entry(key: Key, known: Known) -> tuple[bytes, bytes]:
     """Return a name and a value as long as those of an answer in the second level."""
     table, sql_key = key
-    name = _NAME + f"{hash((table, sql_key)) & (2**128 - 1):032x}".encode()[-2 * _DIGEST :]
+    digest = hashlib.blake2b(sql_key, key=table.encode()).hexdigest()[:_DIGEST]
+    name = _NAME + digest.encode()
     if known is ABSENCE:
         return name, bytes(_AROUND)
     values = (known,) if isinstance(known, bytes) else known
