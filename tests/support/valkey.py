@@ -24,6 +24,8 @@ from support.process import ServerFailed, ServerProcess, free_port, program, wai
 
 Kind = Literal["redis", "valkey"]
 
+QUICKER = ("PUBLISH-PERIOD", "250", "INFO-PERIOD", "500", "ASK-PERIOD", "250")  # milliseconds
+
 
 def server_program(kind: Kind) -> str:
     """Return the path of a server."""
@@ -132,27 +134,35 @@ class Valkey:
 
 
 class Sentinels:
-    """Three Sentinels that watch a primary and its replica as the service "mail"; quick to act, on loopback ports."""
+    """Three Sentinels that watch a primary and its replicas as the service "mail"; quick to act, on loopback ports."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, replicas: int = 1) -> None:
         self.ports = [free_port() for _ in range(3)]
         self.primary = Valkey(folder / "primary", tcp=True)
         replicates = ["--replicaof", "127.0.0.1", str(self.primary.port)]
-        self.replica = Valkey(
-            folder / "replica", tcp=True, settings=[*replicates, "--repl-diskless-sync-delay", "0"]
-        )
+        replicates += ["--repl-diskless-sync-delay", "0"]
+        self.replicas = [
+            Valkey(folder / f"replica-{number}", tcp=True, settings=replicates)
+            for number in range(replicas)
+        ]
+        self.replica = self.replicas[0]
         self._folder = folder
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.primary)
-            stack.enter_context(self.replica)
-            wait_until(self.replica.is_linked, "the replica is not linked")
+            for replica in self.replicas:
+                stack.enter_context(replica)
+            for replica in self.replicas:
+                wait_until(replica.is_linked, "a replica is not linked")
             for port in self.ports:
                 stack.callback(self._start(port).stop, signal.SIGKILL)
             for port in self.ports:
-                wait_until(lambda port=port: self._knows(port), "a sentinel knows too little")  # type: ignore[misc]
+                wait_until(lambda port=port: self._knows_all(port), "a sentinel knows too little")  # type: ignore[misc]
+                with closing(Redis(port=port, protocol=2)) as client:
+                    # They wait for four of the first of these until they make a replica of an old primary.
+                    client.execute_command("SENTINEL", "DEBUG", *QUICKER)
             self._stack = stack.pop_all()
         return self
 
@@ -168,9 +178,9 @@ class Sentinels:
         own = self._folder / f"sentinel-{port}"
         own.mkdir()
         # They are told what they would find out in ten seconds.
-        known = (
-            f"sentinel myid {port:040}\nsentinel known-replica mail 127.0.0.1 {self.replica.port}\n"
-        )
+        known = f"sentinel myid {port:040}\n"
+        for replica in self.replicas:
+            known += f"sentinel known-replica mail 127.0.0.1 {replica.port}\n"
         for other in self.ports:
             if other != port:
                 known += f"sentinel known-sentinel mail 127.0.0.1 {other} {other:040}\n"
@@ -183,12 +193,27 @@ class Sentinels:
         command = [program("redis-sentinel", "redis-sentinel"), str(own / "sentinel.conf")]
         return ServerProcess(command, own / "log")
 
-    @staticmethod
-    def _knows(port: int) -> bool:
-        """Tell whether a sentinel knows the replica and both of the others."""
+    def current(self) -> Valkey:
+        """Return the server that the Sentinels call the primary."""
+        with closing(Redis(port=self.ports[0], protocol=2)) as client:
+            _, port = client.sentinel_get_master_addr_by_name("mail")
+        return next(one for one in (self.primary, *self.replicas) if one.port == port)
+
+    def fail_over(self) -> bool:
+        """Have another server made the primary; return whether a Sentinel has begun to."""
+        try:
+            with closing(Redis(port=self.ports[0], protocol=2)) as client:
+                client.execute_command("SENTINEL", "FAILOVER", "mail")
+        except RedisError:
+            return False  # there is none that is fit, or a failover goes on
+        return True
+
+    def _knows_all(self, port: int) -> bool:
+        """Tell whether a sentinel knows the replicas and both of the others."""
         try:
             with closing(Redis(port=port, protocol=2)) as client:
                 known = client.sentinel_master("mail")
         except RedisError:
             return False
-        return (int(known["num-slaves"]), int(known["num-other-sentinels"])) == (1, 2)
+        counts = (int(known["num-slaves"]), int(known["num-other-sentinels"]))
+        return counts == (len(self.replicas), len(self.ports) - 1)
