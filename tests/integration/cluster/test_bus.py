@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,18 @@ async def test_changes_reach_every_host(database: MariaDB, kind: Kind, tmp_path:
             await until(lambda: not two.held("of_domain", b"example.com"))
             assert two.held("alias", b"b@example.com")
             assert one.bus.sent > 0
+
+
+async def test_many_flushes_at_once(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A panel that sends hundreds of requests at a time is served, each of them."""
+    async with fleet(database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}) as hosts:
+        one, two = hosts["mx1"], hosts["mx2"]
+        await two.watched()
+        await two.ask("alias", b"a@example.com")
+        identities = await asyncio.gather(
+            *[one.bus.flush({"user": f"u{number}@example.com"}) for number in range(300)]
+        )
+        late = await asyncio.gather(*[one.bus.unconfirmed(last, 10.0) for last in identities[-50:]])
+        assert late == [[]] * 50
+        assert two.held("alias", b"a@example.com")
+        assert two.bus.counts["received"] >= len(identities)
