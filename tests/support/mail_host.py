@@ -23,6 +23,7 @@ from support.mariadb import MariaDB, private_directory
 from support.postfix import Postfix
 from support.process import free_port, wait_until
 from support.shipped import settings, shipped, uncommented
+from support.smtp import SmtpSession
 
 DATABASE_PASSWORD = "database secret"
 MAIL_ACCOUNT = "5000"  # a number, so that no account has to be made
@@ -110,6 +111,10 @@ class LocalHost:
         """Return what `doveadm user '*'` lists."""
         return self.dovecot.users()
 
+    def smtp(self) -> SmtpSession:
+        """Open an SMTP session as another mail server does."""
+        return self.postfix.smtp()
+
     def _moved(self) -> dict[str, str]:
         return {
             "/etc/ssl/certs/mail.pem": f"{self.directory}/mail.pem",
@@ -160,10 +165,20 @@ class LocalHost:
 
 
 class Debian13Host:
-    """Postfix 3.10 and Dovecot 2.4 in a Debian 13 system, with the shipped files where they belong."""
+    """Postfix 3.10 and Dovecot 2.4 in a Debian 13 system, with the shipped files where they belong.
 
-    def __init__(self, database: MariaDB, account: str, passwords: Mapping[str, str]) -> None:
+    The system is the given one, or one of its own for as long as the host runs.
+    """
+
+    def __init__(
+        self,
+        database: MariaDB,
+        account: str,
+        passwords: Mapping[str, str],
+        system: Debian13 | None = None,
+    ) -> None:
         self.database = database
+        self._given = system
         self.ports = {
             name: free_port() for name in ("smtp", "submission", "imap", "imaps", "pop3", "pop3s")
         }
@@ -173,9 +188,9 @@ class Debian13Host:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.directory = stack.enter_context(private_directory())
-            self.system = stack.enter_context(Debian13())
+            self.system = self._given or stack.enter_context(Debian13())
             self._prepare()
-            stack.enter_context(Daemon(self.directory, self._config()))
+            self.daemon = stack.enter_context(Daemon(self.directory, self._config()))
             self._start(stack, ["dovecot", "-F"], "dovecot")
             wait_until(self._checks_logins, "Dovecot's socket for smtpd in the Debian 13 system")
             self._start(stack, ["/usr/lib/postfix/sbin/master", "-d"], "postfix")
@@ -205,6 +220,11 @@ class Debian13Host:
     def listed(self) -> list[str]:
         """Return what `doveadm user '*'` lists."""
         return self.system.run("doveadm", "user", "*").stdout.splitlines()
+
+    def smtp(self) -> SmtpSession:
+        """Open an SMTP session as another mail server does."""
+        address = ("127.0.0.1", self.ports["smtp"])
+        return SmtpSession(socket.create_connection(address, timeout=60.0))
 
     def _prepare(self) -> None:
         """Put every file in its place, and forget the mail of earlier runs."""

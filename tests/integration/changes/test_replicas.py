@@ -17,11 +17,11 @@ from mailmapd.plan.assembly import assemble, plan
 from support.followed import LOGGED, PASSWORD, REPLICA
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
+from support.replication import OF_A_REPLICA, replicate
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 KEYS = [f"k{number}@example.com" for number in range(40)]
-OF_THE_REPLICA = ("--server-id=2", "--log-slave-updates=ON")
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,9 @@ def servers() -> Iterator[tuple[MariaDB, MariaDB]]:
         private_directory() as one,
         private_directory() as other,
         MariaDB(one, tcp=True, settings=LOGGED) as source,
-        MariaDB(other, settings=(*LOGGED, *OF_THE_REPLICA)) as replica,
+        MariaDB(other, settings=(*LOGGED, *OF_A_REPLICA)) as replica,
     ):
-        source.run_sql(f"CREATE USER {REPLICA}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
-        source.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {REPLICA}@'127.0.0.1'")
-        replica.run_sql(
-            f"CHANGE MASTER TO master_host = '127.0.0.1', master_port = {source.port}, master_user = '{REPLICA}',"
-            f" master_password = '{PASSWORD}', master_use_gtid = slave_pos; START SLAVE"
-        )
+        replicate(source, replica)
         rows = ", ".join(f"('{key}', 'old')" for key in KEYS)
         source.run_sql(
             "CREATE DATABASE t; CREATE TABLE t.alias (address VARCHAR(99) PRIMARY KEY, goto TEXT);"
