@@ -202,7 +202,6 @@ class Host:
         self,
         database: MailDatabase,
         clock: FakeClock,
-        spread: random.Random,
         shared: SecondLevel | None,
     ) -> None:
         self.reached = True
@@ -211,15 +210,12 @@ class Host:
         self._proven = clock.now
         self._missed: list[Message] = []
         self._database = database
-        self._spread = spread
         self._shared = shared
         self._begin()
 
     def _begin(self) -> None:
         """Begin without any memory."""
-        self.mail = Mail(
-            self._database, self._clock, CacheSection(), self._spread, origin=self._origin
-        )
+        self.mail = Mail(self._database, self._clock, CacheSection(), origin=self._origin)
         tables = self.mail.tables
         self.engine = Engine({"mail": self._database}, tables, self.mail.maps, {})
         self._coverage = Coverage()
@@ -287,16 +283,13 @@ class Host:
 class Fleet:
     """The hosts of a scenario, and its database. `pass_by` is the day."""
 
-    def __init__(self, scenario: Scenario, spread: Callable[[int], random.Random]) -> None:
+    def __init__(self, scenario: Scenario) -> None:
         self.result = Result(scenario)
         self.clock = FakeClock()
         self.database = MailDatabase(scenario.mailboxes)
         self._scenario = scenario
         self._shared = SecondLevel(self.clock) if scenario.second_level else None
-        self.hosts = [
-            Host(self.database, self.clock, spread(number), self._shared)
-            for number in range(scenario.hosts)
-        ]
+        self.hosts = [Host(self.database, self.clock, self._shared) for _ in range(scenario.hosts)]
         self._far = self.hosts[scenario.hosts // 2 :]
         self._codec = Codec()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -447,12 +440,8 @@ class Fleet:
 def simulate(scenario: Scenario) -> Result:
     """Return what comes of a scenario."""
     seed = scenario.seed
-
-    def spread(number: int) -> random.Random:
-        return random.Random(f"{seed} spread {number}")
-
     recipients = Recipients(random.Random(f"{seed} day"), scenario.mailboxes)
-    fleet = Fleet(scenario, spread)
+    fleet = Fleet(scenario)
     chances = [random.Random(f"{seed} {purpose}") for purpose in ("changes", "hosts")]
     return asyncio.run(fleet.pass_by(recipients, *chances))
 

@@ -131,7 +131,7 @@ OriginMade = Callable[[str, QueryOrigin], Origin]
 class Mail:
     """One host: PostfixAdmin's maps, over a database that others may ask, too.
 
-    `watch` is what knows of changes, if anything does. `spread` draws how far times to live are spread.
+    `watch` is what knows of changes, if anything does.
     """
 
     def __init__(
@@ -139,7 +139,6 @@ class Mail:
         database: MailDatabase,
         clock: FakeClock,
         settings: CacheSection,
-        spread: random.Random,
         *,
         watch: Watch | None = None,
         origin: OriginMade = lambda _, origin: origin,
@@ -148,7 +147,6 @@ class Mail:
         self.database = database
         self.clock = clock
         self.settings = settings
-        self._spread = spread
         self._watch = watch
         self._origin = origin
         self.maps = {name: self._map(name) for name in MAPS}
@@ -190,7 +188,7 @@ class Mail:
         table = Table(
             name,
             self._origin(name, QueryOrigin(name, definition, self.database, self.clock)),
-            TableCache(self.settings, self._spread),
+            TableCache(self.settings),
             self.clock,
         )
         table.watch = self._watch

@@ -6,7 +6,7 @@ An entry passes through three ages. All times are seconds of a monotonic clock t
     answer at once        │ answer, and │ answer only while the │ gone
                           │ fetch anew  │ database cannot       │
 
-`fresh` and `refresh` together last `ttl` (shortened at random by up to `jitter`, so that entries
+`fresh` and `refresh` together last `ttl` (shortened by up to `jitter`, by the key, so that entries
 stored together do not expire together); `refresh` is its last `refresh_ahead` part. Rows and
 definite absences have budgets of their own: a flood of unknown recipients cannot evict a real one.
 Absences have no refresh age, so that nobody's dictionary attack is kept alive by our own queries.
@@ -19,12 +19,12 @@ anyway, writes the shorter ages into the entries themselves, so that the number 
 
 from __future__ import annotations
 
-import random
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from itertools import islice, zip_longest
 from typing import Final
+from zlib import crc32
 
 from mailmapd.cache.budget import Budget
 from mailmapd.cache.memory import NEGATIVE, POSITIVE, Memory
@@ -70,6 +70,7 @@ _ERAS = 16_384
 """Eras that are told apart; after more distrusts between two sweeps, what is stored next is distrusted, too."""
 
 _TICKS = 256.0  # a second: what an entry's time is rounded down to
+_TICK = 2 / _TICKS  # seconds by which it may be off
 _ERA_STEP = 1.0 / (_TICKS * _ERAS)
 
 
@@ -83,14 +84,16 @@ class TableCache:
     def __init__(
         self,
         settings: CacheSection,
-        rng: random.Random | None = None,
         memory: Memory | None = None,
     ) -> None:
         self.settings = settings
         self._shares = (memory or Memory()).shares
         self.rows = Budget(settings.max_entries, self._shares[POSITIVE])
         self.absences = Budget(settings.max_negative_entries, self._shares[NEGATIVE])
-        self._random = (rng or random.Random()).random  # noqa: S311 (spreads expiry, hides nothing)
+        self._longer = {
+            True: 0.0,
+            False: 0.0,
+        }  # the time that absences, and rows, were given instead
         self._refresh_window = settings.ttl * settings.refresh_ahead
         self._fresh_for = settings.ttl - self._refresh_window
         self._era = 0
@@ -181,7 +184,9 @@ class TableCache:
         """
         if len(key) > KEPT_KEY:
             return
-        spread = 1.0 - self.settings.jitter * self._random()
+        spread = self._spread(key)
+        if lifetime is not None:
+            self._longer[found is ABSENCE] = lifetime
         if found is ABSENCE:
             self.rows.drop(key)
             self.absences[key] = self._stamped(
@@ -192,6 +197,26 @@ class TableCache:
             self.rows[key] = _pack(
                 found, self._stamped(now + (lifetime or self._fresh_for) * spread)
             )
+
+    def _spread(self, key: bytes) -> float:
+        """Return the part of its time for which a key is kept: always the same, so that `stored_at` can be told."""
+        return 1.0 - self.settings.jitter * (crc32(key) / 2**32)
+
+    def stored_at(self, key: bytes, now: float, longer_since: float) -> float | None:
+        """Return when an entry was stored, by how long it is kept, if that can be told.
+
+        Entries are given more than the ordinary time since the moment `longer_since`.
+        """
+        packed = self.rows.peek(key)
+        ordinary: float = self.settings.negative_ttl if packed is None else self._fresh_for
+        until = self.absences.peek(key) if packed is None else _unpack(packed)[1]
+        if until is None:
+            return None
+        spread = self._spread(key)
+        stored: float = until - ordinary * spread
+        if stored > now + _TICK or stored >= longer_since:
+            stored = until - self._longer[packed is None] * spread
+        return stored if stored <= now + _TICK else None
 
     def _stamped(self, until: float) -> float:
         """Return the last time, not after `until`, with the era of now in its last digits."""

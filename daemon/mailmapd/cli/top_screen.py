@@ -84,12 +84,17 @@ def _heading(snapshot: Snapshot, activity: Activity) -> Text:
 
 
 def _changes(snapshot: Snapshot) -> Iterator[str]:
-    """Yield a line for the changes of each host that is followed, and what the audit found."""
+    """Yield a line for the changes of each host, what was forgotten, what the audit found, and what is not followed."""
     for feed in snapshot["feeds"]:
+        text = f"changes not followed: {feed['reason']}"
         if feed["following"]:
             silent, changed = heard(feed)
-            yield f"{feed['database']} {feed['host']}: changes followed, heard of {silent} ago, last change {changed}"
+            text = f"changes followed, heard of {silent} ago, last change {changed}"
+        yield f"{feed['database']} {feed['host']}: {text}"
     yield from islice(sentences(snapshot), 2)
+    tables = sorted({name for feed in snapshot["feeds"] for name in feed["not_followed"]})
+    if tables:
+        yield f"Tables that are not followed (`mailmapd stats` says why): {', '.join(tables)}"
 
 
 def _lookups(activity: Activity, rows: int) -> RenderableType:

@@ -17,6 +17,7 @@ from mailmapd.cli.options import config_option
 from mailmapd.model.legible import legible, legible_bytes
 
 if TYPE_CHECKING:
+    from mailmapd.config.schema import Config
     from mailmapd.trace.dict_story import DictStep
     from mailmapd.trace.memory import Memory
     from mailmapd.trace.story import Step, Story
@@ -77,10 +78,10 @@ def command(  # noqa: PLR0917 (click calls it by name)
     refuse_hidden_terminal(show_passwords)
     config = load_config(config_file)
     if map_name in config.dicts:
-        _trace_dict(config_file, map_name, key, output, variables, show_passwords)
+        _trace_dict(config, map_name, key, output, variables, show_passwords)
         return
     story = asyncio.run(_trace(config_file, map_name, os.fsencode(key)))
-    memory = remembered(config, story)
+    memory = remembered(config, [(step.table, step.sql_key) for step in story.steps])
     if not show_passwords:
         story = without_secrets(story)
     if output == "json":
@@ -112,7 +113,7 @@ async def _trace(config_file: str, map_name: str, key: bytes) -> Story:
 
 
 def _trace_dict(  # noqa: PLR0917 (called once, with everything by position)
-    config_file: str,
+    config: Config,
     name: str,
     user: str,
     output: str,
@@ -120,15 +121,17 @@ def _trace_dict(  # noqa: PLR0917 (called once, with everything by position)
     show_passwords: bool,
 ) -> None:
     from mailmapd.cli import trace_dict as shown
+    from mailmapd.trace.memory import remembered
 
     values = shown.read_variables(os.fsencode(user), variables)
-    steps = asyncio.run(_dict_steps(config_file, name, values))
+    steps = asyncio.run(_dict_steps(config.file, name, values))
+    memory = remembered(config, [(step.table, step.sql_key) for step in steps])
     if output == "json":
-        members = shown.as_json(name, user, steps, show_passwords)
+        members = shown.as_json(name, user, steps, memory, show_passwords)
         text = json.dumps(members, ensure_ascii=False, indent=2)
         click.echo(legible(text, keep="\n"))
     else:
-        click.echo("\n".join(shown.as_text(name, user, steps, show_passwords)))
+        click.echo("\n".join(shown.as_text(name, user, steps, memory, show_passwords)))
     sys.exit(shown.exit_status(steps))
 
 
@@ -218,15 +221,9 @@ def _rows_as_json(step: Step) -> list[list[str | None]]:
     return [[None if value is None else _text(value) for value in row] for row in rows]
 
 
-def _age(step: Step, memory: Memory | None) -> str | None:
-    """Return the age of the entry that a running daemon holds of a step, if one was asked."""
-    if memory is None or step.sql_key is None:
-        return None
-    return memory[step.table, step.sql_key].age
-
-
 def _as_json(story: Story, memory: Memory | None) -> dict[str, Any]:
     from mailmapd.model import Found, NotFound
+    from mailmapd.trace.memory import as_fields
 
     kind = "temporary_failure"
     if isinstance(story.answer, Found):
@@ -244,7 +241,7 @@ def _as_json(story: Story, memory: Memory | None) -> dict[str, Any]:
             "seconds": round(step.seconds, 6),
             "rows": _rows_as_json(step),
             "reason": step.reason,
-            "memory": _age(step, memory),
+            "memory": as_fields(memory, step.table, step.sql_key),
         }
         for step in story.steps
     ]

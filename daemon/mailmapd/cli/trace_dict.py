@@ -15,6 +15,7 @@ from mailmapd.model import Found, NotFound
 from mailmapd.model.legible import legible
 from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
 from mailmapd.trace.dict_story import DictStep
+from mailmapd.trace.memory import Memory, as_fields, described
 
 
 def read_variables(user: bytes, given: Sequence[str]) -> dict[str, bytes]:
@@ -42,20 +43,24 @@ def refuse_hidden_terminal(show_passwords: bool) -> None:
         )
 
 
-def as_text(name: str, user: str, steps: Sequence[DictStep], show_passwords: bool) -> Iterator[str]:
+def as_text(
+    name: str, user: str, steps: Sequence[DictStep], memory: Memory | None, show_passwords: bool
+) -> Iterator[str]:
     """Yield the lines for people."""
     yield f"{click.style(name, bold=True)}  {legible(user)}"
     for step in steps:
         yield f"\n{click.style(step.namespace, bold=True)}  {step.table}: {_word(step)}{_measured(step)}"
         if step.sql:
             yield f"  {legible(step.sql)}"
+        if memory is not None and step.sql_key is not None:
+            yield f"  in the daemon's memory: {described(memory[step.table, step.sql_key])}"
         if isinstance(step.answer, Found):
             for field, value in _fields(step, show_passwords).items():
                 yield f"  → {legible(field)} = {legible(value)}"
 
 
 def as_json(
-    name: str, user: str, steps: Sequence[DictStep], show_passwords: bool
+    name: str, user: str, steps: Sequence[DictStep], memory: Memory | None, show_passwords: bool
 ) -> dict[str, Any]:
     """Return the story for programs."""
     shown = [
@@ -68,6 +73,7 @@ def as_json(
             "host": step.host,
             "seconds": round(step.seconds, 6),
             "fields": _fields(step, show_passwords) if isinstance(step.answer, Found) else None,
+            "memory": as_fields(memory, step.table, step.sql_key),
         }
         for step in steps
     ]

@@ -5,7 +5,7 @@
     → {"do": "flush", "user": "user@example.com", "wait": 2.0}   wait 2 s for the other hosts of a fleet
     ← {"ok": true, "dropped": {…}, "unconfirmed": ["mx7"], "failure": ""}   or why nobody was told
     → {"do": "look", "table": "alias", "sql_key": "info@example.com"}
-    ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7,   never the value itself
+    ← {"ok": true, "held": {"age": "fresh", "row": true, "fresh_for": 211.7, "known_for": 58.3,   never the value itself
                                    "followed": false, "reason": "the account may not read the log"}}
     → {"do": "reload"}
     ← {"ok": true, "faults": []}                         why it was refused, if it was

@@ -27,12 +27,14 @@ class LookRequest:
 class Held:
     """An entry as it is held: its age, whether it is a row, and the seconds for which it is fresh (negative: past).
 
-    `followed` says that a change of what it was made of is heard of, `reason` why not.
+    `known_for` is how many seconds ago the database said so, if that can be told. `followed` says that a change of what
+    it was made of is heard of, `reason` why not.
     """
 
     age: str
     row: bool = False
     fresh_for: float = 0.0
+    known_for: float | None = None
     followed: bool = False
     reason: str = ""
 
@@ -47,8 +49,12 @@ def look(engine: Engine, request: LookRequest, now: float) -> Held:
     entry = table.cache.peek(request.sql_key)
     if entry is None or table.cache.useless(entry, now):
         return Held("nothing")
-    row, fresh_for = entry[0] is not ABSENCE, entry[1] - now
+    row, fresh_for, known_for = (
+        entry[0] is not ABSENCE,
+        entry[1] - now,
+        table.known_for(request.sql_key, now),
+    )
     if fresh_for > 0:
-        return Held("fresh", row, fresh_for)
+        return Held("fresh", row, fresh_for, known_for)
     answered = row and fresh_for > -table.cache.settings.ttl * table.cache.settings.refresh_ahead
-    return Held("refresh" if answered else "stale", row, fresh_for)
+    return Held("refresh" if answered else "stale", row, fresh_for, known_for)

@@ -63,7 +63,8 @@ class Table:
         self.cache = cache
         self.secret = secret
         self.touched: TouchedSince | None = None
-        self.watch: Watch | None = None
+        self._watch: Watch | None = None
+        self._watched_since = 0.0
         self.invalidations = dict.fromkeys(("key", "reverse", "table", "distrust"), 0)
         self.audits = dict.fromkeys(("same", "outdated", "failed"), 0)
         self.hits = self.negative_hits = self.stale = self.coalesced = self.misses = 0
@@ -74,6 +75,25 @@ class Table:
     def schema_error(self) -> str:
         """Return why no query of the table works now, or an empty text."""
         return self.origin.schema_error
+
+    @property
+    def watch(self) -> Watch | None:
+        """Return what knows of changes, while that is proven."""
+        return self._watch
+
+    @watch.setter
+    def watch(self, watch: Watch | None) -> None:
+        self._watch = watch
+        self._watched_since = self._clock()
+
+    def known_for(self, sql_key: bytes, now: float) -> float | None:
+        """Return how many seconds ago the database said what memory holds of a key, if that can be told."""
+        watched = (
+            self._watch is not None and self._watch.lifetime(sql_key, absent=False) is not None
+        )
+        longer_since = self._watched_since if watched else float("inf")
+        stored = self.cache.stored_at(sql_key, now, longer_since)
+        return None if stored is None else max(0.0, now - stored)
 
     def count_on(self, former: Table) -> None:
         """Count on from where the table that had this name before stands."""
@@ -256,5 +276,6 @@ class Table:
 
     def keep(self, sql_key: bytes, known: Payload | Absence) -> None:
         """Keep what the database says of a key now."""
-        lifetime = None if self.watch is None else self.watch.lifetime(sql_key, known is ABSENCE)
+        watch = self._watch
+        lifetime = None if watch is None else watch.lifetime(sql_key, known is ABSENCE)
         self.cache.store(sql_key, known, self._clock(), lifetime)

@@ -27,6 +27,7 @@ class DictStep:
     sql: str = ""
     host: str = ""
     seconds: float = 0.0
+    sql_key: bytes | None = None
 
 
 async def trace_dict(
@@ -62,4 +63,4 @@ async def _ask(
         answer: Answer = TempFail(str(error))
     else:
         answer = Found(payload) if isinstance(payload, bytes) else NOT_FOUND
-    return DictStep(namespace, table.name, answer, sql, recorder.host, clock() - started)
+    return DictStep(namespace, table.name, answer, sql, recorder.host, clock() - started, sql_key)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config
 from mailmapd.control.client import ControlClient, ControlError
 from mailmapd.engine.look import Held
 from mailmapd.stats.figures import as_age
-from mailmapd.trace.story import Story
 
 Memory = dict[tuple[str, bytes], Held]
 """By table and SQL key."""
 
 
-def remembered(config: Config, story: Story) -> Memory | None:
-    """Return what the running daemon holds of each query in the story, or None when none can be asked."""
+def remembered(config: Config, queries: Iterable[tuple[str, bytes | None]]) -> Memory | None:
+    """Return what the running daemon holds of each query, by table and SQL key, or None when none can be asked."""
     control = config.listen.control
     if control is None or not isinstance(control.address, UnixAddress):
         return None
     memory: Memory = {}
     try:
         with ControlClient(control.address.path) as client:
-            for step in story.steps:
-                if step.sql_key is not None:
-                    memory[step.table, step.sql_key] = client.look(step.table, step.sql_key)
+            for table, sql_key in queries:
+                if sql_key is not None:
+                    memory[table, sql_key] = client.look(table, sql_key)
     except ControlError:
         return None
     return memory
@@ -31,7 +35,7 @@ def remembered(config: Config, story: Story) -> Memory | None:
 
 def described(held: Held) -> str:
     """Return one phrase about an entry."""
-    what = "a row" if held.row else "no row"
+    what = ("a row" if held.row else "no row") + _since(held)
     match held.age:
         case "fresh":
             return f"{what}, {_fresh(held)}"
@@ -43,10 +47,23 @@ def described(held: Held) -> str:
             return "nothing"
 
 
+def _since(held: Held) -> str:
+    """Return since when the daemon knows so, by this host's clock."""
+    if held.known_for is None:
+        return ""
+    moment = datetime.fromtimestamp(time.time() - held.known_for).astimezone()
+    return f" known since {moment:%Y-%m-%d %H:%M:%S} ({as_age(held.known_for)})"
+
+
 def _fresh(held: Held) -> str:
     """Return for how long an entry answers, and whether a change of it is heard of."""
     lasts = as_age(held.fresh_for)
     if held.followed:
-        return f"kept until it changes, for {lasts} at most: its table is followed"
-    why = f": {held.reason}" if held.reason else ""
-    return f"fresh for {lasts}; its table is not followed{why}"
+        return f"followed: kept until it changes, for {lasts} at most"
+    why = f" because {held.reason}" if held.reason else ""
+    return f"fresh for {lasts}, not followed{why}"
+
+
+def as_fields(memory: Memory | None, table: str, sql_key: bytes | None) -> dict[str, object] | None:
+    """Return what a running daemon holds of a query for programs, if one was asked."""
+    return None if memory is None or sql_key is None else asdict(memory[table, sql_key])

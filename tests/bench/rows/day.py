@@ -80,14 +80,14 @@ class Day:
     same times to live can avoid.
     """
 
-    def __init__(self, settings: CacheSection, spread: random.Random, *, followed: bool) -> None:
+    def __init__(self, settings: CacheSection, *, followed: bool) -> None:
         lease = Lease(DAY, DAY) if followed else None
         if lease is not None:
             lease.holds = True
         self.hears = followed
         self.clock = FakeClock()
         self.database = TimedDatabase(self.clock)
-        self.mail = Mail(self.database, self.clock, settings, spread, watch=lease)
+        self.mail = Mail(self.database, self.clock, settings, watch=lease)
         self.postfix = self.least = 0
         self._selects: dict[tuple[str, bytes], list[Selects]] = {}
         self._expires: dict[Asked, float] = {}
@@ -144,9 +144,7 @@ class Day:
 def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     """Yield the lines of row 8."""
     for name, settings in SETTINGS.items():
-        day = Day(
-            settings, bench.draws.chance("spread of times to live"), followed=name == FOLLOWED
-        )
+        day = Day(settings, followed=name == FOLLOWED)
         drawn = [bench.draws.chance(purpose) for purpose in ("day", "changes of a day")]
         asyncio.run(day.pass_by(bench.scale.day_recipients, *drawn))
         yield from _lines(name, day, bench.scale.day_recipients)

@@ -131,7 +131,7 @@ def test_trace_tells_what_a_running_daemon_remembers(imported: Installation) -> 
         with daemon.socketmap() as client:
             client.ask("virtual_mailbox_maps", b"alice@example.com")
         assert re.search(
-            r"in the daemon's memory: a row, fresh for .*; its table is not followed: ",
+            r"in the daemon's memory: a row known since 20\S+ \S+ \(\d+ s\), fresh for .*, not followed because ",
             imported.mailmapd(*arguments).stdout,
         )
     assert "in the daemon's memory" not in imported.mailmapd(*arguments).stdout

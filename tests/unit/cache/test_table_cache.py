@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import random
-
 import pytest
 from attrs import evolve
 
@@ -21,7 +19,7 @@ SETTINGS = CacheSection(
 
 
 def make(settings: CacheSection = SETTINGS) -> TableCache:
-    return TableCache(settings, random.Random(1))
+    return TableCache(settings)
 
 
 def look(cache: TableCache, key: bytes, now: float) -> tuple[object, bool] | None:
@@ -120,6 +118,25 @@ def test_jitter() -> None:
     assert 50 < expired_by_95 < 150
     assert all(look(cache, b"%d" % number, 89.9) for number in range(200))
     assert not any(look(cache, b"%d" % number, 100.0) for number in range(200))
+
+
+def test_when_it_was_stored() -> None:
+    """When an entry was stored can be told by its time, whether it was given the ordinary one or a longer one."""
+    cache = make(evolve(SETTINGS, jitter=0.1))
+    watched = 5_000.0  # since when entries are given more time
+    cases = [
+        (4_990.0, None, 5_010.0),
+        (6_000.0, 86_400.0, 6_001.0),
+        (6_000.0, 86_400.0, 6_000.0 + 86_400.0 * 0.99),
+        (6_000.0, 86_400.0, 6_000.0 + 86_400.0 * 1.1),
+    ]
+    for found in (b"v", ABSENCE):
+        for number, (stored, lifetime, now) in enumerate(cases):
+            key = b"%d of %d" % (number, found is ABSENCE)
+            cache.store(key, found, stored, lifetime)
+            assert cache.stored_at(key, now, watched) == pytest.approx(stored, abs=0.01)
+    assert cache.stored_at(b"0 of 0", 5_010.0, float("inf")) == pytest.approx(4_990.0, abs=0.01)
+    assert cache.stored_at(b"other", 5_010.0, watched) is None
 
 
 def test_drop() -> None:

@@ -41,12 +41,12 @@ def engine(found: bytes | Absence) -> Engine:
 @pytest.mark.parametrize(
     ("found", "now", "held"),
     [
-        (b"row", 10.0, Held("fresh", True, 70.0)),
-        (b"row", 90.0, Held("refresh", True, -10.0)),
-        (b"row", 500.0, Held("stale", True, -420.0)),
+        (b"row", 10.0, Held("fresh", True, 70.0, 10.0)),
+        (b"row", 90.0, Held("refresh", True, -10.0, 90.0)),
+        (b"row", 500.0, Held("stale", True, -420.0, 500.0)),
         (b"row", 2000.0, Held("nothing")),
-        (ABSENCE, 10.0, Held("fresh", False, 40.0)),
-        (ABSENCE, 60.0, Held("stale", False, -10.0)),
+        (ABSENCE, 10.0, Held("fresh", False, 40.0, 10.0)),
+        (ABSENCE, 60.0, Held("stale", False, -10.0, 60.0)),
         (ABSENCE, 600.0, Held("nothing")),
     ],
 )
