@@ -9,7 +9,7 @@ that an answer tells when its question was sent. The model knows nothing but tho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from mailmapd.engine.invalidation import Invalidation, TouchedSince
 from mailmapd.engine.maps.map import Map, MapTable
 from mailmapd.engine.maps.service import MapService
 from mailmapd.engine.origin import Done
-from mailmapd.engine.outcome import Failure
+from mailmapd.engine.outcome import Failure, Known
 from mailmapd.engine.table import Table
 from mailmapd.protocols import SocketmapCodec
 from mailmapd.search import Search
@@ -83,6 +83,10 @@ class Questions:
         fetch = Fetch(sql_key, value, self._world.step, done)
         self.open.append(fetch)
         self._world.fetches.append(fetch)
+
+    def renew(self, sql_key: bytes, done: Callable[[Known], None]) -> None:
+        """Note a question."""
+        self.fetch(sql_key, lambda known, _=None: done(known))
 
     def refusal(self, _: bytes, __: float) -> None:
         """Refuse nothing."""

@@ -209,7 +209,7 @@ class Oracle:
 async def _difference(table: Table, sql_key: bytes, kept: Payload | Absence) -> str | None:
     """Return what is outdated in a kept entry, or None; it is forgotten then, so that it counts once."""
     later: asyncio.Future[Known] = asyncio.get_running_loop().create_future()
-    table.origin.fetch(sql_key, later.set_result)
+    table.origin.renew(sql_key, later.set_result)
     known = await later
     if isinstance(known, Failure) or _without_order(known) == _without_order(kept):
         return None

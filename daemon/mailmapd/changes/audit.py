@@ -143,7 +143,7 @@ class Audit:
 async def _asked(table: Table, key: bytes) -> Known:
     """Return what the database says of a key now."""
     later: asyncio.Future[Known] = asyncio.get_running_loop().create_future()
-    table.origin.fetch(key, lambda known: None if later.done() else later.set_result(known))
+    table.origin.renew(key, lambda known: None if later.done() else later.set_result(known))
     return await later
 
 

@@ -34,8 +34,16 @@ REFRESH_RETRY = 0.5  # seconds without new background fetches after one found th
 # until it answers
 STALE_PATIENCE = 0.25
 
-Done = Callable[[Known], None]
-"""Gets what an origin says of a key."""
+
+class Done(Protocol):
+    """Gets what an origin says of a key.
+
+    Without `left` the database has just said it. Else it is good for `left` seconds more; or, not above zero, its
+    ordinary time has ended as long ago, and it stands in because the database cannot tell.
+    """
+
+    def __call__(self, known: Known, left: float | None = None, /) -> None:
+        """Hear it."""
 
 
 class Origin(Protocol):
@@ -55,6 +63,10 @@ class Origin(Protocol):
 
     def fetch(self, sql_key: bytes, done: Done) -> None:
         """Ask for a key. `done` gets what is found, once, and later than this call."""
+        ...
+
+    def renew(self, sql_key: bytes, done: Callable[[Known], None]) -> None:
+        """Ask the database for a key, whatever anybody else knows of it."""
         ...
 
     def refusal(self, sql_key: bytes, now: float) -> Failure | None:
@@ -111,6 +123,10 @@ class QueryOrigin:
         self._silent = False
 
     def fetch(self, sql_key: bytes, done: Done) -> None:
+        """Send the query for a key."""
+        self.renew(sql_key, done)
+
+    def renew(self, sql_key: bytes, done: Callable[[Known], None]) -> None:
         """Send the query for a key."""
         if self.schema_error:
             self._schema_retry_at = self._clock() + SCHEMA_RETRY

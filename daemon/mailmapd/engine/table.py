@@ -155,7 +155,9 @@ class Table:
         """
         self._flights.forget(sql_key)
         self.misses += 1
-        self._start(sql_key).join(done)
+        flight = self._flights.start(sql_key)
+        flight.join(done)
+        self.origin.renew(sql_key, partial(self._land, sql_key, flight))
 
     def fetch_ahead(self, sql_key: bytes, done: Callable[[Outcome], None]) -> bool:
         """Ask the origin for a key before anybody does; return whether `done` gets what it says, later.
@@ -260,7 +262,9 @@ class Table:
         self.origin.fetch(sql_key, partial(self._land, sql_key, flight))
         return flight
 
-    def _land(self, sql_key: bytes, flight: Flight[Outcome], known: Known) -> None:
+    def _land(
+        self, sql_key: bytes, flight: Flight[Outcome], known: Known, left: float | None = None
+    ) -> None:
         """Keep what the origin said, unless it was touched meanwhile, and tell everybody who asked."""
         wanted = self._flights.end(sql_key, flight)
         if isinstance(known, Failure):
@@ -268,14 +272,23 @@ class Table:
                 self.origin.forget((sql_key,))
         elif wanted:
             try:
-                self.keep(sql_key, known)
+                self.keep(sql_key, known, left)
             except Exception:
                 log.exception("table %s: rows could not be kept: a defect of mailmapd", self.name)
                 known = Failure(DEFECT)
-        flight.land(Outcome(known, Source.DATABASE))
+        if left is None or left > 0:
+            flight.land(Outcome(known, Source.DATABASE))
+        else:
+            self.stale += 1
+            flight.land(Outcome(known, Source.STALE))
 
-    def keep(self, sql_key: bytes, known: Payload | Absence) -> None:
-        """Keep what the database says of a key now."""
-        watch = self._watch
+    def keep(self, sql_key: bytes, known: Payload | Absence, left: float | None = None) -> None:
+        """Keep what the database says of a key now, or has said before: for `left` seconds more, as `Done` gets it."""
+        now, watch = self._clock(), self._watch
+        if left is not None and left <= 0:
+            self.cache.restore(sql_key, (known, now + left), now)
+            return
         lifetime = None if watch is None else watch.lifetime(sql_key, known is ABSENCE)
-        self.cache.store(sql_key, known, self._clock(), lifetime)
+        if left is not None and lifetime is not None:
+            lifetime = min(left, lifetime)
+        self.cache.store(sql_key, known, now, lifetime)

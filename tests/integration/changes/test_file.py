@@ -121,14 +121,14 @@ async def test_on_its_way(mail: Mail) -> None:
     table = mail.engine.tables["alias"]
     landed: asyncio.Future[Known] = asyncio.get_running_loop().create_future()
     late: list[tuple[Callable[[Known], None], Known]] = []
-    fetch = table.origin.fetch
+    renew = table.origin.renew
 
     def hold_back(sql_key: bytes, done: Callable[[Known], None]) -> None:
         def land(known: Known) -> None:
             late.append((done, known))
             landed.set_result(known)
 
-        fetch(sql_key, land)
+        renew(sql_key, land)
 
     table.origin.fetch = hold_back  # type: ignore[method-assign]
     asked = asyncio.ensure_future(mail.ask(b"a"))

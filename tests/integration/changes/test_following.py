@@ -334,14 +334,14 @@ async def test_a_flight_between_the_drops(
     """What was read before a change and comes back after the fence is answered, and not kept."""
     table = bench.engine.tables["alias"]
     landed = asyncio.Event()
-    fetch = table.origin.fetch
+    fetch, renew = table.origin.fetch, table.origin.renew
 
     def late(sql_key: bytes, done: Callable[[Known], None]) -> None:
         async def land(known: Known) -> None:
             await landed.wait()
             done(known)
 
-        fetch(sql_key, lambda known: tasks.append(asyncio.ensure_future(land(known))))
+        renew(sql_key, lambda known: tasks.append(asyncio.ensure_future(land(known))))
 
     tasks: list[asyncio.Task[None]] = []
     monkeypatch.setattr(table.origin, "fetch", late)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.cache.table_cache import KEPT_KEY
@@ -44,6 +44,10 @@ class Shelf:
             self.waiting.append((sql_key, done))
         else:
             self._behind.fetch(sql_key, done)
+
+    def renew(self, sql_key: bytes, done: Callable[[Known], None]) -> None:
+        """Ask the other one."""
+        self._behind.renew(sql_key, done)
 
     def turn(self) -> None:
         """Give the answers that are due."""
