@@ -41,7 +41,8 @@ def labels_of(family: Metric) -> tuple[str, ...]:
 
 
 def real_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
-    config = parse_config('[cluster]\nurl = "unix:/nowhere"', "mailmapd.toml")
+    text = f'[cluster]\nurl = "unix:/nowhere"\nsecond_level = true\nkey_file = "{__file__}"'
+    config = parse_config(text, "mailmapd.toml")
     daemon = Daemon(config, SocketSet({}), ServiceManager({}))
     daemon._auth_cache._cache = AuthCache("/nowhere", lambda: daemon.engine, time.monotonic)
     families = MailmapdCollector(daemon).collect()

@@ -167,7 +167,7 @@ class SharedOrigin:
             origin.away,
             origin.lose_patience,
         )
-        self.spared, self.refused = origin.spared, origin.refused
+        self.spared, self.refused, self.renew = origin.spared, origin.refused, origin.renew
         self.forget, self.forget_all = origin.forget, origin.forget_all
         self.schema_error = ""
         self._name = name
@@ -192,7 +192,7 @@ class SharedOrigin:
                 self._shared.fill(key, known, token)
             done(known)
 
-        self._origin.fetch(sql_key, land)
+        self._origin.renew(sql_key, land)
 
 
 class Host:

@@ -19,6 +19,7 @@ from mailmapd.changes.following import Following
 from mailmapd.cluster.bus import Bus, Part
 from mailmapd.cluster.message import NotUnderstood
 from mailmapd.cluster.reader import Position
+from mailmapd.cluster.second_level import SecondLevel
 from mailmapd.config.loader import load_config
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.engine.engine import Engine
@@ -34,6 +35,8 @@ SCHEMA = """
 CREATE TABLE alias (address VARCHAR(99) PRIMARY KEY, goto VARCHAR(99), domain VARCHAR(99), KEY (domain));
 CREATE TABLE users (name VARCHAR(99) PRIMARY KEY, hash VARCHAR(99));
 """
+KEY = "a secret of thirty-two bytes, at least"
+SECOND_LEVEL = 'second_level = true\nkey_file = "key"\n'
 TABLES = {
     "alias": "SELECT goto FROM alias WHERE address = '%s'",
     "of_domain": "SELECT GROUP_CONCAT(goto ORDER BY address) FROM alias WHERE domain = '%d'",
@@ -77,6 +80,21 @@ def configuration(folder: Path, hosts: str, tables: Mapping[str, str], cluster: 
     )
 
 
+class _Counting:
+    """Counts the queries of an engine's tables."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.sent = 0
+        for database in engine.databases.values():
+            submit = database.submit
+
+            def counted(statement: Any, done: Any, submit: Any = submit) -> None:
+                self.sent += 1
+                submit(statement, done)
+
+            database.submit = counted  # type: ignore[method-assign]
+
+
 class Host:
     """One host: its engine, what it follows if it does, and its part in the bus."""
 
@@ -87,6 +105,7 @@ class Host:
         self.engine: Engine = assemble(planned, clock=self.clock).engine
         self.following: Following | None = None
         self.bus: Bus
+        self._counting = _Counting(self.engine)
         self._follows = follows
 
     def start(self, position: Position | None = None) -> None:
@@ -97,7 +116,10 @@ class Host:
         databases = {"mail": (settings, self.plan.changes["mail"])}
         digests = shared_digests(self.plan)
         part = Part(self.engine, databases, digests, lambda: self.following, self._flush)
-        self.bus = Bus(self.plan.cluster, part, self.clock)
+        second = None
+        if self.plan.cluster.second_level:
+            second = SecondLevel(self.plan.cluster, self.clock)
+        self.bus = Bus(self.plan.cluster, part, self.clock, second)
         if self._follows:
             self.following = Following(self.engine, databases, self.clock, self)
             self.following.start()
@@ -158,6 +180,23 @@ class Host:
         """Wait until the stream is read."""
         await until(lambda: not self.bus.reason, f"{self.name} does not reach the server")
 
+    @property
+    def second(self) -> SecondLevel:
+        """Return this host's part in the second level."""
+        assert self.bus.second is not None
+        return self.bus.second
+
+    @property
+    def selects(self) -> int:
+        """Return how many queries its tables have sent to the database."""
+        return self._counting.sent
+
+    async def shares(self, name: str = "alias") -> None:
+        """Wait until a table is kept for long and the second level can be asked."""
+        await self.watched(name)
+        await until(lambda: self.second.exchange.is_open, "the second level is not open")
+        await until(lambda: self.bus.place(name) is not None, "its place is not known")
+
     async def _flush(self, members: Mapping[str, Any]) -> None:
         try:
             await flush(self.engine, decode_flush(dict(members)), b"+")
@@ -186,6 +225,7 @@ def make_host(
         else 'follow = "no"'
     )
     (own / "replica").write_text("follow it")
+    (own / "key").write_text(KEY)
     place = f'url = "{url}"\n' if url else ""
     cluster = f'[database.mail.changes]\n{follow}\n[cluster]\n{place}host = "{name}"\n{more}'
     (own / "mailmapd.toml").write_text(configuration(own, servers, tables, cluster))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +15,19 @@ from mailmapd.cluster.message import NotUnderstood
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.engine.flush import FlushRequest, UnknownName
+from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.orders import FlushOrder, FlushReport, NoFleet, OrderError, decode_flush
 from mailmapd.errors import ClusterError
 from mailmapd.model.legible import legible
 from mailmapd.plan.assembly import Assembled
 from mailmapd.state.table_digest import shared_digests
-from mailmapd.stats.snapshot import ClusterState, MemberState
+from mailmapd.stats.snapshot import (
+    SECOND_ANSWERS,
+    SECOND_SHARED,
+    ClusterState,
+    MemberState,
+    SecondLevelState,
+)
 
 if TYPE_CHECKING:
     from mailmapd.changes.following import Following
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FlushHere = Callable[[FlushRequest], Awaitable[dict[str, int]]]
+FlushHere = Callable[[FlushRequest, Callable[[Invalidation], None]], Awaitable[dict[str, int]]]
 
 
 class Cluster:
@@ -42,6 +51,7 @@ class Cluster:
         self._hindrance = ""
         self._totals = {"sent": 0, "received": 0, "foreign": 0, "unknown": 0}
         self._gaps = 0
+        self._second_totals: Counter[str] = Counter()
         self._lock = asyncio.Lock()
 
     def touched(self, touched: Touched) -> None:
@@ -86,7 +96,12 @@ class Cluster:
                 self.following,
                 self._flush_for_others,
             )
-            self._bus = Bus(settings, part, self._clock)
+            second = None
+            if settings.second_level:
+                from mailmapd.cluster.second_level import SecondLevel
+
+                second = SecondLevel(settings, self._clock)
+            self._bus = Bus(settings, part, self._clock, second)
             self._bus.start(position if settings == before else None)
 
     async def close(self) -> None:
@@ -98,14 +113,19 @@ class Cluster:
         """Forget on this host, then on all others; say who has not confirmed it. Raises UnknownName, NoFleet."""
         if order.wait is not None and self._settings is None:
             raise NoFleet("there is no [cluster] whose hosts could be waited for")
-        dropped = await self._flush_here(order.request)
-        if self._settings is None:
-            return FlushReport(dropped)
-        if self._bus is None:
+        bus = self._bus
+        if bus is None:
+            dropped = await self._flush_here(order.request, _unheard)
+            if self._settings is None:
+                return FlushReport(dropped)
             return FlushReport(dropped, failure=self._hindrance or "cluster: not joined yet")
+        dropped = {}
         try:
-            identity = await self._bus.flush(order.members)
-            late = [] if order.wait is None else await self._bus.unconfirmed(identity, order.wait)
+            with contextlib.nullcontext() if bus.second is None else bus.second.flushing():
+                applied: list[Invalidation] = []
+                dropped = await self._flush_here(order.request, applied.append)
+                identity = await bus.flush(order.members, applied)
+            late = [] if order.wait is None else await bus.unconfirmed(identity, order.wait)
         except ClusterError as error:
             return FlushReport(dropped, failure=f"the other hosts were not told: {error}")
         return FlushReport(dropped, unconfirmed=late)
@@ -136,6 +156,9 @@ class Cluster:
         if self._bus is None or self._settings is None:
             return []
         found = [f"cluster: {self._bus.reason}"] if self._bus.reason else []
+        second = self._bus.second
+        if second is not None and second.exchange.reason and not self._bus.reason:
+            found.append(f"cluster: second level: {second.exchange.reason}")
         if self._bus.twin:
             found.append(f"cluster: another daemon calls itself {self._settings.host}, too")
         return found
@@ -155,6 +178,7 @@ class Cluster:
             "messages": counts,
             "followers": [],
             "watched": {},
+            "second_level": self._second_state(bus) if settings.second_level else None,
         }
         if bus is not None:
             state |= {
@@ -168,10 +192,25 @@ class Cluster:
             }
         return state
 
+    def _second_state(self, bus: Bus | None) -> SecondLevelState:
+        second = None if bus is None else bus.second
+        counts = self._second_totals
+        if second is not None:
+            counts = counts + second.counts()
+        reason = "not joined yet" if second is None else second.exchange.reason
+        return {
+            "up": not reason,
+            "reason": legible(reason),
+            "used": 0 if second is None else second.exchange.used,
+            "answers": {name: counts[name] for name in SECOND_ANSWERS},
+            "shared": {name: counts[name] for name in SECOND_SHARED},
+            "doubts": counts["doubts"],
+        }
+
     async def _flush_for_others(self, members: Mapping[str, Any]) -> None:
         """Carry out what another host says. What is not known here touches nothing here."""
         try:
-            await self._flush_here(decode_flush(dict(members)))
+            await self._flush_here(decode_flush(dict(members)), _unheard)
         except UnknownName as error:
             log.debug("cluster: a flush means nothing here: %s", error)
         except OrderError as error:
@@ -185,7 +224,13 @@ class Cluster:
         for name in self._totals:
             self._totals[name] += _count(bus, name)
         self._gaps += bus.gaps
+        if bus.second is not None:
+            self._second_totals += bus.second.counts()
         return bus.position if bus.position.history else None
+
+
+def _unheard(_: Invalidation) -> None:
+    """Hear of an invalidation that nobody else has to hear of."""
 
 
 def _count(bus: Bus, name: str) -> int:

@@ -180,13 +180,20 @@ class Daemon:
         """Forget what the order selects, on every host of a fleet. Raises UnknownName, NoFleet."""
         return await self._cluster.flush(order)
 
-    async def _flush_here(self, request: FlushRequest) -> dict[str, int]:
+    async def _flush_here(
+        self, request: FlushRequest, applied: Callable[[Invalidation], None]
+    ) -> dict[str, int]:
         delimiters = "".join(
             section.recipient_delimiter for section in self._config.maps.values()
         ).encode()
         forgotten: list[Invalidation] = []
+
+        def heard(invalidation: Invalidation) -> None:
+            forgotten.append(invalidation)
+            applied(invalidation)
+
         try:
-            return await flush(self.engine, request, delimiters, forgotten.append)
+            return await flush(self.engine, request, delimiters, heard)
         finally:
             await self._warm_start.forgotten(forgotten)
             spare_what_stays()

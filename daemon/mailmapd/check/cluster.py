@@ -7,10 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mailmapd.check.finding import Finding, Level
-from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.cluster.settings import SPARED, ClusterSettings
 from mailmapd.errors import ClusterError
 
 _WHERE = "cluster"
+_SHARING = ("eval", "evalsha", "getrange", "get", "set", "unlink")
+"""Commands of the second level, and of its scripts."""
+
 _COMMANDS = (
     *("xadd", "xread", "xinfo|stream", "info", "hget", "hset", "hgetall", "hdel"),
     *("multi", "exec", "ping", "hello", "select"),
@@ -21,8 +24,11 @@ _COMMANDS = (
 def acl_line(settings: ClusterSettings) -> str:
     """Return the command that makes an account which may do what is needed and nothing else."""
     user, stream = settings.user or _user_of(settings.url) or "mailmapd", settings.stream
-    allowed = " ".join(f"+{command}" for command in _COMMANDS)
+    commands: tuple[str, ...] = _COMMANDS
     keys = f"~{stream} ~{settings.members}"
+    if settings.second_level:
+        commands, keys = (*_COMMANDS, *_SHARING), f"{keys} ~{settings.shared}*"
+    allowed = " ".join(f"+{command}" for command in commands)
     return f"ACL SETUSER {user} reset on >PASSWORD {keys} {allowed}"
 
 
@@ -45,7 +51,7 @@ async def cluster_findings(settings: ClusterSettings) -> AsyncIterator[Finding]:
             remedy = f"check where it is and the account; what it needs: {acl_line(settings)}"
             yield Finding(Level.FAULT, "cluster", _WHERE, str(error), remedy)
             return
-        for finding in _memory_findings(facts):
+        for finding in _memory_findings(facts, settings):
             yield finding
         if await server.may_configure():
             yield Finding(
@@ -79,8 +85,17 @@ def _network_findings(settings: ClusterSettings) -> Iterator[Finding]:
     )
 
 
-def _memory_findings(facts: Mapping[str, Any]) -> Iterator[Finding]:
+def _memory_findings(facts: Mapping[str, Any], settings: ClusterSettings) -> Iterator[Finding]:
     policy = str(facts.get("maxmemory_policy", ""))
+    most, shares = int(facts.get("maxmemory", 0)), settings.second_level
+    if shares and most and int(facts.get("used_memory", 0)) > most * SPARED:
+        yield Finding(
+            Level.WARNING,
+            "cluster_full",
+            _WHERE,
+            f"the server uses more than {SPARED:.0%} of its maxmemory, so that no answers are shared",
+            "give it more (CONFIG SET maxmemory), or set second_level_max_bytes lower",
+        )
     if policy.startswith("allkeys") and int(facts.get("maxmemory", 0)):
         yield Finding(
             Level.WARNING,

@@ -12,7 +12,13 @@ from rich.text import Text
 from mailmapd.stats.activity import Activity, LookupActivity, between
 from mailmapd.stats.figures import as_age, as_bytes, as_count, as_latency, as_ratio
 from mailmapd.stats.freshness import heard, sentences
-from mailmapd.stats.snapshot import ClusterState, HostState, MemberState, Snapshot
+from mailmapd.stats.snapshot import (
+    ClusterState,
+    HostState,
+    MemberState,
+    SecondLevelState,
+    Snapshot,
+)
 
 UNKNOWN_MAP = "(no such map)"
 
@@ -78,6 +84,8 @@ def stats_tables(snapshot: Snapshot) -> Iterator[RenderableType]:
         yield Text()
     if snapshot["cluster"] is not None:
         yield _cluster(snapshot["cluster"])
+        if snapshot["cluster"]["second_level"] is not None:
+            yield _second_level(snapshot["cluster"]["second_level"])
         yield Text()
     yield _listeners(snapshot)
 
@@ -150,6 +158,24 @@ def _cluster(cluster: ClusterState) -> Table:
     )
     columns = ("CLUSTER", "JOINED", "FOLLOWERS", "TABLES", "HEARD", "SAID", "GAPS", "PROVEN")
     return plain_table(columns, [row], left=3)
+
+
+def _second_level(state: SecondLevelState) -> Table:
+    word = Text("yes", "green") if state["up"] else Text(f"no: {state['reason']}", "bold red")
+    answers, shared = state["answers"], state["shared"]
+    row = (
+        "answers",
+        word,
+        as_count(answers["hit"]),
+        as_count(answers["miss"] + answers["disbelieved"]),
+        as_count(answers["stale"]),
+        as_count(answers["late"]),
+        as_count(answers["garbage"]),
+        as_count(shared["filled"]),
+        as_count(shared["refused"] + shared["dropped"]),
+    )
+    columns = ("SHARED", "ASKED", "HITS", "MISSES", "STALE", "LATE", "GARBAGE", "TOLD", "NOT TOLD")
+    return plain_table(columns, [row], left=2)
 
 
 def cluster_tables(

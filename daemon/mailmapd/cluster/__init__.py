@@ -11,4 +11,13 @@ coverage    for how long whose word holds
 watching    which tables are kept for long because of it
 members     who is there, and how far each has read
 bus         all of it, for one engine
+
+Where they share answers, too:
+
+second_level    answers that hosts share, and what makes the server forget them
+shared_origin   asks there before a table asks its database
+shared_answer   an answer with what others must know to believe it, as bytes
+sealing         which only who has the secret can read or make
+exchange        many questions at a time, with a deadline and a breaker
+scripts         what the server does at one moment
 """

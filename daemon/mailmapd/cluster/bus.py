@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailmapd import __version__
 from mailmapd.changes.following import Following
@@ -28,14 +28,19 @@ from mailmapd.cluster.coverage import Coverage
 from mailmapd.cluster.members import Member, decode_member, decode_members, gone
 from mailmapd.cluster.message import Codec, Hears, Message, NotUnderstood, Stranger
 from mailmapd.cluster.publisher import Publisher
-from mailmapd.cluster.reader import Position, Reader
+from mailmapd.cluster.reader import Position, Reader, order
 from mailmapd.cluster.server import Entry, Server
 from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.cluster.shared_answer import Place, SharedAnswer
 from mailmapd.cluster.watching import Watching, server_digest
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.errors import ClusterError
+
+if TYPE_CHECKING:
+    from mailmapd.changes.following import FollowedDatabase
+    from mailmapd.cluster.second_level import SecondLevel
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +68,13 @@ class Part:
 class Bus:
     """Reads and writes the stream of `settings` for a part of the fleet."""
 
-    def __init__(self, settings: ClusterSettings, part: Part, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        part: Part,
+        clock: Callable[[], float],
+        second: SecondLevel | None = None,
+    ) -> None:
         self.reason = "not reached yet"
         self.counts: Counter[str] = Counter()
         self.gaps = 0
@@ -74,6 +85,10 @@ class Bus:
         self._clock = clock
         self._server = Server(settings)
         self._codec = Codec(settings.key)
+        self.second = second
+        self._config = _digest_of(part.digests)
+        # What messages say of the second level, which the sender has told what they say
+        self._told_second = "" if second is None else f"{second.identity}/{self._config}"
         self._names: dict[str, list[str]] = {}
         for name, digest in part.digests.items():
             self._names.setdefault(digest, []).append(name)
@@ -88,6 +103,8 @@ class Bus:
             seen=lambda: self._reader.position.last_id,
             hears=self.hears,
             clock=clock,
+            commands=lambda touched: [] if second is None else second.commands(touched),
+            second=self._told_second,
         )
         self._reader = Reader(
             self._server,
@@ -133,6 +150,8 @@ class Bus:
         """Begin, at `position`, or where this host's record says."""
         loop = asyncio.get_running_loop()
         self._watching.start()
+        if self.second is not None:
+            self.second.start(self._part.engine, self._part.digests, self)
         self._tasks = [loop.create_task(self._run(position)), loop.create_task(self._tick())]
 
     async def close(self, *, left: bool = False) -> None:
@@ -140,6 +159,8 @@ class Bus:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.second is not None:
+            await self.second.close()
         await self._publisher.close()
         await self._watching.close()
         await asyncio.gather(*self._flushing, return_exceptions=True)
@@ -155,6 +176,12 @@ class Bus:
 
     def touched(self, touched: Touched) -> None:
         """Tell the others what this host has just forgotten, because its feed heard of it."""
+        named = self._by_digest(touched)
+        if named:
+            self._publisher.touched(named)
+
+    def _by_digest(self, touched: Touched) -> Touched:
+        """Return what was touched in terms that all hosts share."""
         digests = self._part.digests
         named = Touched(whole={digests[name] for name in touched.whole if name in digests})
         named.keys.update(
@@ -163,8 +190,7 @@ class Bus:
         named.parts.update(
             (digests[name], parts) for name, parts in touched.parts.items() if name in digests
         )
-        if named:
-            self._publisher.touched(named)
+        return named
 
     def beat(self) -> None:
         """Tell the others now what this host hears."""
@@ -175,21 +201,72 @@ class Bus:
         following = self._part.following()
         if following is None:
             return {}
-        now, digests = self._clock(), self._part.digests
-        return {
-            name: Hears(
-                database.epoch,
-                max(now - database.last_heard, 0.0),
-                frozenset(server_digest(feed.identity) for feed in database.feeds),
-                frozenset(digests[table] for table in database.followed if table in digests),
-            )
-            for name, database in following.databases.items()
-            if database.lease.holds and all(feed.identity for feed in database.feeds)
-        }
+        found = {name: self._hears(database) for name, database in following.databases.items()}
+        return {name: hears for name, hears in found.items() if hears is not None}
 
-    async def flush(self, request: Mapping[str, Any]) -> str:
-        """Have every host carry a flush out; return the message's id. Raises ClusterError."""
-        return await self._publisher.flush(request)
+    def _hears(self, database: FollowedDatabase) -> Hears | None:
+        if not database.lease.holds or not all(feed.identity for feed in database.feeds):
+            return None
+        digests = self._part.digests
+        return Hears(
+            database.epoch,
+            max(self._clock() - database.last_heard, 0.0),
+            frozenset(server_digest(feed.identity) for feed in database.feeds),
+            frozenset(digests[table] for table in database.followed if table in digests),
+        )
+
+    async def flush(self, request: Mapping[str, Any], applied: Iterable[Invalidation] = ()) -> str:
+        """Have every host carry a flush out; return the message's id. Raises ClusterError.
+
+        The second level forgets what was `applied` here.
+        """
+        touched = Touched()
+        for invalidation in applied:
+            if invalidation.keys is None or invalidation.unseen:
+                touched.add_table(invalidation.table)
+            else:
+                for key in invalidation.keys:
+                    touched.add_key(invalidation.table, key)
+        return await self._publisher.flush(request, self._by_digest(touched))
+
+    def may_ask(self, table: str, sql_key: bytes) -> bool:
+        """Return whether this host knows of no change of a key that it has not told yet. See `Trust`."""
+        return not self._publisher.is_untold(self._part.digests[table], sql_key)
+
+    def place(self, table: str) -> Place | None:
+        """Return where this host stands: the last message it has read, and which servers answer a table's questions."""
+        servers, position = self._watching.servers(table), self._reader.position
+        if servers is None or not position.history or self.reason:
+            return None
+        return Place(order(position.last_id), position.history, servers)
+
+    def believes(self, table: str, answer: SharedAnswer) -> bool:
+        """Return whether all that changed since an answer was asked for elsewhere was told, and will be."""
+        if not answer.is_of(self._reader.position.history):
+            return False
+        following = self._part.following()
+        for name, database in {} if following is None else following.databases.items():
+            if self._part.engine.tables[table].watch is database.lease:
+                return self._follows_since(name, database, table, answer)
+        return self._watching.believes(table, answer)
+
+    def _follows_since(
+        self, name: str, database: FollowedDatabase, table: str, answer: SharedAnswer
+    ) -> bool:
+        """Return whether this host, or another one before it, has told every change since an answer was asked for."""
+        hears = self._hears(database)
+        if hears is None or not hears.servers >= answer.servers:
+            return False
+        began, moment = self._publisher.began(name, hears)
+        if not began:
+            return False
+        digest = self._part.digests[table]
+        return order(began) <= answer.last_id or any(
+            source.proven >= moment
+            for source in self._coverage.reaching_back(
+                hears.servers, digest, answer.last_id, self._clock()
+            )
+        )
 
     async def unconfirmed(self, identity: str, seconds: float) -> list[str]:
         """Wait until every host has carried a message out; return those that have not. Raises ClusterError."""
@@ -263,6 +340,8 @@ class Bus:
             self._applied = self._reader.position
 
     def _take(self, message: Message) -> None:
+        if self.second is not None and not self._second_knows(message):
+            self.second.doubt()
         if message.forget is not None:
             self._forgetting.forget(self._named(message.forget))
         if message.hears is not None:
@@ -273,8 +352,17 @@ class Bus:
             self._flushing.add(task)
             task.add_done_callback(self._flushed)
 
+    def _second_knows(self, message: Message) -> bool:
+        """Return whether the second level, as this host sees it, was told what a message says."""
+        if message.flush is not None:
+            return message.second == self._told_second
+        same = message.second.partition("/")[0] == self._told_second.partition("/")[0]
+        return message.forget is None or same
+
     def _doubt(self, error: NotUnderstood) -> None:
         """Take a message for all that it may have said: that anything is to be forgotten."""
+        if self.second is not None:
+            self.second.doubt()
         if not self.counts["unknown"]:
             log.warning("cluster: a message is not understood: %s", error)
         self.counts["unknown"] += 1
@@ -319,6 +407,8 @@ class Bus:
         log.warning("cluster: %s; what is known counts from %.1f s ago", reason, self.lag)
         self._coverage.forget()
         self._watching.look()
+        if self.second is not None:
+            self.second.reconnect()
         self._part.engine.apply(Invalidation(before=self._proven))
 
     def _changed(self, reason: str) -> None:
@@ -369,7 +459,7 @@ class Bus:
             history=applied.history,
             lag=round(self.lag, 3),
             ratio=_ratio(self._part.engine),
-            config=_digest_of(self._part.digests),
+            config=self._config,
             follows=tuple(self.hears()),
             watched=sum(len(tables) for tables in self.watched().values()),
             left=left,

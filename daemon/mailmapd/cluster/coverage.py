@@ -6,6 +6,7 @@ moment of that message, less those seconds. No clock of another machine is belie
 twice, proves nothing new. It counts only when the stream is proven to be without a gap until it.
 
     since     when a follower was first heard to vouch for a table, in this epoch
+    began     a message after which it has told every change of these tables, as it says itself
     proven    until when its word holds
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mailmapd.cluster.message import Hears
+from mailmapd.cluster.reader import order
 
 PATIENCE = 6.0
 """Seconds without a new proof after which nothing is proven any more: two to three are usual."""
@@ -31,6 +33,7 @@ class Source:
     heard: float
     since: dict[str, float] = field(default_factory=dict)
     proven: float = float("-inf")
+    began: tuple[int, int] | None = None
     claimed: float = float("-inf")  # until when its word will hold once the stream is proven
 
     def vouches(self, servers: frozenset[str], table: str, now: float) -> bool:
@@ -63,6 +66,7 @@ class Coverage:
                     source.since.clear()
                 source = self.sources[name] = Source(heard.epoch, heard.servers, now)
             source.heard = now
+            source.began = order(heard.since) if heard.since else None
             source.since = {table: source.since.get(table, now) for table in heard.tables}
             if moment is not None:
                 source.claimed = max(source.claimed, moment - heard.age)
@@ -85,3 +89,11 @@ class Coverage:
         """Yield the sources whose word holds now, the one that has held for longest first."""
         found = [source for source in self.sources.values() if source.vouches(servers, table, now)]
         yield from sorted(found, key=lambda source: source.since[table])
+
+    def reaching_back(
+        self, servers: frozenset[str], table: str, identity: tuple[int, int], now: float
+    ) -> Iterator[Source]:
+        """Yield the sources whose word holds now for everything that was changed since a message."""
+        for source in self.vouching(servers, table, now):
+            if source.began is not None and source.began <= identity:
+                yield source

@@ -7,12 +7,14 @@ lone surrogates. With a key, the field ``s`` holds a keyed BLAKE2b of ``m``: who
      "seen": "1790000000000-0",                  the last message that it had read: this one was made after that
      "forget": {TABLE: {"keys": [KEY, …], "parts": [[[NAME, VALUE], …], …], "all": true}},
      "flush": {"user": "info@example.com"},      as of the control protocol: key, user, domain, table, map, all
-     "hears": {"mail": {"epoch": 3, "age": 0.2, "servers": [SERVER, …], "tables": [TABLE, …]}}}
+     "hears": {"mail": {"epoch": 3, "age": 0.2, "since": "1790000000000-0",
+                        "servers": [SERVER, …], "tables": [TABLE, …]}},
+     "second": "3c1f…/5d0c…"}                    the second level was told as well: which one, and by which tables
 
 TABLE is the digest of a table's name, its query and the logical database that it asks, but not of which server: hosts
 whose queries differ never mean each other's tables. KEY is a SQL key. ``hears`` is a heartbeat: of
 these servers every change has been told that was heard of `age` seconds ago, for these tables, without a break since
-the epoch began.
+the epoch began; `since` is a message that was made after it had, once there is one.
 
 A message may have any of the last three members, and members that are not known are an error: whoever does not
 understand all of a message must take it for more than it says.
@@ -61,6 +63,7 @@ class Hears:
     age: float
     servers: frozenset[str]
     tables: frozenset[str]
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Message:
     forget: Touched | None = None
     flush: Mapping[str, Any] | None = None
     hears: Mapping[str, Hears] | None = None
+    second: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,14 @@ class Codec:
                 name: {
                     "epoch": heard.epoch,
                     "age": round(heard.age, 3),
+                    "since": heard.since,
                     "servers": sorted(heard.servers),
                     "tables": sorted(heard.tables),
                 }
                 for name, heard in message.hears.items()
             }
+        if message.second:
+            members["second"] = message.second
         text = json.dumps(members, separators=(",", ":")).encode()
         return {FIELD: text, SIGNATURE_FIELD: self._sign(text)} if self.key else {FIELD: text}
 
@@ -178,10 +185,13 @@ def _decode(members: dict[str, Any]) -> Message:
     if not (isinstance(host, str) and isinstance(run, str) and _is_id(seen)):
         raise ValueError("host, run or seen")
     forget, flush, hears = (members.pop(name, None) for name in ("forget", "flush", "hears"))
+    second = members.pop("second", "")
     if members:
         raise ValueError(f"members that are not known: {', '.join(sorted(members))}")
     if flush is not None and not isinstance(flush, dict):
         raise ValueError("flush")
+    if not isinstance(second, str):
+        raise ValueError("second")
     return Message(
         host,
         run,
@@ -189,6 +199,7 @@ def _decode(members: dict[str, Any]) -> Message:
         None if forget is None else _decode_touched(forget),
         flush,
         None if hears is None else {str(name): _hears(heard) for name, heard in hears.items()},
+        second,
     )
 
 
@@ -218,10 +229,12 @@ def _decode_touched(tables: dict[str, dict[str, Any]]) -> Touched:
 
 
 def _hears(members: dict[str, Any]) -> Hears:
-    epoch, age = members["epoch"], members["age"]
+    epoch, age, since = members["epoch"], members["age"], members["since"]
     servers, tables = frozenset(members["servers"]), frozenset(members["tables"])
     if not isinstance(epoch, int) or not isinstance(age, int | float) or not age >= 0:
         raise ValueError("epoch or age")
-    if len(members) > len(("epoch", "age", "servers", "tables")):
+    if len(members) > len(("epoch", "age", "since", "servers", "tables")):
         raise ValueError("hears")
-    return Hears(epoch, float(age), servers, tables)
+    if since != "" and not _is_id(since):
+        raise ValueError("since")
+    return Hears(epoch, float(age), servers, tables, since)

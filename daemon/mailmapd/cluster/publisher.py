@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mailmapd.changes.touched import Touched
 from mailmapd.cluster.message import Codec, Hears, Message, split
-from mailmapd.cluster.server import Server
+from mailmapd.cluster.server import Command, Server
 from mailmapd.errors import ClusterError
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class _Order:
     """A flush that somebody waits for: its message's id once it was told, or why it was not."""
 
     message: Message
+    before: list[Command] = field(default_factory=list)
     taken: bool = False
     identity: str = ""
     failure: str = ""
@@ -39,6 +40,7 @@ class Publisher:
     """Publishes as `host` in one `run` of the daemon, between `start` and `close`.
 
     `seen` gives the id of the last message that was read, `hears` what this host's feeds can vouch for at this moment.
+    `commands` make the second level forget what was touched, in the same transaction; messages then say `second`.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class Publisher:
         seen: Callable[[], str],
         hears: Callable[[], Mapping[str, Hears]],
         clock: Callable[[], float],
+        commands: Callable[[Touched], list[Command]] = lambda _: [],
+        second: str = "",
     ) -> None:
         self.sent = 0
         self._server = server
@@ -58,9 +62,13 @@ class Publisher:
         self._seen = seen
         self._hears = hears
         self._clock = clock
+        self._commands = commands
+        self._second = second
         self._pending = Touched()
         self._orders: list[_Order] = []
         self._telling = asyncio.Lock()
+        self._sending = Touched()
+        self._began: dict[str, tuple[Hears, float]] = {}
         self._wanted = asyncio.Event()
         self._vouched = (
             False  # the last heartbeat spoke of something, so the others must hear when that ends
@@ -92,12 +100,32 @@ class Publisher:
         """Send a heartbeat now: what this host can vouch for has changed."""
         self._wanted.set()
 
-    async def flush(self, request: Mapping[str, Any]) -> str:
+    def is_untold(self, digest: str, sql_key: bytes) -> bool:
+        """Return whether a key of a table was touched and the others may not have been told yet."""
+        return any(
+            digest in touched.whole
+            or digest in touched.parts
+            or sql_key in touched.keys.get(digest, ())
+            for touched in (self._pending, self._sending)
+            if touched
+        )
+
+    def began(self, database: str, hears: Hears) -> tuple[str, float]:
+        """Return a message after which every change was told that `hears` vouches for, and a moment after it.
+
+        An empty text as long as there is none.
+        """
+        before, moment = self._began.get(database, (hears, 0.0))
+        return (before.since, moment) if _is_same(before, hears) else ("", 0.0)
+
+    async def flush(self, request: Mapping[str, Any], touched: Touched | None = None) -> str:
         """Tell the others to flush; return the message's id. Raises ClusterError.
 
-        What comes while another one is being told is told together: a panel may send hundreds at a time.
+        The second level forgets what was `touched` here. What comes while another one is being told is told together: a
+        panel may send hundreds at a time.
         """
-        order = _Order(self._message(flush=request))
+        before = [] if touched is None else self._commands(touched)
+        order = _Order(self._message(flush=request), before)
         self._orders.append(order)
         async with self._telling:
             if not order.taken:
@@ -110,7 +138,10 @@ class Publisher:
         """Tell every order that waits."""
         orders, self._orders = self._orders, []
         try:
-            told = await self._server.add([self._codec.encode(order.message) for order in orders])
+            told = await self._server.add(
+                [self._codec.encode(order.message) for order in orders],
+                [command for order in orders for command in order.before],
+            )
         except ClusterError as error:
             for order in orders:
                 order.taken, order.failure = True, str(error)
@@ -145,7 +176,10 @@ class Publisher:
         """Send what is pending, and a heartbeat after it."""
         pending, self._pending = self._pending, Touched()
         # What is vouched for is what was heard until now: all of it is in `pending`, or was told before.
-        hears = self._hears()
+        hears = {
+            name: replace(heard, since=self.began(name, heard)[0])
+            for name, heard in self._hears().items()
+        }
         messages = [self._message(forget=piece) for piece in split(pending)]
         if hears or self._vouched:
             if messages:
@@ -154,11 +188,20 @@ class Publisher:
                 messages.append(self._message(hears=hears))
         if not messages:
             return
+        self._sending = pending
         try:
-            await self._server.add([self._codec.encode(message) for message in messages])
+            encoded = [self._codec.encode(message) for message in messages]
+            identities = await self._server.add(encoded, self._commands(pending))
         except BaseException:
             self.touched(pending)
             raise
+        finally:
+            self._sending = Touched()
+        now = self._clock()
+        self._began = {
+            name: self._began[name] if heard.since else (replace(heard, since=identities[-1]), now)
+            for name, heard in hears.items()
+        }
         self.sent += len(messages)
         self._vouched = bool(hears)
 
@@ -169,4 +212,10 @@ class Publisher:
         flush: Mapping[str, Any] | None = None,
         hears: Mapping[str, Hears] | None = None,
     ) -> Message:
-        return Message(self._host, self._run_of_daemon, self._seen(), forget, flush, hears)
+        second = "" if forget is None and flush is None else self._second
+        return Message(self._host, self._run_of_daemon, self._seen(), forget, flush, hears, second)
+
+
+def _is_same(before: Hears, now: Hears) -> bool:
+    """Return whether nothing has begun anew in between."""
+    return (before.epoch, before.servers, before.tables) == (now.epoch, now.servers, now.tables)

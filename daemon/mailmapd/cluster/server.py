@@ -14,7 +14,7 @@ of the stream is true of one moment:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,9 +29,10 @@ from redis.asyncio import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from mailmapd.cluster.replies import MOST_ELEMENTS, Replies
+from mailmapd.cluster.scripts import Script
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.databases.settings import TlsSettings
 from mailmapd.errors import ClusterError
@@ -43,6 +44,9 @@ _CONNECTIONS = 8  # beside the one that waits for messages; who finds none free 
 
 Entry = tuple[str, Mapping[bytes, bytes]]
 """A message of the stream: its id, and its fields."""
+
+Command = tuple[str | bytes | int, ...]
+"""A command, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +78,53 @@ class Server:
             except (RedisError, OSError):
                 continue  # it is closed all the same
 
-    async def add(self, messages: Iterable[Mapping[bytes, bytes]]) -> list[str]:
-        """Add messages, all or none of them, in order; return their ids."""
+    @property
+    def place(self) -> str:
+        """Return where the server is, for messages."""
+        return self._settings.place
+
+    async def disconnect(self) -> None:
+        """End every connection; the next command opens another one, perhaps to another server."""
+        await self._redis.connection_pool.disconnect()
+
+    async def add(
+        self, messages: Iterable[Mapping[bytes, bytes]], before: Iterable[Command] = ()
+    ) -> list[str]:
+        """Carry out commands and add messages, all or none of them, in order; return the messages' ids."""
         settings = self._settings
         pipeline = self._redis.pipeline(transaction=True)
+        for command in before:
+            pipeline.execute_command(*command)
+        added = len(pipeline)
         for message in messages:
             fields: Any = dict(message)
             pipeline.xadd(settings.stream, fields, maxlen=settings.max_messages, approximate=True)
-        answers = await self._answer(pipeline.execute(raise_on_error=False))
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise ClusterError(f"{settings.place}: {answer}") from answer
-        return [identity.decode() for identity in answers]
+        answers = await self._execute(pipeline)
+        return [identity.decode() for identity in answers[added:]]
+
+    async def carry_out(self, commands: Iterable[Command]) -> None:
+        """Carry out commands, all or none of them, in order."""
+        pipeline = self._redis.pipeline(transaction=True)
+        for command in commands:
+            pipeline.execute_command(*command)
+        await self._execute(pipeline)
+
+    async def evaluate(
+        self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
+    ) -> Any:
+        """Return what a script says."""
+        given: list[Any] = [len(keys), *keys, *arguments]
+        try:
+            return await self._answer(self._redis.evalsha(script.digest, *given))
+        except ClusterError as error:
+            if not isinstance(error.__cause__, NoScriptError):
+                raise
+        return await self._answer(self._redis.eval(script.text, *given))
+
+    async def memory(self) -> tuple[int, int]:
+        """Return how many bytes the server uses, and how many it may use at most, 0 without a limit."""
+        facts = await self._answer(self._redis.info("memory"))
+        return int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
 
     async def read(self, after: str, patience: float) -> list[Entry]:
         """Return messages behind an id, as soon as there is one, or none when `patience` (in seconds) is over."""
@@ -147,6 +186,13 @@ class Server:
         except ClusterError:
             return False
         return True
+
+    async def _execute(self, pipeline: Any) -> list[Any]:
+        answers: list[Any] = await self._answer(pipeline.execute(raise_on_error=False))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise ClusterError(f"{self.place}: {answer}") from answer
+        return answers
 
     async def _answer(self, call: Any, seconds: float = ANSWER) -> Any:
         """Return what a call of the library answers in time. Raises ClusterError.

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 
 from mailmapd.databases.settings import TlsSettings
 
+SPARED = 0.8
+"""The part of the server's own limit of memory beyond which no answers are shared: the rest is for messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
     """The stream's place, and the account that reads it.
 
     Either `url` (``unix:/path``, ``redis://…``, ``rediss://…``) or `sentinels` (``host:port``) with the name of a
-    `service`. `host` is this daemon's name among the others, `key` what all of them sign with, if they do.
+    `service`. `host` is this daemon's name among the others, `key` what all of them sign with, if they do, and seal
+    the answers of the second level with, which shares nothing more when the server uses `second_level_max_bytes`.
     """
 
     url: str = ""
@@ -26,6 +30,9 @@ class ClusterSettings:
     host: str = ""
     max_messages: int = 20_000
     key: bytes = field(default=b"", repr=False)
+    second_level: bool = False
+    second_level_passwords: bool = False
+    second_level_max_bytes: int = 256 * 1024 * 1024
 
     @property
     def place(self) -> str:
@@ -36,3 +43,8 @@ class ClusterSettings:
     def members(self) -> str:
         """Return the key of the hash in which every host writes how far it has read."""
         return f"{self.stream}:hosts"
+
+    @property
+    def shared(self) -> str:
+        """Return what the names of the second level's keys begin with."""
+        return f"{self.stream}:shared:"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from mailmapd.changes.lease import Lease
 from mailmapd.cluster.coverage import Coverage, Source
+from mailmapd.cluster.shared_answer import SharedAnswer
 from mailmapd.databases.host_list import HostAddress, parse_hosts
 from mailmapd.databases.mysql.binlog.stream import Session, open_session
 from mailmapd.databases.mysql.opener import MysqlOpener
@@ -109,6 +110,13 @@ class _Watched:
     lease: Lease
     source: Source | None = None
     proven: float = float("-inf")
+    others: frozenset[str] = (
+        frozenset()
+    )  # servers that hosts have asked whose answers are kept here
+
+    def vouched(self, servers: frozenset[str]) -> frozenset[str]:
+        """Return the servers whose changes must be known."""
+        return servers | self.others
 
 
 @dataclass(slots=True)
@@ -144,6 +152,38 @@ class Watching:
             ]
             if tables:
                 self._databases[name] = _Database(OwnServers(settings, self.look), tables)
+        self._by_name = {
+            watched.table.name: watched
+            for database in self._databases.values()
+            for watched in database.tables
+        }
+        self._by_table = {
+            watched.table.name: database
+            for database in self._databases.values()
+            for watched in database.tables
+        }
+
+    def servers(self, table: str) -> frozenset[str] | None:
+        """Return which servers answer the questions of a table, or None while that is not known."""
+        return self._by_table[table].servers.digests if table in self._by_table else None
+
+    def believes(self, name: str, answer: SharedAnswer) -> bool:
+        """Return whether every change since another host has asked for this answer was told, and will be.
+
+        From now on whoever keeps the table must vouch for the servers that were asked there, too.
+        """
+        watched, servers, now = self._by_name.get(name), self.servers(name), self._clock()
+        if watched is None or servers is None or watched.source is None:
+            return False
+        vouched, digest = watched.vouched(servers) | answer.servers, watched.digest
+        keeper = watched.source
+        if watched.table.watch is not watched.lease or not keeper.vouches(vouched, digest, now):
+            return False
+        for source in self._coverage.reaching_back(vouched, digest, answer.last_id, now):
+            if source is keeper or keeper.since[digest] <= source.proven:
+                watched.others |= answer.servers
+                return True
+        return False
 
     def start(self) -> None:
         """Begin."""
@@ -177,6 +217,8 @@ class Watching:
                 self._look(watched, servers, now)
 
     def _look(self, watched: _Watched, servers: frozenset[str] | None, now: float) -> None:
+        if servers is not None:
+            servers = watched.vouched(servers)
         if watched.source is not None:
             if servers is not None and watched.source.vouches(servers, watched.digest, now):
                 watched.proven = max(watched.proven, watched.source.proven)
@@ -203,6 +245,7 @@ class Watching:
         if watched.source is None:
             return
         watched.source = None
+        watched.others = frozenset()
         watched.lease.holds = False
         if watched.table.watch is watched.lease:
             watched.table.watch = None

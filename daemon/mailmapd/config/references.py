@@ -10,7 +10,13 @@ import re
 from collections.abc import Iterable, Iterator
 
 from mailmapd.config.address import TcpAddress
-from mailmapd.config.schema import Config, DatabaseSection, ListenAddress, TableSection
+from mailmapd.config.schema import (
+    ClusterSection,
+    Config,
+    DatabaseSection,
+    ListenAddress,
+    TableSection,
+)
 from mailmapd.errors import Fault
 
 
@@ -209,12 +215,22 @@ def _cluster_faults(config: Config) -> Iterator[_Finding]:
         yield "cluster.password", "password and password_file are both set", "keep one of them"
     if cluster.tls is not None and cluster.url is not None and cluster.url.startswith("unix:"):
         yield "cluster.tls", "means nothing for a UNIX socket", "remove it"
+    yield from _second_level_faults(cluster)
     if not re.fullmatch(r"[\w.:{}-]+", cluster.stream):
         yield (
             "cluster.stream",
             "is no plain name",
             'write letters, digits and "-", such as "mailmapd"',
         )
+
+
+def _second_level_faults(cluster: ClusterSection) -> Iterator[_Finding]:
+    if cluster.second_level and cluster.key_file is None:
+        remedy = "name a file with a random secret that all hosts have: openssl rand -base64 32"
+        yield "cluster.key_file", "is missing, and second_level needs it", remedy
+    if "%" in cluster.second_level_max_bytes:
+        where = "cluster.second_level_max_bytes"
+        yield where, "is a part of this machine's memory", 'write a size, such as "256MiB"'
 
 
 def _foreign(

@@ -175,6 +175,9 @@ class ClusterSection:
     host: str | None = None
     max_messages: int = field(default=20_000, validator=validators.ge(1000))
     key_file: str | None = None
+    second_level: bool = False
+    second_level_passwords: bool = False
+    second_level_max_bytes: Size = field(default=Size("256MiB"))
 
 
 @frozen(kw_only=True)

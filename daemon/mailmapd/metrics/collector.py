@@ -29,7 +29,7 @@ from mailmapd.engine.meters import BUCKETS, RESULTS, ClientMeter, Histogram, Loo
 from mailmapd.engine.outcome import Source
 from mailmapd.engine.unknown_names import UnknownNames
 from mailmapd.metrics.database_meter import DatabaseMeter
-from mailmapd.stats.snapshot import ClusterState, FeedState
+from mailmapd.stats.snapshot import ClusterState, FeedState, SecondLevelState
 
 
 class ListenerState(Protocol):
@@ -347,6 +347,8 @@ class MailmapdCollector(Collector):
         for database, names in state["watched"].items():
             tables.add_metric([database], len(names))
         yield from (messages, tables)
+        if state["second_level"] is not None:
+            yield from _second_level(state["second_level"])
 
     def _listeners(self) -> Iterator[Metric]:
         counts: dict[str, int] = {}
@@ -441,3 +443,37 @@ class Exposition:
                 )
             before = metric.name
             yield text
+
+
+def _second_level(state: SecondLevelState) -> Iterator[Metric]:
+    """Yield what there is to say of the answers that hosts share."""
+    yield GaugeMetricFamily(
+        "mailmapd_cluster_second_level_up",
+        "Whether shared answers are asked for.",
+        int(state["up"]),
+    )
+    answers = CounterMetricFamily(
+        "mailmapd_cluster_second_level_answers",
+        "Questions to the second level, by what came of them.",
+        labels=["outcome"],
+    )
+    for outcome, count in state["answers"].items():
+        answers.add_metric([outcome], count)
+    shared = CounterMetricFamily(
+        "mailmapd_cluster_second_level_shared",
+        "Answers that were to be shared, by what became of them.",
+        labels=["outcome"],
+    )
+    for outcome, count in state["shared"].items():
+        shared.add_metric([outcome], count)
+    yield from (answers, shared)
+    yield CounterMetricFamily(
+        "mailmapd_cluster_second_level_doubts",
+        "How often everything shared was made unusable, because something was not told to the second level.",
+        state["doubts"],
+    )
+    yield GaugeMetricFamily(
+        "mailmapd_cluster_second_level_server_bytes",
+        "Bytes that the server of the fleet uses, as this host saw last when it shared something.",
+        state["used"],
+    )

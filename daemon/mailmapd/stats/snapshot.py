@@ -21,7 +21,10 @@
                 "not_followed": {"vacation": "its answer depends on …"}}],
      "cluster": {"host": "mx1", "up": true, "reason": "", "lag": 0.4, "gaps": 0,
                  "messages": {"sent": 7, "received": 3, "foreign": 0, "unknown": 0},
-                 "followers": ["mx2"], "watched": {"mail": ["alias"]}},             null without a fleet
+                 "followers": ["mx2"], "watched": {"mail": ["alias"]},
+                 "second_level": {"up": true, "reason": "", "used": 1048576,        null where it is off
+                                  "answers": {"hit": 7, …}, "shared": {"filled": 5, …}, "doubts": 0}},
+                                                                                    null without a fleet
      "listeners": {"socketmap": {"connections": 12,
      "refused": 0, "protocol_errors": {"bad_length": 1}, "unknown_names": 0}}}
 
@@ -73,6 +76,24 @@ class FeedState(TypedDict):
     not_followed: dict[str, str]
 
 
+SECOND_ANSWERS = ("hit", "miss", "stale", "disbelieved", "garbage", "late", "skipped")
+"""Outcomes of questions to the second level; one that is skipped was put to the database at once."""
+
+SECOND_SHARED = ("filled", "refused", "dropped")
+"""Outcomes of answers that are to be shared: refused where touched meanwhile, dropped for want of room or time."""
+
+
+class SecondLevelState(TypedDict):
+    """The second level, as this host sees it; `used` are the bytes that the server used when it was last looked at."""
+
+    up: bool
+    reason: str
+    used: int
+    answers: dict[str, int]
+    shared: dict[str, int]
+    doubts: int
+
+
 class ClusterState(TypedDict):
     """The state of the fleet, as this host hears it.
 
@@ -88,6 +109,7 @@ class ClusterState(TypedDict):
     messages: dict[str, int]
     followers: list[str]
     watched: dict[str, list[str]]
+    second_level: SecondLevelState | None
 
 
 class MemberState(TypedDict):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from mailmapd.changes import refetching
 from mailmapd.databases.settings import ChangesSettings
-from mailmapd.engine.outcome import Known
+from mailmapd.engine.origin import Done
 from mailmapd.model import NOT_FOUND, Found
 from support.followed import PASSWORD, REPLICA
 from support.followed_engine import BOTH, FollowedEngine, following
@@ -148,7 +148,7 @@ async def test_beside_lookups(bench: FollowedEngine, monkeypatch: pytest.MonkeyP
     on_their_way: list[int] = []
     fetch = table.origin.fetch
 
-    def counted(sql_key: bytes, done: Callable[[Known], None]) -> None:
+    def counted(sql_key: bytes, done: Done) -> None:
         on_their_way.append(len(table._flights))
         fetch(sql_key, done)
 

@@ -14,7 +14,7 @@ from mailmapd.plan.assembly import assemble, plan
 ORDER = FlushOrder(FlushRequest(everything=True), {"all": True})
 
 
-async def flush_here(_: FlushRequest) -> dict[str, int]:
+async def flush_here(_: FlushRequest, __: object) -> dict[str, int]:
     return {"alias": 3}
 
 

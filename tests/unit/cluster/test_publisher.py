@@ -22,7 +22,7 @@ class Script:
         self.lots: list[list[Any]] = []
         self.failure = ""
 
-    async def add(self, messages: Iterable[Mapping[bytes, bytes]]) -> list[str]:
+    async def add(self, messages: Iterable[Mapping[bytes, bytes]], _: object = ()) -> list[str]:
         """Take messages."""
         lot = [json.loads(one[FIELD])["flush"]["user"] for one in messages]
         self.lots.append(lot)

@@ -1,0 +1,228 @@
+"""Answers that hosts share through the server: who starts with nothing finds them, and nothing of them is outdated."""
+
+from __future__ import annotations
+
+import asyncio
+from copy import copy
+from pathlib import Path
+
+import pytest
+
+from mailmapd.cluster import exchange
+from mailmapd.cluster.sealing import Sealer
+from mailmapd.engine.invalidation import Invalidation
+from mailmapd.model import NOT_FOUND, Found, TempFail
+from support.fleet import SECOND_LEVEL, Host, fleet, make_host
+from support.mariadb import MariaDB, private_directory
+from support.polling import until
+from support.proxy import Proxy
+from support.valkey import Kind, Valkey
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+KEY = b"a@example.com"
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody leave the second level aside because this machine is busy, where that is not what a test is about."""
+    if "impatient" not in request.fixturenames:
+        monkeypatch.setattr(exchange, "DEADLINE", 10.0)
+
+
+@pytest.fixture
+def impatient() -> None:
+    """Leave the deadline as it is."""
+
+
+async def test_cold_host(database: MariaDB, kind: Kind, tmp_path: Path) -> None:
+    """A host that starts with nothing answers what others have asked without asking the database: rows and absences."""
+    with private_directory() as folder, Valkey(folder, kind=kind) as server:
+        async with fleet(
+            database, server.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
+        ) as hosts:
+            one, two = hosts["mx1"], hosts["mx2"]
+            await two.shares()
+            assert await two.ask("alias", KEY) == Found(b"one")
+            assert await two.ask("alias", b"nobody@example.com") == NOT_FOUND
+            assert await two.ask("of_domain", b"x@example.com") == Found(b"one,two")
+            selects = two.selects
+            await until(lambda: two.second.exchange.counts["filled"] == selects)
+            cold = make_host(
+                "mx3", tmp_path, database, server.url, follows=False, more=SECOND_LEVEL
+            )
+            cold.start()
+            try:
+                await cold.shares()
+                for host in (cold, one):
+                    await host.shares()
+                    assert await host.ask("alias", KEY) == Found(b"one")
+                    assert await host.ask("alias", b"nobody@example.com") == NOT_FOUND
+                    assert await host.ask("of_domain", b"x@example.com") == Found(b"one,two")
+                    assert host.selects == 0, host.name
+                    assert host.fresh("alias", KEY) > 70_000
+                database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
+                for host in (cold, two, one):
+                    await until(lambda host=host: not host.held("alias", KEY))  # type: ignore[misc]
+                    assert await host.ask("alias", KEY) == Found(b"new")
+            finally:
+                await cold.close()
+
+
+async def shared(host: Host, count: int) -> None:
+    """Wait until a host has shared as many answers."""
+    await until(
+        lambda: host.second.exchange.counts["filled"] >= count,
+        f"not shared: {host.second.counts()}",
+    )
+
+
+async def test_database_away(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """While the database is away a host that starts answers what others know, and fails for the rest."""
+    async with fleet(
+        database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
+    ) as hosts:
+        two = hosts["mx2"]
+        await two.shares()
+        await two.ask("alias", KEY)
+        await two.ask("alias", b"nobody@example.com")
+        await shared(two, 2)
+    nowhere = replace_hosts(database)
+    cold = make_host("mx3", tmp_path, nowhere, valkey.url, follows=False, more=SECOND_LEVEL)
+    cold.start()
+    try:
+        await cold.joined()
+        await until(lambda: cold.second.exchange.is_open)
+        assert await cold.ask("alias", KEY) == Found(b"one")
+        assert await cold.ask("alias", b"nobody@example.com") == NOT_FOUND
+        assert isinstance(await cold.ask("alias", b"b@example.com"), TempFail)
+        assert cold.engine.tables["alias"].stale == 2
+        assert cold.fresh("alias", KEY) == 0.0
+        # A flush is one for the past, too
+        await cold.bus.flush({"all": True}, [Invalidation("alias")])
+        cold.engine.apply(Invalidation("alias"))
+        assert isinstance(await cold.ask("alias", KEY), TempFail)
+    finally:
+        await cold.close()
+
+
+def replace_hosts(database: MariaDB) -> MariaDB:
+    """Return a database whose socket nobody listens at."""
+    nowhere = copy(database)
+    nowhere.socket = database.socket.with_name("nowhere")
+    return nowhere
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_server_silent(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A server that does not answer keeps one round of lookups waiting for the deadline, and then nobody."""
+    async with fleet(
+        database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
+    ) as hosts:
+        two = hosts["mx2"]
+        await two.shares()
+        level = two.second
+        valkey.pause()
+        keys = [b"u%d@example.com" % number for number in range(50)]
+        assert await asyncio.gather(*[two.ask("alias", key) for key in keys]) == [NOT_FOUND] * 50
+        assert level.exchange.counts["late"] > 0
+        assert "no answer" in level.exchange.reason
+        late, asked = level.exchange.counts["late"], level.counts()["skipped"]
+        for number in range(50):
+            assert await two.ask("alias", b"v%d@example.com" % number) == NOT_FOUND
+        assert level.exchange.counts["late"] == late
+        assert level.counts()["skipped"] >= asked + 50
+        valkey.resume()
+        await two.shares()
+        filled = level.exchange.counts["filled"]
+        await two.ask("alias", b"w@example.com")
+        await shared(two, filled + 1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_server_slow(database: MariaDB, tmp_path: Path) -> None:
+    """A server that answers late is left aside, and asked again when it answers in time while nobody waits."""
+    with (
+        private_directory() as folder,
+        Valkey(folder, tcp=True) as server,
+        Proxy(server.port) as proxy,
+    ):
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        names = ["mx1", "mx2"]
+        async with fleet(database, url, tmp_path, names, {"mx1"}, more=SECOND_LEVEL) as hosts:
+            two = hosts["mx2"]
+            await two.shares()
+            proxy.swallow_answers()
+            assert await two.ask("alias", KEY) == Found(b"one")
+            assert two.second.exchange.counts["late"] == 1
+            proxy.forward()
+            await two.shares()
+
+
+async def test_strangers(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """Garbage, answers of other keys, other types and what strangers have sealed are counted, and asked for anew."""
+    async with fleet(
+        database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
+    ) as hosts:
+        one, two = hosts["mx1"], hosts["mx2"]
+        await one.shares()
+        await two.shares()
+        names = {}
+        digest = two.second._digests["alias"]
+        for key in (KEY, b"b@example.com", b"c@example.com", b"d@example.com", b"e@example.com"):
+            await two.ask("alias", key)
+            names[key], _ = two.second._sealer.answer(digest, key)
+        await shared(two, len(names))
+        a, b, c, d, e = names.values()
+        other = valkey.run("GET", b)
+        for command in (
+            ("SET", a, other),
+            ("SET", b, "garbage"),
+            ("DEL", c),
+            ("RPUSH", c, "x"),
+            ("SET", d, b"\0" * 1_000_000),
+            ("SET", e, Sealer(b"another secret", "mailmapd:shared:").seal(e, b"x")),
+        ):
+            valkey.run(*command)
+        assert await one.ask("alias", KEY) == Found(b"one")
+        assert await one.ask("alias", b"b@example.com") == Found(b"two")
+        for key in (b"c@example.com", b"d@example.com", b"e@example.com"):
+            assert await one.ask("alias", key) == NOT_FOUND
+        assert one.second.counts()["garbage"] == 5
+        assert one.second.exchange.is_open
+        await until(lambda: not any(valkey.run("EXISTS", name) for name in names.values()))
+
+
+@pytest.mark.parametrize("event", ["flushed", "restarted", "restored"])
+async def test_server_forgets(database: MariaDB, event: str, tmp_path: Path) -> None:
+    """Flushed, restarted, or back with an old copy: nothing of before is believed, and answers are shared anew."""
+    settings = ["--appendonly", "yes", "--appendfsync", "always"]
+    with private_directory() as folder, Valkey(folder, settings=settings) as server:
+        names = ["mx1", "mx2"]
+        async with fleet(
+            database, server.url, tmp_path, names, {"mx1"}, more=SECOND_LEVEL
+        ) as hosts:
+            one, two = hosts["mx1"], hosts["mx2"]
+            await one.shares()
+            await two.shares()
+            assert await two.ask("alias", KEY) == Found(b"one")
+            await shared(two, 1)
+            if event == "flushed":
+                server.run("FLUSHALL")
+            else:
+                server.kill()
+                if event == "restored":
+                    # Meanwhile a row changes, which the copy of the server does not know
+                    database.run_sql(
+                        "UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'"
+                    )
+                    await until(lambda: not one.held("alias", KEY))
+                server.start()
+            await until(lambda: two.bus.gaps == 1)
+            await one.shares()
+            await two.shares()
+            expected = Found(b"new" if event == "restored" else b"one")
+            one.engine.apply(Invalidation("alias"))
+            assert await one.ask("alias", KEY) == expected
+            assert one.second.counts()["hit"] == 0
+            await until(lambda: not one.second.exchange.is_busy)
