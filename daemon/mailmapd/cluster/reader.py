@@ -8,7 +8,8 @@ soon, deleted, flushed, loaded from an old copy, or that goes on at another serv
     moment(id)   a moment before which the message cannot have been added: the last at which all that was
                  there had been read without it
 
-Whatever goes wrong with the server ends a try; the next one goes on from the same place.
+Whatever goes wrong with the server ends a try; the next one goes on from the same place, and asks for fewer messages at
+a time, down to one: a stranger's may be so long that not many of them come before the deadline.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Reader:
         # Until when everything has been read that was there; what was said while this host was away is older.
         self._caught_up = float("-inf")
         self._checked = float("-inf")
+        self._batch = BATCH
         self._ids: list[tuple[int, int]] = []
         self._moments: list[float] = []
 
@@ -93,6 +95,7 @@ class Reader:
                 await self._read()
             except ClusterError as error:
                 self._changed(str(error))
+                self._batch = max(self._batch // 10, 1)
             except Exception:
                 log.exception("cluster: a defect of mailmapd ended the reading of the stream")
                 self._changed("a defect of mailmapd; its log says more")
@@ -106,19 +109,21 @@ class Reader:
             if now - self._checked >= CHECK:
                 await self._check()
             else:
-                self._take(await self._server.read(self.position.last_id, WAIT), now)
+                batch = self._batch
+                self._take(await self._server.read(self.position.last_id, WAIT, batch), now)
             await asyncio.sleep(REST)
 
     async def _check(self) -> None:
         """Read what is left, and prove that nothing was missed until now."""
         while True:
             began = self._clock()
-            entries, condition = await self._server.check(self.position.last_id)
+            entries, condition = await self._server.check(self.position.last_id, self._batch)
             if not self.position.history:
                 self._begin(condition, began)
                 return
+            last = len(entries) < self._batch
             self._take(entries, began)
-            if len(entries) < BATCH:
+            if last:
                 break
             await asyncio.sleep(0)
         self._checked = began
@@ -158,8 +163,9 @@ class Reader:
             )
             self._remember(entry[0] for entry in entries)
             self._heard(entries)
-        if len(entries) < BATCH:
+        if len(entries) < self._batch:
             self._caught_up = began
+        self._batch = min(self._batch * 2, BATCH)
 
     def _remember(self, ids: Iterable[str]) -> None:
         """Remember the moment of the first of these messages; it is good for all up to the next that is remembered."""

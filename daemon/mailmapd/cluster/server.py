@@ -126,17 +126,17 @@ class Server:
         facts = await self._answer(self._redis.info("memory"))
         return int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
 
-    async def read(self, after: str, patience: float) -> list[Entry]:
+    async def read(self, after: str, patience: float, count: int) -> list[Entry]:
         """Return messages behind an id, as soon as there is one, or none when `patience` (in seconds) is over."""
         wait = round(patience * 1000)
-        call = self._redis.xread({self._settings.stream: after}, count=BATCH, block=wait)
+        call = self._redis.xread({self._settings.stream: after}, count=count, block=wait)
         return _entries(await self._answer(call, patience + ANSWER))
 
-    async def check(self, after: str) -> tuple[list[Entry], Condition]:
-        """Return the messages behind an id, `BATCH` at most, and how the stream is at that very moment."""
+    async def check(self, after: str, count: int = BATCH) -> tuple[list[Entry], Condition]:
+        """Return messages behind an id, `count` at most, and how the stream is at that very moment."""
         place = self._settings.place
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.xread({self._settings.stream: after}, count=BATCH)
+        pipeline.xread({self._settings.stream: after}, count=count)
         pipeline.xinfo_stream(self._settings.stream)
         pipeline.info("replication")
         found, stream, replication = await self._answer(pipeline.execute(raise_on_error=False))

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import pytest
 
+from mailmapd.cluster import reader
 from mailmapd.cluster.reader import Position, Reader
 from mailmapd.cluster.server import BATCH, Condition, Entry
+from mailmapd.errors import ClusterError
 from support.clock import FakeClock
+from support.polling import until
 
 
 class Script:
@@ -17,6 +21,7 @@ class Script:
         self.added = 0
         self.last = "0-0"
         self.history = "first"
+        self.most = BATCH  # messages that come before the deadline
 
     def add(self, *ids: str) -> None:
         """Add messages."""
@@ -24,19 +29,22 @@ class Script:
         self.added += len(ids)
         self.last = ids[-1]
 
-    async def check(self, after: str) -> tuple[list[Entry], Condition]:
+    async def check(self, after: str, count: int) -> tuple[list[Entry], Condition]:
         """Return what is behind an id, and how the stream is."""
-        return self._behind(after), Condition(self.last, self.added, self.history)
+        return self._behind(after, count), Condition(self.last, self.added, self.history)
 
-    async def read(self, after: str, _: float) -> list[Entry]:
+    async def read(self, after: str, _: float, count: int) -> list[Entry]:
         """Return what is behind an id."""
-        return self._behind(after)
+        return self._behind(after, count)
 
-    def _behind(self, after: str) -> list[Entry]:
+    def _behind(self, after: str, count: int) -> list[Entry]:
         def number(one: str) -> tuple[int, ...]:
             return tuple(map(int, one.split("-")))
 
-        return [entry for entry in self.entries if number(entry[0]) > number(after)][:BATCH]
+        found = [entry for entry in self.entries if number(entry[0]) > number(after)][:count]
+        if len(found) > self.most:
+            raise ClusterError("no answer")
+        return found
 
 
 class Bench:
@@ -123,7 +131,7 @@ async def test_moments() -> None:
     for now, one in ((2.0, "10-0"), (3.0, "20-0")):
         bench.script.add(one)
         bench.clock.now = now
-        bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0), now)
+        bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0, BATCH), now)
     assert bench.reader.moment("10-0") == 1.0
     assert bench.reader.moment("20-0") == 2.0
     assert bench.reader.moment("25-0") == 2.0
@@ -140,7 +148,21 @@ async def test_full_batches_prove_no_moment() -> None:
     await bench.check(1.0)
     bench.script.add(*ids(range(1, 2 * BATCH)))
     bench.clock.now = 2.0
-    bench.reader._take(await bench.script.read("0-0", 0), 2.0)
+    bench.reader._take(await bench.script.read("0-0", 0, BATCH), 2.0)
     bench.clock.now = 3.0
-    bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0), 3.0)
+    bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0, BATCH), 3.0)
     assert bench.reader.moment(f"{2 * BATCH - 1}-0") == 1.0
+
+
+async def test_long_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When messages are so long that few of them come in time, fewer are asked for, and all are read."""
+    monkeypatch.setattr(reader, "RETRY", 0.0)
+    monkeypatch.setattr(reader, "REST", 0.0)
+    bench = Bench(Position("1-0", 1, "first"))
+    bench.script.add(*ids(range(1, 60)))
+    bench.script.most = 1
+    task = asyncio.create_task(bench.reader.run())
+    await until(lambda: bench.heard == ids(range(2, 60)))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert bench.missed == []
