@@ -134,6 +134,7 @@ class Cluster:
         """Return every host of the fleet. Raises NoFleet, ClusterError."""
         if self._bus is None:
             raise NoFleet(self._hindrance or "there is no [cluster]")
+        last = self._bus.last_flush
         return {
             name: {
                 "version": member.version,
@@ -145,6 +146,7 @@ class Cluster:
                 "follows": list(member.follows),
                 "watched": member.watched,
                 "left": member.left,
+                "confirmed": member.has(last) if last else None,
             }
             for name, member in (await self._bus.members()).items()
         }

@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import logging
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ class Front:
         self,
         daemon: Served,
         doors: Doors,
-        view: Callable[[], StatusView],
+        view: Callable[[], Awaitable[StatusView]],
         clock: Callable[[], float],
         *,
         replies: Share,

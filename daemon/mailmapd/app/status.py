@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from mailmapd import __version__
 from mailmapd.app.served import Served
 from mailmapd.engine.meters import BUCKETS
+from mailmapd.engine.orders import NoFleet
+from mailmapd.errors import ClusterError
 from mailmapd.stats.activity import between
 from mailmapd.stats.history import History
 from mailmapd.stats.snapshot import (
     ListenerState,
+    MemberState,
     Snapshot,
     cache_state,
     database_states,
@@ -88,8 +91,9 @@ class StatusSource:
         self._before, self._latest = self._latest, take_snapshot(self._daemon)
         self._history.add(self._latest)
 
-    def view(self) -> StatusView:
+    async def view(self) -> StatusView:
         """Return what the page shows now."""
+        members = await self._members()
         snapshot = take_snapshot(self._daemon)
         errors = [] if self._recent is None else self._recent.lines
         return StatusView(
@@ -98,4 +102,15 @@ class StatusSource:
             self._history.minutes(snapshot["buckets"]),
             shown_sections(self._daemon.config),
             errors,
+            members,
         )
+
+    async def _members(self) -> dict[str, MemberState]:
+        """Return the hosts of the fleet, or none while nobody knows them: then the problems say why."""
+        state = self._daemon.cluster_state()
+        if state is None or not state["up"]:
+            return {}
+        try:
+            return await self._daemon.members()
+        except (NoFleet, ClusterError):
+            return {}

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mailmapd.stats import fleet
 from mailmapd.stats.activity import Activity, LookupActivity, between
 from mailmapd.stats.figures import as_age, as_bytes, as_count, as_latency, as_ratio
 from mailmapd.stats.freshness import heard, sentences
@@ -182,32 +183,16 @@ def cluster_tables(
     snapshot: Snapshot, members: Mapping[str, MemberState]
 ) -> Iterator[RenderableType]:
     """Yield the hosts of the fleet; what differs from this host stands out."""
-    own = snapshot["cluster"]["host"] if snapshot["cluster"] is not None else ""
-    here = members.get(own)
-    rows: list[tuple[str | Text, ...]] = []
-    for name, member in members.items():
-        same = here is None or member["config"] == here["config"]
-        version = member["version"]
-        rows.append(
-            (
-                f"{name} (this host)" if name == own else name,
-                Text("stopped")
-                if member["left"]
-                else Text(as_age(snapshot["time"] - member["at"])),
-                version
-                if here is None or version == here["version"]
-                else Text(version, "bold yellow"),
-                Text(member["config"][:8])
-                if same
-                else Text(f"{member['config'][:8]} DIFFERS", "bold red"),
-                ", ".join(member["follows"]),
-                as_ratio(member["ratio"]),
-                as_count(member["watched"]),
-                as_age(member["lag"]),
-            )
-        )
-    columns = ("HOST", "HEARD OF", "VERSION", "QUERIES", "FOLLOWS", "MEMORY", "TABLES", "PROVEN")
-    yield plain_table(columns, rows)
+    yield fleet_table(fleet.HEADS, fleet.rows(snapshot, members))
+
+
+def fleet_table(heads: Sequence[str], rows: Iterable[Sequence[fleet.Figure]]) -> Table:
+    """Return hosts of the fleet as a table."""
+    lines: list[list[str | Text]] = [
+        [row[0].text, *[Text(figure.text, "bold red" if figure.odd else "") for figure in row[1:]]]
+        for row in rows
+    ]
+    return plain_table([head.upper() for head in heads], lines)
 
 
 def host_rows(

@@ -7,7 +7,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, cast
@@ -16,19 +16,22 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from mailmapd.cli.stats_tables import host_rows, plain_table, shown_name
+from mailmapd.cli.stats_tables import fleet_table, host_rows, plain_table, shown_name
+from mailmapd.control.client import ControlError
+from mailmapd.stats import fleet
 from mailmapd.stats.activity import Activity, between
 from mailmapd.stats.figures import as_age, as_count, as_latency, as_rate, as_ratio
 from mailmapd.stats.freshness import heard, sentences
 
 if TYPE_CHECKING:
     from mailmapd.control.client import ControlClient
-    from mailmapd.stats.snapshot import Snapshot
+    from mailmapd.stats.snapshot import MemberState, Snapshot
 
 _QUIT_KEYS = ("q", "Q", "\x03", "\x04", "")
 _TABLE_FRAME = 3  # lines of a table beside its rows: heading, rule, and the empty line after it
 _MIN_ROWS = 3
 _MAX_HOSTS = 6
+_FLEET = ("Host", "Heard of", "Queries", "Memory", "Last flush", "Proven")
 
 
 def watch(daemon: ControlClient, interval: float) -> None:
@@ -38,7 +41,7 @@ def watch(daemon: ControlClient, interval: float) -> None:
     with (
         _keys(),
         Live(
-            screen(before, between(None, before), console.height),
+            screen(before, between(None, before), _members(daemon, before), console.height),
             console=console,
             screen=True,
             auto_refresh=False,
@@ -47,25 +50,48 @@ def watch(daemon: ControlClient, interval: float) -> None:
         deadline = time.monotonic() + min(interval, 0.5)  # the first rates soon
         while not _quit(deadline):
             after = cast("Snapshot", daemon.stats())
-            live.update(screen(after, between(before, after), console.height), refresh=True)
+            members = _members(daemon, after)
+            live.update(
+                screen(after, between(before, after), members, console.height), refresh=True
+            )
             before = after
             deadline = time.monotonic() + interval
 
 
-def screen(snapshot: Snapshot, activity: Activity, height: int) -> RenderableType:
-    """Return everything that fits into `height` lines, the busiest maps first."""
+def _members(daemon: ControlClient, snapshot: Snapshot) -> Mapping[str, MemberState]:
+    """Return the hosts of the fleet, or none while nobody knows them: then the problems say why."""
+    if snapshot["cluster"] is None or not snapshot["cluster"]["up"]:
+        return {}
+    try:
+        return cast("Mapping[str, MemberState]", daemon.members())
+    except ControlError as error:
+        if error.word in ("unavailable", "bad_request"):
+            return {}
+        raise
+
+
+def screen(
+    snapshot: Snapshot, activity: Activity, members: Mapping[str, MemberState], height: int
+) -> RenderableType:
+    """Return everything that fits into `height` lines, the busiest maps first, and of a fleet what stands out."""
     problems = [
         Text(problem, "bold red", no_wrap=True, overflow="ellipsis")
         for problem in snapshot["problems"]
     ]
     hosts = min(sum(len(database.hosts) for database in activity.databases), _MAX_HOSTS)
-    changes = [Text(text, "dim", no_wrap=True, overflow="ellipsis") for text in _changes(snapshot)]
+    changes = [
+        Text(text, "dim", no_wrap=True, overflow="ellipsis") for text in _changes(snapshot, members)
+    ]
+    fleet_rows = _fleet_rows(snapshot, members)
     left = height - 3 - len(problems) - len(changes) - hosts - 2 * _TABLE_FRAME
+    left -= len(fleet_rows) + _TABLE_FRAME if fleet_rows else 0
     maps = max(min(len(activity.lookups), left), _MIN_ROWS)
     tables = min(len(activity.tables), left - maps - _TABLE_FRAME)
     parts: list[RenderableType] = [_heading(snapshot, activity), *problems, *changes]
     parts.append(Text("q quits", "dim"))
     parts += [_lookups(activity, maps), Text(), _databases(activity)]
+    if fleet_rows:
+        parts += [Text(), fleet_table(_FLEET, fleet_rows)]
     if tables >= min(_MIN_ROWS, len(activity.tables)):
         parts += [Text(), _tables(activity, tables)]
     return Group(*parts)
@@ -83,8 +109,8 @@ def _heading(snapshot: Snapshot, activity: Activity) -> Text:
     )
 
 
-def _changes(snapshot: Snapshot) -> Iterator[str]:
-    """Yield a line for the changes of each host, what was forgotten, what the audit found, and what is not followed."""
+def _changes(snapshot: Snapshot, members: Mapping[str, MemberState]) -> Iterator[str]:
+    """Yield a line for the changes of each host, what was forgotten and audited, not followed, and the fleet."""
     for feed in snapshot["feeds"]:
         text = f"changes not followed: {feed['reason']}"
         if feed["following"]:
@@ -95,6 +121,18 @@ def _changes(snapshot: Snapshot) -> Iterator[str]:
     tables = sorted({name for feed in snapshot["feeds"] for name in feed["not_followed"]})
     if tables:
         yield f"Tables that are not followed (`mailmapd stats` says why): {', '.join(tables)}"
+    if words := fleet.summary(snapshot, members):
+        yield f"fleet: {words}"
+
+
+def _fleet_rows(
+    snapshot: Snapshot, members: Mapping[str, MemberState]
+) -> list[Sequence[fleet.Figure]]:
+    """Return a few hosts, those that stand out first."""
+    places = [fleet.HEADS.index(head) for head in _FLEET]
+    rows = [[row[place] for place in places] for row in fleet.rows(snapshot, members)]
+    rows.sort(key=lambda row: -sum(figure.odd for figure in row))
+    return list(rows[:_MAX_HOSTS])
 
 
 def _lookups(activity: Activity, rows: int) -> RenderableType:

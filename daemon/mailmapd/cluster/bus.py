@@ -79,6 +79,7 @@ class Bus:
         self.counts: Counter[str] = Counter()
         self.gaps = 0
         self.twin = False
+        self.last_flush = ""  # the id of the last one of any host
         self.run = secrets.token_hex(8)
         self._settings = settings
         self._part = part
@@ -323,7 +324,7 @@ class Bus:
 
     def _heard(self, entries: list[Entry]) -> None:
         """Carry messages out. Nothing that they say may end the reading of those behind them."""
-        for _, fields in entries:
+        for identity, fields in entries:
             try:
                 message = self._codec.decode(fields)
             except Stranger:
@@ -333,6 +334,8 @@ class Bus:
                 self._doubt(error)
                 continue
             self.counts["received"] += 1
+            if message.flush is not None:
+                self.last_flush = identity
             if message.run != self.run:
                 self._take(message)
         self._watching.look()

@@ -113,7 +113,10 @@ class ClusterState(TypedDict):
 
 
 class MemberState(TypedDict):
-    """One host of the fleet, as it says itself; `at` is when it said so, in seconds since the epoch."""
+    """One host of the fleet, as it says itself; `at` is when it said so, in seconds since the epoch.
+
+    `confirmed` tells whether it has carried out the last flush of any host; None when there was none that is known.
+    """
 
     version: str
     at: float
@@ -124,6 +127,7 @@ class MemberState(TypedDict):
     follows: list[str]
     watched: int
     left: bool
+    confirmed: bool | None
 
 
 class CacheState(TypedDict):

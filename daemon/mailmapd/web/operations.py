@@ -11,7 +11,7 @@ many ask for it: see `Page`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from aiohttp import web
@@ -38,7 +38,7 @@ def operations_app(
     metrics: Callable[[], Iterator[bytes]],
     content_type: str,
     health: Health,
-    view: Callable[[], StatusView],
+    view: Callable[[], Awaitable[StatusView]],
 ) -> web.Application:
     """Return the application.
 

@@ -7,17 +7,26 @@ within a second of the page before waits for the rest of that second, together w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 INTERVAL = 1.0  # seconds between two beginnings
 
 
 class Page:
-    """`make` gives the page piece by piece; each piece is small enough that a lookup may wait for it."""
+    """`make` gives the page piece by piece; each piece is small enough that a lookup may wait for it.
 
-    def __init__(self, make: Callable[[], Iterator[bytes]], interval: float = INTERVAL) -> None:
+    `prepare` gets beforehand what must be waited for.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Iterator[bytes]],
+        interval: float = INTERVAL,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._make = make
         self._interval = interval
+        self._prepare = prepare
         self._begun = float("-inf")
         self._coming: asyncio.Task[bytes] | None = None
 
@@ -31,6 +40,8 @@ class Page:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._begun + self._interval - loop.time()))
         self._begun, self._coming = loop.time(), None
+        if self._prepare is not None:
+            await self._prepare()
         pieces = []
         for piece in self._make():
             pieces.append(piece)

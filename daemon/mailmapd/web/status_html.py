@@ -18,6 +18,7 @@ from mailmapd.web.status_tables import (
     changes,
     databases,
     errors,
+    hosts,
     listeners,
     lookups,
     moment,
@@ -68,6 +69,7 @@ def status_html(view: StatusView) -> Iterator[str]:
     yield lookups(view.activity)
     yield databases(view.activity)
     yield changes(view.snapshot)
+    yield hosts(view)
     yield tables(view.activity)
     yield listeners(view)
     yield "" if view.errors else errors(view)

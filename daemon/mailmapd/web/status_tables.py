@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import NamedTuple
 
+from mailmapd.stats import fleet
 from mailmapd.stats.activity import Activity, LookupActivity, TableActivity
 from mailmapd.stats.figures import as_count, as_latency, as_rate, as_ratio
 from mailmapd.stats.freshness import heard, sentences
@@ -99,6 +100,23 @@ def changes(snapshot: Snapshot) -> str:
     heads = ["Database", "Host", "Followed", "Rows", "Silent for", "Last change"]
     words = "".join(f"<p>{escape(text)}</p>" for text in sentences(snapshot))
     return _section("Changes", heads, rows, words=3) + words
+
+
+def hosts(view: StatusView) -> str:
+    """Return the hosts of the fleet, as each says of itself."""
+    words = fleet.summary(view.snapshot, view.members)
+    if not words:
+        return ""
+    if not view.members:
+        return f"<section><h2>Fleet</h2><p>{escape(words)}</p></section>"
+    rows = [
+        [
+            Cell(row[0].text, "name wraps"),
+            *[Cell(figure.text, "bad wraps" if figure.odd else "wraps") for figure in row[1:]],
+        ]
+        for row in fleet.rows(view.snapshot, view.members)
+    ]
+    return _section("Fleet", fleet.HEADS, rows, words=5) + f"<p>{escape(words)}</p>"
 
 
 def tables(activity: Activity) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mailmapd.stats.activity import Activity
 from mailmapd.stats.history import Minute
-from mailmapd.stats.snapshot import Snapshot
+from mailmapd.stats.snapshot import MemberState, Snapshot
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class StatusView:
     """A moment of the daemon.
 
     Its counters, what happened lately and in the minutes of the last hour, its configuration without
-    secrets, and the last errors.
+    secrets, the last errors, and the hosts of its fleet as far as they could be asked for.
 
     `settings` are sections with their keys and values; `errors` are (seconds since the epoch,
     level, message), the newest first.
@@ -26,3 +26,4 @@ class StatusView:
     minutes: Sequence[Minute]
     settings: Sequence[tuple[str, Sequence[tuple[str, str]]]]
     errors: Sequence[tuple[float, str, str]]
+    members: Mapping[str, MemberState]

@@ -156,7 +156,7 @@ def test_top(daemon: Daemon) -> None:
     with ControlClient(f"{daemon.directory}/control") as client:
         snapshot = client.stats()
     console = Console(width=200, height=40, record=True)
-    console.print(screen(snapshot, between(None, snapshot), 40))  # type: ignore[arg-type]
+    console.print(screen(snapshot, between(None, snapshot), {}, 40))  # type: ignore[arg-type]
     text = console.export_text()
     assert re.search(
         r"mail unix:\S+: changes followed, heard of \d+ s ago, last change (\d+ m )?\d+ s ago", text

@@ -93,6 +93,12 @@ class Fleet:
         with ControlClient(str(self.daemons[name].directory / "c")) as client:
             return client.look("alias", b"a@example.com").age != "nothing"
 
+    def flushed(self, name: str) -> dict[str, str]:
+        """Return what a daemon says of each host and the last flush."""
+        shown = self.daemons[name].command("stats", "--cluster").stdout
+        rows = re.findall(r"^(mx\d) .*?(done|later|NOT YET|-) +\S+ \S+ ago$", shown, re.MULTILINE)
+        return dict(rows)
+
     def paste(self, *, user: int, group: int) -> tuple[int, int]:
         """Have an account send the page's command for a panel; return curl's status and that of HTTP, 0 without one."""
         command = shlex.split(CURL.replace(PLACE, f"{self.daemons['mx1'].directory}/webhook"))
@@ -247,9 +253,21 @@ def test_confirmed(fleet: Fleet) -> None:
     assert done.returncode == 75
     assert "not confirmed by mx3" in done.stderr
     assert time.monotonic() - began < 5
+    flushed = {"mx1": "done", "mx2": "done", "mx3": "NOT YET"}
+    wait_until(lambda: fleet.flushed("mx2") == flushed, "who has done it is not told apart")
+    page = fleet.daemons["mx2"].page("/")
+    assert "The last flush is not confirmed by mx3." in page
+    assert page.count("NOT YET") == 1
+    shown = json.loads(fleet.daemons["mx2"].page("/status.json"))["fleet"]
+    assert {name: one["confirmed"] for name, one in shown.items()} == {
+        "mx1": True,
+        "mx2": True,
+        "mx3": False,
+    }
     third.process.send_signal(signal.SIGCONT)
     done = fleet.daemons["mx1"].command("flush", "--domain", "example.com", "--wait", "5s")
     assert done.returncode == 0, done.stderr
+    wait_until(lambda: set(fleet.flushed("mx2").values()) == {"done"}, "it is not done")
 
     fleet.ask("mx3")
     assert third.stop() == 0
@@ -266,3 +284,6 @@ def test_confirmed(fleet: Fleet) -> None:
     assert "the other hosts were not told" in done.stderr
     assert "nothing was cached" in done.stdout or "dropped" in done.stdout
     assert "cluster: unix:" in fleet.daemons["mx2"].command("stats").stdout
+    page = fleet.daemons["mx2"].page("/")
+    assert "Not joined: what was known counts from" in page
+    assert "NOT YET" not in page
