@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ class Changes:
         self._clock = clock
         self._hearer = hearer
         self._following: Following | None = None
+        # What was counted of each host under configurations before
+        self._counted: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self._lock = asyncio.Lock()
 
     async def begin(self, assembled: Assembled) -> None:
@@ -97,7 +100,7 @@ class Changes:
                 "reason": legible(feed.reason),
                 "silence": now - feed.last_heard if feed.alive else 0.0,
                 "last_change": None if feed.last_change is None else now - feed.last_change,
-                "counts": dict(feed.counts),
+                "counts": dict(feed.counts + self._counted[database.name, feed.host]),
                 "followed": sorted(feed.readers.followed - database.suspended.keys())
                 if feed.alive
                 else [],
@@ -114,3 +117,6 @@ class Changes:
         following, self._following = self._following, None
         if following is not None:
             await following.close()
+            for database in following.databases.values():
+                for feed in database.feeds:
+                    self._counted[database.name, feed.host] += feed.counts

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 TRIES = 5  # comparisons before an answer is called outdated
 PAUSE = 1.0  # seconds between them: replicas may be behind
+FOUND = "an audited answer was outdated"
 
 
 class Audited(Protocol):
@@ -35,6 +36,10 @@ class Audited(Protocol):
 
     async def catch_up(self) -> None:
         """Wait until all that the database shows now has been heard of and forgotten. Raises DatabaseError."""
+        ...
+
+    async def likely_reason(self, table: str) -> str:
+        """Return why answers of a table change without the log saying so, as far as that can be seen."""
         ...
 
     def suspend(self, table: str, reason: str) -> None:
@@ -95,10 +100,11 @@ class Audit:
         # What is kept for the ordinary time only may be outdated for as long
         if key is None or entry is None or entry[1] <= self._clock() + table.cache.ordinary:
             return
+        known_for = table.known_for(key, self._clock())
         result = await self._compare(table, key, entry)
         table.audits[result] += 1
         if result == "outdated":
-            self._report(table)
+            await self._report(table, known_for)
 
     def _choose(self) -> tuple[Table, bool] | None:
         """Return a followed table and whether to look at its absences, by how much they have answered lately."""
@@ -129,15 +135,18 @@ class Audit:
             await self._sleep(PAUSE)
         return "outdated"
 
-    def _report(self, table: Table) -> None:
-        reason = (
-            "an audited answer was outdated: rows change without the log saying so (SET sql_log_bin = 0, "
-            "binlog_do_db, binlog_ignore_db, a foreign key that the account may not see)"
-        )
-        log.error(
-            "audit: table %s is not followed any more until the next reload: %s", table.name, reason
-        )
+    async def _report(self, table: Table, known_for: float | None) -> None:
+        """Follow the table no more, before anything else, and say so."""
+        self._audited.suspend(table.name, FOUND)
+        reason = f"{FOUND}: {await self._audited.likely_reason(table.name)}"
         self._audited.suspend(table.name, reason)
+        age = "" if known_for is None else f", known for {known_for:.0f} s"
+        log.error(
+            "audit: table %s is not followed any more until the next reload: %s%s",
+            table.name,
+            reason,
+            age,
+        )
 
 
 async def _asked(table: Table, key: bytes) -> Known:

@@ -168,6 +168,27 @@ class Feed:
         except TimeoutError:
             raise DatabaseUnavailable(f"{self.host}: its log is behind") from None
 
+    async def unheard(self, table: str) -> str:
+        """Return in which way the catalog says something else of a table than the log has told; nothing if in none."""
+        known = self.readers
+        try:
+            session = await open_session(self._opener, self._address)
+            try:
+                now = await self._find_readers(session)
+            finally:
+                session.close()
+        except DatabaseError:
+            return ""
+        if table in now.not_followed:
+            return f"{now.not_followed[table]}, and no log says since when"
+        if now.parents_of(table) != known.parents_of(table):
+            return "a foreign key changes its rows, which the log does not say"
+        return (
+            ""
+            if known.same(now, table)
+            else "what it reads was altered, which the log does not say"
+        )
+
     def _has_heard(self, shown: Place, is_mariadb: bool) -> bool:
         if not self.alive:
             return False

@@ -26,6 +26,10 @@ from mailmapd.errors import DatabaseError
 log = logging.getLogger(__name__)
 
 
+UNLOGGED = (
+    "rows change without the log saying so (SET sql_log_bin = 0, binlog_do_db, binlog_ignore_db)"
+)
+
 Followable = tuple[MysqlSettings | SqliteSettings, ChangesSettings]
 """A database whose log may be followed: its settings, and how."""
 
@@ -139,6 +143,14 @@ class FollowedDatabase:
         await asyncio.gather(*[feed.catch_up() for feed in self.feeds])
         while self._forgetting.sweeps:  # noqa: ASYNC110
             await asyncio.sleep(0)
+
+    async def likely_reason(self, table: str) -> str:
+        """Return why answers of a table change without the log saying so, as far as that can be seen."""
+        for feed in self.feeds:
+            reason = await feed.unheard(table)
+            if reason:
+                return reason
+        return UNLOGGED
 
     def suspend(self, table: str, reason: str) -> None:
         """Follow a table no more; what is known of it has the ordinary times from now on."""

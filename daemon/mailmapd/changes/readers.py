@@ -52,6 +52,14 @@ class Readers:
         """Return the engine's tables whose queries read a base table."""
         return {reader.table for reader in self.by_table.get(name, ())}
 
+    def parents_of(self, table: str) -> set[Name]:
+        """Return the base tables whose rows change rows that a table of the engine reads, by way of foreign keys."""
+        return {
+            parent
+            for parent, children in self.children.items()
+            if any(table in self.tables_of(child) for child in children)
+        }
+
     def same(self, other: Readers, table: str) -> bool:
         """Return whether a table of the engine is followed in both, and reads the same in the same way."""
         if table not in self.followed or table not in other.followed:

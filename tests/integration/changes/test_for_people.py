@@ -184,5 +184,42 @@ def test_metrics(daemon: Daemon) -> None:
     assert metrics[host] == 1
     assert 0 <= metrics[f"mailmapd_changes_lag_seconds{{{labels}"] < 3
     assert metrics['mailmapd_invalidations_total{grade="key",table="alias"}'] >= 1
-    rows = [value for name, value in metrics.items() if "mailmapd_changes_total" in name]
-    assert sum(rows) >= 1
+    assert rows_heard_of(daemon) >= 1
+
+
+def rows_heard_of(daemon: Daemon) -> float:
+    return sum(
+        value
+        for name, value in daemon.metrics().items()
+        if name.startswith("mailmapd_changes_total") and 'kind="row"' in name
+    )
+
+
+def test_found_outdated(mariadb: MariaDB, daemon: Daemon) -> None:
+    """A table of which an answer was outdated is not followed, and says why, until somebody reloads."""
+    with daemon.socketmap() as client:
+        client.ask("aliases", b"b")
+        mariadb.run_sql(
+            "SET sql_log_bin = 0; UPDATE people.alias SET goto = 'unlogged' WHERE address = 'b'"
+        )
+        reason = "an audited answer was outdated: rows change without the log saying so"
+
+        def is_found() -> bool:
+            client.ask("aliases", b"b")
+            return f"Table alias is not followed: {reason}" in daemon.command("stats").stdout
+
+        wait_until(is_found, "the outdated answer was not found")
+    assert f"table alias is not followed any more until the next reload: {reason}" in daemon.text()
+    assert daemon.metrics()['mailmapd_audits_total{result="outdated",table="alias"}'] == 1
+    assert re.search(
+        r"\n1 of [\d ]+ audited answers were outdated\.", daemon.command("stats").stdout
+    )
+    assert f"not followed because {reason}" in traced(daemon, "aliases", "b")
+    assert "fresh for" in traced(daemon, "aliases", "b")
+    rows = rows_heard_of(daemon)
+    assert rows >= 1
+    assert daemon.command("reload").returncode == 0
+    wait_until(
+        lambda: bool(re.search(r" yes +3 +1 ", daemon.command("stats").stdout)),
+        "it is not followed again",
+    )
