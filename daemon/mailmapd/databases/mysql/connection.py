@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mailmapd.databases.mysql.framing import WireError
 from mailmapd.databases.mysql.login import LoginCut
-from mailmapd.databases.mysql.portions import Portions
+from mailmapd.databases.mysql.portions import AT_ONCE, Portions
 from mailmapd.databases.mysql.wire import (
     QUIT,
     STATUS_IN_TRANSACTION,
@@ -102,8 +102,11 @@ class MysqlConnection(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read a piece of the reply."""
-        self._portions.receive_data(data)
+        """Read a piece of the reply: at once if it is short, as nearly all are."""
+        if len(data) > AT_ONCE or self._portions.waiting:
+            self._portions.receive_data(data)
+        else:
+            self._take(data)
 
     def _take(self, data: bytes) -> bool:
         """Read a part of the reply; return whether more may follow."""
@@ -115,7 +118,7 @@ class MysqlConnection(asyncio.Protocol):
             return False
         try:
             complete = self.reader.receive_data(data)
-            if complete and self._portions.waits:
+            if complete and self._portions.waiting:
                 raise WireError("bytes follow a complete reply")
         except WireError as error:
             self._end(str(error))

@@ -30,11 +30,11 @@ def encode_payload(payload: bytes, number: int = 0) -> bytes:
     """Return a payload as packets, the first of which has this number."""
     size = len(payload)
     if size < MAX_PACKET:
-        return size.to_bytes(3, "little") + bytes([number]) + payload
+        return (number << 24 | size).to_bytes(HEADER, "little") + payload
     pieces = [payload[start : start + MAX_PACKET] for start in range(0, size + 1, MAX_PACKET)]
     return b"".join(
         [
-            len(piece).to_bytes(3, "little") + bytes([(number + index) % 256]) + piece
+            ((number + index) % 256 << 24 | len(piece)).to_bytes(HEADER, "little") + piece
             for index, piece in enumerate(pieces)
         ]
     )
@@ -65,10 +65,7 @@ class PacketReader:
                 return False
             data = b"".join(self._chunks)
             self._chunks.clear()
-        try:
-            return self._read(data)
-        except IndexError:
-            raise WireError("a packet ends within a value") from None
+        return self._read(data)
 
     def _restart(self, number: int = 1) -> None:
         """Prepare for a reply whose first packet has this number."""
@@ -77,9 +74,15 @@ class PacketReader:
         self._sequence = number
         self._chunks.clear()
 
-    def _read(self, data: bytes) -> bool:
-        """Read the whole packets in `data` and keep the rest."""
-        at, end = 0, len(data)
+    def _read(self, data: bytes, at: int = 0) -> bool:
+        """Read the whole packets in `data`, from `at` on, and keep the rest."""
+        try:
+            return self._read_packets(data, at)
+        except IndexError:
+            raise WireError("a packet ends within a value") from None
+
+    def _read_packets(self, data: bytes, at: int) -> bool:
+        end = len(data)
         while end - at >= HEADER:
             size = data[at] | data[at + 1] << 8 | data[at + 2] << 16
             start = at + HEADER

@@ -23,29 +23,25 @@ _TURN = 0.0005  # seconds of reading after which others have their turn
 class Portions:
     """Hands what comes on a transport to `take`, which returns whether it wants more of it.
 
-    While `hold` is in force, nothing is taken, and the server is held up.
+    `waiting` is what has come and was not taken yet. While `hold` is in force, nothing is taken, and the server is
+    held up.
     """
 
-    __slots__ = ("_begun", "_held", "_pieces", "_take", "_transport")
+    __slots__ = ("_begun", "_held", "_take", "_transport", "waiting")
 
     def __init__(self, transport: asyncio.Transport, take: Callable[[bytes], bool]) -> None:
         self._transport = transport
         self._take = take
-        self._pieces: deque[bytes] = deque()
+        self.waiting: deque[bytes] = deque()
         self._begun = False  # another turn comes
         self._held = False
 
-    @property
-    def waits(self) -> bool:
-        """Return whether more has come than was taken."""
-        return bool(self._pieces)
-
     def receive_data(self, data: bytes) -> None:
         """Take short data at once, and long data in turns, while the server is held up."""
-        if len(data) <= AT_ONCE and not self._pieces:
+        if len(data) <= AT_ONCE and not self.waiting:
             self._take(data)
             return
-        self._pieces += [data[at : at + _PIECE] for at in range(0, len(data), _PIECE)]
+        self.waiting += [data[at : at + _PIECE] for at in range(0, len(data), _PIECE)]
         self._transport.pause_reading()
         self._begin()
 
@@ -57,7 +53,7 @@ class Portions:
     def release(self) -> None:
         """Go on."""
         self._held = False
-        if self._pieces:
+        if self.waiting:
             self._begin()
         elif not self._transport.is_closing():
             self._transport.resume_reading()
@@ -69,7 +65,7 @@ class Portions:
 
     def _go_on(self) -> None:
         self._begun = False
-        pieces, transport = self._pieces, self._transport
+        pieces, transport = self.waiting, self._transport
         deadline = time.monotonic() + _TURN
         try:
             while pieces and not self._held and not transport.is_closing():

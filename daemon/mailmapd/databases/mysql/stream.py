@@ -84,7 +84,7 @@ class RowStream(asyncio.Protocol):
             return False
         try:
             self._complete = self._reader.receive_data(data)
-            if self._complete and self._portions.waits:
+            if self._complete and self._portions.waiting:
                 raise WireError("bytes follow a complete reply")
         except WireError as error:
             self._loss = str(error)

@@ -21,9 +21,10 @@ and MariaDB's "Clientserver protocol" manuals; the capability CLIENT_DEPRECATE_E
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mailmapd.databases.mysql.framing import PacketReader, WireError, encode_payload
+from mailmapd.databases.mysql.framing import HEADER, PacketReader, WireError, encode_payload
 
 if TYPE_CHECKING:
     from mailmapd.model import Row
@@ -62,8 +63,11 @@ _NULL = 0xFB
 _MAX_EOF = 8
 """A payload that starts like EOF but is longer is a row whose first value has an 8-byte length."""
 
-_KNOWN_COLUMNS, _KNOWN_SIZE = 1000, 1024
-"""Column definitions that a connection remembers, and the most bytes of each: a table's are always the same."""
+_KNOWN_HEADS, _KNOWN_SIZE = 16, 2048
+"""Heads of result sets that a connection remembers, and the most bytes of each: a statement's are always the same."""
+
+_EOF_PACKET = HEADER + 5
+"""The length of an EOF with its header, in bytes."""
 
 
 class ServerError(NamedTuple):
@@ -71,6 +75,36 @@ class ServerError(NamedTuple):
 
     code: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The beginning of a reply: from the number of columns to the EOF behind their definitions.
+
+    Of what may come next: the number of its packet; what the header of a short row has behind the
+    row's length; and how the EOF begins that ends a result without rows. Then both the number and
+    the EOF's beginning once more for what comes behind that row.
+    """
+
+    packets: bytes
+    columns: tuple[str, ...]
+    sequence: int
+    row: bytes
+    eof: bytes
+    sequence_behind_row: int
+    eof_behind_row: bytes
+
+    @classmethod
+    def of(cls, packets: bytes, columns: tuple[str, ...], sequence: int) -> _Head:
+        """Return a head that the packet of this number follows."""
+        after = (sequence + 1) & 0xFF
+        row = bytes([0, 0, sequence])
+        return cls(packets, columns, sequence, row, _eof(sequence), after, _eof(after))
+
+
+def _eof(sequence: int) -> bytes:
+    """Return how the packet of an EOF begins: warnings and status follow."""
+    return bytes([_EOF_PACKET - HEADER, 0, 0, sequence, _EOF])
 
 
 QUIT = encode_payload(_COM_QUIT)
@@ -91,7 +125,7 @@ class ReplyReader(PacketReader):
     """
 
     __slots__ = (
-        "_known",
+        "_heads",
         "_limit",
         "_max_result",
         "_names",
@@ -110,7 +144,9 @@ class ReplyReader(PacketReader):
         self.encoding = encoding
         self._max_result = max_result
         self.status = 0
-        self._known: dict[bytes, str] = {}
+        self._row_cost = 0
+        self._names: list[str] = []
+        self._heads: list[_Head] = []
         super().__init__(max(max_result, MAX_ROW))
         self.start()
 
@@ -126,9 +162,7 @@ class ReplyReader(PacketReader):
         self.result_sets = 0
         self.overflow = False
         self._expect = ReplyReader._read_head
-        self._names: list[str] = []
         self._limit = limit or (MAX_STREAM if stream else self._max_result)
-        self._row_cost = _ROW_COST
         self._received = 0
         self._restart()
 
@@ -139,11 +173,59 @@ class ReplyReader(PacketReader):
 
     def receive_data(self, data: bytes) -> bool:
         """Read what came; return whether the reply is complete. Raises WireError."""
-        self._received += len(data)
+        size = len(data)
+        self._received += size
         if self._received + len(self.rows) * self._row_cost > self._limit:
             self.overflow = True
             raise WireError(f"the result is larger than {self._limit} bytes")
+        if self._received == size:  # the reply begins here
+            for head in self._heads:
+                if data.startswith(head.packets):
+                    return self._read_behind(head, data)
         return super().receive_data(data)
+
+    def _read_behind(self, head: _Head, data: bytes) -> bool:
+        """Read what follows a known head: nearly always one short row, or none, and the EOF that ends it all.
+
+        That takes a third of the steps of reading packet by packet, which is left with everything else.
+        """
+        self.result_sets = 1
+        self.columns = head.columns
+        sequence, eof = head.sequence, head.eof
+        at, last = len(head.packets), len(data) - _EOF_PACKET
+        start = at + HEADER
+        if (
+            start < last
+            and data[at] == last - start
+            and data.startswith(head.row, at + 1)
+            and data[start] <= _NULL  # neither an EOF nor an ERR
+        ):
+            if self._read_row(data, start, last):
+                raise WireError("bytes follow a complete reply")
+            at, sequence, eof = last, head.sequence_behind_row, head.eof_behind_row
+        if at == last and data.startswith(eof, at):
+            status = data[-2] | data[-1] << 8
+            if not status & STATUS_MORE_RESULTS:
+                self.status = status
+                return True
+        self._begin_rows(head.columns)
+        self._sequence = sequence
+        return self._read(data, at)
+
+    def _begin_rows(self, columns: tuple[str, ...]) -> None:
+        """Expect the rows of the first result set."""
+        self.columns = columns
+        self._row_cost = _ROW_COST + _VALUE_COST * len(columns)
+        self._expect = ReplyReader._read_row
+
+    def _remember(self, packets: bytes, columns: tuple[str, ...]) -> None:
+        """Know the head of a result set again, if it began the reply and has an ordinary length."""
+        if packets[HEADER] == _OK or len(packets) > _KNOWN_SIZE:
+            return
+        heads = self._heads
+        if packets not in [head.packets for head in heads]:
+            del heads[_KNOWN_HEADS - 1 :]
+            heads.insert(0, _Head.of(packets, columns, self._sequence))
 
     def _read_head(self, data: bytes, start: int, end: int) -> bool:
         """Read the first packet of a reply: OK, ERR or the number of columns."""
@@ -167,30 +249,23 @@ class ReplyReader(PacketReader):
         """Read a column definition, or the EOF behind the last one."""
         if _is_eof(data, start, end):
             if self.result_sets == 1:
-                self.columns = tuple(self._names)
-                self._row_cost = _ROW_COST + _VALUE_COST * len(self.columns)
-                self._expect = ReplyReader._read_row
+                columns = tuple(self._names)
+                self._begin_rows(columns)
+                if self._received == len(data):  # all that has come of the reply
+                    self._remember(data[:end], columns)
             else:
                 self._expect = ReplyReader._skip_row
             return False
         if data[start] == _ERR:
             return self._read_error(data, start, end)
-        definition = data[start:end]
-        name = self._known.get(definition)
-        if name is None:
-            name = _column_name(definition, self.encoding)
-            if len(self._known) >= _KNOWN_COLUMNS:
-                self._known.clear()
-            if len(definition) <= _KNOWN_SIZE:
-                self._known[definition] = name
-        self._names.append(name)
+        self._names.append(_column_name(data[start:end], self.encoding))
         if len(self._names) > MAX_COLUMNS:
             raise WireError(f"a result of more than {MAX_COLUMNS} columns")
         return False
 
     def _read_row(self, data: bytes, start: int, end: int) -> bool:
         """Read a row of the first result set, or the EOF behind the last one."""
-        if _is_eof(data, start, end):
+        if 0 < end - start <= _MAX_EOF and data[start] == _EOF:  # `_is_eof` without its call
             return self._end_set(data, start + 3, end)
         row: list[bytes | None] = []
         at = start

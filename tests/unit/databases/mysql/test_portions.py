@@ -57,7 +57,7 @@ class Bench:
 async def turns_of_others(bench: Bench) -> int:
     """Return how many turns others have until all is taken."""
     count = 0
-    while bench.portions.waits and not bench.transport.aborted:
+    while bench.portions.waiting and not bench.transport.aborted:
         assert not bench.transport.reads
         count += 1
         await asyncio.sleep(0)

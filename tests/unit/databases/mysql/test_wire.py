@@ -231,14 +231,18 @@ def test_chained_packets() -> None:
 
 
 def test_long_definitions_are_not_kept() -> None:
-    """Column definitions of any length are read, and only ordinary ones remembered."""
+    """Heads of any length are read, and only ordinary ones remembered, a few of them."""
     reader = ReplyReader()
     for number in range(20):
         reader.start()
         name = f"{number:04}" * 1000
         assert reader.receive_data(packets(*result_set([name], [])))
         assert reader.columns == (name,)
-    assert not reader._known
+    assert not reader._heads
+    for number in range(100):
+        reader.start()
+        assert reader.receive_data(packets(*result_set([f"{number}"], [])))
+    assert len(reader._heads) <= 16
 
 
 def test_long_error() -> None:
@@ -279,3 +283,82 @@ def test_damaged_reply(garbage: bytes) -> None:
     for cut in (5, 20, len(whole) - 8):
         with suppress(WireError):
             ReplyReader().receive_data(whole[:cut] + garbage + whole[cut:])
+
+
+def told(reader: ReplyReader, *pieces: bytes) -> list[object]:
+    """Return what a reader says of one reply, piece by piece."""
+    reader.start()
+    reader.status = 0
+    told: list[object] = []
+    for piece in pieces:
+        try:
+            complete = reader.receive_data(piece)
+        except WireError as error:
+            return [*told, str(error)]
+        seen = (reader.columns, tuple(reader.rows), reader.error, reader.result_sets)
+        told.append((complete, *seen, reader.status))
+        if complete:
+            break
+    return told
+
+
+ONE_SET = result_set(["a", "b"], [(b"1", None)])
+ONE_OF_MORE = result_set(["a"], [(b"1",)], STATUS_MORE_RESULTS)
+REFUSAL = b"\xff\x7a\x04#42S02no table"
+KNOWN = [
+    packets(*ONE_SET),
+    packets(*result_set(["a", "b"], [])),
+    packets(*result_set(["a", "b"], [(b"1", b""), (None, None)])),
+    packets(*result_set(["a"], [(b"x" * 300,)])),
+    packets(*ONE_OF_MORE, ok()),
+    packets(*ONE_OF_MORE, *ONE_SET),
+    packets(*ONE_SET[:-2], eof(STATUS_MORE_RESULTS), eof()),
+    packets(*ONE_SET[:-1], REFUSAL),
+    packets(*ONE_SET[:-2], REFUSAL, eof()),
+    packets(ok(STATUS_MORE_RESULTS), *ONE_SET),
+    packets(ok(STATUS_MORE_RESULTS), *ONE_SET[:-1], REFUSAL),
+    packets(ok(STATUS_MORE_RESULTS)) + packets(*ONE_SET),
+    packets(*ONE_SET, first=2),
+    packets(ok()),
+]
+
+
+@pytest.mark.parametrize("number", range(len(KNOWN)))
+def test_known_heads(number: int) -> None:
+    """A reply means the same to a connection that knows its beginning: cut anywhere, and with any byte damaged."""
+    experienced = ReplyReader()
+    for known in KNOWN:
+        for at in range(len(known)):
+            told(experienced, known[:at], known[at:])
+    whole = KNOWN[number]
+    for at in range(len(whole)):
+        pieces = (whole[:at], whole[at:])
+        assert told(experienced, *pieces) == told(ReplyReader(), *pieces)
+        for byte in {0, 1, whole[at] - 1, whole[at] + 1, 0xFB, 0xFC, 0xFE, 0xFF} & set(range(256)):
+            told(experienced, whole)  # which a damaged one before may have displaced
+            damaged = whole[:at] + bytes([byte]) + whole[at + 1 :]
+            assert told(experienced, damaged) == told(ReplyReader(), damaged)
+    assert len({head.packets for head in experienced._heads}) == len(experienced._heads)
+
+
+class CountingReader(ReplyReader):
+    """Counts how often it reads packet by packet."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        super().__init__()
+
+    def _read(self, data: bytes, at: int = 0) -> bool:
+        self.count += 1
+        return super()._read(data, at)
+
+
+def test_short_replies() -> None:
+    """A reply of one short row, or none, is read at one go once its statement's head is known."""
+    reader = CountingReader()
+    replies: list[list[Row]] = [[(b"1", None)], [], [(None, b"x" * 200)], [(b"", b"")]]
+    for names in (["a", "b"], ["a", "c"], ["a", "b"]):
+        for rows in replies:
+            told(reader, packets(*result_set(names, rows)))
+            assert reader.rows == rows
+    assert reader.count == 2
