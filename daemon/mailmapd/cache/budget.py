@@ -41,6 +41,7 @@ class Budget(Cache[bytes, Any]):
         super().__init__(maxsize)
         self.evictions = 0
         self.bytes = 0
+        self._most = maxsize  # a property of cachetools' class costs a call
         self.entries: OrderedDict[bytes, Any] = OrderedDict()
         self._share = share or Share()
         self._share.budgets[id(self)] = self
@@ -57,7 +58,7 @@ class Budget(Cache[bytes, Any]):
         if before is not None:
             size -= cost(key, before)
             entries.move_to_end(key)
-        elif len(entries) >= self.maxsize:
+        elif len(entries) >= self._most:
             self.popitem()
         entries[key] = value
         self.bytes += size

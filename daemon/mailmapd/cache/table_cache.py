@@ -122,12 +122,18 @@ class TableCache:
 
         When the second has passed, the entry is in its refresh age: it is the answer, and should be fetched anew.
         """
-        packed = self.rows.get(key)
+        entries = self.rows.entries
+        packed = entries.get(key)
         if packed is None:
-            expires = self.absences.get(key)
-            if expires is None or now >= expires:
+            entries = self.absences.entries
+            expires = entries.get(key)
+            if expires is None:
+                return None
+            entries.move_to_end(key)
+            if now >= expires:
                 return None
             return (ABSENCE, expires) if not self._ended else self._believed(ABSENCE, expires, now)
+        entries.move_to_end(key)
         entry = _unpack(packed)
         if now >= entry[1] + self._refresh_window:
             return None
@@ -167,6 +173,8 @@ class TableCache:
 
         Entries older than that are dropped here.
         """
+        if key not in self.rows.entries and key not in self.absences.entries:
+            return None  # as nearly always: nothing is asked for that is known
         entry = self.peek(key)
         if entry is None:
             return None
@@ -188,12 +196,14 @@ class TableCache:
         if lifetime is not None:
             self._longer[found is ABSENCE] = lifetime
         if found is ABSENCE:
-            self.rows.drop(key)
+            if key in self.rows.entries:
+                self.rows.drop(key)
             self.absences[key] = self._stamped(
                 now + (lifetime or self.settings.negative_ttl) * spread
             )
         else:
-            self.absences.drop(key)
+            if key in self.absences.entries:
+                self.absences.drop(key)
             self.rows[key] = _pack(
                 found, self._stamped(now + (lifetime or self._fresh_for) * spread)
             )

@@ -24,6 +24,8 @@ from mailmapd.template.fold import fold
 PRESETS = ("exact", "domain", "address", "access", "helo", "transport")
 STRATEGY_NAMES = tuple(field.name for field in fields(Steps))
 
+_new = tuple.__new__  # SearchKey(…) without its Python-level __new__
+
 KeysOf = Callable[[bytes], Sequence[SearchKey]]
 
 
@@ -105,7 +107,7 @@ class Search:
 
 
 def _exact(key: bytes) -> tuple[SearchKey, ...]:
-    return (SearchKey(key, b""),) if key else ()
+    return (_new(SearchKey, (key, b"")),) if key else ()
 
 
 def _plain(keys: Iterable[bytes]) -> tuple[SearchKey, ...]:

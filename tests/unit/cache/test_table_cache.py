@@ -4,7 +4,7 @@ import pytest
 from attrs import evolve
 
 from mailmapd.cache import ABSENCE, TableCache
-from mailmapd.cache.table_cache import _ERAS
+from mailmapd.cache.table_cache import _ERAS, Absence, Payload
 from mailmapd.config.schema import CacheSection, Seconds
 
 SETTINGS = CacheSection(
@@ -96,15 +96,16 @@ def test_budgets() -> None:
     assert cache.rows.evictions == 0
 
 
-def test_least_recently_used() -> None:
-    """The budget drops the row that was not used for the longest time."""
-    cache = make(evolve(SETTINGS, max_entries=2))
-    cache.store(b"a", b"1", 0.0)
-    cache.store(b"b", b"2", 0.0)
+@pytest.mark.parametrize("known", [b"1", ABSENCE])
+def test_least_recently_used(known: Payload | Absence) -> None:
+    """A budget drops the row, or the absence, that was not used for the longest time."""
+    cache = make(evolve(SETTINGS, max_entries=2, max_negative_entries=2))
+    cache.store(b"a", known, 0.0)
+    cache.store(b"b", known, 0.0)
     look(cache, b"a", 0.0)
-    cache.store(b"c", b"3", 0.0)
+    cache.store(b"c", known, 0.0)
     assert look(cache, b"b", 0.0) is None
-    assert look(cache, b"a", 0.0) == (b"1", False)
+    assert look(cache, b"a", 0.0) == (known, False)
 
 
 def test_jitter() -> None:

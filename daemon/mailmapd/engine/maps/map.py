@@ -25,6 +25,8 @@ from mailmapd.template.fold import Fold, fold, fold_ascii
 
 log = logging.getLogger(__name__)
 
+_new = tuple.__new__  # Probe(…) and Found(…) without their Python-level __new__
+
 
 class MapTable:
     """A table as a map uses it, and what the map does to a key before it asks."""
@@ -225,7 +227,7 @@ class Map:
                         parts.append(place.absent_part if known is ABSENCE else place.present_part)
                         keys.append(sql_key)
                     else:
-                        probe = Probe(place.table, sql_key)
+                        probe = _new(Probe, (place.table, sql_key))
                         watcher.asks(place, search_key, name)
                         known = fetched[probe] = (yield probe).known
                         now = self._clock()
@@ -259,7 +261,7 @@ class Map:
             return None
         if self.propagates is not None and (search_key.extension or value[:1] == b"@"):
             value = propagate(value, key, search_key.extension, self.propagates)
-        return Found(value)
+        return _new(Found, (value,))
 
 
 class Lookup:
