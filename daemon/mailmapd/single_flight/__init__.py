@@ -19,24 +19,24 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Flight(Generic[T]):
-    """One question on its way, and who waits for its answer."""
+class Flight(list[Callable[[T], None]]):
+    """One question on its way: whom to call with its answer.
 
-    __slots__ = ("_waiting",)
+    It is a list, not an object that has one, because one is made for each miss.
+    """
 
-    def __init__(self) -> None:
-        self._waiting: list[Callable[[T], None]] = []
+    __slots__ = ()
 
-    def join(self, done: Callable[[T], None]) -> None:
-        """Have `done` called with the answer."""
-        self._waiting.append(done)
+    join = list[Callable[[T], None]].append
+    """Have `done` called with the answer."""
 
     def land(self, answer: T) -> None:
         """Tell everybody who has joined, once.
 
         What goes wrong with one of them is logged and does not keep it from the others.
         """
-        waiting, self._waiting = self._waiting, []
+        waiting = self[:]
+        self.clear()
         for done in waiting:
             try:
                 done(answer)
@@ -49,16 +49,15 @@ class SingleFlight(Generic[T]):
 
     def __init__(self) -> None:
         self._flights: dict[bytes, Flight[T]] = {}
+        # Taken over, not wrapped: it runs once for every miss
+        self.find = self._flights.get
+        """Return the flight in the air for the key, or None."""
 
     def __len__(self) -> int:
         return len(self._flights)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._flights)
-
-    def find(self, key: bytes) -> Flight[T] | None:
-        """Return the flight in the air for the key, if there is one."""
-        return self._flights.get(key)
 
     def start(self, key: bytes) -> Flight[T]:
         """Start the flight for a key that has none."""

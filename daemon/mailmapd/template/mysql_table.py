@@ -53,7 +53,8 @@ class MysqlTable:
     identity: bool
     identity_of_addresses: bool
     result_depends_on_key: bool
-    _query_places: tuple[tuple[bytes | str, bool], ...]
+    _query_texts: tuple[bytes, ...]
+    _query_holes: tuple[tuple[int, str, bool], ...]
     _layout: Layout
     _only_reads: bool
     _guarded: tuple[tuple[str, Place], ...]
@@ -113,7 +114,10 @@ class MysqlTable:
             identity=whole and not key_user and not key_domain,
             identity_of_addresses=whole and not label_count,
             result_depends_on_key=expansions.uses(result_pieces, "S" + _KEY_LETTERS),
-            _query_places=_with_double_quotes(query_pieces, where.places),
+            _query_texts=tuple(
+                [piece if isinstance(piece, bytes) else b"" for piece in query_pieces]
+            ),
+            _query_holes=_query_holes(query_pieces, where.places),
             _layout=where,
             _only_reads=only_reads(query.decode("latin-1"), sqlite=sqlite or first_column_only),
             _guarded=_outside_strings(query_pieces, where.places),
@@ -160,10 +164,9 @@ class MysqlTable:
         values = self._query_values(sql_key)
         for letter, place in self._guarded:
             check_fit(self.name, place, values[letter])
-        pieces = [
-            piece if isinstance(piece, bytes) else _new(Value, (values[piece], quoted))
-            for piece, quoted in self._query_places
-        ]
+        pieces: list[bytes | Value] = list(self._query_texts)
+        for index, letter, quoted in self._query_holes:
+            pieces[index] = _new(Value, (values[letter], quoted))
         return _new(
             Statement,
             (
@@ -179,11 +182,12 @@ class MysqlTable:
         """Return the query's text, and where a part of the key goes, that part: s, u, d or a label's number."""
         found: list[str | Hole] = []
         holes = iter(self._layout.places)
-        for piece, _ in self._query_places:
-            if isinstance(piece, bytes):
-                found.append(piece.decode("utf-8", "surrogateescape"))
+        letters = {index: letter for index, letter, _ in self._query_holes}
+        for index, text in enumerate(self._query_texts):
+            if index in letters:
+                found.append(Hole(letters[index].lower(), next(holes).is_string))
             else:
-                found.append(Hole(piece.lower(), next(holes).is_string))
+                found.append(text.decode("utf-8", "surrogateescape"))
         return tuple(found)
 
     def parts_of(self, sql_key: bytes) -> dict[str, bytes]:
@@ -216,11 +220,11 @@ class MysqlTable:
         A value ends at its first NUL byte: Postfix takes it as a C string.
         """
         width = 1 if self._first_column_only else None
-        columns = [value for row in result.rows for value in row[:width]]
         return tuple(
             [
-                value if b"\0" not in value else value.split(b"\0", 1)[0]
-                for value in columns
+                value if _NUL not in value else value.split(b"\0", 1)[0]
+                for row in result.rows
+                for value in row[:width]
                 if value and value[0]
             ]
         )
@@ -317,15 +321,14 @@ def _layout(query: Pieces, sqlite: bool) -> Layout:
         raise TemplateError(f"query: {error}") from None
 
 
-def _with_double_quotes(
-    query: Pieces, holes: Sequence[Place]
-) -> tuple[tuple[bytes | str, bool], ...]:
-    """Return each piece with whether it is an expansion between double quotes."""
+def _query_holes(query: Pieces, holes: Sequence[Place]) -> tuple[tuple[int, str, bool], ...]:
+    """Return each expansion's index among the pieces, its letter, and whether it is between double quotes."""
     where = iter(holes)
     return tuple(
         [
-            (piece, False if isinstance(piece, bytes) else next(where) is Place.DOUBLE)
-            for piece in query
+            (index, piece, next(where) is Place.DOUBLE)
+            for index, piece in enumerate(query)
+            if isinstance(piece, str)
         ]
     )
 

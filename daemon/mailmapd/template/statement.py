@@ -93,7 +93,7 @@ class Statement(NamedTuple):
                 "it in the server's SQL mode NO_BACKSLASH_ESCAPES; write the quote twice instead"
             )
         return b"".join(
-            [piece.escaped(quote) if isinstance(piece, Value) else piece for piece in self.pieces]
+            [piece if isinstance(piece, bytes) else piece.escaped(quote) for piece in self.pieces]
         )
 
     def values_outside_strings(self) -> list[str]:

@@ -75,7 +75,7 @@ class Dispatcher:
             self._settle_soon(job, DatabaseUnavailable(self._closed_text()))
             return job
         # Nobody overtakes those who wait
-        connection = None if self._queue else self._pool.take_idle()
+        connection = None if self._queue.waiting else self._pool.take_idle()
         if connection is not None:
             if not self._send(connection, job, now):
                 self._pool.keep(self._pool.host_of(connection), connection, now)
@@ -136,7 +136,7 @@ class Dispatcher:
             reusable = reusable and not job.is_call
         pool.replied(host, now)
         if reusable:
-            self.connection_free(host, connection)
+            self._go_on(host, connection, now)
         else:
             pool.drop(connection)
         if result is not None:
@@ -170,7 +170,9 @@ class Dispatcher:
 
     def connection_free(self, host: Host, connection: MysqlConnection) -> None:
         """Send the next statement on a free connection, or have the pool keep it."""
-        now = self._clock()
+        self._go_on(host, connection, self._clock())
+
+    def _go_on(self, host: Host, connection: MysqlConnection, now: float) -> None:
         if not self._pool.may_be_used(host, connection, now):
             self._pool.drop(connection)
             return

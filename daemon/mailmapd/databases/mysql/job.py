@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mailmapd.template.statement import Statement
 
 
+_new = tuple.__new__  # ResultSet(…) without its Python-level __new__
+
+
 class Job:
     """One statement and whom to tell its rows.
 
@@ -49,49 +52,52 @@ class Job:
 
 
 class JobQueue:
-    """Jobs that wait for a connection, first come, first served. A job whose caller has given up is passed over."""
+    """Jobs that wait for a connection, first come, first served. A job whose caller has given up is passed over.
+
+    `waiting` is for whoever only wants to know whether there are any: the length of a class of ours is a call.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._jobs: deque[Job] = deque()
+        self.waiting: deque[Job] = deque()
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self.waiting)
 
     @property
     def is_full(self) -> bool:
         """Tell whether no further job may wait."""
-        return len(self._jobs) >= self._limit
+        return len(self.waiting) >= self._limit
 
     def append(self, job: Job) -> None:
         """Let a job wait behind all others."""
-        self._jobs.append(job)
+        self.waiting.append(job)
 
     def put_back(self, job: Job, now: float) -> None:
         """Let a job that lost its connection wait before all others, with its time counted anew."""
         job.queued_at = now
-        self._jobs.appendleft(job)
+        self.waiting.appendleft(job)
 
     def next(self) -> Job | None:
         """Take the next job that somebody still waits for."""
-        while self._jobs:
-            job = self._jobs.popleft()
+        while self.waiting:
+            job = self.waiting.popleft()
             if job.done is not None:
                 return job
         return None
 
     def take_expired(self, before: float) -> list[Job]:
         """Take the jobs that have waited since before a time."""
-        expired = [job for job in self._jobs if job.queued_at <= before or job.done is None]
+        expired = [job for job in self.waiting if job.queued_at <= before or job.done is None]
         if expired:
             gone = set(expired)
-            self._jobs = deque([job for job in self._jobs if job not in gone])
+            self.waiting = deque([job for job in self.waiting if job not in gone])
         return [job for job in expired if job.done is not None]
 
     def take_all(self) -> list[Job]:
         """Take every job."""
-        jobs = list(self._jobs)
-        self._jobs.clear()
+        jobs = list(self.waiting)
+        self.waiting.clear()
         return jobs
 
 
@@ -109,4 +115,4 @@ def read_result(reader: ReplyReader, statement: Statement, host: str) -> ResultS
                 host=host,
             )
         return EMPTY
-    return ResultSet(reader.columns, tuple(reader.rows))
+    return _new(ResultSet, (reader.columns, tuple(reader.rows)))

@@ -128,7 +128,7 @@ class MapService:
 class MapWaiting:
     """A lookup that memory could not answer."""
 
-    __slots__ = ("_lookup", "_meter", "_name", "_service", "_start")
+    __slots__ = ("_done", "_lookup", "_meter", "_name", "_service", "_start")
 
     def __init__(
         self, service: MapService, lookup: Lookup, name: str, meter: LookupMeter, start: float
@@ -148,11 +148,15 @@ class MapWaiting:
         # It will hold what leads back to us: a circle that only the garbage collector breaks
         del self._lookup
         try:
-            ended = lookup.go_on(lambda answer, source: done(self._end(answer, source)))
+            self._done = done
+            ended = lookup.go_on(self._hear)
             return None if ended is None else self._end(*ended)
         except Exception:
             log.exception(DEFECTIVE, self._service.listener)
             return FAILED
+
+    def _hear(self, answer: Answer, source: Source) -> None:
+        self._done(self._end(answer, source))
 
     def _end(self, answer: Answer, source: Source) -> Answer:
         """Count the answer, and log it if it was slow."""
