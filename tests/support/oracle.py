@@ -30,10 +30,10 @@ from support import mail_schemas
 from support.followed import PASSWORD as REPLICA_PASSWORD
 from support.followed import REPLICA
 from support.polling import until
-from support.random_changes import RandomChanges, random_sql_key
+from support.random_changes import Logged, RandomChanges, random_sql_key
 from support.sql_server import SqlServer
 from support.stacks import STACKS
-from support.stacks.odd import TANGLED
+from support.stacks.odd import LOOSE, TANGLED
 from support.stacks.stack import PASSWORD, USER, Stack
 
 FILL = 3  # lookups for each table by each of the six who ask, before a round begins
@@ -71,14 +71,21 @@ class Oracle:
         self._marks = 0
 
     async def run(
-        self, seed: int, rounds: int, transactions: int, definitions: float, ends: float
+        self,
+        seed: int,
+        rounds: int,
+        transactions: int,
+        *,
+        definitions: float,
+        ends: float,
+        logged: Logged,
     ) -> Findings:
         """Write, look up and compare in rounds, until something is outdated. See `RandomChanges` for `definitions`.
 
         In this share of the rounds the server `ends` all streams of its log in the middle.
         """
         writers = [
-            RandomChanges(self._server, self._schemas, seed * 2 + one, definitions)
+            RandomChanges(self._server, self._schemas, seed * 2 + one, definitions, logged)
             for one in range(2)
         ]
         draw = random.Random(seed)
@@ -183,7 +190,7 @@ async def oracle(
     """Make the databases (all, or some by name), empty, and follow them."""
     parts = [f'[listen]\nsocketmap = ["unix:{folder}/s"]\n']
     made: list[str] = []
-    for stack in (*STACKS, TANGLED):
+    for stack in (*STACKS, TANGLED, LOOSE):
         if not schemas or stack.name in schemas:
             made.append(replace(stack, fill=lambda _: None).create(server))
             parts += _maps(server, made[-1], stack)
@@ -199,7 +206,7 @@ async def oracle(
             f'[table.{schema}_mark]\ndatabase = "{schema}"\nquery = "SELECT value FROM mark WHERE name = \'%s\'"\n'
             f'[map.{schema}_mark]\ntables = ["{schema}_mark"]\n'
         )
-    server.grant(USER, PASSWORD, r"s\_%", "SELECT, SHOW VIEW")
+    server.grant(USER, PASSWORD, r"s\_%", "SELECT, SHOW VIEW, EXECUTE")
     (folder / "mailmapd.toml").write_text("".join(parts))
     planned = plan(load_config(str(folder / "mailmapd.toml")))
     engine = assemble(planned).engine

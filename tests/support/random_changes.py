@@ -38,6 +38,14 @@ _IMAGES = (*["FULL"] * 6, "MINIMAL", "NOBLOB")
 
 
 @dataclass(frozen=True)
+class Logged:
+    """How rows are logged: in which image, compressed or not; what is None is drawn for each transaction."""
+
+    image: str | None = None
+    compressed: bool | None = None
+
+
+@dataclass(frozen=True)
 class _Column:
     name: str
     type: str
@@ -62,13 +70,19 @@ class RandomChanges:
     """Transactions of one writer. `definitions` is the share of those that swap, empty or alter tables."""
 
     def __init__(
-        self, server: SqlServer, schemas: tuple[str, ...], seed: int, definitions: float
+        self,
+        server: SqlServer,
+        schemas: tuple[str, ...],
+        seed: int,
+        definitions: float,
+        logged: Logged,
     ) -> None:
         self.done: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._server = server
         self._random = random.Random(seed)
         self._definitions = definitions
+        self._logged = logged
         self._tables = _tables(server, schemas)
         self._mariadb = isinstance(server, MariaDB)
 
@@ -82,8 +96,12 @@ class RandomChanges:
         draw = self._random.random()
         kind = "transaction"
         try:
-            cursor.execute(f"SET SESSION binlog_row_image = {self._random.choice(_IMAGES)}")
-            self._compress(cursor, self._random.choice(("ON", "OFF")))
+            image = self._logged.image or self._random.choice(_IMAGES)
+            cursor.execute(f"SET SESSION binlog_row_image = {image}")
+            compressed = self._logged.compressed
+            self._compress(
+                cursor, self._random.random() < 0.5 if compressed is None else compressed
+            )
             if draw < self._definitions:
                 kind = "definition"
                 for sql in self._definition():
@@ -102,7 +120,8 @@ class RandomChanges:
             with suppress(pymysql.Error):
                 connection.rollback()
 
-    def _compress(self, cursor: Cursor, on: str) -> None:
+    def _compress(self, cursor: Cursor, compressed: bool) -> None:
+        on = "ON" if compressed else "OFF"
         if self._mariadb:
             cursor.execute(
                 f"SET GLOBAL log_bin_compress = {on}, GLOBAL log_bin_compress_min_len = 10"
@@ -216,6 +235,8 @@ class RandomChanges:
             text = text.title()
         elif draw < 0.08:
             text += " "
+        elif draw < 0.12:
+            text = text.replace("i", "y")  # the same letter in Lithuanian
         return "'" + text.replace("'", "''") + "'"
 
 

@@ -61,3 +61,23 @@ CREATE VIEW seen AS SELECT child.address, child.goto, parent.domain FROM child, 
     main_cf="",
 )
 """What a person may write: cascades over two tables, a view, subqueries, unions, outer joins."""
+
+LOOSE = Stack(
+    name="loose",
+    schema="""
+CREATE TABLE plain (address VARCHAR(99) PRIMARY KEY, goto TEXT);
+CREATE TABLE letters (address VARCHAR(99) CHARACTER SET utf8mb4 COLLATE utf8mb4_lithuanian_ci PRIMARY KEY, goto TEXT);
+CREATE FUNCTION goto_of(wanted VARCHAR(99)) RETURNS TEXT READS SQL DATA
+  RETURN (SELECT plain.goto FROM plain WHERE plain.address = wanted);
+""",
+    fill=lambda _: None,
+    queries={
+        "plain": ("SELECT goto FROM plain WHERE address = '%s'", ""),
+        "letters": ("SELECT goto FROM letters WHERE address = '%s'", ""),
+        "clock": ("SELECT goto FROM plain WHERE address = '%s' AND RIGHT(NOW(6), 1) < '5'", ""),
+        "chance": ("SELECT goto FROM plain WHERE address = '%s' AND RAND() < 0.5", ""),
+        "routine": ("SELECT goto_of('%s')", ""),
+    },
+    main_cf="",
+)
+"""What cannot be followed: the time, chance, a routine; and a collation that takes more for equal than letter case."""
