@@ -11,16 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from redis import Redis
 
 from bench import mailboxes
 from mailmapd.changes.touched import Touched
 from mailmapd.cluster.message import Codec, Hears, Message
 from mailmapd.cluster.publisher import HEARTBEAT, Publisher
 from mailmapd.cluster.reader import Position, Reader
-from mailmapd.cluster.server import Entry, Server
+from mailmapd.cluster.server import BATCH, Entry, Server
 from mailmapd.cluster.settings import ClusterSettings
 from support.valkey import Kind, Valkey
 
@@ -163,8 +166,12 @@ def measure_memory(
         stream = int(valkey.run("MEMORY", "USAGE", "mailmapd", "SAMPLES", "0"))
         messages = int(valkey.run("XLEN", "mailmapd"))
         before = int(valkey.run("INFO", "memory")["used_memory"])
-        for name, value in answers:
-            valkey.run("SET", name, value, "PX", 86_400_000)
+        with closing(Redis(unix_socket_path=str(valkey.socket), protocol=2)) as client:
+            for start in range(0, len(answers), BATCH):
+                pipeline = client.pipeline(transaction=False)
+                for name, value in answers[start : start + BATCH]:
+                    pipeline.set(name, value, px=86_400_000)
+                pipeline.execute()
         after = int(valkey.run("INFO", "memory")["used_memory"])
         return Kept(stream, messages, after - before, len(answers))
 
