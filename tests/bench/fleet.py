@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import hashlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,11 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from bench.fleet_bus import Carried, Kept, measure_memory, measure_rates
-from bench.fleet_day import BIN, Key, Result, scenarios, simulate
+from bench.fleet_day import BIN, Result, scenarios, simulate
 from bench.mail import DAY
 from bench.report import count
-from mailmapd.cache.table_cache import ABSENCE
-from mailmapd.engine.outcome import Known
 from support.valkey import Kind
 
 FULL = (50, 20_000)
@@ -24,8 +21,6 @@ QUICK = (5, 2_000)
 SPLIT = 600.0
 BACK = 1.1
 """A fleet is as before when it asks at most this often what it would have asked without the split."""
-SAMPLE = 100_000
-"""Answers whose memory is measured; more need as much each."""
 KINDS: tuple[Kind, ...] = ("valkey", "redis")
 
 
@@ -149,12 +144,11 @@ def bus_lines(results: Sequence[Result], hosts: int) -> Iterator[str]:
             yield _carried_line(kind, carried, hosts)
     yield ""
     bus, second = results[1], results[2]
-    shared = [shared_entry(key, known) for key, known in list(second.kept.items())[:SAMPLE]]
     yield "| memory of the server | | each | in all |"
     yield "|---|---:|---:|---:|"
     for kind in KINDS:
-        kept = measure_memory(kind, bus.messages, shared)
-        yield from _memory_lines(kind, kept, len(second.kept))
+        kept = measure_memory(kind, bus.messages, second.sample)
+        yield from _memory_lines(kind, kept, second.kept)
     yield ""
 
 
@@ -180,25 +174,6 @@ def _memory_lines(kind: Kind, kept: Kept, answers: int) -> Iterator[str]:
         f"| second level, {kind} | {count(answers)} answers | {each:.0f} bytes "
         f"| {each * answers / 2**20:.1f} MiB |"
     )
-
-
-_NAME = b"mailmapd:shared:a:"
-_DIGEST = 24  # characters of a key's name
-_AROUND = (
-    40 + 59
-)  # bytes: salt, number and authentication; times, place in the stream, digests and one server
-
-
-def shared_entry(key: Key, known: Known) -> tuple[bytes, bytes]:
-    """Return a name and a value as long as those of an answer in the second level."""
-    table, sql_key = key
-    digest = hashlib.blake2b(sql_key, key=table.encode()).hexdigest()[:_DIGEST]
-    name = _NAME + digest.encode()
-    if known is ABSENCE:
-        return name, bytes(_AROUND)
-    values = (known,) if isinstance(known, bytes) else known
-    assert isinstance(values, tuple)
-    return name, bytes(_AROUND + sum(len(value) + 4 for value in values))
 
 
 if __name__ == "__main__":

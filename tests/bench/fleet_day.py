@@ -1,9 +1,9 @@
 """A fleet's day of mail in compressed time: hosts beside each other over one database.
 
 Every host is a host of `bench.mail` with its share of the mailboxes and of the traffic; mail for any mailbox may come
-in at any host. Maps, tables, caches, messages, coverage and watching are the daemon's own. Played are the stream (a
-list that every host reads which reaches it), the second level (rules 3 and 4 of docs/fleet.md) and the database, which
-shows a change `VISIBLE` seconds after its event.
+in at any host. Maps, tables, caches, messages, coverage and watching are the daemon's own, and so is the seal of shared
+answers. Played are the stream (a list that every host reads which reaches it), the server that keeps shared answers
+(with its tokens, tombstones and room) and the database, which shows a change `VISIBLE` seconds after its event.
 
     default   ordinary times to live; nobody hears of changes
     bus       two followers say what changes, all hosts keep their tables for a day
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
+from itertools import islice
 
 from bench.mail import (
     DAY,
@@ -32,11 +33,16 @@ from bench.mail import (
     drawn_changes,
     lookups,
 )
+from mailmapd.cache.table_cache import ABSENCE, Absence, Payload
 from mailmapd.changes.forgetting import Forgetting
 from mailmapd.changes.touched import Touched
 from mailmapd.cluster.coverage import Coverage
 from mailmapd.cluster.message import Codec, Hears, Message
 from mailmapd.cluster.publisher import HEARTBEAT
+from mailmapd.cluster.sealing import Sealer
+from mailmapd.cluster.second_level import TOMBSTONE
+from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.cluster.shared_answer import Place, SharedAnswer, decode
 from mailmapd.cluster.watching import Watching
 from mailmapd.config.schema import CacheSection
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
@@ -53,14 +59,20 @@ TICK = 2.0
 """Seconds between two heartbeats here, a third of the patience; real ones are `HEARTBEAT` apart."""
 VISIBLE = 0.5
 """Seconds between the event of a change and the moment from which the database shows it."""
-TOMBSTONE = 10.0
-"""Seconds for which nobody may put back into the second level what was forgotten."""
+ROOM = ClusterSettings().second_level_max_bytes
+"""Bytes that the server may use for the second level; up to half of them for absences."""
+STREAM = 6_000_000
+"""Bytes of them that the stream takes."""
+AROUND = 120
+"""Bytes that an answer takes beside its name and value (Redis 7.0; Valkey 9: 64)."""
 MESSAGES = 20_000
 """Messages that the stream keeps: `max_messages`."""
 SPLIT_CHANGES = 100
 """Changes while the fleet is split, one in six seconds, of the `BUSY` mailboxes."""
 BUSY = 100
 """Mailboxes that get most."""
+SAMPLE = 100_000
+"""Shared answers of which the memory is measured; more need as much each."""
 BIN = 600
 """Seconds over which SELECTs are counted."""
 
@@ -104,8 +116,10 @@ class Result:
     """Those of the hosts that are cut off at some time."""
     taken: int = 0
     """Answers that came from the second level."""
-    kept: dict[Key, Known] = field(default_factory=dict)
-    """What the second level holds in the end."""
+    kept: int = 0
+    """Answers that the second level holds in the end."""
+    sample: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Some of them, with their names, as the server has them."""
     behind: int = 0
     oldest: float = 0.0
     """Seconds since the change, of the answer that was behind for longest."""
@@ -119,41 +133,69 @@ class Result:
     """SELECTs of the host that knew nothing, in its first hour."""
 
 
-@dataclass
 class SecondLevel:
-    """Answers that all hosts share. A fill needs a token from before its SELECT, and no tombstone."""
+    """Answers that all hosts share, sealed as they are in the server, as long as there is room for them.
 
-    clock: FakeClock
-    answers: dict[Key, Known] = field(default_factory=dict)
-    expires: dict[Key, float] = field(default_factory=dict)
-    taken: int = 0
-    _tokens: Counter[Key] = field(default_factory=Counter)
-    _tombstones: dict[Key, float] = field(default_factory=dict)
+    A fill needs a token from before its SELECT, and no tombstone.
+    """
 
-    def get(self, key: Key) -> Known | None:
+    def __init__(self, clock: FakeClock) -> None:
+        self.kept: dict[bytes, bytes] = {}
+        self.taken = 0
+        self._clock = clock
+        self._sealer = Sealer(b"a secret of this fleet", "mailmapd:shared:")
+        self._place = Place((1_790_000_000_000, 0), "0" * 40, frozenset({"0" * 16}))
+        self._expires: dict[bytes, float] = {}
+        self._used = STREAM
+        self._tokens: Counter[Key] = Counter()
+        self._tombstones: dict[Key, float] = {}
+
+    def _name(self, key: Key) -> bytes:
+        return self._sealer.answer(key[0], key[1])[0]
+
+    def get(self, key: Key) -> Payload | Absence | None:
         """Return what is shared of a key."""
-        if self.expires.get(key, 0.0) <= self.clock.now:
+        name = self._name(key)
+        if self._expires.get(name, 0.0) <= self._clock.now:
             return None
+        plain = self._sealer.open(name, self.kept[name])
+        answer = None if plain is None else decode(plain)
+        if answer is None:
+            raise AssertionError("what was sealed here cannot be opened")
         self.taken += 1
-        return self.answers[key]
+        return answer.found
 
     def token(self, key: Key) -> int | None:
         """Return what a fill has to show, or None when it would be in vain."""
-        return None if self._tombstones.get(key, 0.0) > self.clock.now else self._tokens[key]
+        buried = self._tombstones.get(key, 0.0) > self._clock.now
+        return None if buried else self._tokens[key]
 
-    def fill(self, key: Key, known: Known, token: int | None) -> None:
-        """Share an answer, unless its key was forgotten since the token."""
-        if token is not None and token == self.token(key):
-            self.answers[key] = known
-            self.expires[key] = self.clock.now + DAY
+    def fill(self, key: Key, found: Payload | Absence, token: int | None) -> None:
+        """Share an answer, unless its key was forgotten since the token, or there is no room."""
+        most = ROOM / 2 if found is ABSENCE else ROOM
+        if token is None or token != self.token(key) or self._used >= most:
+            return
+        name, now = self._name(key), self._clock.now
+        answer = SharedAnswer.of(found, now, DAY, self._place, b"0" * 8).encode()
+        if answer is None:
+            raise AssertionError("the database has too many servers")
+        self._drop(name)
+        self.kept[name] = sealed = self._sealer.seal(name, answer)
+        self._expires[name] = now + DAY
+        self._used += len(name) + len(sealed) + AROUND
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Share these keys no more, and nothing that is on its way."""
         for key in keys:
-            self.answers.pop(key, None)
-            self.expires.pop(key, None)
+            self._drop(self._name(key))
             self._tokens[key] += 1
-            self._tombstones[key] = self.clock.now + TOMBSTONE
+            self._tombstones[key] = self._clock.now + TOMBSTONE
+
+    def _drop(self, name: bytes) -> None:
+        sealed = self.kept.pop(name, None)
+        if sealed is not None:
+            del self._expires[name]
+            self._used -= len(name) + len(sealed) + AROUND
 
 
 class SharedOrigin:
@@ -327,7 +369,8 @@ class Fleet:
         result = self.result
         result.selects = self.database.selects
         if self._shared is not None:
-            result.taken, result.kept = self._shared.taken, self._shared.answers
+            result.taken, result.kept = self._shared.taken, len(self._shared.kept)
+            result.sample = list(islice(self._shared.kept.items(), SAMPLE))
         return result
 
     def _plan_day(self, people: Sequence[bytes], changing: random.Random) -> None:
