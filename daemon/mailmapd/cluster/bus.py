@@ -88,8 +88,6 @@ class Bus:
         self._codec = Codec(settings.key)
         self.second = second
         self._config = _digest_of(part.digests)
-        # What messages say of the second level, which the sender has told what they say
-        self._told_second = "" if second is None else f"{second.identity}/{self._config}"
         self._names: dict[str, list[str]] = {}
         for name, digest in part.digests.items():
             self._names.setdefault(digest, []).append(name)
@@ -105,7 +103,7 @@ class Bus:
             hears=self.hears,
             clock=clock,
             commands=lambda touched: [] if second is None else second.commands(touched),
-            second=self._told_second,
+            second="" if second is None else self._config,
         )
         self._reader = Reader(
             self._server,
@@ -356,11 +354,10 @@ class Bus:
             task.add_done_callback(self._flushed)
 
     def _second_knows(self, message: Message) -> bool:
-        """Return whether the second level, as this host sees it, was told what a message says."""
+        """Return whether the second level was told what a message says, of all that it means here."""
         if message.flush is not None:
-            return message.second == self._told_second
-        same = message.second.partition("/")[0] == self._told_second.partition("/")[0]
-        return message.forget is None or same
+            return message.second == self._config
+        return message.forget is None or bool(message.second)
 
     def _doubt(self, error: NotUnderstood) -> None:
         """Take a message for all that it may have said: that anything is to be forgotten."""

@@ -9,7 +9,7 @@ lone surrogates. With a key, the field ``s`` holds a keyed BLAKE2b of ``m``: who
      "flush": {"user": "info@example.com"},      as of the control protocol: key, user, domain, table, map, all
      "hears": {"mail": {"epoch": 3, "age": 0.2, "since": "1790000000000-0",
                         "servers": [SERVER, …], "tables": [TABLE, …]}},
-     "second": "3c1f…/5d0c…"}                    the second level was told as well: which one, and by which tables
+     "second": "5d0c…"}                          the second level was told, too, by a host with these tables
 
 TABLE is the digest of a table's name, its query and the logical database that it asks, but not of which server: hosts
 whose queries differ never mean each other's tables. KEY is a SQL key. ``hears`` is a heartbeat: of

@@ -30,18 +30,14 @@ _ZEROS = b"\0" * 4  # what a nonce has in front of the number
 
 
 class Sealer:
-    """Seals and opens with one secret, and names with a `prefix`.
-
-    `identity` tells whether another host has the same secret, and nothing of it.
-    """
+    """Seals and opens with one secret; names begin with a `prefix`."""
 
     def __init__(self, secret: bytes, prefix: str) -> None:
         self._prefix = prefix.encode()
-        self._names, self._values, identity = (
+        self._names, self._values = (
             hashlib.blake2b(secret, person=purpose, digest_size=32).digest()
-            for purpose in (b"mailmapd names", b"mailmapd values", b"mailmapd ident")
+            for purpose in (b"mailmapd names", b"mailmapd values")
         )
-        self.identity = identity[:8].hex()
         self._salt = os.urandom(_SALT)
         self._numbers = count(1)
         self._own = self._cipher(self._salt)

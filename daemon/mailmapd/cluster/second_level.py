@@ -45,7 +45,6 @@ class SecondLevel:
         self._settings = settings
         self._sealer = Sealer(settings.key, settings.shared)
         self.exchange = Exchange(Server(settings), settings.second_level_max_bytes, clock)
-        self.identity = self._sealer.identity
         self.doubts = 0
         self.origins: dict[str, SharedOrigin] = {}
         self._tables: dict[str, Table] = {}

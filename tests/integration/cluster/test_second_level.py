@@ -10,6 +10,8 @@ import pytest
 
 from mailmapd.cluster import exchange
 from mailmapd.cluster.sealing import Sealer
+from mailmapd.cluster.server import Server
+from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.model import NOT_FOUND, Found, TempFail
 from support.fleet import SECOND_LEVEL, Host, fleet, make_host
@@ -226,3 +228,78 @@ async def test_server_forgets(database: MariaDB, event: str, tmp_path: Path) -> 
             assert await one.ask("alias", KEY) == expected
             assert one.second.counts()["hit"] == 0
             await until(lambda: not one.second.exchange.is_busy)
+
+
+async def test_follower_away(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """What changed while nobody followed is not believed, though it is shared: nobody has told."""
+    async with fleet(
+        database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
+    ) as hosts:
+        one, two = hosts["mx1"], hosts["mx2"]
+        await two.shares()
+        await two.ask("alias", KEY)
+        await shared(two, 1)
+        await one.stop()
+        database.run_sql("UPDATE t.alias SET goto = 'between' WHERE address = 'a@example.com'")
+        one.start()
+        cold = make_host("mx3", tmp_path, database, valkey.url, follows=False, more=SECOND_LEVEL)
+        cold.start()
+        try:
+            for host in (cold, one):
+                await host.shares()
+                host.engine.apply(Invalidation("alias"))
+                assert await host.ask("alias", KEY) == Found(b"between")
+                assert host.second.counts()["hit"] == 0
+            assert cold.second.counts()["disbelieved"] == 1
+        finally:
+            await cold.close()
+
+
+async def test_whoever_tells_does_not_believe_what_was_not_told(
+    database: MariaDB, valkey: Valkey, tmp_path: Path
+) -> None:
+    """A follower that knows of a change asks nobody else for the row, until it has told the second level of it."""
+    async with fleet(
+        database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
+    ) as hosts:
+        one, two = hosts["mx1"], hosts["mx2"]
+        await one.shares()
+        await two.shares()
+        for host in (one, two):
+            await host.ask("alias", KEY)
+        await shared(one, 1)
+        # It can tell nobody, but asks by other connections
+        one.bus._publisher._server = Server(ClusterSettings(url="unix:/nowhere"))
+        database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
+        await until(lambda: not one.held("alias", KEY))
+        hits = one.second.counts()["hit"]
+        assert await one.ask("alias", KEY) == Found(b"new")
+        assert one.second.counts()["hit"] == hits
+        one.bus._publisher._server = one.bus._server
+        await until(lambda: not two.held("alias", KEY))
+        assert await two.ask("alias", KEY) == Found(b"new")
+
+
+async def test_follower_without_it(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A follower that does not tell the second level makes it useless, and nothing of it outdated."""
+    names = ["mx1", "mx2", "mx3"]
+    more = 'key_file = "key"\n'
+    one = make_host("mx1", tmp_path, database, valkey.url, follows=True, more=more)
+    two, three = (
+        make_host(name, tmp_path, database, valkey.url, follows=False, more=SECOND_LEVEL)
+        for name in names[1:]
+    )
+    for host in (one, two, three):
+        host.start()
+    try:
+        for host in (two, three):
+            await host.shares()
+            await host.ask("alias", KEY)
+        database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
+        for host in (two, three):
+            await until(lambda host=host: not host.held("alias", KEY))  # type: ignore[misc]
+            assert await host.ask("alias", KEY) == Found(b"new")
+            assert host.second.counts()["doubts"] > 0
+    finally:
+        for host in (three, two, one):
+            await host.close()

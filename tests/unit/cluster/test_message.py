@@ -42,6 +42,7 @@ HEARS = st.builds(
     st.integers(0, 9000).map(lambda number: number / 1000),
     st.frozensets(TABLES),
     st.frozensets(TABLES),
+    st.sampled_from(["", "1790000000000-0"]),
 )
 MESSAGES = st.builds(
     Message,
@@ -51,6 +52,7 @@ MESSAGES = st.builds(
     st.none() | TOUCHED,
     st.none() | st.just({"user": "a@b"}),
     st.none() | st.dictionaries(st.text(max_size=3), HEARS, max_size=2),
+    st.sampled_from(["", "5d0c"]),
 )
 
 

@@ -42,8 +42,6 @@ def test_names_say_nothing() -> None:
     ]
     assert len(set(names)) == len(names)
     assert all(b"example" not in name for name in names)
-    assert SEALER.identity != STRANGER.identity
-    assert SEALER.identity == TWIN.identity
 
 
 def test_no_number_twice() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from mailmapd.cluster.coverage import PATIENCE, Coverage
 from mailmapd.cluster.message import Hears
+from mailmapd.cluster.shared_answer import Place, SharedAnswer
 from mailmapd.cluster.watching import Watching
 from mailmapd.config.loader import parse_config
 from mailmapd.databases.settings import MysqlSettings
@@ -39,9 +40,12 @@ class Bench:
         [database] = self.watching._databases.values()
         database.servers._known = dict.fromkeys(database.servers._known, digest)
 
-    def say(self, host: str, moment: float, epoch: int = 1) -> None:
+    def say(
+        self, host: str, moment: float, epoch: int = 1, since: str = "", servers: str = SERVER
+    ) -> None:
         """Let a follower vouch for the table."""
-        hears = {"mail": Hears(epoch, 0.0, frozenset({SERVER}), frozenset({"digest"}))}
+        vouched = frozenset(servers.split())
+        hears = {"mail": Hears(epoch, 0.0, vouched, frozenset({"digest"}), since)}
         self.coverage.heard(host, "run", hears, moment, self.clock.now)
         self.coverage.prove()
 
@@ -50,6 +54,11 @@ class Bench:
         self.clock.now = now
         self.watching.look()
         return self.table.watch is not None
+
+    def believes(self, last_id: int, servers: str = SERVER) -> bool:
+        """Return whether an answer is believed that was asked for after a message, of some servers."""
+        place = Place((last_id, 0), "history", frozenset(servers.split()))
+        return self.watching.believes("alias", SharedAnswer.of(b"value", 0.0, 9.0, place, b"marks"))
 
     def keep(self) -> None:
         """Keep an answer now."""
@@ -141,3 +150,51 @@ async def test_on_its_way(bench: Bench) -> None:
     bench.say("mx1", 10.0)
     assert bench.look(10.0)
     assert bench.table._flights.find(b"key") is None
+
+
+async def test_shared_answer_since_when(bench: Bench) -> None:
+    """An answer of another host is believed if whoever vouches has told every change since it was asked for."""
+    bench.say("mx1", 10.0)
+    assert bench.look(10.0)
+    assert not bench.believes(5), "its first word was about no message"
+    bench.say("mx1", 10.5, since="5-0")
+    assert bench.believes(5)
+    assert not bench.believes(4)
+    bench.say("mx1", 11.0, epoch=2)
+    bench.look(11.0)
+    assert not bench.believes(5)
+
+
+async def test_shared_answer_of_another_server(bench: Bench) -> None:
+    """One of another server is believed if that is vouched for, too, and from then on only while it is."""
+    bench.say("mx1", 10.0, since="5-0")
+    assert bench.look(10.0)
+    assert not bench.believes(5, "replica")
+    bench.say("mx1", 10.5, since="6-0", servers=f"{SERVER} replica")
+    bench.look(10.5)
+    assert bench.believes(6, "replica")
+    bench.say("mx2", 10.6, since="6-0")
+    assert bench.look(10.6)
+    assert bench.look(16.0)
+    assert not bench.look(10.5 + PATIENCE + 0.1), "mx2 says nothing of the replica"
+
+
+async def test_shared_answer_that_another_one_vouches_for(bench: Bench) -> None:
+    """What the keeper has not heard since, another follower may have, if there was no break between them."""
+    bench.clock.now = 10.0
+    bench.say("mx1", 10.0, since="9-0")
+    assert bench.look(10.0)
+    assert not bench.believes(5)
+    bench.say("mx2", 9.0, since="4-0")
+    assert not bench.believes(5), "it is not proven to have heard until the keeper began"
+    bench.say("mx2", 10.0, since="4-0")
+    assert bench.believes(5)
+
+
+async def test_shared_answer_without_proof(bench: Bench) -> None:
+    """Where nobody vouches, or this host follows the table itself, others' words are not asked for."""
+    assert not bench.believes(5)
+    bench.say("mx1", 10.0, since="5-0")
+    bench.look(10.0)
+    bench.clock.now = 10.1 + PATIENCE
+    assert not bench.believes(5)
