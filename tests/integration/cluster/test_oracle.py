@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.cluster import exchange, second_level
+from mailmapd.cluster import exchange, publisher, second_level
+from mailmapd.cluster.exchange import Fill
 from mailmapd.model import NOT_FOUND, Answer, Found
 from support.fleet import SECOND_LEVEL, Host, fleet, make_host
 from support.mariadb import MariaDB
@@ -100,6 +101,16 @@ async def look_up(host: Host, seed: int, ended: asyncio.Event) -> int:
     return asked
 
 
+def share_late(host: Host) -> None:
+    """Let answers be shared some time after they were fetched, so that changes come in between."""
+    fill, draw = host.second.exchange.fill, random.Random(host.name)
+
+    def late(answer: Fill) -> None:
+        asyncio.get_running_loop().call_later(draw.random() * 0.05, fill, answer)
+
+    host.second.exchange.fill = late  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("more", ["", SECOND_LEVEL], ids=["alone", "second level"])
 async def test_at_rest_all_is_true(
     database: MariaDB, valkey: Valkey, tmp_path: Path, more: str, monkeypatch: pytest.MonkeyPatch
@@ -110,11 +121,15 @@ async def test_at_rest_all_is_true(
     """
     asyncio.get_running_loop().set_debug(False)
     monkeypatch.setattr(exchange, "DEADLINE", 10.0)  # a busy machine makes nobody leave it aside
-    monkeypatch.setattr(second_level, "TOMBSTONE", 0.02)  # else next to nothing is shared
+    if more:
+        monkeypatch.setattr(second_level, "TOMBSTONE", 0.02)  # else next to nothing is shared
+        monkeypatch.setattr(publisher, "APART", 0.05)  # so that much is known here and not told yet
     names = ["mx1", "mx2", "mx3", "mx4"]
     async with fleet(database, valkey.url, tmp_path, names, {"mx1", "mx2"}, more=more) as hosts:
         for host in hosts.values():
             await (host.shares() if more else host.watched())
+            if more:
+                share_late(host)
         mutator, ended = Mutator(database, 1), asyncio.Event()
         asking = [
             asyncio.create_task(look_up(host, number, ended))

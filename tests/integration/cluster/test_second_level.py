@@ -248,6 +248,7 @@ async def test_follower_away(database: MariaDB, valkey: Valkey, tmp_path: Path, 
         try:
             host = cold if asks == "a host" else one
             await host.shares()
+            await until(lambda: bool(one.bus._publisher._began))
             host.engine.apply(Invalidation("alias"))
             assert await host.ask("alias", KEY) == Found(b"between")
             assert host.second.counts()["disbelieved"] == 1
