@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mailmapd.cluster import exchange, second_level
 from mailmapd.model import Found
-from support.fleet import fill, make_host
+from support.fleet import SECOND_LEVEL, Host, fill, make_host
 from support.followed import LOGGED, grant_replication
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.process import wait_until
+from support.replication import catch_up
 from support.valkey import Valkey
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -98,3 +101,75 @@ async def test_replica_that_nobody_follows(
     finally:
         for host in reversed(hosts):
             await host.close()
+
+
+@pytest.mark.parametrize("tombstone", [30.0, 0.001], ids=["as it is", "shorter than the lag"])
+async def test_shared_answers_of_a_replica_behind(
+    pair: tuple[MariaDB, MariaDB],
+    valkey: Valkey,
+    tmp_path: Path,
+    tombstone: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 3 000 rows that a replica shows 20 ms late, none is outdated: on no host, and not in the second level."""
+    asyncio.get_running_loop().set_debug(False)
+    monkeypatch.setattr(exchange, "DEADLINE", 10.0)  # a busy machine makes nobody leave it aside
+    monkeypatch.setattr(second_level, "TOMBSTONE", tombstone)
+    primary, replica = pair
+    keys = [b"u%d" % number for number in range(300)]
+    rows = ", ".join(f"('{key.decode()}', 'first', 'd')" for key in keys)
+    primary.run_sql(f"INSERT INTO t.alias VALUES {rows}")
+    make = partial(make_host, folder=tmp_path, url=valkey.url, more=SECOND_LEVEL)
+    follower = make("mx1", server=primary, follows=True, hosts=(primary, replica))
+    behind = make("mx2", server=replica, follows=False)
+    ahead = make("mx3", server=primary, follows=False)
+    hosts = [follower, behind, ahead]
+    value = Found(b"first")
+    for host in hosts:
+        host.start()
+    try:
+        for host in hosts:
+            await host.shares()
+        old = 0
+        for number in range(10):
+            value = Found(b"number %d" % number)
+            for host in hosts:
+                await asyncio.gather(*[host.ask("alias", key) for key in keys])
+            await asyncio.to_thread(replica.run_sql, "STOP SLAVE SQL_THREAD")
+            sql = "UPDATE t.alias SET goto = %s WHERE domain = 'd'"
+            await asyncio.to_thread(primary.run_sql, sql, value.value.decode())
+            await asyncio.sleep(LAG)
+            for host in (behind, ahead):
+                found = await asyncio.gather(*[host.ask("alias", key) for key in keys])
+                old += sum(answer != value for answer in found)
+            await asyncio.to_thread(replica.run_sql, "START SLAVE SQL_THREAD")
+            await asyncio.to_thread(catch_up, primary, replica)
+            for host in hosts:
+                await until(lambda host=host: _settled(host, follower))  # type: ignore[misc]
+                found = await asyncio.gather(*[host.ask("alias", key) for key in keys])
+                assert [answer for answer in found if answer != value] == [], host.name
+        print(f"old rows seen while the replica was behind: {old}")
+        assert old > 0, "the replica was not behind, so that this shows nothing"
+        for host in hosts:
+            await until(lambda host=host: not host.second.exchange.is_busy)  # type: ignore[misc]
+        cold = make("mx4", server=primary, follows=False)
+        cold.start()
+        hosts.append(cold)
+        await cold.shares()
+        found = await asyncio.gather(*[cold.ask("alias", key) for key in keys])
+        assert [answer for answer in found if answer != value] == []
+        assert (cold.second.counts()["hit"] > 0) == (tombstone < 1), "tombstones stand"
+        if tombstone < 1:
+            assert sum(host.second.counts()["hit"] for host in hosts) > len(keys)
+    finally:
+        for host in reversed(hosts):
+            await host.close()
+
+
+def _settled(host: Host, follower: Host) -> bool:
+    """Tell whether a host has carried out everything that the follower has told, and that has told everything."""
+    assert follower.following is not None
+    told = all(database.is_settled for database in follower.following.databases.values())
+    told = told and not follower.bus._publisher._pending and not follower.bus._publisher._sending
+    read = host.bus.position.last_id
+    return told and not host.bus._forgetting.sweeps and read >= follower.bus.position.last_id

@@ -108,7 +108,7 @@ def share_late(host: Host) -> None:
     def late(answer: Fill) -> None:
         asyncio.get_running_loop().call_later(draw.random() * 0.05, fill, answer)
 
-    host.second.exchange.fill = late  # type: ignore[method-assign]
+    host.second.exchange.fill = late  # type: ignore[assignment, method-assign]
 
 
 @pytest.mark.parametrize("more", ["", SECOND_LEVEL], ids=["alone", "second level"])
