@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from mailmapd.check.cluster import acl_line, cluster_findings
+from mailmapd.cluster import exchange
 from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.engine.invalidation import Invalidation
 from support.certificates import make_certificates
-from support.fleet import fleet
+from support.fleet import SECOND_LEVEL, fleet
 from support.mariadb import MariaDB, private_directory
+from support.polling import until
 from support.process import free_port
 from support.valkey import Kind, Valkey
 
@@ -29,6 +32,13 @@ async def test_findings(valkey: Valkey) -> None:
     valkey.run("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru")
     valkey.run("CONFIG", "SET", "appendonly", "yes")
     assert await codes(settings) == ["cluster_eviction", "cluster_account"]
+    shares = replace(settings, second_level=True)
+    assert await codes(shares) == ["cluster_eviction", "cluster_account"]
+    most = int(valkey.run("INFO", "memory")["used_memory"] * 1.1)
+    valkey.run("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", most)
+    assert await codes(shares) == ["cluster_full", "cluster_account"]
+    assert await codes(settings) == ["cluster_account"]
+    valkey.run("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "allkeys-lru")
     valkey.run("CONFIG", "SET", "requirepass", "secret")
     [finding] = [finding async for finding in cluster_findings(settings)]
     assert "ACL SETUSER mailmapd" in finding.remedy
@@ -37,18 +47,29 @@ async def test_findings(valkey: Valkey) -> None:
     assert (await codes(remote))[0] == "cluster_plain"
 
 
-async def test_least_account(database: MariaDB, kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shares", [False, True], ids=["alone", "second level"])
+async def test_least_account(
+    database: MariaDB, kind: Kind, tmp_path: Path, shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The line that `check` prints makes an account with which a host does all it must, and nothing else is allowed."""
+    monkeypatch.setattr(exchange, "DEADLINE", 10.0)
     with private_directory() as folder, Valkey(folder, kind=kind) as server:
-        line = acl_line(ClusterSettings(user="mail", stream="mailmapd"))
+        line = acl_line(ClusterSettings(user="mail", stream="mailmapd", second_level=shares))
+        assert ("shared" in line) == shares
         assert server.run(*line.replace("PASSWORD", "secret").split()) in (b"OK", True)
-        login = 'user = "mail"\npassword = "secret"\n'
+        login = 'user = "mail"\npassword = "secret"\n' + (SECOND_LEVEL if shares else "")
         async with fleet(
             database, server.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=login
         ) as hosts:
             two = hosts["mx2"]
-            await two.watched()
+            await (two.shares() if shares else two.watched())
             await two.ask("alias", b"a@example.com")
+            if shares:
+                await until(lambda: two.second.exchange.counts["filled"] == 1)
+                two.second.exchange.throw_away(b"mailmapd:shared:a:nothing")
+                await until(lambda: not two.second.exchange.is_busy)
+                applied = [Invalidation("alias", frozenset({b"a@example.com"}))]
+                await hosts["mx1"].bus.flush({"all": True}, [*applied, Invalidation("of_domain")])
             identity = await hosts["mx1"].bus.flush({"user": "a@example.com"})
             assert await hosts["mx1"].bus.unconfirmed(identity, 5.0) == []
             assert not two.held("alias", b"a@example.com")

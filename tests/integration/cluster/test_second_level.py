@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from mailmapd.cluster import exchange
+from mailmapd.cluster.coverage import PATIENCE
 from mailmapd.cluster.sealing import Sealer
 from mailmapd.cluster.server import Server
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.engine.invalidation import Invalidation
+from mailmapd.errors import ClusterError
 from mailmapd.model import NOT_FOUND, Found, TempFail
 from support.fleet import SECOND_LEVEL, Host, fleet, make_host
 from support.mariadb import MariaDB, private_directory
@@ -304,3 +308,118 @@ async def test_follower_without_it(database: MariaDB, valkey: Valkey, tmp_path: 
     finally:
         for host in (three, two, one):
             await host.close()
+
+
+async def test_server_full(database: MariaDB, tmp_path: Path) -> None:
+    """Of a server's memory the last part is for messages; one that is quite full tells nothing, and nothing fails."""
+    with private_directory() as folder, Valkey(folder) as server:
+        names = ["mx1", "mx2"]
+        async with fleet(
+            database, server.url, tmp_path, names, {"mx1"}, more=SECOND_LEVEL
+        ) as hosts:
+            two = hosts["mx2"]
+            await two.shares()
+            used = int(server.run("INFO", "memory")["used_memory"])
+            server.run("CONFIG", "SET", "maxmemory", used * 2)
+            for number in range(20):
+                await two.ask("alias", b"absent%d@example.com" % number)
+            await until(lambda: not two.second.exchange.is_busy)
+            assert two.second.exchange.counts["dropped"] == 20, "half of 80 % is for absences"
+            await two.ask("alias", KEY)
+            await shared(two, 1)
+            two.second.exchange._looked = float("-inf")
+            server.run("CONFIG", "SET", "maxmemory", int(used * 1.2))
+            await two.ask("alias", b"b@example.com")
+            await until(lambda: two.second.exchange.counts["dropped"] == 21)
+            server.run("CONFIG", "SET", "maxmemory", used // 2)
+            # Quite full, it takes no message either, so that nothing is proven
+            database.run_sql("UPDATE t.alias SET goto = 'full' WHERE address = 'a@example.com'")
+            await until(lambda: not hosts["mx1"].held("alias", KEY))
+            two.clock.ahead += PATIENCE
+            await two.unwatched()
+            assert two.second.exchange.is_open
+            assert await two.ask("alias", b"c@example.com") == NOT_FOUND
+            server.run("CONFIG", "SET", "maxmemory", 0)
+            await two.shares()
+            await until(lambda: not two.held("alias", KEY))
+            assert await two.ask("alias", KEY) == Found(b"full")
+
+
+async def answers(host: Host, keys: list[bytes], value: bytes) -> None:
+    """Wait until a host gives the same answer for every key."""
+    async with asyncio.timeout(20):
+        while True:
+            found = await asyncio.gather(*[host.ask("alias", key) for key in keys])
+            if set(found) == {Found(value)}:
+                return
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("policy", ["volatile-ttl", "allkeys-lru"])
+async def test_server_that_throws_out(database: MariaDB, policy: str, tmp_path: Path) -> None:
+    """A server that throws keys out to make room, tombstones and tokens among them, has no host keep what was."""
+    with private_directory() as folder, Valkey(folder) as server:
+        names = ["mx1", "mx2"]
+        async with fleet(
+            database, server.url, tmp_path, names, {"mx1"}, more=SECOND_LEVEL
+        ) as hosts:
+            one, two = hosts["mx1"], hosts["mx2"]
+            await one.shares()
+            await two.shares()
+            server.run("CONFIG", "SET", "maxmemory-policy", policy)
+            keys = [b"v%d@example.com" % number for number in range(100)]
+            for value in (b"1", b"2"):
+                rows = ", ".join(f"('{key.decode()}', '{value.decode()}', 'd')" for key in keys)
+                await asyncio.to_thread(database.run_sql, f"REPLACE INTO t.alias VALUES {rows}")
+                for host in (one, two):
+                    await asyncio.gather(*[host.ask("alias", key) for key in keys])
+                used = int(server.run("INFO", "memory")["used_memory"])
+                # Anything but the stream goes, if it may
+                server.run("CONFIG", "SET", "maxmemory", used - 20_000)
+                with suppress(OutOfMemoryError):
+                    server.run("SET", "another", "x" * 1000, "EX", 100)
+                server.run("CONFIG", "SET", "maxmemory", 0)
+                for host in (one, two):
+                    await answers(host, keys, value)
+            assert int(server.run("INFO", "stats")["evicted_keys"]) > 0
+
+
+async def test_flush_that_nobody_hears(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """Who flushes and cannot tell believes nothing of before; who flushes more than others know of tells them apart."""
+    async with fleet(
+        database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
+    ) as hosts:
+        one, two = hosts["mx1"], hosts["mx2"]
+        await one.shares()
+        await two.shares()
+        await two.ask("alias", KEY)
+        await shared(two, 1)
+        level = one.second
+
+        async def flush_in_vain() -> None:
+            with level.flushing():
+                assert not level.exchange.is_open
+                assert await one.ask("alias", KEY) == Found(b"one")
+                assert level.counts()["hit"] == 0
+                one.engine.apply(Invalidation("alias"))
+                raise ClusterError("nobody hears")
+
+        with pytest.raises(ClusterError):
+            await flush_in_vain()
+        await one.shares()
+        assert await one.ask("alias", KEY) == Found(b"one")
+        assert (level.counts()["hit"], level.counts()["disbelieved"]) == (0, 1)
+        await until(lambda: not level.exchange.is_busy)
+        # Told, one key of a table is that, and no more
+        two.engine.apply(Invalidation("alias"))
+        for key in (KEY, b"b@example.com"):
+            await two.ask("alias", key)
+        await shared(two, 3)
+        request = {"key": "b@example.com", "table": "alias"}
+        await one.bus.flush(request, [Invalidation("alias", frozenset({b"b@example.com"}))])
+        one.engine.apply(Invalidation("alias"))
+        assert await one.ask("alias", b"b@example.com") == Found(b"two")
+        assert level.counts()["hit"] == 0
+        assert await one.ask("alias", KEY) == Found(b"one")
+        assert level.counts()["hit"] == 1
+        assert two.second.counts()["doubts"] == 0
