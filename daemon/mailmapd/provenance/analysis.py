@@ -17,11 +17,15 @@ from mailmapd.provenance.volatile import volatile
 _DEEPEST_VIEW = 8
 """Views of views beyond this are taken for a circle."""
 
+_OTHERWISE = {"ANSI_QUOTES": '"', "NO_BACKSLASH_ESCAPES": "\\", "PIPES_AS_CONCAT": "||"}
+"""Signs that mean something else than the parser takes them for, by the SQL mode in which they do."""
+
 
 def analyse(query: Query, default_schema: str, schema: Schema) -> Provenance:
     """Return what a query reads. Raises CannotTell, with the reason."""
     tree = _parsed(_text(query), "mysql")
-    _resolve_views(tree, default_schema, schema, _DEEPEST_VIEW)
+    views: set[tuple[str, str]] = set()
+    _resolve_views(tree, default_schema, schema, _DEEPEST_VIEW, views)
     for reason in volatile(tree):
         raise CannotTell(f"its answer depends on {reason}")
     readings: list[Reading] = []
@@ -30,7 +34,15 @@ def analyse(query: Query, default_schema: str, schema: Schema) -> Provenance:
             readings += _Select(scope, default_schema, schema).readings()
     if len(readings) != sum(1 for _ in tree.find_all(exp.Table)):
         raise CannotTell("it names a table in a way that is not understood")
-    return Provenance(tuple(readings))
+    return Provenance(tuple(readings), frozenset(views))
+
+
+def check_mode(query: Query, sql_mode: str) -> None:
+    """Raise CannotTell, with the reason, when a query means something else in the server's SQL mode."""
+    text = "".join([piece for piece in query if isinstance(piece, str)])
+    for mode in sql_mode.upper().split(","):
+        if mode in _OTHERWISE and _OTHERWISE[mode] in text:
+            raise CannotTell(f"it has {_OTHERWISE[mode]}, and the server the sql_mode {mode}")
 
 
 def check_steady(query: Query) -> None:
@@ -67,8 +79,10 @@ def _parsed(text: str, dialect: str) -> exp.Expr:
     return statements[0]
 
 
-def _resolve_views(tree: exp.Expr, default: str, schema: Schema, depth: int) -> None:
-    """Put each view's own query in the place of its name."""
+def _resolve_views(
+    tree: exp.Expr, default: str, schema: Schema, depth: int, views: set[tuple[str, str]]
+) -> None:
+    """Put each view's own query in the place of its name, which is added to `views`."""
     for table in list(tree.find_all(exp.Table)):
         name = table.db or default
         if schema.columns(name, table.name) is not None:
@@ -82,8 +96,9 @@ def _resolve_views(tree: exp.Expr, default: str, schema: Schema, depth: int) -> 
             raise CannotTell(f"{name}.{table.name} is a view; GRANT SHOW VIEW on it to the account")
         if depth == 0:
             raise CannotTell(f"{name}.{table.name} is a view of views of views")
+        views.add((name, table.name))
         inner = _parsed(text, "mysql")
-        _resolve_views(inner, name, schema, depth - 1)
+        _resolve_views(inner, name, schema, depth - 1, views)
         alias = exp.TableAlias(this=exp.to_identifier(table.alias or table.name))
         joins = table.args.get("joins")
         table.replace(exp.Subquery(this=inner, alias=alias, joins=joins))
@@ -96,6 +111,7 @@ class _Select:
         self._select = scope.expression
         self._scope = scope
         self._sources: dict[str, Source] = {}
+        self._in_partitions: set[str] = set()  # of which any column may decide
         for alias, (_, source) in scope.selected_sources.items():
             if isinstance(source, exp.Table):
                 name = source.db or default_schema
@@ -103,6 +119,8 @@ class _Select:
                 if columns is None:
                     raise CannotTell(f"{name}.{source.name} is no base table")
                 self._sources[alias.lower()] = Source(name, source.name, columns)
+                if source.args.get("partition"):
+                    self._in_partitions.add(alias.lower())
         self._outer = False
         self._conditions = list(self._all_conditions())
 
@@ -159,6 +177,8 @@ class _Select:
     def _columns(self, alias: str) -> frozenset[str]:
         """Return the columns of a table that the SELECT may speak of; with a doubt, all of them."""
         known = self._sources[alias].columns
+        if alias in self._in_partitions:
+            return frozenset(known)
         found: set[str] = set()
         for node in self._select.walk():
             if isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):

@@ -26,8 +26,12 @@ _TEXT_TYPES = re.compile(r"(var)?(char|binary)|(tiny|medium|long)?(text|blob)")
 
 _UNPROVEN_COLLATION = re.compile(
     "lithuanian|latvian|roman|swe7|big5|gbk|gb2312|gb18030|koi8u|cp1251_ukrainian|macce|geostd8|ucs2|utf16|utf32"
+    "|_(hu|la|lt|lv)_0900"
 )
-"""Collations that equate more than letter case in printable ASCII (by the servers' weights), or whose bytes differ."""
+"""Collations that equate more than letter case in printable ASCII (by the servers' weights), or whose bytes differ.
+
+Of all texts of one to three letters, and of pairs of pairs: Hungarian takes "ccs" for "cscs", Latin "i" for "j".
+"""
 
 
 class ColumnOf(NamedTuple):
@@ -95,13 +99,29 @@ class Equalities:
             return [a + b for a, b in product(self._of(node.left), self._of(node.right))]
         if isinstance(node, exp.EQ):
             left, right = self.pattern(node.left), self.pattern(node.right)
-            return [[(left, right)]] if left and right else [[]]
+            return [[(left, right)]] if left and right and self._as_text(left, right) else [[]]
         if isinstance(node, exp.In) and node.expressions and not node.args.get("query"):
             left = self.pattern(node.this)
             rights = [self.pattern(expression) for expression in node.expressions]
-            if left and all(rights):
+            if left and all(right and self._as_text(left, right) for right in rights):
                 return [[(left, right)] for right in rights if right]
         return [[]]
+
+    def _as_text(self, *sides: _Raw) -> bool:
+        """Return whether sides are compared as text that only letter case and blanks at the end make equal.
+
+        A number equals more than one text ('5', '05'), and what equals it need not equal each other.
+        """
+        collations = set()
+        for side in sides:
+            for piece in side:
+                if not isinstance(piece, ColumnOf):
+                    continue
+                if self.is_text(*piece):
+                    collations.add(self._sources[piece.alias].columns[piece.name].collation)
+                elif len(side) == 1 or self._has_collation(*piece):
+                    return False
+        return len({name for name in collations if name and not name.endswith("_bin")}) <= 1
 
     def pattern(self, node: exp.Expr) -> _Raw | None:
         """Return the pattern that an expression stands for, or None when it is something else."""
@@ -127,12 +147,17 @@ class Equalities:
             classes.join(left, right)
         for pattern in classes:
             match pattern:
-                case (ColumnOf(owner, name),) if owner == alias and self._is_text(alias, name):
+                case (ColumnOf(owner, name),) if owner == alias and self.is_text(alias, name):
                     for other in classes.same_as(pattern):
                         if not _is_column(other):
                             yield Binding(name, _resolved(other, classes))
 
-    def _is_text(self, alias: str, name: str) -> bool:
+    def _has_collation(self, alias: str, name: str) -> bool:
+        column = self._sources[alias].columns.get(name)
+        return column is None or bool(column.collation)
+
+    def is_text(self, alias: str, name: str) -> bool:
+        """Return whether what equals a column, but for letter case, is one text."""
         column = self._sources[alias].columns.get(name)
         if column is None or _UNPROVEN_COLLATION.search(column.collation):
             return False

@@ -59,6 +59,11 @@ class Binding(NamedTuple):
         return frozenset(piece.name for piece in self.pattern if isinstance(piece, Part))
 
 
+def names_keys(alternatives: tuple[tuple[Binding, ...], ...]) -> bool:
+    """Return whether a row tells at least a part of each key that it matters to."""
+    return all(any(binding.parts for binding in alternative) for alternative in alternatives)
+
+
 class Reverse(NamedTuple):
     """A SELECT of the `parts` of the keys that a row of the table may matter to.
 
@@ -93,7 +98,7 @@ class Reading:
     @property
     def grade(self) -> str:
         """Return what a change drops at most: ``key`` (those that it names), ``reverse`` or ``table``."""
-        if all(any(binding.parts for binding in alternative) for alternative in self.alternatives):
+        if names_keys(self.alternatives):
             return "key"
         return "table" if self.reverse is None else "reverse"
 
@@ -107,9 +112,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Everything that one query reads."""
+    """Everything that one query reads; `views` are the views that it reads it through, each as (schema, name)."""
 
     readings: tuple[Reading, ...]
+    views: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def tables(self) -> frozenset[tuple[str, str]]:

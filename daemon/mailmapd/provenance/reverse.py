@@ -3,6 +3,10 @@
 It is the same SELECT without the changed table and without the conditions on the key: the row's values stand for its
 columns, and the columns that the key is compared with are what it selects. Tables that are not joined with the rest by
 what is left would make a cross product, so the query is given up then.
+
+Only tables whose own rows name the key stay in it. It is asked when other rows may be newer, or older, than the changed
+one: of two rows that were deleted together, each would be looked for by way of the other, and not be found. A row that
+names the key says so itself when it changes.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from sqlglot import exp
 
 from mailmapd.provenance.equality import BARE, OPEN, Equalities, Owner, Source
-from mailmapd.provenance.reading import Part, Placeholder, Reverse
+from mailmapd.provenance.reading import Part, Placeholder, Reverse, names_keys
 
 _MARK = "mailmapd_value_of_"
 
@@ -25,10 +29,13 @@ def reverse_query(
     owner: Owner,
 ) -> Reverse | None:
     """Return the query for rows of the table under `alias`, or None when there is none of this form."""
-    others = [other for other in sources if other != alias]
+    others = [
+        other for other in sources if other != alias and names_keys(equalities.bindings(other))
+    ]
+    left_out = set(sources) - {alias, *others}
     kept: list[str] = []
     selected: dict[str, str] = {}
-    joined: dict[str, set[str]] = {other: set() for other in sources}
+    joined: dict[str, set[str]] = {other: set() for other in (alias, *others)}
     for condition in conditions:
         text = condition.sql("mysql")
         if condition.find(exp.Query):
@@ -39,7 +46,7 @@ def reverse_query(
         owners = {owner(column) for column in condition.find_all(exp.Column)}
         if None in owners:
             return None
-        if owners == {alias}:
+        if owners == {alias} or owners & left_out:
             continue
         for place in owners:
             joined[str(place)] |= {str(other) for other in owners}
@@ -64,10 +71,11 @@ def _selected(
     if not isinstance(condition, exp.EQ):
         return {}
     for one, other in ((condition.left, condition.right), (condition.right, condition.left)):
-        if isinstance(one, exp.Column) and owner(one) in others:
+        place = owner(one) if isinstance(one, exp.Column) else None
+        if place in others and equalities.is_text(place, one.name.lower()):
             match equalities.pattern(other):
                 case (Part(name),):
-                    return {name: f"`{owner(one)}`.`{one.name}`"}
+                    return {name: f"`{place}`.`{one.name}`"}
                 case _:
                     pass
     return {}

@@ -42,6 +42,10 @@ def volatile(tree: exp.Expr) -> Iterator[str]:
     for node in tree.walk():
         if isinstance(node, exp.Parameter | exp.SessionParameter):
             yield f"the variable {node.sql('mysql')}"
+        elif isinstance(node, exp.Dot) and isinstance(node.expression, exp.Func):
+            yield f"the stored function {node.this.name}.{_name(node.expression)}()"
+        elif isinstance(node, exp.Version):
+            yield "the past of a table"
         elif isinstance(node, exp.Func) and _name(node) not in _BY_ARGUMENTS_ALONE:
             yield f"the function {_name(node)}()"
         elif isinstance(node, exp.Column) and node.name.upper() in _WITHOUT_PARENTHESES:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from mailmapd.provenance.analysis import analyse
+from mailmapd.provenance.analysis import analyse, check_mode
 from mailmapd.provenance.reading import CannotTell, Column, Part, Piece, Reading, Text
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.mysql_table import MysqlTable
@@ -15,7 +15,10 @@ TABLES = {
     "alias": "address goto domain active:int",
     "mailbox": "username maildir domain quota:int lastlogin:datetime",
     "domain": "domain transport active:int",
-    "odd": "address:varchar/latin7_lithuanian_ci wide:varchar/utf16_general_ci",
+    "odd": "address:varchar/latin7_lithuanian_ci wide:varchar/utf16_general_ci"
+    " hu:varchar/utf8mb4_hu_0900_ai_ci lt:varchar/utf8mb4_lt_0900_ai_ci",
+    "german": "name:varchar/latin1_german2_ci id:int",
+    "general": "name:varchar/utf8mb4_general_ci other:varchar/utf8mb4_general_ci",
 }
 
 
@@ -92,6 +95,8 @@ def bound(reading: Reading) -> list[dict[str, str]]:
         ("SELECT goto FROM alias WHERE active = %s", [{}]),
         ("SELECT address FROM odd WHERE address = '%s'", [{}]),
         ("SELECT address FROM odd WHERE wide = '%s'", [{}]),
+        ("SELECT address FROM odd WHERE hu = '%s' AND lt = '%s'", [{}]),
+        ("SELECT address FROM odd WHERE address = CONCAT('%u', hu)", [{}]),
         (
             "SELECT goto FROM alias WHERE address = '%s' GROUP BY goto HAVING COUNT(*) > 1 LIMIT 1",
             [{"address": "%s"}],
@@ -117,6 +122,23 @@ def test_joins() -> None:
         "mailbox": [{"username": "%s"}],
         "domain": [{}],
     }
+
+
+@pytest.mark.parametrize(
+    ("condition", "general"),
+    [
+        ("german.id = '%s' AND general.name = german.id", {}),
+        ("german.id = '%s' AND general.name IN (german.id, 'x')", {}),
+        ("german.id = '%u' AND general.name = CONCAT(german.id, '@')", {"name": "*@"}),
+        ("german.name = '%s' AND general.name = german.name", {}),
+        ("general.other = '%s' AND general.name = general.other", {"name": "%s", "other": "%s"}),
+        ("german.name = '%s' AND general.name = CONCAT('%u', german.name)", {}),
+    ],
+)
+def test_what_is_equal_in_between(condition: str, general: dict[str, str]) -> None:
+    """A number equals more than one text, and so does a text in another collation: what equals it is not the key."""
+    readings = read(f"SELECT general.name FROM german, general WHERE {condition}")
+    assert {reading.table: bound(reading) for reading in readings}["general"] == [general]
 
 
 def test_alias_domains() -> None:
@@ -151,6 +173,36 @@ def test_reverse_queries() -> None:
     )
 
 
+def test_reverse_queries_by_tables_that_name_the_key() -> None:
+    """A reverse query asks no table whose own rows do not name the key: such a row may have changed as well."""
+    readings = read(
+        "SELECT a.goto FROM alias a, domain d, mailbox m WHERE a.address = '%s'"
+        " AND a.domain = d.domain AND m.domain = d.domain AND m.domain = a.goto AND d.active = m.quota"
+    )
+    [domain] = [reading for reading in readings if reading.table == "domain"]
+    assert domain.reverse is not None
+    assert "mailbox" not in str(domain.reverse)
+    assert "active" not in str(domain.reverse)
+    chain = read(
+        "SELECT a.goto FROM alias a, domain d, mailbox m WHERE a.address = '%s'"
+        " AND a.domain = d.domain AND d.transport = m.domain"
+    )
+    assert {reading.table: reading.grade for reading in chain} == {
+        "alias": "key",
+        "domain": "reverse",
+        "mailbox": "table",
+    }
+
+
+def test_no_reverse_query_for_a_number() -> None:
+    """A column that equals more than one key does not say which they are."""
+    readings = read("SELECT g.name FROM german g, domain d WHERE g.id = '%s' AND g.name = d.domain")
+    assert {reading.table: reading.grade for reading in readings} == {
+        "german": "table",
+        "domain": "table",
+    }
+
+
 def test_no_cross_joins() -> None:
     """A table that nothing joins with the changed one makes no reverse query: every answer is dropped instead."""
     readings = read("SELECT a.goto FROM alias a, domain d WHERE a.address = '%s' AND d.active = 1")
@@ -181,6 +233,8 @@ def test_columns_that_matter() -> None:
     assert everything.columns == {"username", "maildir", "domain", "quota", "lastlogin"}
     [counted] = read("SELECT COUNT(*) FROM mailbox WHERE username = '%s'")
     assert counted.columns == {"username"}
+    [of_partition] = read("SELECT maildir FROM mailbox PARTITION (p0) WHERE username = '%s'")
+    assert of_partition.columns == everything.columns
     query = DovecotQuery.compile(
         "t", "SELECT maildir FROM mailbox WHERE username = '%u' AND %s = 1"
     )
@@ -218,9 +272,27 @@ def test_views() -> None:
         ("SELECT goto FROM alias WHERE (address = '%s'", "cannot be parsed"),
         ("WITH x AS (SELECT 1) SELECT * FROM x, alias", "WITH"),
         ("SELECT goto FROM alias WHERE address = '%s' FOR UPDATE", "locks"),
+        ("SELECT m.lower(goto) FROM alias WHERE address = '%s'", r"stored function m\.LOWER\(\)"),
+        ("SELECT goto FROM alias FOR SYSTEM_TIME ALL WHERE address = '%s'", "the past of a table"),
     ],
 )
 def test_what_cannot_be_followed(query: str, reason: str) -> None:
     """What may change without a row, or is not understood, is refused with its reason."""
     with pytest.raises(CannotTell, match=reason):
         read(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "mode"),
+    [
+        ('SELECT "goto" FROM alias', "ANSI_QUOTES"),
+        ("SELECT goto FROM alias WHERE goto = '\\\\'", "NO_BACKSLASH_ESCAPES"),
+        ("SELECT goto FROM alias WHERE goto = domain || 'x'", "PIPES_AS_CONCAT"),
+    ],
+)
+def test_sql_modes(query: str, mode: str) -> None:
+    """A query that means something else in the server's SQL mode is refused there."""
+    holes = MysqlTable.compile("t", query.encode()).holes()
+    check_mode(holes, "STRICT_TRANS_TABLES,NO_ZERO_DATE")
+    with pytest.raises(CannotTell, match=f"sql_mode {mode}"):
+        check_mode(holes, f"STRICT_TRANS_TABLES,{mode}")
