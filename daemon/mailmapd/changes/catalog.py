@@ -48,22 +48,24 @@ _LONGEST = 256 * 1024
 _SLICE = 500  # rows that are taken in before lookups have their turn
 
 _NAME = r"`((?:[^`]|``)+)`"
-# A list of columns is shorter than that: 16 of 64 characters, each of which may be quoted by another one.
+_NAMES = r"`(?:[^`]|``)+`(?:, `(?:[^`]|``)+`)*"
 _FOREIGN_KEY = re.compile(
-    rf"FOREIGN KEY \([^)]{{1,4096}}\) REFERENCES (?:{_NAME}\.)?{_NAME} \([^)]{{1,4096}}\)([^\n]*)"
+    rf"FOREIGN KEY \({_NAMES}\) REFERENCES (?:{_NAME}\.)?{_NAME} \({_NAMES}\)([^\n]*)"
 )
 _CASCADES = re.compile(r"ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL|SET DEFAULT)")
 
 
 class Catalog:
-    """A moment's view of the server's tables; a `Schema` for provenance."""
+    """A moment's view of the server's tables; a `Schema` for provenance. `sql_mode` is that of the account."""
 
     def __init__(
         self,
         columns: Mapping[Name, Mapping[str, Column]],
         views: Mapping[Name, str],
         definitions: Mapping[Name, str],
+        sql_mode: str = "",
     ) -> None:
+        self.sql_mode = sql_mode
         self._columns = columns
         self._views = views
         self._definitions = definitions
@@ -79,7 +81,8 @@ class Catalog:
     def cascading_parents(self, schema: str, table: str) -> frozenset[Name]:
         """Return the tables whose rows, deleted or updated, may change rows of this table by way of foreign keys.
 
-        Raises DatabaseError when the account may not see that of one of them.
+        The table itself is among them when a key of it leads back to it. Raises DatabaseError when the account may not
+        see that of one of them.
         """
         found: set[Name] = set()
         new = {(schema, table)}
@@ -95,7 +98,7 @@ class Catalog:
                 if _CASCADES.search(rules) and parent not in found:
                     found.add(parent)
                     new.add(parent)
-        return frozenset(found - {(schema, table)})
+        return frozenset(found)
 
 
 def _unquoted(name: str) -> str:
@@ -103,7 +106,10 @@ def _unquoted(name: str) -> str:
 
 
 async def read_catalog(rows: Rows) -> Catalog:
-    """Ask a server for its catalog. Raises DatabaseError."""
+    """Ask a server for its catalog, in a session that has the plainest SQL mode then. Raises DatabaseError."""
+    modes = await rows("SELECT @@SESSION.sql_mode", 1)
+    # In others, definitions have other quotes around names, or none
+    await rows("SET SESSION sql_mode = '', sql_quote_show_create = 1", 0)
     columns: dict[Name, dict[str, Column]] = {}
     for number, row in enumerate(await rows(_COLUMNS, 7)):
         if not number % _SLICE:
@@ -137,7 +143,7 @@ async def read_catalog(rows: Rows) -> Catalog:
     for row in await rows(_VIEWS, 3):
         schema, table, query = map(_text, row)
         views[schema, table] = query if len(query) <= _LONGEST else ""
-    return Catalog(columns, views, definitions)
+    return Catalog(columns, views, definitions, _text(modes[0][0]) if modes else "")
 
 
 async def _definition(rows: Rows, schema: str, table: str) -> str | None:

@@ -9,7 +9,7 @@ from mailmapd.changes.catalog import Catalog, Name
 from mailmapd.changes.layout import KeyLayout, layout_of
 from mailmapd.engine.definition import Definition
 from mailmapd.errors import DatabaseError
-from mailmapd.provenance.analysis import analyse
+from mailmapd.provenance.analysis import analyse, check_mode
 from mailmapd.provenance.reading import CannotTell, Reading
 
 
@@ -29,12 +29,16 @@ class Reader:
 
 @dataclass(slots=True)
 class Readers:
-    """The readers of one server's tables; `followed` are the engine's tables that are known completely."""
+    """The readers of one server's tables; `followed` are the engine's tables that are known completely.
+
+    `views` are the names of the views that they read through.
+    """
 
     by_table: dict[Name, list[Reader]] = field(default_factory=dict)
     ordinals: dict[Name, tuple[int, ...]] = field(default_factory=dict)
     widths: dict[Name, int] = field(default_factory=dict)
     children: dict[Name, set[Name]] = field(default_factory=dict)
+    views: set[str] = field(default_factory=set)
     followed: set[str] = field(default_factory=set)
     not_followed: dict[str, str] = field(default_factory=dict)
 
@@ -89,6 +93,7 @@ def find_readers(
     for table, definition in definitions.items():
         layout = layout_of(definition)
         try:
+            check_mode(layout.query, catalog.sql_mode)
             provenance = analyse(layout.query, default_schema, catalog)
             parents = {name: catalog.cascading_parents(*name) for name in provenance.tables}
         except (CannotTell, DatabaseError) as error:
@@ -98,6 +103,7 @@ def find_readers(
             for parent in above:
                 found.children.setdefault(parent, set()).add(name)
         readings[table] = layout, provenance.readings
+        found.views |= {name for _, name in provenance.views}
         found.followed.add(table)
     columns: dict[Name, set[str]] = {}
     for _, of_table in readings.values():

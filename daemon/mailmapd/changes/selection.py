@@ -32,14 +32,17 @@ from mailmapd.provenance.reading import Binding
 from mailmapd.template.sql_lexer import without_comments
 
 _HARMLESS = re.compile(
-    r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|XA\s+(START|BEGIN|END|PREPARE|ROLLBACK)|#|$)",
+    r"\s*((BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|XA\s+(START|BEGIN|END|PREPARE|ROLLBACK))\b|\Z)",
     re.IGNORECASE,
 )
-_OF_EVERYTHING = re.compile(
-    r"\s*(INSERT|UPDATE|DELETE|REPLACE|LOAD|CALL|WITH|SET|XA\s+COMMIT|(DROP|ALTER|CREATE)\s+(DATABASE|SCHEMA))\b",
+_NAMES_ALL = re.compile(
+    r"\s*(CREATE|ALTER|DROP|RENAME|TRUNCATE|OPTIMIZE|REPAIR|FLUSH|GRANT|REVOKE"
+    r"|ANALYZE(\s+(NO_WRITE_TO_BINLOG|LOCAL))?\s+TABLES?)\b",
     re.IGNORECASE,
 )
-_VIEW = re.compile(r"\bVIEW\b", re.IGNORECASE)
+"""Statements that name every table in which they change anything. Any other may do so in a function that it calls."""
+
+_OF_EVERYTHING = re.compile(r"\b(VIEW|DATABASE|SCHEMA)\b", re.IGNORECASE)
 """A view may read other tables after it was replaced than those that the statement names."""
 
 _LONGEST = 320
@@ -49,6 +52,7 @@ _WAYS = 512
 """In how many ways a row may fit an alternative; one that fits in more restricts nothing."""
 
 _WORD = re.compile(r"[\w$-]+")
+_PLAIN_WORD = re.compile(r"[\w$]+")
 _READ = 64 * 1024  # characters of the longest statement that is read
 
 
@@ -105,20 +109,28 @@ class Selection:
 
     def _add_statement(self, sql: str, touched: Touched) -> bool:
         """Take a statement for what it names: words that are names of tables, never its grammar."""
-        if _HARMLESS.match(sql) and not sql.lstrip().startswith("/*"):
+        if _HARMLESS.match(sql):
             return False
         if len(sql) > _READ:
             touched.add_everything("a statement that is too long to be read")
             self._add_altered(self._readers.names())
             return True
         bare = without_comments(sql)
-        if _OF_EVERYTHING.match(bare) or _VIEW.search(sql) or "/*!" in sql:
+        versioned = "/*!" in sql or "/*M!" in sql  # a comment for other servers
+        if _HARMLESS.match(bare) and not versioned:
+            return False
+        words = _words(sql)
+        if (
+            not _NAMES_ALL.match(bare)
+            or versioned
+            or _OF_EVERYTHING.search(sql)
+            or any(_may_name(words, view) for view in self._readers.views)
+        ):
             touched.add_everything("a statement that is logged as text")
             self._add_altered(self._readers.names())
             return True
-        words = set(_WORD.findall(sql.lower()))
         for name in self._readers.names():
-            if name[1].lower() in words or not _WORD.fullmatch(name[1].lower()):
+            if _may_name(words, name[1]):
                 self._add_base_table(name, touched)
                 self._add_altered({name})
         return True
@@ -161,6 +173,19 @@ class Selection:
                 self.asking.add(Asking(reader, row))
             return
         add_parts(reader, parts, touched)
+
+
+def _words(sql: str) -> set[str]:
+    """Return the words of a statement; a hyphen may be a part of a name, or begin a comment behind it."""
+    words = set(_PLAIN_WORD.findall(sql.lower()))
+    for word in _WORD.findall(sql.lower()):
+        words |= {word, word.rstrip("-")}
+    return words
+
+
+def _may_name(words: set[str], name: str) -> bool:
+    """Return whether these words of a statement may mean a table or view."""
+    return name.lower() in words or not _WORD.fullmatch(name.lower())
 
 
 def add_parts(reader: Reader, parts: Parts, touched: Touched) -> None:

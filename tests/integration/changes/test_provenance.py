@@ -94,7 +94,8 @@ class Asker:
 
     async def rows(self, sql: str, columns: int) -> list[tuple[bytes | None, ...]]:
         """Return a statement's rows of so many columns."""
-        result = await self._database.fetch(Statement("catalog", (sql.encode(),)))
+        statement = Statement("catalog", (sql.encode(),), require_result_set=False)
+        result = await self._database.fetch(statement)
         assert all(len(row) == columns for row in result.rows)
         return [tuple(row) for row in result.rows]
 

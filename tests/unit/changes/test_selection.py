@@ -10,9 +10,9 @@ from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog.events import StatementLogged
 
 
-def touched_by(sql: str) -> Touched:
+def touched_by(sql: str, readers: Readers | None = None) -> Touched:
     touched = Touched()
-    Selection(Readers()).add(StatementLogged("t", sql, 1), touched)
+    Selection(readers or Readers()).add(StatementLogged("t", sql, 1), touched)
     return touched
 
 
@@ -25,6 +25,12 @@ def touched_by(sql: str) -> Touched:
         "CREATE OR REPLACE /* all */ ALGORITHM = MERGE VIEW v AS SELECT '*/'",
         "ALTER DEFINER = 'a/*b' VIEW v AS SELECT '*/'",
         "/* of a program */ INSERT INTO x VALUES (1)",
+        "SELECT `m`.`f`(1)",
+        "DO f()",
+        "ANALYZE UPDATE x SET a = 1",
+        "/*M! TRUNCATE x */",
+        "CREATE OR REPLACE DATABASE m",
+        "# why\nXA COMMIT 'x'",
     ],
 )
 def test_everything(sql: str) -> None:
@@ -32,7 +38,20 @@ def test_everything(sql: str) -> None:
     assert touched_by(sql).everything
 
 
-@pytest.mark.parametrize("sql", ["CREATE TABLE x (a INT)", "DROP TABLE x /* for ever", "BEGIN"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        *("CREATE TABLE x (a INT)", "DROP TABLE x /* for ever", "BEGIN", "# nothing", ""),
+        *("# why\nTRUNCATE x", "ANALYZE LOCAL TABLE x", "FLUSH TABLES x"),
+    ],
+)
 def test_not_everything(sql: str) -> None:
     """Other statements touch the tables that they name."""
     assert not touched_by(sql).everything
+
+
+def test_a_view_by_its_name() -> None:
+    """A statement that names a view touches everything, because RENAME does not say that it is one."""
+    readers = Readers(views={"v"})
+    assert touched_by("RENAME TABLE v TO u, w TO v", readers).everything
+    assert not touched_by("RENAME TABLE a TO b", readers).everything
