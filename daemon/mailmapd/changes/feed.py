@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 
 from mailmapd.changes.catalog import read_catalog
-from mailmapd.changes.fence import Pending, add_pending, order, passed
+from mailmapd.changes.fence import Pending, add_pending, order, passed, wait_until_visible
 from mailmapd.changes.lease import PATIENCE
 from mailmapd.changes.readers import Readers, find_readers
 from mailmapd.changes.reverse import ask
@@ -216,10 +216,14 @@ class Feed:
         """Follow until that ends with an error."""
         session = await open_session(self._opener, self._address)
         try:
+            await session.check_fitness()
+            # Before the catalog is read: what alters a table meanwhile is heard of, too
+            place = await session.visible_place()
             self.readers = await self._find_readers(session)
             self._begin()
-            wanted = self._wanted
-            self._stream, self._place = await self._replica.open(wanted, self._hear, self._end)
+            self._stream, self._place = await self._replica.open(
+                self._wanted, self._hear, self._end, place
+            )
             self._numbers = gtid_numbers(self._place.gtid) | self._numbers
             await self._same_server(session)
             self.last_heard = self._clock()
@@ -281,8 +285,10 @@ class Feed:
                     for task in beside:
                         task.cancel()
         except TimeoutError:
-            silence = DatabaseUnavailable(f"{self.host}: nothing was heard for {PATIENCE:g} s")
-            raise self._failure or silence from None
+            raise self._failure or self._silence() from None
+
+    def _silence(self) -> DatabaseError:
+        return DatabaseUnavailable(f"{self.host}: nothing was heard for {PATIENCE:g} s")
 
     async def _watch(self, patience: asyncio.Timeout) -> None:
         """End the work, whatever it waits for, when the stream has ended or the server is not heard of."""
@@ -321,6 +327,8 @@ class Feed:
             try:
                 session = await open_session(self._opener, self._address)
                 try:
+                    # MySQL says what a table was until the statement is committed
+                    await wait_until_visible(session, self._place, _FENCE_PAUSE)
                     await self._read_again(session)
                 finally:
                     session.close()
@@ -356,6 +364,10 @@ class Feed:
 
     def _hear(self, events: Iterable[Event]) -> None:
         """Forget at once what events touch. A defect of ours in that ends the feed."""
+        if self.alive and self._clock() - self.last_heard > PATIENCE:
+            # This process has stood still. What comes now was sent nobody knows when, and proves nothing of now
+            self._end(self._silence())
+            return
         try:
             self._take(events)
         except Exception:
@@ -400,11 +412,13 @@ class Feed:
         self._tell_visible()
 
     def _count(self, schema: str, table: str, rows: int, heard: Touched) -> None:
-        """Forget all readers of a table that changes in bulk, and pass over the rest of its rows."""
-        self._rows[schema, table] += rows
-        if self._rows[schema, table] > BULK and self._stream is not None:
-            for name in self.readers.tables_of((schema, table)):
-                heard.add_table(name)
+        """Forget all readers of a table that changes in bulk, and of its children; pass over the rest of its rows."""
+        name = (schema, table)
+        self._rows[name] += rows
+        if self._rows[name] > BULK and self._stream is not None:
+            for reached in (name, *self.readers.children.get(name, ())):
+                for reader in self.readers.tables_of(reached):
+                    heard.add_table(reader)
             self._stream.reader.skip(schema, table)
 
     def _whole(self, touched: Touched) -> set[str]:
@@ -435,6 +449,6 @@ class Feed:
         elif reason != self.reason:
             log.info("changes of %s are not followed: %s", self.host, reason)
         self.reason = reason
-        self._changed()
         if was_alive:
             self._distrust(self.last_heard)
+        self._changed()

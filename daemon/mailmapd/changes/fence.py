@@ -10,6 +10,7 @@ fetched in between is not kept.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ PENDING_BYTES = 4 * 1024 * 1024
 
 _MOST_ASKING = 100  # reverse queries of one transaction; with more, all of their tables are meant
 
-_QUOTED_GTID = frozenset("0123456789abcdefABCDEF-:")
+_QUOTED_GTID = frozenset("0123456789abcdefABCDEF-:,")
 
 
 @dataclass(slots=True)
@@ -74,13 +75,13 @@ async def passed(session: Session, pending: list[Pending]) -> int:
     while len(pending) > MOST_PENDING:
         last = pending.pop()
         _add_to(pending[-1], last)
-    if session.is_mariadb:
+    if session.is_mariadb:  # one question about all of them
         now = await session.visible_place()
         return _leading(pending, lambda transaction: order(transaction.place) <= order(now))
     # Where transactions come without a pause the last of them is hardly ever visible, but half of them are.
     asked = len(pending)
     pending[-1].is_asked = True
-    while asked and not await _is_visible(session, pending[asked - 1].place.gtid):
+    while asked and not await _is_visible(session, pending[asked - 1].place):
         asked //= 2
     return _leading(pending[:asked], lambda _: True)
 
@@ -91,7 +92,17 @@ def _leading(pending: list[Pending], visible: Callable[[Pending], bool]) -> int:
     return next(rest, len(pending))
 
 
-async def _is_visible(session: Session, gtid: str) -> bool:
+async def wait_until_visible(session: Session, place: Place, pause: float) -> None:
+    """Return when all that is logged before a place is visible. Raises DatabaseError."""
+    # The server sets no event
+    while not await _is_visible(session, place):  # noqa: ASYNC110
+        await asyncio.sleep(pause)
+
+
+async def _is_visible(session: Session, place: Place) -> bool:
+    if session.is_mariadb:
+        return order(place) <= order(await session.visible_place())
+    gtid = place.gtid
     if not set(gtid) <= _QUOTED_GTID:
         raise DatabaseError(f"no identifier of a transaction: {gtid!a}")
     return await session.value(f"SELECT GTID_SUBSET('{gtid}', @@global.gtid_executed)") == "1"

@@ -1,0 +1,375 @@
+"""Changes that few databases see, each of which once left an outdated answer in memory for a day."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mailmapd.changes import feed, fence
+from mailmapd.changes.catalog import Catalog, Rows, read_catalog
+from mailmapd.changes.feed import Feed
+from mailmapd.changes.following import FollowedDatabase, Following
+from mailmapd.config.loader import load_config
+from mailmapd.databases.mysql.binlog.events import Heartbeat
+from mailmapd.databases.mysql.binlog.stream import Place, Session
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
+from mailmapd.engine.engine import Engine
+from mailmapd.engine.outcome import Outcome
+from mailmapd.engine.table import Table
+from mailmapd.plan.assembly import assemble, plan
+from support.followed import PASSWORD, REPLICA
+from support.polling import until
+from support.sql_server import SqlServer
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+BOTH = pytest.mark.parametrize("server", ["MariaDB", "MySQL 9"], indirect=True)
+SECONDS = 20.0
+
+
+class Case(NamedTuple):
+    """A query over tables in the schema `T`, the keys that are known, and what changes then."""
+
+    name: str
+    tables: str
+    query: str
+    keys: Sequence[str]
+    change: str
+
+
+ALIAS = (
+    "CREATE TABLE T.alias (address VARCHAR(99) PRIMARY KEY, goto TEXT, active INT DEFAULT 1);"
+    "INSERT INTO T.alias (address, goto) VALUES ('a@x', 'one'), ('b@x', 'two');"
+)
+QUERY = "SELECT goto FROM T.alias WHERE address = '%s'"
+WRITING = (
+    "CREATE FUNCTION T.f() RETURNS INT MODIFIES SQL DATA"
+    " BEGIN UPDATE T.alias SET goto = 'by f'; RETURN 1; END;"
+)
+CHILD = (
+    "CREATE TABLE T.d (`id)` INT PRIMARY KEY); INSERT INTO T.d VALUES (1);"
+    "CREATE TABLE T.alias (address VARCHAR(99) PRIMARY KEY, goto TEXT, `d)` INT,"
+    " FOREIGN KEY (`d)`) REFERENCES T.d (`id)`) ON DELETE CASCADE);"
+    "INSERT INTO T.alias VALUES ('a@x', 'one', 1);"
+)
+MANY = ", ".join(f"({number})" for number in range(2, 2500))
+
+CASES = [
+    Case("a comment before", ALIAS, QUERY, ["a@x"], "# emptied\nTRUNCATE TABLE T.alias"),
+    Case("a comment behind", ALIAS, QUERY, ["a@x"], "TRUNCATE TABLE T.alias-- emptied\n"),
+    Case(
+        "a function in a SELECT",
+        ALIAS + WRITING,
+        QUERY,
+        ["a@x"],
+        "SET SESSION binlog_format = 'MIXED'; SELECT T.f()",
+    ),
+    Case(
+        "a function in a DO",
+        ALIAS + WRITING,
+        QUERY,
+        ["a@x"],
+        "SET SESSION binlog_format = 'STATEMENT'; DO T.f()",
+    ),
+    Case(
+        "a view that is swapped",
+        ALIAS + "CREATE VIEW T.v AS SELECT address, goto FROM T.alias WHERE active = 1;"
+        "CREATE VIEW T.w AS SELECT address, goto FROM T.alias WHERE active = 0;",
+        "SELECT goto FROM T.v WHERE address = '%s'",
+        ["a@x"],
+        "USE T; RENAME TABLE v TO u, w TO v",
+    ),
+    Case(
+        "a key to its own table",
+        "CREATE TABLE T.alias (address VARCHAR(99) PRIMARY KEY, goto TEXT, parent VARCHAR(99),"
+        " FOREIGN KEY (parent) REFERENCES T.alias (address) ON DELETE CASCADE);"
+        "INSERT INTO T.alias VALUES ('a@x', 'one', NULL), ('b@x', 'two', 'a@x'), ('c@x', '3', 'b@x');",
+        QUERY,
+        ["a@x", "b@x", "c@x"],
+        "DELETE FROM T.alias WHERE address = 'a@x'",
+    ),
+    Case(
+        "keys in a circle",
+        "CREATE TABLE T.o (id INT PRIMARY KEY, alias INT);"
+        "CREATE TABLE T.alias (address VARCHAR(99) PRIMARY KEY, goto TEXT, id INT UNIQUE, o INT,"
+        " FOREIGN KEY (o) REFERENCES T.o (id) ON DELETE CASCADE);"
+        "ALTER TABLE T.o ADD FOREIGN KEY (alias) REFERENCES T.alias (id) ON DELETE CASCADE;"
+        "INSERT INTO T.alias VALUES ('a@x', 'one', 1, NULL); INSERT INTO T.o VALUES (1, 1);"
+        "INSERT INTO T.alias VALUES ('b@x', 'two', 2, 1);",
+        QUERY,
+        ["a@x", "b@x"],
+        "DELETE FROM T.alias WHERE address = 'a@x'",
+    ),
+    Case("a column with a parenthesis", CHILD, QUERY, ["a@x"], "DELETE FROM T.d"),
+    Case(
+        "a parent after very many",
+        CHILD,
+        QUERY,
+        ["a@x"],
+        f"START TRANSACTION; INSERT INTO T.d VALUES {MANY}; DELETE FROM T.d WHERE `id)` = 1; COMMIT",
+    ),
+    Case(
+        "two rows that lead to each other",
+        "CREATE TABLE T.m (address VARCHAR(99) PRIMARY KEY, goto TEXT, plan INT);"
+        "CREATE TABLE T.p (id INT PRIMARY KEY, policy INT); CREATE TABLE T.o (id INT PRIMARY KEY, active INT);"
+        "INSERT INTO T.m VALUES ('a@x', 'one', 1); INSERT INTO T.p VALUES (1, 7); INSERT INTO T.o VALUES (7, 1);",
+        "SELECT m.goto FROM T.m, T.p, T.o WHERE m.address = '%s' AND m.plan = p.id AND p.policy = o.id"
+        " AND o.active = 1",
+        ["a@x"],
+        "START TRANSACTION; UPDATE T.p SET policy = NULL; DELETE FROM T.o; COMMIT",
+    ),
+    Case(
+        "a number as the key",
+        "CREATE TABLE T.u (id INT PRIMARY KEY, name TEXT, d INT); CREATE TABLE T.d (id INT, active INT);"
+        "INSERT INTO T.u VALUES (5, 'five', 1); INSERT INTO T.d VALUES (1, 1);",
+        "SELECT u.name FROM T.u, T.d WHERE u.id = '%s' AND u.d = d.id AND d.active = 1",
+        ["5", "05", "5.0", "5abc"],
+        "UPDATE T.d SET active = 0",
+    ),
+    Case(
+        "a number between",
+        "CREATE TABLE T.u (id INT PRIMARY KEY); CREATE TABLE T.w (k VARCHAR(20), goto TEXT);"
+        "INSERT INTO T.u VALUES (5); INSERT INTO T.w VALUES ('5', 'five');",
+        "SELECT w.goto FROM T.u, T.w WHERE u.id = '%s' AND w.k = u.id",
+        ["5", "05"],
+        "UPDATE T.w SET goto = 'new'",
+    ),
+    Case(
+        "a partition",
+        "CREATE TABLE T.alias (address VARCHAR(99), goto TEXT, n INT) PARTITION BY RANGE (n)"
+        " (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE);"
+        "INSERT INTO T.alias VALUES ('a@x', 'one', 1);",
+        "SELECT goto FROM T.alias PARTITION (p0) WHERE address = '%s'",
+        ["a@x"],
+        "UPDATE T.alias SET n = 50",
+    ),
+]
+
+PLAIN = ALIAS.replace("T.", "") + CHILD.replace("T.alias", "child").replace("T.", "")
+MODES = {
+    "ANSI_QUOTES": "SET GLOBAL sql_mode = 'ANSI_QUOTES'",
+    "no quotes": "SET GLOBAL sql_quote_show_create = OFF",
+}
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> SqlServer:
+    """MariaDB, or the server that the test names."""
+    name = getattr(request, "param", "MariaDB")
+    found: SqlServer = request.getfixturevalue("mariadb" if name == "MariaDB" else "mysql")
+    return found
+
+
+class Bench:
+    """An engine, and what follows its database."""
+
+    def __init__(self, server: SqlServer, engine: Engine, following: Following) -> None:
+        self.server = server
+        self.engine = engine
+        self.following = following
+
+    @property
+    def database(self) -> FollowedDatabase:
+        """Return what follows the database."""
+        return self.following.databases["mail"]
+
+    async def outdated(self, name: str, keys: Sequence[str], change: str) -> list[str]:
+        """Have the keys of a table known, and return those that are outdated, and kept, when a change is over."""
+        table = self.engine.tables[name]
+        assert table.watch is not None, name
+        for key in keys:
+            await _asked(table, key.encode())
+            assert table.cache.peek(key.encode()) is not None
+        await asyncio.to_thread(self.server.run_sql, change)
+        await self.database.catch_up()
+        found = []
+        for key in keys:
+            entry = table.cache.peek(key.encode())
+            now = (await _asked(table, key.encode())).known
+            if entry is not None and entry[0] != now:
+                found.append(f"{name}: {key} is {now!r}, and kept as {entry[0]!r}")
+        return found
+
+
+async def _asked(table: Table, key: bytes) -> Outcome:
+    later: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    table.renew(key, later.set_result)
+    return await later
+
+
+@asynccontextmanager
+async def following(
+    server: SqlServer, folder: Path, queries: dict[str, str]
+) -> AsyncIterator[Bench]:
+    tables = "".join(
+        f"[table.\"{name}\"]\ndatabase = \"mail\"\nquery = '''{query}'''\n"
+        for name, query in queries.items()
+    )
+    (folder / "mailmapd.toml").write_text(
+        f'[listen]\nsocketmap = ["unix:{folder}/s"]\n[database.mail]\ndriver = "mysql"\n'
+        f'hosts = ["unix:{server.socket}"]\nuser = "mail"\npassword = "p"\ndbname = "t"\n'
+        f"{tables}[map.m]\ntables = {list(queries)}\n"
+    )
+    planned = plan(load_config(str(folder / "mailmapd.toml")))
+    settings = planned.databases["mail"]
+    assert isinstance(settings, MysqlSettings)
+    engine = assemble(planned).engine
+    changes = ChangesSettings(follow="yes", user=REPLICA, password=PASSWORD, audit=0)
+    followed = Following(engine, {"mail": (settings, changes)}, time.monotonic)
+    followed.start()
+    try:
+        bench = Bench(server, engine, followed)
+        await until(lambda: bench.database.lease.holds, seconds=SECONDS)
+        yield bench
+    finally:
+        await followed.close()
+        await engine.close()
+
+
+@BOTH
+async def test_rare_changes(
+    server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No change leaves an outdated answer, however rarely anybody makes it."""
+    monkeypatch.setattr(feed, "CATALOG_PAUSE", 0.01)
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql("SET GLOBAL log_bin_trust_function_creators = ON")
+    server.grant("mail", "p", "t")
+    schemas = {case.name: f"rare{number}" for number, case in enumerate(CASES)}
+
+    def placed(sql: str, case: Case) -> str:
+        schema = schemas[case.name]
+        return sql.replace("T.", f"{schema}.").replace("USE T", f"USE {schema}")
+
+    try:
+        for case in CASES:
+            schema = schemas[case.name]
+            server.run_sql(f"DROP DATABASE IF EXISTS {schema}; CREATE DATABASE {schema}")
+            server.run_sql(placed(case.tables, case))
+            for host in ("localhost", "127.0.0.1"):
+                server.run_sql(f"GRANT SELECT, SHOW VIEW ON {schema}.* TO mail@'{host}'")
+        queries = {case.name: placed(case.query, case) for case in CASES}
+        # One that reads the parents themselves, so that their rows are counted one by one
+        queries["parents"] = placed("SELECT `id)` FROM T.d WHERE `id)` = '%s'", CASES[8])
+        outdated: list[str] = []
+        async with following(server, tmp_path, queries) as bench:
+            for case in CASES:
+                outdated += await bench.outdated(case.name, case.keys, placed(case.change, case))
+        assert outdated == []
+    finally:
+        for schema in schemas.values():
+            server.run_sql(f"DROP DATABASE IF EXISTS {schema}")
+
+
+@BOTH
+@pytest.mark.parametrize("mode", MODES)
+async def test_other_modes(server: SqlServer, tmp_path: Path, mode: str) -> None:
+    """Where definitions are written otherwise foreign keys are found; a query that means something else is left out."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(PLAIN, database="t")
+    server.grant("mail", "p", "t")
+    server.run_sql(MODES[mode])
+    queries = {
+        "child": "SELECT goto FROM child WHERE address = '%s'",
+        "quoted": "SELECT \"goto\" FROM alias WHERE address = '%s'",
+    }
+    try:
+        async with following(server, tmp_path, queries) as bench:
+            assert await bench.outdated("child", ["a@x"], "DELETE FROM t.d") == []
+            assert bench.database.followed == (
+                {"child"} if mode == "ANSI_QUOTES" else {"child", "quoted"}
+            )
+    finally:
+        server.run_sql("SET GLOBAL sql_mode = DEFAULT, GLOBAL sql_quote_show_create = ON")
+
+
+@BOTH
+async def test_altered_while_the_catalog_is_read(
+    server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table whose columns change places between the catalog and the log is not read by the old places."""
+    read = read_catalog
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(
+        "CREATE TABLE alias (address VARCHAR(99), goto VARCHAR(99));"
+        "INSERT INTO alias VALUES ('a@x', 'one')",
+        database="t",
+    )
+    server.grant("mail", "p", "t")
+    altered = False
+
+    async def read_and_alter(rows: Rows) -> Catalog:
+        nonlocal altered
+        found = await read(rows)
+        if not altered:
+            altered = True
+            await asyncio.to_thread(
+                server.run_sql, "ALTER TABLE t.alias MODIFY goto VARCHAR(99) FIRST"
+            )
+        return found
+
+    monkeypatch.setattr(feed, "read_catalog", read_and_alter)
+    query = "SELECT goto FROM alias WHERE address = '%s'"
+    async with following(server, tmp_path, {"alias": query}) as bench:
+        await bench.database.catch_up()
+        assert await bench.outdated("alias", ["a@x"], "UPDATE t.alias SET goto = 'new'") == []
+
+
+async def test_the_catalog_before_the_statement_is_visible(
+    server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After DDL the catalog is read when the statement is visible: until then MySQL says what the table was."""
+    read = read_catalog
+    visible = fence.wait_until_visible
+    order: list[str] = []
+
+    async def reading(rows: Rows) -> Catalog:
+        order.append("read")
+        return await read(rows)
+
+    async def waiting(session: Session, place: Place, pause: float) -> None:
+        await visible(session, place, pause)
+        order.append("visible")
+
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(PLAIN, database="t")
+    server.grant("mail", "p", "t")
+    monkeypatch.setattr(feed, "read_catalog", reading)
+    monkeypatch.setattr(feed, "wait_until_visible", waiting)
+    async with following(
+        server, tmp_path, {"alias": "SELECT goto FROM alias WHERE address = '%s'"}
+    ) as bench:
+        await asyncio.to_thread(server.run_sql, "CREATE TABLE t.unrelated (a INT)")
+        await until(lambda: len(order) == 3, seconds=SECONDS)
+        await bench.database.catch_up()
+    assert order == ["read", "visible", "read"]
+
+
+async def test_this_process_stood_still(
+    server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read after this process stood still was sent long ago: it proves nothing of now."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(PLAIN, database="t")
+    server.grant("mail", "p", "t")
+    query = "SELECT goto FROM alias WHERE address = '%s'"
+    async with following(server, tmp_path, {"alias": query}) as bench:
+        [followed] = bench.database.feeds
+        table = bench.engine.tables["alias"]
+        await _asked(table, b"a@x")
+        assert isinstance(followed, Feed)
+        heard = followed.last_heard
+        later = time.monotonic() + 3600
+        distrusted: list[float] = []
+        monkeypatch.setattr(followed, "_distrust", distrusted.append)
+        monkeypatch.setattr(followed, "_clock", lambda: later)
+        followed._hear([Heartbeat(4)])  # before anybody looks whether the server was silent
+        await until(lambda: not bench.database.lease.holds, seconds=SECONDS)
+        assert distrusted
+        assert distrusted[0] < heard + 3
