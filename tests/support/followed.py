@@ -15,7 +15,7 @@ from typing import Self
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.binlog.events import Event
 from mailmapd.databases.mysql.binlog.reader import Wanted
-from mailmapd.databases.mysql.binlog.stream import BinlogStream, Place, Replica
+from mailmapd.databases.mysql.binlog.stream import BinlogStream, CannotFollow, Place, Replica
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseError
@@ -67,12 +67,17 @@ class Followed:
         self.events: list[Event] = []
         self.lost: DatabaseError | None = None
         self.place = Place()
-        self.stream: BinlogStream
+        self.stream: BinlogStream | None = None
 
     async def __aenter__(self) -> Self:
-        self.stream, self.place = await self._replica.open(
-            self._wanted, self._hear, self._lose, self._place
-        )
+        try:
+            self.stream, self.place = await self._replica.open(
+                self._wanted, self._hear, self._lose, self._place
+            )
+        except DatabaseError as error:
+            if isinstance(error, CannotFollow) and "may not read the log" not in str(error):
+                raise  # nothing was asked of the server yet
+            self._lose(error)
         return self
 
     async def __aexit__(
@@ -81,7 +86,8 @@ class Followed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stream.close()
+        if self.stream is not None:
+            self.stream.close()
         await asyncio.sleep(0)
 
     async def until(self, seen: Callable[[list[Event]], bool]) -> None:

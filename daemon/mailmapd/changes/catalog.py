@@ -42,6 +42,9 @@ _ELSEWHERE = frozenset(
 )
 """Engines whose rows may change without this server's log saying so of their table."""
 
+_LOG_STATUS = (("SHOW BINARY LOG STATUS", 5), ("SHOW MASTER STATUS", 4), ("SHOW MASTER STATUS", 5))
+"""MySQL since 8.2, MariaDB, and MySQL before: the statement, and how many columns its one row has."""
+
 _LONGEST = 256 * 1024
 """Characters of the longest definition that is read: of a longer one nothing is known, as if it could not be seen."""
 
@@ -125,10 +128,11 @@ async def read_catalog(rows: Rows) -> Catalog:
         )
         columns.setdefault((schema, table), {})[name.lower()] = column
     definitions: dict[Name, str] = {}
+    left_out = await _left_out(rows)
     size = 0
     for row in await rows(_TABLES, 4):
         schema, table, kind, engine = map(_text, row)
-        if kind.upper() != "BASE TABLE" or engine.upper() in _ELSEWHERE:
+        if kind.upper() != "BASE TABLE" or engine.upper() in _ELSEWHERE or left_out(schema):
             columns.pop((schema, table), None)
             continue
         definition = await _definition(rows, schema, table)
@@ -144,6 +148,24 @@ async def read_catalog(rows: Rows) -> Catalog:
         schema, table, query = map(_text, row)
         views[schema, table] = query if len(query) <= _LONGEST else ""
     return Catalog(columns, views, definitions, _text(modes[0][0]) if modes else "")
+
+
+async def read_filters(rows: Rows) -> tuple[frozenset[str], frozenset[str]] | None:
+    """Return binlog_do_db and binlog_ignore_db, or None where the account may not see them."""
+    for statement, width in _LOG_STATUS:
+        try:
+            [found] = await rows(statement, width)
+        except (DatabaseError, ValueError):
+            continue
+        do, ignore = [frozenset(filter(None, _text(value).split(","))) for value in found[2:4]]
+        return do, ignore
+    return None
+
+
+async def _left_out(rows: Rows) -> Callable[[str], bool]:
+    """Return what tells whether the log leaves out a schema's rows, as far as the account may see that."""
+    do, ignore = await read_filters(rows) or (frozenset(), frozenset())
+    return lambda schema: schema not in do if do else schema in ignore
 
 
 async def _definition(rows: Rows, schema: str, table: str) -> str | None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from mailmapd.changes.catalog import read_catalog
+from mailmapd.changes.catalog import read_catalog, read_filters
 from mailmapd.changes.layout import layout_of
 from mailmapd.changes.readers import Reader, Readers, find_readers
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.host_list import HostAddress, parse_hosts
 from mailmapd.databases.mysql.account import account_for
-from mailmapd.databases.mysql.binlog.events import Event
 from mailmapd.databases.mysql.binlog.stream import (
     CATALOG_ANSWER,
     CannotFollow,
@@ -24,12 +22,11 @@ from mailmapd.databases.mysql.binlog.stream import (
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings, SqliteSettings
 from mailmapd.engine.definition import Definition
-from mailmapd.errors import DatabaseError, DatabaseUnavailable
+from mailmapd.errors import DatabaseError
 from mailmapd.plan.assembly import Plan, assemble
 from mailmapd.provenance.analysis import check_steady
 from mailmapd.provenance.reading import CannotTell
 
-_ANSWER = 3.0  # seconds in which a server begins its log
 _RESTRICTED = ("NOBLOB", "MINIMAL")
 _OF_KEY = {"s": "its key", "u": "keys with its local part", "d": "keys with its domain"}
 
@@ -153,32 +150,18 @@ async def _look_at_server(
         f"the log is kept for {kept:g} days" if kept else "the log is kept until somebody purges it"
     )
     fitness.notes += await _filters(session)
-    heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def hear(_: list[Event]) -> None:
-        if not heard.done():
-            heard.set_result(None)
-
-    def lose(error: DatabaseError) -> None:
-        if not heard.done():
-            heard.set_exception(error)
-
-    stream = None
     try:
-        stream, _ = await Replica(replication, address).open(lambda *_: None, hear, lose)
-        async with asyncio.timeout(_ANSWER):
-            await heard
-    except TimeoutError:
-        raise DatabaseUnavailable(f"{address.label}: the log does not begin") from None
+        stream, _ = await Replica(replication, address).open(
+            lambda *_: None, lambda _: None, lambda _: None
+        )
     except CannotFollow as error:
         fitness.fault = str(error)
         if "may not read the log" in fitness.fault:
             fitness.remedy = (
                 f"GRANT REPLICATION SLAVE ON *.* TO {await _account(replication, address)};"
             )
-    finally:
-        if stream is not None:
-            stream.close()
+    else:
+        stream.close()
 
 
 async def _account(opener: MysqlOpener, address: HostAddress) -> str:
@@ -193,22 +176,19 @@ async def _account(opener: MysqlOpener, address: HostAddress) -> str:
 
 async def _filters(session: Session) -> list[str]:
     """Return what the log leaves out, as far as the account may see it."""
-    statement, columns = (
-        ("SHOW MASTER STATUS", 4) if session.is_mariadb else ("SHOW BINARY LOG STATUS", 5)
-    )
-    try:
-        rows = await session.rows(statement, columns)
-    except DatabaseError:
-        return [
-            "binlog_do_db and binlog_ignore_db cannot be seen: changes that they leave out are found by the audit"
-        ]
-    left_out = []
-    for row in rows:
-        for name, value in (("binlog_do_db", row[2]), ("binlog_ignore_db", row[3])):
-            if value:
-                shown = value.decode("utf-8", "replace")
-                left_out.append(f"{name} is {shown}: the audit alone finds what that leaves out")
-    return left_out
+    filters = await read_filters(session.rows)
+    if filters is None:
+        privilege = "BINLOG MONITOR" if session.is_mariadb else "REPLICATION CLIENT"
+        note = (
+            "binlog_do_db and binlog_ignore_db cannot be seen: the audit alone finds what they leave out; "
+            f"GRANT {privilege} ON *.*, and it is not followed"
+        )
+        return [note]
+    return [
+        f"{name} is {', '.join(sorted(schemas))}: tables that it leaves out are not followed"
+        for name, schemas in zip(("binlog_do_db", "binlog_ignore_db"), filters, strict=True)
+        if schemas
+    ]
 
 
 def _drops(readers: Readers) -> list[Drop]:

@@ -215,6 +215,8 @@ class Catalogs:
 
     async def rows(self, sql: str, columns: int) -> Sequence[Row]:
         """Answer a question about all tables, or one."""
+        if sql.endswith("STATUS"):
+            raise DatabaseError("access denied")
         if sql.startswith("SHOW"):
             return [(b"t", self._definition)]
         names = [b"table%d" % number for number in range(self._count)]

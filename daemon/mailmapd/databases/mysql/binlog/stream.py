@@ -76,11 +76,25 @@ class BinlogStream(asyncio.Protocol):
         self._lost: Lost | None = lost
         self._transport: asyncio.Transport | None = None
         self._working = False
+        self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self, connection: MysqlConnection, command: bytes) -> None:
         """Take a connection over and send the command that starts the stream."""
         self._transport = connection.hand_over(self)
         self._transport.write(command)
+
+    async def first_word(self) -> None:
+        """Wait until the server sends its log: one that refuses does so now.
+
+        Raises CannotFollow, DatabaseUnavailable.
+        """
+        try:
+            async with asyncio.timeout(ANSWER):
+                await self._begun
+        except TimeoutError:
+            raise DatabaseUnavailable(
+                f"{self.host}: the log does not begin", host=self.host
+            ) from None
 
     def close(self) -> None:
         """End the stream; nobody is told."""
@@ -134,6 +148,8 @@ class BinlogStream(asyncio.Protocol):
 
     def _tell(self, events: list[Event]) -> None:
         if events and self._lost is not None:
+            if not self._begun.done():
+                self._begun.set_result(None)
             self._heard(events)
 
     def eof_received(self) -> bool:
@@ -149,7 +165,9 @@ class BinlogStream(asyncio.Protocol):
         lost, self._lost = self._lost, None
         if self._transport is not None:
             self._transport.abort()
-        if lost is not None:
+        if not self._begun.done():
+            self._begun.set_exception(error)
+        elif lost is not None:
             lost(error)
 
 
@@ -172,7 +190,7 @@ class Replica:
     ) -> tuple[BinlogStream, Place]:
         """Return a running stream and where it began: at `place`, or where everything before it is visible.
 
-        Raises CannotFollow, DatabaseUnavailable.
+        Raises CannotFollow, DatabaseUnavailable, also when the server refuses. `heard` may be told something before.
         """
         owner = PreparingOwner()
         connection = await self._opener.open(self._address, owner, limit_queries=False)
@@ -196,6 +214,11 @@ class Replica:
         )
         stream.reader.file = place.file
         stream.begin(connection, command)
+        try:
+            await stream.first_word()
+        except BaseException:
+            stream.close()
+            raise
         return stream, place
 
 
