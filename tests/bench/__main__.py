@@ -32,6 +32,7 @@ MODULES = (
     "day",
     "start",
     "logins",
+    "bus",
 )
 Measure = Callable[[Workbench, set[int]], Iterator[Line]]
 
@@ -53,7 +54,7 @@ def main() -> None:
         help="small sizes, short times: for the ratios, in less than two minutes",
     )
     parser.add_argument(
-        "--rows", type=rows, default=set(range(1, 16)), help="only these rows, such as 1,2,5"
+        "--rows", type=rows, default=set(range(1, 17)), help="only these rows, such as 1,2,5"
     )
     parser.add_argument(
         "--seed",
@@ -129,7 +130,7 @@ def _remarks(bench: Workbench, seconds: float) -> list[str]:
     pinned = "one core: nothing is pinned"
     if bench.server_core is not None:
         cores = f"the daemon (or floor) on core {bench.server_core}, the load generator on core {bench.load_core}"
-        pinned = f"rows 1, 2, 3, 12, 13 and 14: {cores}, both at the highest priority; other rows: not pinned"
+        pinned = f"rows 1, 2, 3, 12, 13, 14 and 16: {cores}, both at the highest priority; other rows: not pinned"
     return [
         (
             f"{scale.name} run of {seconds:.0f} s; medians of {scale.repetitions} interleaved "
