@@ -117,6 +117,7 @@ class Mysql9(SqlServer):
         shutil.rmtree(self.directory, ignore_errors=True)
         self._system.run("install", "--directory", f"--owner={ACCOUNT}", self._inside)
         self._system.run("cp", "--archive", "--sparse=always", TEMPLATE, f"{self._inside}/data")
+        (self.directory / "data" / "auto.cnf").unlink(missing_ok=True)  # a UUID of its own
         # In place of those that the server has made for itself, which bear no host's name.
         files = self._certificates
         for source, name in (

@@ -6,8 +6,8 @@ import asyncio
 import importlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from mailmapd.engine.table import Table
 from mailmapd.model.legible import legible
@@ -15,7 +15,7 @@ from mailmapd.plan.assembly import Assembled
 from mailmapd.stats.snapshot import FeedState
 
 if TYPE_CHECKING:
-    from mailmapd.changes.following import Following, Hearer
+    from mailmapd.changes.following import Following, Hearer, Kept
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +31,13 @@ class Changes:
         self._counted: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self._lock = asyncio.Lock()
 
-    async def begin(self, assembled: Assembled) -> None:
-        """Follow the databases of an engine, and those of the one before no more."""
+    async def begin(self, assembled: Assembled, saved: Mapping[str, Any] | None = None) -> None:
+        """Follow the databases of an engine, and those of the one before no more.
+
+        What was followed before goes on from where it was, or from what was `saved` by an earlier process.
+        """
         async with self._lock:
-            await self._end()
+            kept = await self._end()
             followable = {
                 name: (settings, assembled.plan.changes[name])
                 for name, settings in assembled.plan.databases.items()
@@ -44,10 +47,23 @@ class Changes:
                 return
             # In a thread, because it takes a while in which lookups are answered.
             await asyncio.to_thread(importlib.import_module, "mailmapd.changes.following")
-            from mailmapd.changes.following import Following
+            from mailmapd.changes.following import Following, Kept
 
-            self._following = Following(assembled.engine, followable, self._clock, self._hearer)
+            for name, value in (saved or {}).items():
+                try:
+                    kept.setdefault(name, Kept.decode(value))
+                except ValueError as error:
+                    log.warning("changes of database %s: %s", name, error)
+            self._following = Following(
+                assembled.engine, followable, self._clock, self._hearer, kept
+            )
             self._following.start()
+
+    async def keep(self) -> dict[str, Any]:
+        """Return what a later process goes on from, by database."""
+        if self._following is None:
+            return {}
+        return {name: kept.encode() for name, kept in (await self._following.kept()).items()}
 
     async def close(self) -> None:
         """Follow nothing any more."""
@@ -113,10 +129,14 @@ class Changes:
             for feed in database.feeds
         ]
 
-    async def _end(self) -> None:
+    async def _end(self) -> dict[str, Kept]:
+        """Follow nothing; return what to go on from."""
         following, self._following = self._following, None
-        if following is not None:
-            await following.close()
-            for database in following.databases.values():
-                for feed in database.feeds:
-                    self._counted[database.name, feed.host] += feed.counts
+        if following is None:
+            return {}
+        kept = await following.kept()
+        await following.close()
+        for database in following.databases.values():
+            for feed in database.feeds:
+                self._counted[database.name, feed.host] += feed.counts
+        return kept

@@ -85,11 +85,11 @@ class Daemon:
             plan(config), clock=clock, observer=self.database_meter, memory=self.memory
         )
         self.front.watch(self._assembled.engine)
-        self._warm_start = WarmStart(lambda: self._assembled, clock)
         self._auth_cache = DovecotCache(lambda: self._assembled.engine, clock)
         self._assembled.engine.watchers.append(self._auth_cache.forget)
         self._cluster = Cluster(clock, self._flush_here)
         self._changes = Changes(clock, self._cluster)
+        self._warm_start = WarmStart(lambda: self._assembled, clock, keep=self._changes.keep)
         self._cluster.following = lambda: self._changes.following
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reload_lock = asyncio.Lock()
@@ -241,12 +241,18 @@ class Daemon:
             "".join(f"; {hindrance}" for hindrance in self.health.hindrances()),
         )
         self._warm_start.begin()
-        self._spawn(self._changes.begin(self._assembled))
+        self._spawn(self._follow_from_file())
         self._spawn(self._cluster.begin(self._assembled))
         self._spawn(self._auth_cache.begin(self._config))
         self._spawn(self._upkeep.sweep())
         await self._serve()
         await self._shut_down()
+
+    async def _follow_from_file(self) -> None:
+        """Follow changes from where the state file ends, once what it says is loaded."""
+        saved = await self._warm_start.loaded()
+        if not self._stop.is_set():
+            await self._changes.begin(self._assembled, saved)
 
     async def _serve(self) -> None:
         interval = min(STATUS_INTERVAL, self._manager.watchdog / 2 or STATUS_INTERVAL)
@@ -375,13 +381,14 @@ class Daemon:
         self._manager.stopping()
         async with self._reload_lock:
             await _whatever_happens(self.front.close(self._config.limits.drain_timeout))
-        await _whatever_happens(self._changes.close())
         await _whatever_happens(self._cluster.close())
         await _whatever_happens(self._auth_cache.close())
         self._ending.set()
         await _whatever_happens(self._contact.end())
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # While changes are followed: the file says from where a later process goes on
         await _whatever_happens(self._warm_start.finish())
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _whatever_happens(self._changes.close())
         await _whatever_happens(self.engine.close())
         log.info("stopped")
 

@@ -13,8 +13,9 @@ Absences have no refresh age, so that nobody's dictionary attack is kept alive b
 
 `distrust` shortens the ages of everything that is held, without touching any of it. Each entry
 carries the number of its era in the last digits of its time, and an era that has ended has a
-moment from which the ordinary time to live counts. A later sweep, which looks at every entry
-anyway, writes the shorter ages into the entries themselves, so that the number is free again.
+moment from which the ordinary time to live counts. A `doubt` is a distrust that `settle` may take
+back. A later sweep, which looks at every entry anyway, writes the shorter ages into the entries
+themselves, so that the number is free again.
 """
 
 from __future__ import annotations
@@ -100,6 +101,10 @@ class TableCache:
         self._mark = 0.0  # what marks an entry's time with the era
         # Eras that were distrusted, in the order of that: the moment from which `ttl` counts
         self._ended: dict[int, float] = {}
+        # What `_ended` would be without doubts, while there are any
+        self._undoubted: dict[int, float] | None = None
+        self._believed_again: set[int] = set()  # eras that are as good as the present one
+        self._loaded: float | None = None  # what marks the time of an entry that is loaded in doubt
 
     def held(self, key: bytes, now: float) -> tuple[bytes, float] | None:
         """Return the finished value of a row and until when it is fresh, if it is: what `peek` would say, sooner.
@@ -144,19 +149,47 @@ class TableCache:
 
         Younger entries answer and are in their refresh age; older ones are stale.
         """
+        if self._undoubted is not None:
+            without = {
+                era: min(self._undoubted.get(era, moment), before)
+                for era, moment in self._ended.items()
+            }
+            without |= dict.fromkeys(self._believed_again, before)
+            without.setdefault(self._era, before)
+            self._undoubted = without
+            self._loaded = None
+        self._end_era(before)
+
+    def doubt(self, before: float) -> None:
+        """Distrust until `settle`, from whose `believed` on everything is as if there had been no doubt."""
+        if self._undoubted is None:
+            self._undoubted = dict(self._ended)
+        self._end_era(before)
+
+    def settle(self, *, believed: bool) -> None:
+        """End all doubts: take them back, or take them for good."""
+        without, self._undoubted, self._loaded = self._undoubted, None, None
+        if believed and without is not None:
+            self._believed_again |= self._ended.keys() - without.keys() - {self._era}
+            self._ended = dict(sorted(without.items(), key=lambda item: item[1]))
+            self._begin_era()
+
+    def _end_era(self, before: float) -> None:
         # What was distrusted already may have been proven for longer than that
         for era in reversed(self._ended):
             if self._ended[era] <= before:
                 break
             self._ended[era] = before
-        self._ended.setdefault(self._era, before)
+        for era in (*self._believed_again, self._era):
+            self._ended.setdefault(era, before)
+        self._believed_again.clear()
         self._begin_era()
 
     def _begin_era(self) -> None:
         """Mark what is stored from now on with a number that no entry has; without one, it is distrusted, too."""
-        if len(self._ended) == _ERAS:
+        if len(self._ended) + len(self._believed_again) >= _ERAS:
             return
-        while self._era in self._ended:
+        while self._era in self._ended or self._era in self._believed_again:
             self._era = (self._era + 1) % _ERAS
         self._mark = self._era * _ERA_STEP
 
@@ -199,13 +232,13 @@ class TableCache:
             if key in self.rows.entries:
                 self.rows.drop(key)
             self.absences[key] = self._stamped(
-                now + (lifetime or self.settings.negative_ttl) * spread
+                now + (lifetime or self.settings.negative_ttl) * spread, self._mark
             )
         else:
             if key in self.absences.entries:
                 self.absences.drop(key)
             self.rows[key] = _pack(
-                found, self._stamped(now + (lifetime or self._fresh_for) * spread)
+                found, self._stamped(now + (lifetime or self._fresh_for) * spread, self._mark)
             )
 
     def _spread(self, key: bytes) -> float:
@@ -228,9 +261,9 @@ class TableCache:
             stored = until - self._longer[packed is None] * spread
         return stored if stored <= now + _TICK else None
 
-    def _stamped(self, until: float) -> float:
-        """Return the last time, not after `until`, with the era of now in its last digits."""
-        return int((until - self._mark) * _TICKS) / _TICKS + self._mark
+    def _stamped(self, until: float, mark: float) -> float:
+        """Return the last time, not after `until`, with an era in its last digits."""
+        return int((until - mark) * _TICKS) / _TICKS + mark
 
     def peek(self, key: bytes) -> Entry | None:
         """Return what is held of a key, however old, and until when it is fresh, without counting a use."""
@@ -270,10 +303,27 @@ class TableCache:
         ended = self._ended.get(_era_of(until))
         return until if ended is None else min(until, ended + lifetime)
 
+    def load_in_doubt(self, before: float) -> None:
+        """Have what is restored from now on be in doubt: believed as if stored at `before`, until `settle`."""
+        taken = {*self._ended, *self._believed_again, self._era}
+        if len(taken) == _ERAS:
+            return
+        if self._undoubted is None:
+            self._undoubted = dict(self._ended)
+        era = next(era for era in range(_ERAS) if era not in taken)
+        self._ended = {era: before, **self._ended}
+        self._loaded = era * _ERA_STEP
+
+    @property
+    def loads_in_doubt(self) -> bool:
+        """Return whether what is restored is in doubt."""
+        return self._loaded is not None
+
     def restore(self, key: bytes, entry: Entry, now: float) -> bool:
         """Keep what another cache of this table held, unless more is known, it is useless, or there is no room.
 
-        No entry is fresh for longer than if it had been stored now. Return whether it was kept.
+        No entry is fresh for longer than if it had been stored now, unless it is loaded in doubt. Return whether it was
+        kept.
         """
         found, until = entry
         absent = found is ABSENCE
@@ -288,7 +338,10 @@ class TableCache:
             or self.useless(entry, now)
         ):
             return False
-        until = self._stamped(min(until, now + lifetime))
+        if self._loaded is None:
+            until = self._stamped(min(until, now + lifetime), self._mark)
+        else:
+            until = self._stamped(until, self._loaded)
         budget[key] = until if found is ABSENCE else _pack(found, until)
         return True
 
@@ -301,19 +354,25 @@ class TableCache:
     def sweep(self, clock: Callable[[], float], size: int) -> Iterator[int]:
         """Look at every entry, `size` at a time, and drop those of no use; yield how many they were each time.
 
-        Entries that are stale because they were distrusted get the time that says so, and their eras are free when
-        all have been looked at: what is stored meanwhile has another.
+        Entries that are stale because they were distrusted get the time that says so, those that are believed again the
+        era of now, and their eras are free when all have been looked at: what is stored meanwhile has another.
         """
-        ended = self._ended
+        ended, undoubted, believed = self._ended, self._undoubted, self._believed_again
         # Nothing of these is fresh any more: a time says of their entries what the era says
         over_since = clock() - self.ordinary
-        over = {era for era, before in ended.items() if before <= over_since and era != self._era}
+        definite = ended if undoubted is None else undoubted
+        over = {
+            era for era, before in definite.items() if before <= over_since and era != self._era
+        } | believed
         keys = self.keys()
         for start in range(0, len(keys), size):
             now = clock()
             yield self._sweep_some(keys[start : start + size], over, now)
         for era in over:
-            del ended[era]
+            ended.pop(era, None)
+            believed.discard(era)
+            if undoubted is not None:
+                undoubted.pop(era, None)
         self._begin_era()
 
     def _sweep_some(self, keys: Iterable[bytes], over: set[int], now: float) -> int:
@@ -334,7 +393,7 @@ class TableCache:
             if self.useless((found, until), now):
                 dropped += self.drop(key)
             elif over and _era_of(stored) in over:
-                until = self._stamped(until)
+                until = self._stamped(until, self._mark)
                 if found is ABSENCE:
                     self.absences.renew(key, until)
                 else:
@@ -353,6 +412,8 @@ class TableCache:
         """
         old = [self.rows, self.absences]
         self._era, self._mark, self._ended = 0, 0.0, {}
+        self._undoubted = self._loaded = None
+        self._believed_again = set()
         self.rows = Budget(self.settings.max_entries, self._shares[POSITIVE])
         self.absences = Budget(self.settings.max_negative_entries, self._shares[NEGATIVE])
         for before, after in zip(old, (self.rows, self.absences), strict=True):

@@ -4,7 +4,8 @@
     events     what they touch is forgotten at once, and again behind the fence
     DDL        the catalog is read anew; tables that are read in another way now are forgotten
     the end    of the stream, of the fence's connection, or of the server's patience: the feed is lost, everything that
-               was known counts from the last proof, and after a pause it starts again
+               was known counts from the last proof, and after a pause it starts again: from where it was, if the
+               server proves that its log is still the same, so that what was known is believed again; else anew
 
 Whatever goes wrong here ends the feed, never a lookup.
 """
@@ -17,25 +18,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
+from mailmapd.changes.backoff import Backoff
+from mailmapd.changes.beginning import NotProven, at_the_end, behind
 from mailmapd.changes.catalog import read_catalog
-from mailmapd.changes.fence import Pending, add_pending, order, passed, wait_until_visible
+from mailmapd.changes.fence import Pending, add_pending, passed, wait_until_visible
 from mailmapd.changes.lease import PATIENCE
+from mailmapd.changes.progress import Mark, Progress
 from mailmapd.changes.readers import Readers, find_readers
 from mailmapd.changes.reverse import ask
 from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.host_list import HostAddress
-from mailmapd.databases.mysql.binlog.commands import gtid_numbers
 from mailmapd.databases.mysql.binlog.events import (
     Event,
-    Heartbeat,
-    LogRotated,
     NotUnderstood,
     RowsChanged,
     RowsUnreadable,
     StatementLogged,
-    TransactionBegun,
     TransactionEnded,
 )
 from mailmapd.databases.mysql.binlog.stream import (
@@ -43,8 +44,10 @@ from mailmapd.databases.mysql.binlog.stream import (
     MAX_CATALOG,
     BinlogStream,
     CannotFollow,
+    LogLost,
     Place,
     Replica,
+    SameServerId,
     Session,
     open_session,
 )
@@ -54,7 +57,6 @@ from mailmapd.errors import DEFECT, DatabaseError, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-RETRY = 1.0  # seconds until a lost feed starts again
 RETRY_UNFIT = 600.0  # the same of one that cannot be as things are
 BULK = (
     1000  # changed rows of a table in one transaction, above which all of its readers are forgotten
@@ -64,6 +66,7 @@ CATCH_UP = 10.0  # seconds for which the log may be behind what readers see
 _CATCH_UP_PAUSE = 0.02  # seconds between looks whether it still is
 _CHECK = 0.25  # seconds between looks whether the server is still heard of
 _FENCE_PAUSE = 0.0005  # seconds between two questions whether a change is visible
+_SWEEP_PAUSE = 0.001  # seconds between looks whether all keys have been looked for
 
 _KINDS: Mapping[type, str] = {
     RowsChanged: "row",
@@ -72,17 +75,40 @@ _KINDS: Mapping[type, str] = {
     NotUnderstood: "unknown",
 }
 
-Forget = Callable[[Touched], None]
-"""Forgets what was touched."""
 
-Distrust = Callable[[float], None]
-"""Has everything that was stored before a moment count from there."""
+class Told(Protocol):
+    """Told what a feed hears: the tables of one database."""
+
+    def forget(self, touched: Touched) -> None:
+        """Forget what was touched."""
+        ...
+
+    def visible(self, tables: Iterable[str]) -> None:
+        """Hear of tables that were forgotten as a whole, when nothing is pending that drops them again."""
+        ...
+
+    def doubt(self, before: float) -> None:
+        """Have everything that was stored before a moment count from there, until the feed is known to lack nothing."""
+        ...
+
+    def missed(self) -> None:
+        """Hear that the feed begins anew: nobody knows what was changed before."""
+        ...
+
+    def look(self) -> None:
+        """Look at what is followed now."""
+        ...
+
+    @property
+    def sweeps(self) -> bool:
+        """Return whether keys are being looked for that are to be forgotten."""
+        ...
 
 
 class Feed:
     """Follows one server for the tables of one database. `alive` says that what it has said so far is all there is.
 
-    `identity` is what tells its server from others, once it is alive.
+    `identity` is what tells its server from others, once it is alive. With a `mark` it goes on from there.
     """
 
     def __init__(
@@ -92,11 +118,9 @@ class Feed:
         definitions: Mapping[str, Definition],
         schema: str,
         *,
-        forget: Forget,
-        visible: Callable[[Iterable[str]], None],
-        distrust: Distrust,
-        changed: Callable[[], None],
+        told: Told,
         clock: Callable[[], float],
+        mark: Mark | None = None,
     ) -> None:
         self.host = address.label
         self.alive = False
@@ -111,11 +135,9 @@ class Feed:
         self._address = address
         self._definitions = definitions
         self._schema = schema
-        self._forget = forget
-        self._visible = visible
-        self._distrust = distrust
-        self._changed = changed
+        self._told = told
         self._clock = clock
+        self._backoff = Backoff(clock)
         self._stream: BinlogStream | None = None
         self._failure: DatabaseError | None = None
         self._ended = asyncio.Event()  # the stream has; `_failure` says why
@@ -123,19 +145,31 @@ class Feed:
         self._altered = asyncio.Event()  # by DDL that has not been read yet
         self._task: asyncio.Task[None] | None = None
         self._pending: list[Pending] = []
-        self._place = Place()
-        self._numbers: dict[str, int] = {}  # MySQL: the last transaction of each server
+        self._elsewhere: list[Pending] = []  # pending by places of a server that was here before
+        self._mark = mark  # where to go on from
+        self._settled: Mark | None = None  # until where everything is forgotten for the last time
+        self._progress = Progress(Place(), is_mariadb=True)
+        self._shown = Place()
         self._rows: Counter[tuple[str, str]] = Counter()
-        self._dropped: set[str] = (
-            set()
-        )  # tables of which all was forgotten for the last time, or nearly so
+        # Tables of which all was forgotten for the last time, or nearly so
+        self._dropped: set[str] = set()
         self._selection = Selection(self.readers)
         self._catalog_is_old = False
 
     @property
     def is_settled(self) -> bool:
         """Return whether all that was heard of is proven visible, and forgotten for the last time."""
-        return not (self._pending or self._catalog_is_old or self._events.is_set())
+        return not (
+            self._pending or self._elsewhere or self._catalog_is_old or self._events.is_set()
+        )
+
+    @property
+    def settled_mark(self) -> Mark | None:
+        """Return a place until which everything is forgotten for the last time, and nothing is lacking."""
+        if not self.alive:
+            return None
+        self._settle()
+        return self._settled
 
     def start(self) -> None:
         """Begin to follow, and go on until `close`."""
@@ -162,7 +196,7 @@ class Feed:
             async with asyncio.timeout(CATCH_UP):
                 # Asked for seldom: nobody sets an event for it
                 while not (  # noqa: ASYNC110
-                    self._has_heard(shown, session.is_mariadb) and self.is_settled
+                    self.alive and self._progress.has_heard(shown) and self.is_settled
                 ):
                     await asyncio.sleep(_CATCH_UP_PAUSE)
         except TimeoutError:
@@ -189,62 +223,86 @@ class Feed:
             else "what it reads was altered, which the log does not say"
         )
 
-    def _has_heard(self, shown: Place, is_mariadb: bool) -> bool:
-        if not self.alive:
-            return False
-        if is_mariadb:
-            return order(shown) <= order(self._place)
-        numbers = gtid_numbers(shown.gtid).items()
-        return all(number <= self._numbers.get(server, 0) for server, number in numbers)
-
     async def _run(self) -> None:
         while True:
-            pause = RETRY
+            pause: float | None = None
             try:
                 await self._follow()
             except CannotFollow as error:
                 self._lose(str(error))
                 pause = RETRY_UNFIT
+            except (NotProven, LogLost) as error:
+                if self._give_up_the_mark(error):
+                    continue
+                self._lose(str(error))
+            except SameServerId as error:
+                self._leave_the_server_id(error)
             except DatabaseError as error:
                 self._lose(str(error))
             except Exception:
                 log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
                 self._lose(DEFECT)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._backoff.pause() if pause is None else pause)
+
+    def _give_up_the_mark(self, error: DatabaseError) -> bool:
+        """Begin anew where it cannot be gone on from the mark; return whether that was it."""
+        if self.alive or self._mark is None:
+            return False
+        log.warning(
+            "changes of %s: what was known counts from the last proof: %s", self.host, error
+        )
+        self._mark = self._settled = None
+        self._progress = Progress(Place(), is_mariadb=True)
+        self._pending.clear()
+        self._elsewhere.clear()
+        return True
+
+    def _leave_the_server_id(self, error: SameServerId) -> None:
+        taken = self._replica.server_id
+        self._replica.choose_server_id()
+        self._lose(str(error))
+        log.warning(
+            "changes of %s: another replica has come with the server id %d that mailmapd had chosen; it takes another "
+            "one. If this is said again, look for replicas that share an id (SHOW REPLICA HOSTS; on MariaDB SHOW SLAVE "
+            "HOSTS), and give each its own server_id",
+            self.host,
+            taken,
+        )
 
     async def _follow(self) -> None:
         """Follow until that ends with an error."""
         session = await open_session(self._opener, self._address)
         try:
             await session.check_fitness()
-            # Before the catalog is read: what alters a table meanwhile is heard of, too
-            place = await session.visible_place()
-            self.readers = await self._find_readers(session)
-            self._begin()
-            self._stream, self._place = await self._replica.open(
-                self._wanted, self._hear, self._end, place
+            identity = await self._find_identity(session)
+            if self._mark is None:
+                self._told.missed()
+                beginning = await at_the_end(session)
+            else:
+                beginning = await behind(self._mark, session, identity)
+                if session.is_mariadb and identity != self.identity:
+                    self._elsewhere += self._pending
+                    self._pending = []
+            self.identity = identity
+            # Behind the place where the stream begins, so that it tells of what is altered later
+            readers = await self._find_readers(session)
+            self._begin(readers, *beginning)
+            self._stream, _ = await self._replica.open(
+                self._wanted, self._hear, self._end, self._progress.place
             )
-            self._numbers = gtid_numbers(self._place.gtid) | self._numbers
-            await self._same_server(session)
             self.last_heard = self._clock()
-            self.alive, self.reason = True, ""
-            self._changed()
-            log.info(
-                "changes of %s are followed: %d tables, %d not",
-                self.host,
-                len(self.readers.followed),
-                len(self.readers.not_followed),
-            )
             await self._work_until_lost(session)
         finally:
             session.close()
             self._end_stream()
 
-    def _begin(self) -> None:
-        self._selection = Selection(self.readers)
-        self._pending.clear()
+    def _begin(self, readers: Readers, progress: Progress, shown: Place) -> None:
+        before, self.readers = self.readers, readers
+        if before.followed:
+            self._told.forget(_read_otherwise(before, readers))
+        self._selection = Selection(readers)
         self._dropped.clear()
-        self._numbers = {}
+        self._progress, self._shown = progress, shown
         self._rows.clear()
         self._failure = None
         self._ended.clear()
@@ -252,23 +310,51 @@ class Feed:
         self._altered.clear()
         self._events.clear()
 
+    def _is_known(self) -> bool:
+        """Return whether everything is known that readers saw when the feed began. Raises NotProven."""
+        if not (self._progress.has_heard(self._shown) and self.is_settled):
+            return False
+        if not self._progress.is_proven:
+            raise NotProven(f"{self.host}: what was heard before is not in its log")
+        return not self._told.sweeps
+
+    def _be_alive(self) -> None:
+        self.alive, self.reason = True, ""
+        self._backoff.begun()
+        self._told.look()
+        log.info(
+            "changes of %s are followed%s: %d tables, %d not",
+            self.host,
+            "" if self._mark is None else " without a gap",
+            len(self.readers.followed),
+            len(self.readers.not_followed),
+        )
+
+    def _settle(self) -> None:
+        """Note how far everything is forgotten for the last time, if it is now."""
+        if self.is_settled:
+            self._settled = self._progress.mark(self.identity) or self._settled
+
     async def _find_readers(self, session: Session) -> Readers:
-        await session.check_fitness()
         ask_all = partial(session.rows, seconds=CATALOG_ANSWER, most=MAX_CATALOG)
         catalog = await read_catalog(ask_all)
         return await asyncio.to_thread(find_readers, self._definitions, catalog, self._schema)
 
-    async def _same_server(self, session: Session) -> None:
-        """Raise CannotFollow when two connections to the address reach two servers: a balancer stands between."""
+    async def _find_identity(self, session: Session) -> tuple[str, ...]:
+        """Return which server this is.
+
+        Raises CannotFollow when two connections to the address reach two servers: a balancer stands between.
+        """
         other = await open_session(self._opener, self._address)
         try:
-            self.identity = await session.identity()
-            if self.identity != await other.identity():
+            identity = await session.identity()
+            if identity != await other.identity():
                 raise CannotFollow(
                     f"{self.host}: connections reach different servers; name each of them in hosts"
                 )
         finally:
             other.close()
+        return identity
 
     async def _work_until_lost(self, session: Session) -> None:
         """Work until the feed has ended. Raises DatabaseError then, also in the middle of a question."""
@@ -302,17 +388,23 @@ class Feed:
         """Pass the fence with what is pending; wait for more. Raises DatabaseError when that fails."""
         if not self._pending:
             self._events.clear()
-            await self._events.wait()
+            self._settle()
+            if not self.alive and self._is_known():
+                self._be_alive()
+            if self.alive or not self._told.sweeps:
+                await self._events.wait()
+            else:
+                await asyncio.sleep(_SWEEP_PAUSE)
         for transaction in self._pending:
             if transaction.asking:
                 transaction.asking, asking = [], transaction.asking
                 await ask(session, asking, transaction.touched)
-                self._forget(transaction.touched)
+                self._told.forget(transaction.touched)
         if self._pending:
             count = await passed(session, self._pending)
             done, self._pending = self._pending[:count], self._pending[count:]
             for transaction in done:
-                self._forget(transaction.touched)
+                self._told.forget(transaction.touched)
                 self._dropped |= self._whole(transaction.touched)
             self._tell_visible()
             if not count:
@@ -328,11 +420,12 @@ class Feed:
                 session = await open_session(self._opener, self._address)
                 try:
                     # MySQL says what a table was until the statement is committed
-                    await wait_until_visible(session, self._place, _FENCE_PAUSE)
+                    await wait_until_visible(session, self._progress.place, _FENCE_PAUSE)
                     await self._read_again(session)
                 finally:
                     session.close()
                 self._catalog_is_old = self._altered.is_set()
+                self._events.set()
             except DatabaseError as error:
                 self._end(error)
                 return
@@ -350,12 +443,8 @@ class Feed:
         self._selection = self._selection.with_readers(self.readers)
         if self._stream is not None:
             self._stream.reader.forget_shapes()
-        touched = Touched()
-        for table in before.followed | self.readers.followed:
-            if not before.same(self.readers, table):
-                touched.add_table(table)
-        self._forget(touched)
-        self._changed()
+        self._told.forget(_read_otherwise(before, self.readers))
+        self._told.look()
 
     def _wanted(self, schema: str, table: str, count: int) -> tuple[int, ...] | None:
         if self._rows[schema, table] > BULK:
@@ -379,37 +468,40 @@ class Feed:
         self.last_heard = self._clock()
         heard = Touched()
         for event in events:
+            self._progress.add(event)
+            if self._progress.fault:
+                self._end(NotProven(f"{self.host}: {self._progress.fault}"))
+                break
+            if self._elsewhere and self._progress.is_proven:
+                self._move_pending()
+            if self._progress.repeats:
+                continue
             kind = _KINDS.get(type(event))
             if kind is not None:
                 self.counts[kind] += len(event.changes) if isinstance(event, RowsChanged) else 1
-            match event:
-                case TransactionBegun(gtid, position):
-                    self._numbers |= gtid_numbers(gtid)
-                    self._place = Place(self._place.file, position, gtid)
-                case LogRotated(file, position):
-                    self._place = Place(file, position, self._place.gtid)
-                case RowsChanged(schema, table, _, changes):
-                    self.last_change = self.last_heard
-                    self._count(schema, table, len(changes), heard)
-                case _:
-                    pass
+            if isinstance(event, RowsChanged):
+                self.last_change = self.last_heard
+                self._count(event.schema, event.table, len(event.changes), heard)
             if self._selection.add(event, heard):
                 self._catalog_is_old = True
                 self._altered.set()
-            position = getattr(event, "position", 0)
-            if isinstance(event, Heartbeat):  # comes at the end of the log
-                position = max(position, self._place.position)
-            if position and not isinstance(event, LogRotated):
-                self._place = Place(self._place.file, position, self._place.gtid)
             if isinstance(event, TransactionEnded | StatementLogged):
                 self._rows.clear()
         asking = list(self._selection.asking)
         self._selection.asking.clear()
         if heard or asking:
-            self._forget(heard)
-            add_pending(self._pending, Pending(self._place, heard, asking))
+            self._told.forget(heard)
+            add_pending(self._pending, Pending(self._progress.place, heard, asking))
+        if heard or asking or not self.alive:
             self._events.set()
         self._tell_visible()
+
+    def _move_pending(self) -> None:
+        """Have what waits for the fence wait for a place in the log of the server that has taken the other one's."""
+        for transaction in self._elsewhere:
+            transaction.place, transaction.is_asked = self._progress.place, False
+        self._pending[:0] = self._elsewhere
+        self._elsewhere.clear()
 
     def _count(self, schema: str, table: str, rows: int, heard: Touched) -> None:
         """Forget all readers of a table that changes in bulk, and of its children; pass over the rest of its rows."""
@@ -429,7 +521,7 @@ class Feed:
         """Tell of tables that were dropped whole, once no transaction is open or pending that drops them again."""
         if self._dropped and not self._rows:
             later: set[str] = set().union(*[self._whole(each.touched) for each in self._pending])
-            self._visible(self._dropped - later)
+            self._told.visible(self._dropped - later)
             self._dropped &= later
 
     def _end(self, error: DatabaseError) -> None:
@@ -450,5 +542,17 @@ class Feed:
             log.info("changes of %s are not followed: %s", self.host, reason)
         self.reason = reason
         if was_alive:
-            self._distrust(self.last_heard)
-        self._changed()
+            self._mark = self._progress.mark(self.identity) or self._settled or self._mark
+            self._told.doubt(self.last_heard)
+        else:
+            self._mark = self._progress.mark(self.identity) or self._mark
+        self._told.look()
+
+
+def _read_otherwise(before: Readers, now: Readers) -> Touched:
+    """Return the tables that are read in another way, or not known any more."""
+    touched = Touched()
+    for table in before.followed | now.followed:
+        if not before.same(now, table):
+            touched.add_table(table)
+    return touched

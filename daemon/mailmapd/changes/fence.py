@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mailmapd.changes.progress import order
 from mailmapd.changes.selection import Asking
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog.stream import Place, Session
@@ -106,8 +107,3 @@ async def _is_visible(session: Session, place: Place) -> bool:
     if not set(gtid) <= _QUOTED_GTID:
         raise DatabaseError(f"no identifier of a transaction: {gtid!a}")
     return await session.value(f"SELECT GTID_SUBSET('{gtid}', @@global.gtid_executed)") == "1"
-
-
-def order(place: Place) -> tuple[int, str, int]:
-    """Return what puts places of one server in order: file numbers grow, and become longer when they are used up."""
-    return len(place.file), place.file, place.position

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mailmapd.changes.audit import Audit
 from mailmapd.changes.feed import Feed
 from mailmapd.changes.file_feed import FileFeed
 from mailmapd.changes.forgetting import Forgetting
 from mailmapd.changes.lease import Lease
+from mailmapd.changes.progress import Mark
 from mailmapd.changes.refetching import Refetching
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.host_list import parse_hosts
@@ -46,8 +47,32 @@ class Hearer(Protocol):
         ...
 
 
+class Kept(NamedTuple):
+    """A later start goes on from this: the place in each host's log, and the tables that are followed until there."""
+
+    marks: Mapping[str, Mark]
+    tables: frozenset[str]
+
+    def encode(self) -> dict[str, Any]:
+        """Return the value in terms of JSON."""
+        marks = {host: mark.encode() for host, mark in self.marks.items()}
+        return {"marks": marks, "tables": sorted(self.tables)}
+
+    @classmethod
+    def decode(cls, value: Any) -> Kept:
+        """Return the value from what `encode` gave. Raises ValueError for anything else."""
+        try:
+            marks = {str(host): Mark.decode(mark) for host, mark in value["marks"].items()}
+            return cls(marks, frozenset(map(str, value["tables"])))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no places in logs: {error}") from None
+
+
 class Following:
-    """Follows the databases of one engine from `start` to `close`; `hearer` is told what that brings."""
+    """Follows the databases of one engine from `start` to `close`; `hearer` is told what that brings.
+
+    By what was `kept` of an earlier time it goes on from there.
+    """
 
     def __init__(
         self,
@@ -55,6 +80,7 @@ class Following:
         wanted: Mapping[str, Followable],
         clock: Callable[[], float],
         hearer: Hearer | None = None,
+        kept: Mapping[str, Kept] | None = None,
     ) -> None:
         self.databases = {
             # A file is this host's own
@@ -63,7 +89,8 @@ class Following:
                 engine,
                 chosen,
                 clock,
-                hearer if isinstance(chosen[0], MysqlSettings) else None,
+                hearer=hearer if isinstance(chosen[0], MysqlSettings) else None,
+                kept=(kept or {}).get(name),
             )
             for name, chosen in wanted.items()
         }
@@ -73,8 +100,16 @@ class Following:
         for database in self.databases.values():
             database.start()
 
+    async def kept(self) -> dict[str, Kept]:
+        """Return what to go on from later, of each database whose changes are known now.
+
+        Whatever is in memory from now on is as it was there, or newer.
+        """
+        found = {name: await database.kept() for name, database in self.databases.items()}
+        return {name: kept for name, kept in found.items() if kept is not None}
+
     async def close(self) -> None:
-        """End; what was known has the ordinary times from now on."""
+        """End; what was known has the ordinary times from now on, until it is known what was missed."""
         await asyncio.gather(*[database.close() for database in self.databases.values()])
 
 
@@ -87,7 +122,9 @@ class FollowedDatabase:
         engine: Engine,
         wanted: Followable,
         clock: Callable[[], float],
-        hearer: Hearer | None,
+        *,
+        hearer: Hearer | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.name = name
         self.epoch = 0
@@ -95,6 +132,8 @@ class FollowedDatabase:
         self.lease = Lease(self._changes.watched_ttl, self._changes.watched_negative_ttl)
         self.feeds: list[Feed | FileFeed] = []
         self._complete = True  # each host has a feed
+        self._missed = False  # a feed has begun anew, since changes were known last
+        self._kept = kept
         self._clock = clock
         self._hearer = hearer
         database = engine.databases[name]
@@ -155,7 +194,7 @@ class FollowedDatabase:
     def suspend(self, table: str, reason: str) -> None:
         """Follow a table no more; what is known of it has the ordinary times from now on."""
         self.suspended[table] = reason
-        self._look()
+        self.look()
         self._forgetting.distrust(self._clock(), (table,))
 
     def start(self) -> None:
@@ -170,9 +209,9 @@ class FollowedDatabase:
                 FileFeed(
                     settings.path,
                     definitions,
-                    forget=self._forget,
+                    forget=self.forget,
                     distrust=self._forgetting.distrust,
-                    changed=self._look,
+                    changed=self.look,
                     clock=self._clock,
                 )
             )
@@ -199,34 +238,60 @@ class FollowedDatabase:
                 address,
                 definitions,
                 schema,
-                forget=self._forget,
-                visible=self._fetch_anew,
-                distrust=self._forgetting.distrust,
-                changed=self._look,
+                told=self,
                 clock=self._clock,
+                mark=None if self._kept is None else self._kept.marks.get(address.label),
             )
             self.feeds.append(feed)
+
+    async def kept(self) -> Kept | None:
+        """Return what to go on from later, or None while changes are not known, or not of a database with a log."""
+        marks = {feed.host: feed.settled_mark for feed in self.feeds if isinstance(feed, Feed)}
+        found = {host: mark for host, mark in marks.items() if mark is not None}
+        if not self.lease.holds or len(found) < len(self.feeds):
+            return None
+        tables = self.followed
+        while self.sweeps:  # noqa: ASYNC110  # for keys that were touched before
+            await asyncio.sleep(0)
+        return Kept(found, tables)
 
     async def close(self) -> None:
         """End every feed, and believe what was known only as if it had been fetched now."""
         await self._audit.close()
         await asyncio.gather(*[feed.close() for feed in self.feeds])
         self.lease.holds = False
-        for name, table in self._tables.items():
-            if table.watch is self.lease:
-                table.watch = None
-                self._forgetting.distrust(self._clock(), (name,))
         if self._refetching is not None:
             await self._refetching.close()
+        watched = [name for name, table in self._tables.items() if table.watch is self.lease]
+        for name in watched:
+            self._tables[name].watch = None
+        self._forgetting.doubt(self._clock(), watched)
         await self._forgetting.close()
 
-    def _look(self) -> None:
+    @property
+    def sweeps(self) -> bool:
+        """Return whether keys are being looked for that are to be forgotten."""
+        return self._forgetting.sweeps
+
+    def missed(self) -> None:
+        """Have nothing believed again that is in doubt: a feed begins anew."""
+        self._missed = True
+
+    def doubt(self, before: float) -> None:
+        """Have everything that was stored before a moment count from there, until all feeds are there again."""
+        self._forgetting.doubt(before)
+
+    def look(self) -> None:
         """Let tables be watched, or not any more, as the feeds are now."""
         held = self.lease.holds
         # Also of a host that is down: it may answer again before its feed knows anything of it.
         self.lease.holds = self._complete and all(feed.alive for feed in self.feeds)
-        self.epoch += self.lease.holds and not held
         followed = self.followed if self.lease.holds else frozenset()
+        if self.lease.holds and not held:
+            self.epoch += 1
+            missed, self._missed = self._missed, False
+            for name, table in self._tables.items():
+                table.cache.settle(believed=not missed and name in followed)
         for name, table in self._tables.items():
             if name in followed:
                 if table.watch is not self.lease:
@@ -238,7 +303,8 @@ class FollowedDatabase:
         if self._hearer is not None:
             self._hearer.changed()
 
-    def _forget(self, touched: Touched) -> None:
+    def forget(self, touched: Touched) -> None:
+        """Forget what was touched, and tell others."""
         if self._refetching is not None:
             self._refetching.note(self._tables if touched.everything else touched.whole)
         self._forgetting.forget(touched)
@@ -248,6 +314,7 @@ class FollowedDatabase:
                 named = Touched(whole=set(self._tables))
             self._hearer.touched(named)
 
-    def _fetch_anew(self, tables: Iterable[str]) -> None:
+    def visible(self, tables: Iterable[str]) -> None:
+        """Fetch what of these tables was used most, which were forgotten as a whole."""
         if self._refetching is not None:
             self._refetching.begin(tables)

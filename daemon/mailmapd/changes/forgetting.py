@@ -43,6 +43,11 @@ class Forgetting:
         for name in self._tables if tables is None else tables:
             self._engine.apply(Invalidation(name, before=before))
 
+    def doubt(self, before: float, tables: Iterable[str] | None = None) -> None:
+        """Distrust until it is known whether anything was missed."""
+        for name in self._tables if tables is None else tables:
+            self._engine.apply(Invalidation(name, before=before, doubt=True))
+
     def forget(self, touched: Touched) -> None:
         """Forget what was touched."""
         whole: Iterable[str] = self._tables if touched.everything else touched.whole

@@ -296,6 +296,8 @@ class Bus:
                 record = (await self._server.members()).get(self._settings.host, b"")
                 member = decode_member(record)
                 position = Position() if member is None else member.position
+                if member is None:  # what was saved may be older than words that nobody kept for it
+                    self._part.engine.apply(Invalidation(before=self._clock()))
             except ClusterError as error:
                 self._changed(str(error))
                 await asyncio.sleep(TICK)

@@ -18,7 +18,7 @@ class Invalidation:
     is being loaded, or is kept in a file, is touched as a whole.
 
     `before` makes it a distrust: what was stored before this moment (of the engine's clock) has the ordinary time to
-    live from there on, instead of being dropped.
+    live from there on, instead of being dropped. A `doubt` is a distrust that may be taken back later.
 
     `grade` says how exactly the maker knew, for the metric: ``key``, ``reverse``, ``table`` or ``distrust``.
     """
@@ -28,6 +28,7 @@ class Invalidation:
     unseen: bool = False
     before: float | None = None
     reverse: bool = False
+    doubt: bool = False
 
     @property
     def grade(self) -> str:

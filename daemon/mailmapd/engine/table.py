@@ -186,7 +186,10 @@ class Table:
         self.invalidations[invalidation.grade] += 1 if keys is None else len(keys)
         if invalidation.before is not None:
             self._flights.forget_all()
-            self.cache.distrust(invalidation.before)
+            if invalidation.doubt:
+                self.cache.doubt(invalidation.before)
+            else:
+                self.cache.distrust(invalidation.before)
             return 0, []
         if self.touched is not None:
             self.touched.add(keys, unseen=invalidation.unseen)

@@ -1,8 +1,9 @@
 """The cache file: what is kept of caches from one start of the daemon to the next.
 
-    file      header, for each table: table, entries …, then end
+    file      header, kept, for each table: table, entries …, then end
     header    "mailmapd cache" and a line feed, version (1 byte), when it was written (float, seconds since the epoch)
     block     kind (1 byte), length of the body (4 bytes), body
+    kept      kind "K": JSON of what the followers of changes go on from, see `Following.kept`
     table     kind "T": digest of the table's definition (32 bytes), its name (UTF-8)
     entries   kind "E": records of the table before it, at most `BLOCK_LIMIT` bytes
     record    kind of value (1 byte), fresh until (float, seconds since the epoch), length of the key (4 bytes), key
@@ -19,16 +20,17 @@ not fit is a CacheFileError, and nothing else comes of it.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import struct
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 from mailmapd.cache.table_cache import ABSENCE, Absence, Payload
 from mailmapd.errors import MailmapdError
 
 MAGIC = b"mailmapd cache\n"
-VERSION = 1
+VERSION = 2
 BLOCK_LIMIT = 1024 * 1024  # bytes of a block's body
 DIGEST_SIZE = 32
 
@@ -51,6 +53,12 @@ class CacheRecord(NamedTuple):
     key: bytes
     found: Payload | Absence
     until: float
+
+
+class Kept(NamedTuple):
+    """Places in logs, by database: followers of changes go on from there."""
+
+    databases: Mapping[str, Any]
 
 
 class TableHeader(NamedTuple):
@@ -128,6 +136,12 @@ class CacheFileWriter:
         self._hash = hashlib.blake2b(digest_size=_HASH_SIZE)
         self._write(_HEADER.pack(MAGIC, VERSION, written_at))
 
+    def kept(self, kept: Kept) -> None:
+        """Write what the followers go on from, before all tables; all of it or nothing."""
+        body = json.dumps(kept.databases).encode("ascii")
+        if len(body) <= BLOCK_LIMIT:
+            self._write_block(b"K", body)
+
     def table(self, header: TableHeader) -> None:
         """Begin the records of a table."""
         self._write_block(b"T", header.digest + header.name.encode("utf-8", "surrogateescape"))
@@ -182,7 +196,7 @@ def check(stream: BinaryIO) -> float:
         kind, length = _BLOCK.unpack(frame)
         if kind == b"Z":
             break
-        if kind not in (b"T", b"E") or length > BLOCK_LIMIT:
+        if kind not in (b"K", b"T", b"E") or length > BLOCK_LIMIT:
             raise CacheFileError("is damaged")
         body = stream.read(length)
         if len(body) < length:
@@ -197,8 +211,8 @@ def check(stream: BinaryIO) -> float:
     return float(written_at)
 
 
-def blocks(stream: BinaryIO) -> Iterator[TableHeader | bytes]:
-    """Yield table headers and bodies of records from the beginning of a file that `check` has found right."""
+def blocks(stream: BinaryIO) -> Iterator[Kept | TableHeader | bytes]:
+    """Yield what is kept, table headers and bodies of records of a file that `check` has found right."""
     stream.seek(_HEADER.size)
     while True:
         kind, length = _BLOCK.unpack(stream.read(_BLOCK.size))
@@ -207,9 +221,21 @@ def blocks(stream: BinaryIO) -> Iterator[TableHeader | bytes]:
         body = stream.read(length)
         if kind == b"E":
             yield body
+        elif kind == b"K":
+            yield _decode_kept(body)
         elif length >= DIGEST_SIZE:
             yield TableHeader(
                 body[:DIGEST_SIZE], body[DIGEST_SIZE:].decode("utf-8", "surrogateescape")
             )
         else:
             raise CacheFileError("holds a table without a digest")
+
+
+def _decode_kept(body: bytes) -> Kept:
+    try:
+        databases = json.loads(body)
+    except ValueError:
+        raise CacheFileError("holds no places in logs where it should") from None
+    if not isinstance(databases, dict):
+        raise CacheFileError("holds no places in logs where it should")
+    return Kept(databases)

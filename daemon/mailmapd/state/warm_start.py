@@ -8,6 +8,9 @@ somebody wanted to be forgotten. The next save writes a new one.
 Only tables whose definition and database are those of the file take entries from it. The tables of
 dicts, which hold passwords, are neither saved nor loaded unless `state.passwords` says so. Times in
 the file are those of the wall clock; entries keep their expiry.
+
+Of a table whose changes are followed, entries keep their long time, too, but what is loaded of it is in doubt: it
+counts from when the file was begun, until a follower has gone on from the place that the file names.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mailmapd.engine.invalidation import Invalidation, TouchedSince
 from mailmapd.engine.table import Table
@@ -29,6 +32,7 @@ from mailmapd.state.cache_file import (
     CacheFileError,
     CacheFileWriter,
     CacheRecord,
+    Kept,
     TableHeader,
     blocks,
     check,
@@ -48,6 +52,8 @@ SLICE = 500  # entries between two turns of the lookups
 PAUSE = 0.001  # seconds that lookups have for themselves after each slice
 
 Clock = Callable[[], float]
+Keep = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Returns what followers of changes go on from later, by database."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,16 @@ class WarmStart:
     """
 
     def __init__(
-        self, assembled: Callable[[], Assembled], clock: Clock, wall_clock: Clock = time.time
+        self,
+        assembled: Callable[[], Assembled],
+        clock: Clock,
+        wall_clock: Clock = time.time,
+        *,
+        keep: Keep | None = None,
     ) -> None:
+        self._kept: Mapping[str, Any] = {}
+        self._keep = keep
+        self._read = asyncio.Event()
         self._assembled = assembled
         self._clock = clock
         self._wall_clock = wall_clock
@@ -93,6 +107,11 @@ class WarmStart:
         for saved in self._tables().values():
             saved.table.touched = TouchedSince()
         self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def loaded(self) -> Mapping[str, Any]:
+        """Wait until all is loaded, or will not be; return what followers of changes go on from, by database."""
+        await self._read.wait()
+        return self._kept
 
     def reloaded(self) -> None:
         """Preload the tables that a new configuration has brought."""
@@ -160,6 +179,7 @@ class WarmStart:
         finally:
             gc.freeze()  # … now and ever after
             gc.enable()
+            self._read.set()
         for table in self._assembled().engine.tables.values():
             table.touched = None
         self._loaded = True
@@ -189,12 +209,17 @@ class WarmStart:
         offset = self._wall_clock() - self._clock()
         replacement = await asyncio.to_thread(Replacement, path)
         try:
+            # First of all: whatever is written after it is as it was there, or newer
+            kept = {} if self._keep is None else await self._keep()
             writer = CacheFileWriter(replacement.stream, self._wall_clock())
+            writer.kept(Kept(kept))
             for name, saved in self._tables().items():
                 writer.table(TableHeader(saved.digest, name))
                 keys = saved.table.cache.keys()
+                followed = _is_followed(saved.table, kept)
                 for start in range(0, len(keys), SLICE):
-                    records = self._encoded(saved.table, keys[start : start + SLICE], offset)
+                    some = keys[start : start + SLICE]
+                    records = self._encoded(saved.table, some, offset, followed=followed)
                     count += len(records)
                     await asyncio.to_thread(writer.records, records)
                     if pause:
@@ -210,13 +235,15 @@ class WarmStart:
             await asyncio.to_thread(replacement.discard)
         return None
 
-    def _encoded(self, table: Table, keys: Sequence[bytes], offset: float) -> list[bytes]:
+    def _encoded(
+        self, table: Table, keys: Sequence[bytes], offset: float, *, followed: bool
+    ) -> list[bytes]:
         now, cache = self._clock(), table.cache
         records = []
         for key in keys:
             entry = cache.peek(key)
             if entry is not None and not cache.useless(entry, now):
-                found, until = cache.proven(entry, now)
+                found, until = entry if followed else cache.proven(entry, now)
                 records.append(encode_record(CacheRecord(key, found, until + offset)))
         return records
 
@@ -230,7 +257,7 @@ class WarmStart:
                 self._leave_out(invalidation)
             with open_to_read(path) as stream:
                 written_at = await asyncio.to_thread(check, stream)
-                count = await self._take(stream)
+                count = await self._take(stream, written_at)
         except FileNotFoundError:
             if os.access(path.parent, os.W_OK | os.X_OK):
                 log.info("state: there is no saved cache in %s yet", path.parent)
@@ -248,7 +275,7 @@ class WarmStart:
             text = "state: %s entries loaded from %s in %.1f s; it was saved %.0f s ago"
             log.info(text, as_count(count), path, self._clock() - started, age)
 
-    async def _take(self, stream: BinaryIO) -> int:
+    async def _take(self, stream: BinaryIO, written_at: float) -> int:
         """Load every usable entry, block by block; return how many there were."""
         tables = self._tables()
         offset = self._clock() - self._wall_clock()
@@ -256,7 +283,9 @@ class WarmStart:
         table: Table | None = None
         parts = blocks(stream)
         while (part := await asyncio.to_thread(next, parts, None)) is not None:
-            if isinstance(part, TableHeader):
+            if isinstance(part, Kept):
+                self._kept = part.databases
+            elif isinstance(part, TableHeader):
                 saved = tables.get(part.name)
                 table = saved.table if saved is not None and saved.digest == part.digest else None
                 if saved is not None and table is None:
@@ -264,16 +293,21 @@ class WarmStart:
                         "state: table %s is another one now; its saved entries are left out",
                         part.name,
                     )
+                if table is not None and _is_followed(table, self._kept):
+                    table.cache.load_in_doubt(written_at + offset)
             elif table is not None:
-                count += self._restore(table, part, offset)
+                count += self._restore(table, part, offset, written_at + offset)
                 await asyncio.sleep(PAUSE)
         return count
 
-    def _restore(self, table: Table, block: bytes, offset: float) -> int:
-        now, restore, touched, count = self._clock(), table.cache.restore, table.touched, 0
+    def _restore(self, table: Table, block: bytes, offset: float, written_at: float) -> int:
+        now, cache, touched, count = self._clock(), table.cache, table.touched, 0
         for key, found, until in decode_records(block):
             if touched is None or key not in touched:
-                count += restore(key, (found, until + offset), now)
+                entry = found, until + offset
+                if not cache.loads_in_doubt:
+                    entry = cache.proven(entry, min(written_at, now))
+                count += cache.restore(key, entry, now)
         return count
 
     def _leave_out(self, invalidation: Invalidation) -> None:
@@ -289,6 +323,13 @@ class WarmStart:
             log.error("state: %s %s, and cannot be set aside: %s", path, error, failure.strerror)  # noqa: TRY400
         else:
             log.error("state: %s %s; it is ignored, and set aside as %s", path, error, bad.name)
+
+
+def _is_followed(table: Table, kept: Mapping[str, Any]) -> bool:
+    """Return whether a follower of a table's database goes on from a place until which the table was followed."""
+    database = kept.get(table.database.name)
+    tables = database.get("tables") if isinstance(database, Mapping) else None
+    return isinstance(tables, list) and table.name in tables
 
 
 def _journal(path: Path) -> Journal:

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mailmapd.changes import feed, selection
+from mailmapd.changes import backoff, feed, selection
 from mailmapd.changes.catalog import Catalog
-from mailmapd.changes.forgetting import Forgetting
+from mailmapd.changes.following import FollowedDatabase
+from mailmapd.changes.progress import Progress
 from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog import stream
@@ -158,9 +159,10 @@ def _no_new_catalog(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_distrust(patch: pytest.MonkeyPatch) -> None:
-    """Believe for a day what was known when the stream ended."""
-    patch.setattr(Forgetting, "distrust", lambda *_: None)
-    patch.setattr(feed, "RETRY", 0.3)
+    """Believe again what was known when the stream ended, though it begins anew at the log's end."""
+    patch.setattr(Progress, "mark", lambda *_: None)
+    patch.setattr(FollowedDatabase, "missed", lambda _: None)
+    patch.setattr(backoff, "FIRST", 0.3)
 
 
 class Rule(NamedTuple):

@@ -51,7 +51,10 @@ def read(data: bytes) -> tuple[float, list[TableHeader | CacheRecord]]:
     written_at = check(stream)
     found: list[TableHeader | CacheRecord] = []
     for block in blocks(stream):
-        found += [block] if isinstance(block, TableHeader) else list(decode_records(block))
+        if isinstance(block, TableHeader):
+            found.append(block)
+        elif isinstance(block, bytes):
+            found += decode_records(block)
     return written_at, found
 
 
@@ -98,8 +101,8 @@ def test_every_changed_byte() -> None:
     [
         (b"", "no cache file"),
         (b"SQLite format 3\0" + b"\0" * 100, "no cache file"),
-        (MAGIC + b"\2" + b"\0" * 100, "written by another version"),
-        (MAGIC + b"\1", "ends early"),
+        (MAGIC + b"\1" + b"\0" * 100, "written by another version"),
+        (MAGIC + b"\2", "ends early"),
         (file_of(*RECORDS) + b"x", "damaged"),
         (file_of(written_at=float("nan")), "damaged"),
     ],

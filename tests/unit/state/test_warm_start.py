@@ -455,3 +455,30 @@ async def test_stopped_while_loading(bench: Bench) -> None:
     await asyncio.sleep(0)
     await bench.warm_start.finish()
     assert bench.file.read_bytes() == before
+
+
+@pytest.mark.parametrize("believed", [True, False])
+async def test_followed(bench: Bench, believed: bool) -> None:
+    """What is followed keeps its long time in the file, and counts from the save until its feed lacks nothing."""
+
+    async def keep() -> dict[str, object]:
+        return {"mail": {"marks": {}, "tables": ["alias"]}}
+
+    bench.warm_start = WarmStart(lambda: bench.assembled, bench.clock, bench.wall_clock, keep=keep)
+    for name in ("alias", "mailbox"):
+        bench.cache(name).store(b"user@example.com", b"value", bench.clock.now, 10_000.0)
+    await bench.warm_start.save()
+    bench.start()
+    bench.wall_clock.now += 30.0
+    await bench.load()
+    assert await bench.warm_start.loaded() == await keep()
+    ordinary = bench.clock.now + 70.0
+    for name in ("alias", "mailbox"):
+        entry = bench.cache(name).peek(b"user@example.com")
+        assert entry is not None
+        assert entry[1] == pytest.approx(ordinary, abs=0.1)
+    bench.cache().settle(believed=believed)
+    entry = bench.cache().peek(b"user@example.com")
+    assert entry is not None
+    assert entry[1] == pytest.approx(bench.clock.now + 9970.0 if believed else ordinary, abs=0.1)
+    await bench.end()

@@ -70,10 +70,15 @@ class StatementLogged(NamedTuple):
 
 
 class TransactionBegun(NamedTuple):
-    """A transaction with its global identifier: ``uuid:number`` on MySQL, ``domain-server-number`` on MariaDB."""
+    """A transaction with its global identifier: ``uuid:number`` on MySQL, ``domain-server-number`` on MariaDB.
+
+    `committed` is when, where it was committed first: every server that has the transaction says the same. It is in
+    seconds on MariaDB, in microseconds on MySQL, and 0 where the log does not say.
+    """
 
     gtid: str
     position: int
+    committed: int = 0
 
 
 class TransactionEnded(NamedTuple):
@@ -93,6 +98,12 @@ class LogRotated(NamedTuple):
 
     file: str
     position: int
+
+
+class LogOpened(NamedTuple):
+    """The file that the log goes on in was begun at this time, in seconds; it says so wherever reading begins."""
+
+    created: int
 
 
 class Heartbeat(NamedTuple):
@@ -116,6 +127,7 @@ Event = (
     | TransactionEnded
     | TransactionPrepared
     | LogRotated
+    | LogOpened
     | Heartbeat
     | NotUnderstood
 )

@@ -18,6 +18,7 @@ from mailmapd.databases.mysql.binlog.events import (
     Event,
     Heartbeat,
     Kind,
+    LogOpened,
     LogRotated,
     NotUnderstood,
     RowsChanged,
@@ -184,14 +185,20 @@ class BinlogReader:
         """Yield what one event says. What does not fit is an event that says so."""
         position = 0
         try:
-            _, kind, server, _, position, _ = _HEADER.unpack_from(payload, 1)
+            when, kind, server, _, position, _ = _HEADER.unpack_from(payload, 1)
             if kind == _FORMAT_DESCRIPTION:
                 # The byte before the place of a checksum, which is always there, names its algorithm.
                 self._checksum = payload[-_CHECKSUM - 1] == _CRC32
                 self._tables.clear()
+                yield LogOpened(when)
                 return
             end = len(payload) - (_CHECKSUM if self._checksum else 0)
-            yield from self._event(kind, server, position, payload[1 + _HEADER.size : end])
+            body = payload[1 + _HEADER.size : end]
+            if kind == _MARIADB_GTID:
+                sequence, domain = struct.unpack_from("<QI", body)
+                yield TransactionBegun(f"{domain}-{server}-{sequence}", position, when)
+                return
+            yield from self._event(kind, position, body)
         except (
             struct.error,
             IndexError,
@@ -205,7 +212,7 @@ class BinlogReader:
             yield NotUnderstood("a transaction that cannot be unpacked", position)
 
     def _event(  # noqa: C901 (one case for each type of event)
-        self, kind: int, server: int, position: int, body: bytes
+        self, kind: int, position: int, body: bytes
     ) -> Iterator[Event | None]:
         if kind in _ROWS:
             yield from self._rows(kind, position, body)
@@ -215,11 +222,8 @@ class BinlogReader:
             yield TransactionEnded(position)
         elif kind in {_QUERY, _MARIADB_QUERY_COMPRESSED}:
             yield _statement(kind, position, body)
-        elif kind == _MARIADB_GTID:
-            sequence, domain = struct.unpack_from("<QI", body)
-            yield TransactionBegun(f"{domain}-{server}-{sequence}", position)
         elif kind == _GTID:
-            yield TransactionBegun(_mysql_gtid(body), position)
+            yield TransactionBegun(_mysql_gtid(body), position, _committed(body))
         elif kind in {_HEARTBEAT, _HEARTBEAT_2}:
             yield Heartbeat(position)
         elif kind == _ROTATE:
@@ -303,14 +307,12 @@ class BinlogReader:
             unread += piece
             at, end = 0, len(unread)
             while end - at >= _HEADER.size:
-                _, kind, server, size, _, _ = _HEADER.unpack_from(unread, at)
+                _, kind, _, size, _, _ = _HEADER.unpack_from(unread, at)
                 if size < _HEADER.size or kind == _TRANSACTION_PAYLOAD:
                     raise ValueError  # transactions are not nested
                 if at + size > end:
                     break
-                yield from self._event(
-                    kind, server, position, unread[at + _HEADER.size : at + size]
-                )
+                yield from self._event(kind, position, unread[at + _HEADER.size : at + size])
                 yield None
                 at += size
             unread = unread[at:]
@@ -417,6 +419,20 @@ def _mysql_gtid(body: bytes) -> str:
     sid = body[1:17].hex()
     (number,) = struct.unpack_from("<Q", body, 17)
     return f"{sid[:8]}-{sid[8:12]}-{sid[12:16]}-{sid[16:20]}-{sid[20:]}:{number}"
+
+
+def _committed(body: bytes) -> int:
+    """Return when the transaction of a GTID event was committed first, in microseconds, or 0.
+
+    Behind the number: 2, two logical times (16), when it was committed on this server (7), whose highest bit says
+    that its first commit follows (7).
+    """
+    if len(body) < 49 or body[25] != 2:
+        return 0
+    here = int.from_bytes(body[42:49], "little")
+    if not here >> 55:
+        return here
+    return int.from_bytes(body[49:56], "little")
 
 
 def _name(data: bytes, at: int) -> tuple[str, int]:

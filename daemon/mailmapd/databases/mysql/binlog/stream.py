@@ -43,7 +43,11 @@ MAX_ANSWER = 4 * 1024 * 1024
 
 MAX_CATALOG = 64 * 1024 * 1024
 """The same of one about all tables: two hundred thousand columns."""
+
 _ACCESS_DENIED = frozenset((1045, 1142, 1227))
+_GTID_LETTERS = frozenset("0123456789-,")
+_FATAL = 1236  # ER_MASTER_FATAL_ERROR_READING_BINLOG
+_SAME_SERVER_ID = "same server_uuid/server_id"  # MariaDB has a number for it (4052), MySQL has not
 
 
 class CannotFollow(DatabaseError):
@@ -54,12 +58,20 @@ class CannotFollow(DatabaseError):
 class Place:
     """A place in a server's log: a file and a position on MariaDB, executed transactions on MySQL.
 
-    `gtid` is MariaDB's position in global identifiers, by which a place is recognised after a reconnect.
+    Without a file, MariaDB's log is asked for by `gtid`, the last transaction of each domain.
     """
 
     file: str = ""
     position: int = 0
     gtid: str = ""
+
+
+class LogLost(DatabaseError):
+    """The log does not go on from the place that was asked for: it was purged, begun anew, or is another one."""
+
+
+class SameServerId(DatabaseUnavailable):
+    """Another replica came with our server id, and the server has ended our stream for it."""
 
 
 Heard = Callable[[list[Event]], None]
@@ -174,16 +186,25 @@ class BinlogStream(asyncio.Protocol):
 def _refusal(error: BinlogError, host: str) -> DatabaseError:
     if error.code in _ACCESS_DENIED:
         return CannotFollow(f"{host}: the account may not read the log: {error}")
+    if _SAME_SERVER_ID in str(error):
+        return SameServerId(f"{host}: {error}", host=host)
+    if error.code == _FATAL:
+        return LogLost(f"{host}: the log ended: {error}")
     return DatabaseUnavailable(f"{host}: the log ended: {error}", host=host)
 
 
 class Replica:
-    """Asks one server for its log. Its `server_id` is a random one: a duplicate would end the older one."""
+    """Asks one server for its log. Its `server_id` is a random one: of two with the same the older one is ended."""
 
     def __init__(self, opener: MysqlOpener, address: HostAddress) -> None:
         self._opener = opener
         self._address = address
-        self._server_id = random.getrandbits(31) | 1
+        self.server_id = 0
+        self.choose_server_id()
+
+    def choose_server_id(self) -> None:
+        """Take another id from now on."""
+        self.server_id = random.getrandbits(31) | 1
 
     async def open(
         self, wanted: Wanted, heard: Heard, lost: Lost, place: Place | None = None
@@ -198,11 +219,13 @@ class Replica:
             session = Session(connection, owner)
             await session.check_fitness()
             place = place or await session.visible_place()
-            checksum = await session.prepare(self._server_id)
+            checksum = await session.prepare(self.server_id)
             if connection.is_mariadb:
-                command = encode_dump(place.file, place.position, self._server_id)
+                if not place.file:
+                    await session.connect_behind(place.gtid)
+                command = encode_dump(place.file, place.position, self.server_id)
             else:
-                command = encode_dump_gtid(place.gtid, self._server_id)
+                command = encode_dump_gtid(place.gtid, self.server_id)
         except PlaceError as error:
             connection.abort()
             raise CannotFollow(f"{self._address.label}: {error}") from None
@@ -234,6 +257,7 @@ class Session:
     def __init__(self, connection: MysqlConnection, owner: PreparingOwner) -> None:
         self._connection = connection
         self._owner = owner
+        self.host = connection.host
         self.is_mariadb = connection.is_mariadb
 
     @property
@@ -339,6 +363,16 @@ class Session:
                 f"{self._connection.host}: the server writes no binary log; set log_bin"
             )
         return Place(file, int(position))
+
+    async def connect_behind(self, gtid: str) -> None:
+        """Have MariaDB's stream begin behind the last transactions of each domain, exactly those. Raises PlaceError."""
+        if not set(gtid) <= _GTID_LETTERS:
+            raise PlaceError(f"no identifier of a transaction: {gtid!a}")
+        await self.rows(
+            f"SET @slave_connect_state = '{gtid}', @slave_gtid_strict_mode = 1,"
+            " @slave_gtid_ignore_duplicates = 0",
+            0,
+        )
 
     async def prepare(self, server_id: int) -> bool:
         """Make the session's settings for a stream; return whether events end in a checksum."""
