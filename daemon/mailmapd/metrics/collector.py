@@ -291,12 +291,18 @@ class MailmapdCollector(Collector):
             "Answers of followed tables that were asked anew and compared.",
             labels=["table", "result"],
         )
+        watched = GaugeMetricFamily(
+            "mailmapd_table_watched",
+            "Whether changes of what a table's query reads are heard of, so that answers are kept for long.",
+            labels=["table"],
+        )
         for name, table in self._observed.engine.tables.items():
+            watched.add_metric([name], int(table.watch is not None))
             for grade, count in table.invalidations.items():
                 forgotten.add_metric([name, grade], count)
             for result, count in table.audits.items():
                 audits.add_metric([name, result], count)
-        yield from (following, lag, changes, forgotten, audits)
+        yield from (following, lag, changes, watched, forgotten, audits)
 
     def _auth_cache(self) -> Iterator[Metric]:
         """Yield what there is to say of Dovecot's auth cache, where there is one."""

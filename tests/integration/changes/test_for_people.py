@@ -182,6 +182,10 @@ def test_metrics(daemon: Daemon) -> None:
     host = next(name for name in metrics if name.startswith("mailmapd_changes_following"))
     labels = host.partition("{")[2]
     assert metrics[host] == 1
+    watched = {
+        table: metrics[f'mailmapd_table_watched{{table="{table}"}}'] for table in ("alias", "clock")
+    }
+    assert watched == {"alias": 1, "clock": 0}
     assert 0 <= metrics[f"mailmapd_changes_lag_seconds{{{labels}"] < 3
     assert metrics['mailmapd_invalidations_total{grade="key",table="alias"}'] >= 1
     assert rows_heard_of(daemon) >= 1
@@ -216,6 +220,7 @@ def test_found_outdated(mariadb: MariaDB, daemon: Daemon) -> None:
     )
     assert f"not followed because {reason}" in traced(daemon, "aliases", "b")
     assert "fresh for" in traced(daemon, "aliases", "b")
+    assert daemon.metrics()['mailmapd_table_watched{table="alias"}'] == 0
     rows = rows_heard_of(daemon)
     assert rows >= 1
     assert daemon.command("reload").returncode == 0
