@@ -114,6 +114,8 @@ class AuthCache:
                 await asyncio.sleep(RETRY)
             except Exception:
                 log.exception("dovecot: a defect of mailmapd; its auth cache may be outdated")
+                self._everything = True  # of which no name can be the cause
+                self._wanted.set()
                 self._set_failure("a defect of mailmapd; its log says more")
                 await asyncio.sleep(RETRY)
 

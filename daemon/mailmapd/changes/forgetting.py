@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 
 from mailmapd.changes.layout import KeyLayout, layout_of
@@ -10,6 +11,8 @@ from mailmapd.changes.touched import SomeParts, Touched
 from mailmapd.engine.engine import SLICE, Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.table import Table
+
+log = logging.getLogger(__name__)
 
 MOST_SWEPT = 5000
 """Parts of keys that are looked for in one table; with more, all of it is forgotten."""
@@ -67,20 +70,28 @@ class Forgetting:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def _sweep(self) -> None:
-        """Forget the keys that have some parts; all of a table are looked at, in slices, for many parts at a time."""
+        """Forget the keys that have some parts. A defect of ours in that forgets all of the table."""
         while self._sweeps:
             name, wanted = self._sweeps.popitem()
-            table, layout = self._tables[name], self._layouts[name]
-            found = _Wanted(wanted)
-            # What is on its way could be one of them, too, and so could what is kept elsewhere.
-            table.cut_flights()
-            self._engine.apply(Invalidation(name, frozenset(), unseen=True, reverse=True))
-            keys = table.keys()
-            for start in range(0, len(keys), SLICE):
-                fitting = [key for key in keys[start : start + SLICE] if found.fits(layout, key)]
-                if fitting:
-                    self._engine.apply(Invalidation(name, frozenset(fitting), reverse=True))
-                await asyncio.sleep(0)
+            try:
+                await self._sweep_table(name, wanted)
+            except Exception:
+                log.exception("changes: a defect of mailmapd; all of table %s is forgotten", name)
+                self._engine.apply(Invalidation(name))
+
+    async def _sweep_table(self, name: str, wanted: Iterable[SomeParts]) -> None:
+        """Look at all keys of a table, in slices, for many parts at a time."""
+        table, layout = self._tables[name], self._layouts[name]
+        found = _Wanted(wanted)
+        # What is on its way could be one of them, too, and so could what is kept elsewhere.
+        table.cut_flights()
+        self._engine.apply(Invalidation(name, frozenset(), unseen=True, reverse=True))
+        keys = table.keys()
+        for start in range(0, len(keys), SLICE):
+            fitting = [key for key in keys[start : start + SLICE] if found.fits(layout, key)]
+            if fitting:
+                self._engine.apply(Invalidation(name, frozenset(fitting), reverse=True))
+            await asyncio.sleep(0)
 
 
 class _Wanted:

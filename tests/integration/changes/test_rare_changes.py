@@ -351,6 +351,26 @@ async def test_the_catalog_before_the_statement_is_visible(
     assert order == ["read", "visible", "read"]
 
 
+@pytest.mark.parametrize("server", ["MySQL 9"], indirect=True)
+async def test_a_tag(server: SqlServer, tmp_path: Path) -> None:
+    """A transaction whose identifier cannot be read ends the feed: nobody could tell when it is visible."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(PLAIN, database="t")
+    server.grant("mail", "p", "t")
+    query = "SELECT goto FROM alias WHERE address = '%s'"
+    try:
+        async with following(server, tmp_path, {"alias": query}) as bench:
+            [followed] = bench.database.feeds
+            server.run_sql(
+                "SET gtid_next = 'AUTOMATIC:tag'; UPDATE t.alias SET goto = 'tagged';"
+                "SET gtid_next = 'AUTOMATIC'"
+            )
+            await until(lambda: "tag" in followed.reason, seconds=SECONDS)
+            assert not bench.database.lease.holds
+    finally:
+        server.run_sql("RESET BINARY LOGS AND GTIDS")
+
+
 async def test_this_process_stood_still(
     server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,6 +172,24 @@ async def test_dovecot_fails(cache: AuthCache, dovecot: Dovecot, engine: Engine,
     assert [] in dovecot.heard[1:]
 
 
+async def test_a_defect(
+    cache: AuthCache, dovecot: Dovecot, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be said when a defect of ours came in between is said as everything."""
+    await until(lambda: dovecot.heard == [[]])
+    say = cache._master.flush
+
+    async def broken(names: list[bytes] | None) -> None:
+        if names is not None:
+            raise RuntimeError("a defect")
+        await say(names)
+
+    monkeypatch.setattr(cache._master, "flush", broken)
+    engine.apply(Invalidation("auth.passdb", frozenset((b"a@b.example",))))
+    await until(lambda: len(dovecot.heard) > 1)
+    assert dovecot.heard[1] == []
+
+
 async def test_nobody_hears_of_changes(
     cache: AuthCache, dovecot: Dovecot, clock: FakeClock
 ) -> None:

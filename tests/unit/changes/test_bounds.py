@@ -257,8 +257,8 @@ async def test_lookups_while_a_catalog_is_taken_in() -> None:
     assert turns >= 20 * 1000 // 500
 
 
-async def test_parts_of_very_many_keys() -> None:
-    """When parts of very many keys are to be looked for in a table, all of it is forgotten instead."""
+def aliases() -> tuple[Engine, list[Invalidation]]:
+    """Return an engine of one table, and what it is told to forget."""
     definition = PostfixDefinition(MysqlTable.compile("aliases", b"SELECT '%u' WHERE '%d' = ''"))
     database = MemoryDatabase("mail", {(b"u", b"d"): [(b"row",)]})
     origin = QueryOrigin("aliases", definition, database, time.monotonic)
@@ -266,6 +266,33 @@ async def test_parts_of_very_many_keys() -> None:
     engine = Engine({"mail": database}, {"aliases": table}, {}, {})
     told: list[Invalidation] = []
     engine.watchers.append(told.append)
+    return engine, told
+
+
+async def test_a_defect_in_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When keys cannot be looked for because of a defect of ours, all of the table is forgotten."""
+    engine, told = aliases()
+    forgetting = Forgetting(engine, engine.tables)
+    table = engine.tables["aliases"]
+    table.cache.store(b"u@d", b"row", 0.0)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(PostfixLayout, "parts", broken)
+    touched = Touched()
+    touched.add_parts("aliases", (("u", b"u"),))
+    forgetting.forget(touched)
+    while forgetting.sweeps:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert told[-1] == Invalidation("aliases")
+    assert table.cache.peek(b"u@d") is None
+    await forgetting.close()
+
+
+async def test_parts_of_very_many_keys() -> None:
+    """When parts of very many keys are to be looked for in a table, all of it is forgotten instead."""
+    engine, told = aliases()
     forgetting = Forgetting(engine, engine.tables)
     for number in range(MOST_SWEPT + 1):
         touched = Touched()

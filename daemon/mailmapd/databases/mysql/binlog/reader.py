@@ -88,7 +88,6 @@ _ROWS_COMPRESSED = frozenset(range(166, 172))
 
 _HARMFUL = {
     _INCIDENT: "an incident: the server lost changes",
-    _TAGGED_GTID: "a tagged GTID",
 }
 _HARMLESS = {
     0: "unknown, ignorable",
@@ -222,6 +221,9 @@ class BinlogReader:
             yield TransactionEnded(position)
         elif kind in {_QUERY, _MARIADB_QUERY_COMPRESSED}:
             yield _statement(kind, position, body)
+        elif kind == _TAGGED_GTID:
+            # Without its identifier the server cannot be asked whether the transaction is visible
+            raise BinlogError("a transaction has a GTID with a tag, which is not understood")
         elif kind == _GTID:
             yield TransactionBegun(_mysql_gtid(body), position, _committed(body))
         elif kind in {_HEARTBEAT, _HEARTBEAT_2}:
