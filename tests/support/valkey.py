@@ -40,7 +40,8 @@ def server_program(kind: Kind) -> str:
 class Valkey:
     """A server in `directory`; `socket` is its UNIX socket, `port` its port on 127.0.0.1 (0 without `tcp`).
 
-    `settings` are further options such as ``--appendonly yes``, a word each. Nothing is saved unless they say so.
+    `settings` are further options such as ``--appendonly yes``, a word each, and `file` is a configuration. Nothing is
+    saved unless they say so.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Valkey:
         kind: Kind = "redis",
         tcp: bool = False,
         settings: Sequence[str] = (),
+        file: Path | None = None,
     ) -> None:
         self.directory = directory
+        self._file = [] if file is None else [str(file)]
         self.socket = directory / "valkey.sock"
         self.port = free_port() if tcp else 0
         self.url = f"unix:{self.socket}"
@@ -83,7 +86,7 @@ class Valkey:
             str(self.socket),
         ]
         options += ["--dir", str(self.directory), "--save", "", "--daemonize", "no"]
-        command = [self._program, *options, *self._settings]
+        command = [self._program, *self._file, *options, *self._settings]
         self._process = ServerProcess(command, self.directory / "valkey.log")
         self._process.wait_ready(self.answers, "valkey")
 

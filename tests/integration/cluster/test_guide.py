@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from redis.exceptions import RedisError
 
 from mailmapd.check.cluster import acl_line
 from mailmapd.cluster.settings import ClusterSettings
@@ -31,6 +33,8 @@ class Guide:
         found = [(kind, text) for kind, text in blocks(page("fleet"))]  # fmt: skip
         self.toml = [text.strip() for kind, text in found if kind == "toml"]
         self.text = [text.strip() for kind, text in found if kind == "text"]
+        [self.conf] = [text for kind, text in found if kind == "conf"]
+        [self.prompt] = [text.strip() for kind, text in found if text.startswith("redis-cli")]
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +48,25 @@ def files() -> Iterator[tuple[Path, Certificates]]:
         yield folder, make_certificates(folder)
 
 
+def _server(guide: Guide, folder: Path, certificates: Certificates, port: int) -> Valkey:
+    """Return a server with the page's lines in its file; the port, and where files are, is this machine's."""
+    file = folder / "redis.conf"
+    text = guide.conf.replace("tls-port 6379", f"tls-port {port}")
+    for place, here in (
+        ("/etc/redis/cache.pem", certificates.server),
+        ("/etc/redis/cache.key", certificates.server_key),
+        ("/etc/ssl/certs/cache-ca.pem", certificates.ca),
+    ):
+        assert place in text
+        text = text.replace(place, str(here))
+    file.write_text(text)
+    return Valkey(folder / "valkey", file=file)
+
+
 def test_account(guide: Guide) -> None:
     """The page shows the line that `check` prints."""
-    [line] = guide.text
-    assert line == acl_line(ClusterSettings(user="mailmapd"))
+    [lines] = guide.text
+    assert lines.splitlines()[0] == acl_line(ClusterSettings(user="mailmapd"))
 
 
 def test_from_one_host_to_three(
@@ -63,19 +82,20 @@ def test_from_one_host_to_three(
     cluster = cluster.replace("cache.example.net:6379", f"127.0.0.1:{port}")
     cluster = cluster.replace("/etc/ssl/certs/cache-ca.pem", str(certificates.ca))
     follower = follower.replace("mailmapd-changes", "replica")
-    options = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"]
-    options += [
-        "--tls-cert-file",
-        str(certificates.server),
-        "--tls-ca-cert-file",
-        str(certificates.ca),
-    ]
-    options += ["--tls-key-file", str(certificates.server_key), "--appendonly", "yes"]
     with ExitStack() as stack:
-        valkey = stack.enter_context(Valkey(folder / "valkey", settings=options))
-        line = guide.text[0].replace(">PASSWORD", f">{PASSWORD}").split(" ")
-        spoken = " ".join(line).partition(f">{PASSWORD}")
-        valkey.run(*spoken[0].split(), f">{PASSWORD}", *spoken[2].split())
+        valkey = stack.enter_context(_server(guide, folder, certificates, port))
+        # The two lines at the prompt, which are kept: the server knows the account after a restart.
+        command = guide.prompt.split()
+        command = [str(certificates.ca) if one.endswith(".pem") else one for one in command]
+        lines = guide.text[0].replace(">PASSWORD", f'">{PASSWORD}"')
+        done = subprocess.run(
+            [*command, "-p", str(port)], input=lines, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == ["OK"] * 3, done.stdout
+        with pytest.raises(RedisError):
+            valkey.run("PING")
+        valkey.stop()
+        valkey.start()
         daemons: dict[str, Daemon] = {}
         for name in ("mx1", "mx2", "mx3"):
             own = tmp_path / name
@@ -99,7 +119,7 @@ def test_from_one_host_to_three(
 
         wait_until(watched, "mx3 does not keep its tables for long")
         done = daemons["mx3"].command("check")
-        assert "cluster" not in done.stdout + done.stderr
+        assert "cluster" not in done.stdout + done.stderr, "nothing is to be said of the server"
         with daemons["mx3"].socketmap() as client:
             assert client.ask("alias", b"a@example.com").value == b"one"
         database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
