@@ -52,6 +52,7 @@ class Cluster:
         self._totals = {"sent": 0, "received": 0, "foreign": 0, "unknown": 0}
         self._gaps = 0
         self._second_totals: Counter[str] = Counter()
+        self._doubted = False  # a flush was not told to the second level
         self._lock = asyncio.Lock()
 
     def touched(self, touched: Touched) -> None:
@@ -101,6 +102,9 @@ class Cluster:
                 from mailmapd.cluster.second_level import SecondLevel
 
                 second = SecondLevel(settings, self._clock)
+                if self._doubted:
+                    second.doubt()
+                    self._doubted = False
             self._bus = Bus(settings, part, self._clock, second)
             self._bus.start(position if settings == before else None)
 
@@ -118,6 +122,7 @@ class Cluster:
             dropped = await self._flush_here(order.request, _unheard)
             if self._settings is None:
                 return FlushReport(dropped)
+            self._doubted = True
             return FlushReport(dropped, failure=self._hindrance or "cluster: not joined yet")
         dropped = {}
         try:
@@ -196,10 +201,10 @@ class Cluster:
 
     def _second_state(self, bus: Bus | None) -> SecondLevelState:
         second = None if bus is None else bus.second
-        counts = self._second_totals
-        if second is not None:
+        counts, reason = self._second_totals, "not joined yet"
+        if bus is not None and second is not None:
             counts = counts + second.counts()
-        reason = "not joined yet" if second is None else second.exchange.reason
+            reason = bus.reason or second.exchange.reason
         return {
             "up": not reason,
             "reason": legible(reason),
@@ -228,6 +233,7 @@ class Cluster:
         self._gaps += bus.gaps
         if bus.second is not None:
             self._second_totals += bus.second.counts()
+            self._doubted |= bus.second.exchange.untold > 0
         return bus.position if bus.position.history else None
 
 

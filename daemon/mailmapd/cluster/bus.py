@@ -241,7 +241,7 @@ class Bus:
 
     def believes(self, table: str, answer: SharedAnswer) -> bool:
         """Return whether all that changed since an answer was asked for elsewhere was told, and will be."""
-        if not answer.is_of(self._reader.position.history):
+        if self.reason or not answer.is_of(self._reader.position.history):
             return False
         following = self._part.following()
         for name, database in {} if following is None else following.databases.items():

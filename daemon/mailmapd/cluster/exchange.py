@@ -149,7 +149,10 @@ class Exchange:
         self._told.set()
 
     def tell(self, commands: Iterable[Command]) -> None:
-        """Have commands carried out as soon as may be; nobody asks or is answered before."""
+        """Have commands carried out as soon as may be; nobody asks or is answered before.
+
+        They wait for a server that is away, however long: whoever has that many says all in one.
+        """
         self._commands.extend(commands)
         self.give_up()
         self._told.set()
@@ -159,6 +162,11 @@ class Exchange:
         if len(self._unusable) < MOST_WAITING:
             self._unusable.add(value)
             self._told.set()
+
+    @property
+    def untold(self) -> int:
+        """Return how many commands were not carried out yet."""
+        return len(self._commands)
 
     @property
     def is_open(self) -> bool:

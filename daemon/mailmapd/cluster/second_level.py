@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 500  # answers that one script removes
 
+MOST_UNTOLD = (
+    1000  # commands that wait for a server that is away; the last one has everything forgotten
+)
+
 TOMBSTONE = 30.0
 """Seconds for which nothing is shared of what was touched: longer than a replica lags while all is well."""
 
@@ -104,13 +108,17 @@ class SecondLevel:
     def _forget(self, engine: Engine, invalidation: Invalidation) -> int:
         """Forget passwords that have changed though nobody was told: here, and in the second level."""
         keys = {self._digests[invalidation.table]: set(invalidation.keys or ())}
-        self.exchange.tell(self.commands(Touched(keys=keys)))
+        if self.exchange.untold < MOST_UNTOLD:
+            self.exchange.tell(self.commands(Touched(keys=keys)))
+        elif self.exchange.untold == MOST_UNTOLD:
+            self.doubt()
         return engine.apply(invalidation)
 
     def doubt(self) -> None:
         """Have everything forgotten: something was touched of which the second level was not told."""
         self.doubts += 1
-        self.exchange.tell([("UNLINK", self._sealer.mark())])
+        if self.exchange.untold <= MOST_UNTOLD:
+            self.exchange.tell([("UNLINK", self._sealer.mark())])
 
     def reconnect(self) -> None:
         """Speak to the server that carries the stream now, and to no other one to which a connection is left."""

@@ -25,7 +25,7 @@ from mailmapd.engine.table import Table
 log = logging.getLogger(__name__)
 
 SHORTEST = 60.0
-"""Seconds for which an answer must be good at least, or the database is asked."""
+"""Seconds for which an answer must be good at least, whenever it is asked for anew, or the database is asked."""
 
 _SKEW = 300.0  # seconds by which the clocks of two hosts may differ
 
@@ -156,7 +156,8 @@ class SharedOrigin:
             answer = self._read(asked.value, reply)
             if answer is not None:
                 left = answer.at + answer.lifetime - self._wall_clock()
-                if left >= SHORTEST and self._trust.believes(self._table.name, answer):
+                shortest = SHORTEST + answer.lifetime * self._table.cache.settings.jitter
+                if left >= shortest and self._trust.believes(self._table.name, answer):
                     self.counts["hit"] += 1
                     asked.done(answer.found, left)
                     return

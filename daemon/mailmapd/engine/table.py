@@ -295,5 +295,5 @@ class Table:
             return
         lifetime = None if watch is None else watch.lifetime(sql_key, known is ABSENCE)
         if left is not None and lifetime is not None:
-            lifetime = min(left, lifetime)
+            now -= max(lifetime - left, 0.0)  # when the database said so
         self.cache.store(sql_key, known, now, lifetime)

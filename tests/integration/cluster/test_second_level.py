@@ -15,10 +15,13 @@ from mailmapd.cluster.coverage import PATIENCE
 from mailmapd.cluster.sealing import Sealer
 from mailmapd.cluster.server import Server
 from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.engine.dicts.dict import Dict
+from mailmapd.engine.dicts.mismatches import Mismatches
 from mailmapd.engine.invalidation import Invalidation
+from mailmapd.engine.outcome import Outcome
 from mailmapd.errors import ClusterError
 from mailmapd.model import NOT_FOUND, Found, TempFail
-from support.fleet import SECOND_LEVEL, Host, fleet, make_host
+from support.fleet import SECOND_LEVEL, TABLES, Host, fleet, make_host
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.proxy import Proxy
@@ -423,3 +426,38 @@ async def test_flush_that_nobody_hears(database: MariaDB, valkey: Valkey, tmp_pa
         assert await one.ask("alias", KEY) == Found(b"one")
         assert level.counts()["hit"] == 1
         assert two.second.counts()["doubts"] == 0
+
+
+async def test_password_that_was_doubted(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """A password that turned out to be another one, which no log has shown, is not shared any more as it was."""
+    more = SECOND_LEVEL + "second_level_passwords = true\n"
+    database.run_sql("INSERT INTO t.users VALUES ('info@example.com', 'old')")
+    tables = {"alias": TABLES["alias"], "users": "SELECT hash FROM users WHERE name = '%s'"}
+    async with fleet(
+        database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=more, tables=tables
+    ) as hosts:
+        one, two = hosts["mx1"], hosts["mx2"]
+        await one.shares()
+        await two.shares()
+        user = b"info@example.com"
+        await two.ask("users", user)
+        await shared(two, 1)
+        with database.connect("t") as connection, connection.cursor() as cursor:
+            cursor.execute("SET sql_log_bin = 0")
+            cursor.execute("UPDATE users SET hash = 'new'")
+            connection.commit()
+        # As after a mismatch
+        mismatches = Mismatches(two.engine.tables["users"], two.clock)
+        dicts = {"auth": Dict("auth", passdb=None, userdb=None, iteration=None)}
+        dicts["auth"].mismatches = mismatches
+        await two.bus.close()
+        object.__setattr__(two.engine, "dicts", dicts)
+        two.start()
+        await two.shares()
+        later: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        assert mismatches.ask(user, user, [], later.set_result) is None
+        assert (await later).known == b"new"
+        assert await two.ask("users", user) == Found(b"new")
+        await until(lambda: not two.second.exchange.is_busy)
+        assert await one.ask("users", user) == Found(b"new")
+        assert one.second.counts()["hit"] == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+import pytest
+
 from mailmapd.cache import ABSENCE, TableCache
 from mailmapd.cache.table_cache import KEPT_KEY
 from mailmapd.config.schema import CacheSection, Seconds
@@ -151,3 +153,28 @@ async def test_failures_take_little_memory() -> None:
     refused = list(bench.table.origin.refused())
     assert len(refused) == POISON_KEYS
     assert max(map(len, refused)) < KEPT_KEY
+
+
+async def test_an_answer_that_is_not_of_this_moment() -> None:
+    """It is kept for what is left of its time, and known to be as old as it is; one whose time is over stands in."""
+    bench = Bench()
+    bench.clock.now = 100_000.0
+
+    class Watched:
+        def lifetime(self, sql_key: bytes, absent: bool) -> float:
+            del sql_key, absent
+            return 86_400.0
+
+    bench.table.watch = Watched()
+    bench.clock.now += 50_000.0
+    bench.table.keep(b"k", b"value", 80_000.0)
+    entry = bench.table.cache.peek(b"k")
+    assert entry is not None
+    assert bench.clock.now + 70_000.0 < entry[1] <= bench.clock.now + 80_000.0
+    known_for = bench.table.known_for(b"k", bench.clock.now)
+    assert known_for == pytest.approx(6400.0, abs=0.1)
+    bench.table.keep(b"past", b"value", -7.0)
+    past = bench.table.cache.peek(b"past")
+    assert past is not None
+    assert past[1] == pytest.approx(bench.clock.now - 7.0, abs=0.1)
+    assert bench.table.cache.stale(b"past", bench.clock.now) == b"value"
