@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mailmapd.changes.following import Following
     from mailmapd.cluster.bus import Bus
     from mailmapd.cluster.reader import Position
+    from mailmapd.cluster.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Cluster:
         self._bus: Bus | None = None
         self._settings: ClusterSettings | None = None
         self._hindrance = ""
+        self._loaded = False
         self._totals = {"sent": 0, "received": 0, "foreign": 0, "unknown": 0}
         self._gaps = 0
         self._second_totals: Counter[str] = Counter()
@@ -65,11 +67,11 @@ class Cluster:
         if self._bus is not None:
             self._bus.beat()
 
-    async def begin(self, assembled: Assembled) -> None:
-        """Join with an engine, and leave with the one before."""
+    async def begin(self, assembled: Assembled, saved: Any = None) -> None:
+        """Join with an engine, and leave with the one before; go on from what was `saved` by an earlier process."""
         async with self._lock:
             before = self._settings
-            position = await self._end()
+            place = await self._end()
             settings = self._settings = assembled.plan.cluster
             self._hindrance = ""
             if settings is None:
@@ -106,7 +108,20 @@ class Cluster:
                     second.doubt()
                     self._doubted = False
             self._bus = Bus(settings, part, self._clock, second)
-            self._bus.start(position if settings == before else None)
+            self._bus.start((place if settings == before else None) or _decoded(saved))
+            if self._loaded:
+                self._bus.believe()
+
+    async def keep(self) -> dict[str, Any] | None:
+        """Return what a later process goes on from, with the names of the tables that this is about, if anything."""
+        standing = None if self._bus is None else await self._bus.standing()
+        return None if standing is None else standing[0].encode() | {"tables": standing[1]}
+
+    def believe(self) -> None:
+        """Believe what was loaded as soon as that is proven: all of it is there."""
+        self._loaded = True
+        if self._bus is not None:
+            self._bus.believe()
 
     async def close(self) -> None:
         """Leave, and say so."""
@@ -223,10 +238,12 @@ class Cluster:
         except OrderError as error:
             raise NotUnderstood(str(error)) from None
 
-    async def _end(self, *, left: bool = False) -> Position | None:
+    async def _end(self, *, left: bool = False) -> Standing | Position | None:
+        """Leave; return where to go on, and what memory is good for from there on."""
         bus, self._bus = self._bus, None
         if bus is None:
             return None
+        standing = await bus.standing()
         await bus.close(left=left)
         for name in self._totals:
             self._totals[name] += _count(bus, name)
@@ -234,11 +251,26 @@ class Cluster:
         if bus.second is not None:
             self._second_totals += bus.second.counts()
             self._doubted |= bus.second.exchange.untold > 0
+        if standing is not None:
+            return standing[0]
         return bus.position if bus.position.history else None
 
 
 def _unheard(_: Invalidation) -> None:
     """Hear of an invalidation that nobody else has to hear of."""
+
+
+def _decoded(saved: Any) -> Standing | None:
+    """Return the place in the stream that a file names, if there is one that is understood."""
+    if saved is None:
+        return None
+    from mailmapd.cluster.standing import Standing
+
+    try:
+        return Standing.decode(saved)
+    except ValueError as error:
+        log.warning("cluster: %s", error)
+        return None
 
 
 def _count(bus: Bus, name: str) -> int:

@@ -89,7 +89,7 @@ class Daemon:
         self._assembled.engine.watchers.append(self._auth_cache.forget)
         self._cluster = Cluster(clock, self._flush_here)
         self._changes = Changes(clock, self._cluster)
-        self._warm_start = WarmStart(lambda: self._assembled, clock, keep=self._changes.keep)
+        self._warm_start = WarmStart(lambda: self._assembled, clock, keep=self._keep)
         self._cluster.following = lambda: self._changes.following
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reload_lock = asyncio.Lock()
@@ -241,18 +241,32 @@ class Daemon:
             "".join(f"; {hindrance}" for hindrance in self.health.hindrances()),
         )
         self._warm_start.begin()
-        self._spawn(self._follow_from_file())
-        self._spawn(self._cluster.begin(self._assembled))
+        self._spawn(self._go_on())
         self._spawn(self._auth_cache.begin(self._config))
         self._spawn(self._upkeep.sweep())
         await self._serve()
         await self._shut_down()
 
-    async def _follow_from_file(self) -> None:
-        """Follow changes from where the state file ends, once what it says is loaded."""
-        saved = await self._warm_start.loaded()
+    async def _keep(self) -> dict[str, Any]:
+        """Return what a later process goes on from: places in logs by database, and one in the fleet's stream."""
+        kept = {f"database {name}": value for name, value in (await self._changes.keep()).items()}
+        standing = await self._cluster.keep()
+        return kept if standing is None else kept | {"cluster": standing}
+
+    async def _go_on(self) -> None:
+        """Hear of changes from where the state file ends; what it says is believed when all of it is loaded."""
+        kept = await self._warm_start.kept()
         if not self._stop.is_set():
-            await self._changes.begin(self._assembled, saved)
+            await self._cluster.begin(self._assembled, kept.get("cluster"))
+        await self._warm_start.loaded()
+        self._cluster.believe()
+        if not self._stop.is_set():
+            databases = {
+                name.removeprefix("database "): value
+                for name, value in kept.items()
+                if name.startswith("database ")
+            }
+            await self._changes.begin(self._assembled, databases)
 
     async def _serve(self) -> None:
         interval = min(STATUS_INTERVAL, self._manager.watchdog / 2 or STATUS_INTERVAL)
@@ -381,7 +395,6 @@ class Daemon:
         self._manager.stopping()
         async with self._reload_lock:
             await _whatever_happens(self.front.close(self._config.limits.drain_timeout))
-        await _whatever_happens(self._cluster.close())
         await _whatever_happens(self._auth_cache.close())
         self._ending.set()
         await _whatever_happens(self._contact.end())
@@ -389,6 +402,7 @@ class Daemon:
         await _whatever_happens(self._warm_start.finish())
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await _whatever_happens(self._changes.close())
+        await _whatever_happens(self._cluster.close())
         await _whatever_happens(self.engine.close())
         log.info("stopped")
 

@@ -9,6 +9,7 @@ reader      reads the stream, and proves that nothing of it was missed
 publisher   says what this host's feeds hear, and that they hear
 coverage    for how long whose word holds
 watching    which tables are kept for long because of it
+standing    where this host stood when its memory was written down
 members     who is there, and how far each has read
 bus         all of it, for one engine
 

@@ -32,6 +32,7 @@ from mailmapd.cluster.reader import Position, Reader, order
 from mailmapd.cluster.server import Entry, Server
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.cluster.shared_answer import Place, SharedAnswer
+from mailmapd.cluster.standing import Standing
 from mailmapd.cluster.watching import Watching, server_digest
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.engine import Engine
@@ -118,6 +119,9 @@ class Bus:
         self._flushing: set[asyncio.Task[None]] = set()
         self._proven = clock()
         self._doubted = False
+        self._believes = False
+        # What was loaded, as long as it is not settled: the servers that were asked, by tables' digests
+        self._in_doubt: dict[str, frozenset[str]] = {}
         self._report = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -145,8 +149,13 @@ class Bus:
         """Return the tables that are watched because of others, by database."""
         return self._watching.watched()
 
-    def start(self, position: Position | None) -> None:
-        """Begin, at `position`, or where this host's record says."""
+    def start(self, place: Standing | Position | None) -> None:
+        """Begin where memory stands that was written down or kept, at a position, or where this host's record says."""
+        position = None if isinstance(place, Standing) else place
+        if isinstance(place, Standing) and place.stream == self._settings.stream:
+            position = place.position
+            self._coverage.expect(place.sources, self._clock())
+            self._in_doubt = dict(place.asked)
         loop = asyncio.get_running_loop()
         self._watching.start()
         if self.second is not None:
@@ -172,6 +181,30 @@ class Bus:
             except ClusterError as error:
                 log.info("cluster: nobody could be told that this host ends: %s", error)
         await self._server.close()
+
+    async def standing(self) -> tuple[Standing, list[str]] | None:
+        """Return what memory is good for from now on, and of which tables, or None while nothing is proven.
+
+        Whatever is in memory when this returns is as it was there, or newer.
+        """
+        if self.reason or self._doubted or not self._applied.history:
+            return None
+        sources, asked = self._watching.words()
+        standing = Standing(self._settings.stream, self._applied, tuple(sources), asked)
+        while self._forgetting.sweeps:  # noqa: ASYNC110  # for keys that were touched before
+            await asyncio.sleep(0)
+        return standing, [name for name, digest in self._part.digests.items() if digest in asked]
+
+    def believe(self) -> None:
+        """Believe what was loaded as soon as that is proven: all of it is there."""
+        self._believes = True
+
+    def _settle(self) -> None:
+        """Believe what was loaded of tables of which every change was told since it was written down."""
+        if self._believes and self._in_doubt:
+            for table in self._watching.settle(self._in_doubt):
+                self._in_doubt.pop(self._part.digests[table.name], None)
+                table.cache.settle(believed=True)
 
     def touched(self, touched: Touched) -> None:
         """Tell the others what this host has just forgotten, because its feed heard of it."""
@@ -400,6 +433,7 @@ class Bus:
         self._proven = max(self._proven, moment)
         self._coverage.prove()
         self._watching.look()
+        self._settle()
         if not self._flushing:
             self._applied = self._reader.position
 
@@ -408,6 +442,7 @@ class Bus:
         self.gaps += 1
         log.warning("cluster: %s; what is known counts from %.1f s ago", reason, self.lag)
         self._coverage.forget()
+        self._in_doubt.clear()
         self._watching.look()
         if self.second is not None:
             self.second.reconnect()

@@ -12,7 +12,7 @@ twice, proves nothing new. It counts only when the stream is proven to be withou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mailmapd.cluster.message import Hears
@@ -20,6 +20,9 @@ from mailmapd.cluster.reader import order
 
 PATIENCE = 6.0
 """Seconds without a new proof after which nothing is proven any more: two to three are usual."""
+
+BEFORE = float("-inf")
+"""Since when a follower has vouched that did so already when memory was written down, and has not stopped since."""
 
 _FORGOTTEN = 60.0  # seconds after which a follower that is silent is not kept in mind
 
@@ -43,6 +46,16 @@ class Source:
 
 Name = tuple[str, str, str]
 """A source: the follower's host and run, and the name of its database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """A follower's word that held when memory was written down: in which epoch, and for what."""
+
+    name: Name
+    epoch: int
+    servers: frozenset[str]
+    tables: frozenset[str]
 
 
 class Coverage:
@@ -73,6 +86,13 @@ class Coverage:
         for name, source in list(self.sources.items()):
             if now - source.heard > _FORGOTTEN:
                 del self.sources[name]
+
+    def expect(self, sources: Iterable[Vouched], now: float) -> None:
+        """Begin with words that held where the stream is read from; they hold again when they are heard."""
+        for vouched in sources:
+            since = dict.fromkeys(vouched.tables, BEFORE)
+            source = Source(vouched.epoch, vouched.servers, now, since)
+            self.sources[vouched.name] = source
 
     def prove(self) -> None:
         """Let the words hold that were heard until now: nothing was missed between them."""

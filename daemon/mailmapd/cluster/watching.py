@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mailmapd.changes.lease import Lease
-from mailmapd.cluster.coverage import Coverage, Source
+from mailmapd.cluster.coverage import BEFORE, Coverage, Name, Source, Vouched
 from mailmapd.cluster.shared_answer import SharedAnswer
 from mailmapd.databases.host_list import HostAddress, parse_hosts
 from mailmapd.databases.mysql.binlog.stream import Session, open_session
@@ -191,9 +191,9 @@ class Watching:
             database.servers.start()
 
     async def close(self) -> None:
-        """End; what was kept because of others has the ordinary times from the last proof on."""
+        """End; what was kept because of others is in doubt from the last proof on."""
         await asyncio.gather(*[database.servers.close() for database in self._databases.values()])
-        self.lose()
+        self.lose(doubt=True)
 
     def watched(self) -> dict[str, list[str]]:
         """Return the tables that are watched because of others, by database."""
@@ -202,11 +202,59 @@ class Watching:
             for name, database in self._databases.items()
         }
 
-    def lose(self) -> None:
-        """Watch nothing any more."""
+    def words(self) -> tuple[list[Vouched], dict[str, frozenset[str]]]:
+        """Return whose word has held for what is kept for long now, and the servers that were asked, by digest."""
+        now = self._clock()
+        tables: dict[Name, set[str]] = {}
+        asked: dict[str, frozenset[str]] = {}
+        for watched, servers in self._all():
+            keeper, digest = watched.source, watched.digest
+            if keeper is None or servers is None or watched.table.watch is not watched.lease:
+                continue
+            needed = watched.vouched(servers)
+            for name, source in self._coverage.sources.items():
+                # Whoever began later has not told what was changed before
+                if source.vouches(needed, digest, now) and source.since[digest] <= watched.proven:
+                    tables.setdefault(name, set()).add(digest)
+                    asked[digest] = needed
+        sources = self._coverage.sources
+        found = [
+            Vouched(name, sources[name].epoch, sources[name].servers, frozenset(digests))
+            for name, digests in tables.items()
+        ]
+        return found, asked
+
+    def settle(self, asked: Mapping[str, frozenset[str]]) -> list[Table]:
+        """Return the tables of which every change was told since memory was written down, and will be.
+
+        From now on whoever keeps them must vouch for the servers that were `asked` for it.
+        """
+        now, found = self._clock(), []
+        for watched, servers in self._all():
+            keeper, digest = watched.source, watched.digest
+            if keeper is None or servers is None or digest not in asked:
+                continue
+            needed = watched.vouched(servers) | asked[digest]
+            vouching = self._coverage.vouching(needed, digest, now)
+            if keeper.vouches(needed, digest, now) and any(
+                source.since[digest] == BEFORE for source in vouching
+            ):
+                watched.others |= asked[digest]
+                found.append(watched.table)
+        return found
+
+    def _all(self) -> Iterator[tuple[_Watched, frozenset[str] | None]]:
+        """Yield every table that may be watched, with the servers that it is asked of."""
+        for database in self._databases.values():
+            servers = database.servers.digests
+            for watched in database.tables:
+                yield watched, servers
+
+    def lose(self, *, doubt: bool = False) -> None:
+        """Watch nothing any more. What is only in `doubt` may be believed again."""
         for database in self._databases.values():
             for watched in database.tables:
-                self._lose(watched)
+                self._lose(watched, doubt=doubt)
 
     def look(self) -> None:
         """Watch what is vouched for now, and nothing else."""
@@ -241,7 +289,7 @@ class Watching:
             watched.lease.holds = True
             watched.table.watch = watched.lease
 
-    def _lose(self, watched: _Watched) -> None:
+    def _lose(self, watched: _Watched, *, doubt: bool = False) -> None:
         if watched.source is None:
             return
         watched.source = None
@@ -249,4 +297,4 @@ class Watching:
         watched.lease.holds = False
         if watched.table.watch is watched.lease:
             watched.table.watch = None
-        self._engine.apply(Invalidation(watched.table.name, before=watched.proven))
+        self._engine.apply(Invalidation(watched.table.name, before=watched.proven, doubt=doubt))

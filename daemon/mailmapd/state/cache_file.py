@@ -3,7 +3,7 @@
     file      header, kept, for each table: table, entries …, then end
     header    "mailmapd cache" and a line feed, version (1 byte), when it was written (float, seconds since the epoch)
     block     kind (1 byte), length of the body (4 bytes), body
-    kept      kind "K": JSON of what the followers of changes go on from, see `Following.kept`
+    kept      kind "K": JSON of what those who know of changes go on from, each with the names of its `tables`
     table     kind "T": digest of the table's definition (32 bytes), its name (UTF-8)
     entries   kind "E": records of the table before it, at most `BLOCK_LIMIT` bytes
     record    kind of value (1 byte), fresh until (float, seconds since the epoch), length of the key (4 bytes), key
@@ -56,9 +56,9 @@ class CacheRecord(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Places in logs, by database: followers of changes go on from there."""
+    """Places in logs and in the fleet's stream, by the name of who goes on from there."""
 
-    databases: Mapping[str, Any]
+    sources: Mapping[str, Any]
 
 
 class TableHeader(NamedTuple):
@@ -138,7 +138,7 @@ class CacheFileWriter:
 
     def kept(self, kept: Kept) -> None:
         """Write what the followers go on from, before all tables; all of it or nothing."""
-        body = json.dumps(kept.databases).encode("ascii")
+        body = json.dumps(kept.sources).encode("ascii")
         if len(body) <= BLOCK_LIMIT:
             self._write_block(b"K", body)
 
@@ -233,9 +233,9 @@ def blocks(stream: BinaryIO) -> Iterator[Kept | TableHeader | bytes]:
 
 def _decode_kept(body: bytes) -> Kept:
     try:
-        databases = json.loads(body)
+        sources = json.loads(body)
     except ValueError:
         raise CacheFileError("holds no places in logs where it should") from None
-    if not isinstance(databases, dict):
+    if not isinstance(sources, dict):
         raise CacheFileError("holds no places in logs where it should")
-    return Kept(databases)
+    return Kept(sources)

@@ -53,7 +53,7 @@ PAUSE = 0.001  # seconds that lookups have for themselves after each slice
 
 Clock = Callable[[], float]
 Keep = Callable[[], Awaitable[Mapping[str, Any]]]
-"""Returns what followers of changes go on from later, by database."""
+"""Returns what those who know of changes go on from later, by their names, each with the names of its `tables`."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class WarmStart:
     ) -> None:
         self._kept: Mapping[str, Any] = {}
         self._keep = keep
+        self._named = asyncio.Event()
         self._read = asyncio.Event()
         self._assembled = assembled
         self._clock = clock
@@ -108,8 +109,13 @@ class WarmStart:
             saved.table.touched = TouchedSince()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    async def kept(self) -> Mapping[str, Any]:
+        """Return what those who know of changes go on from, by their names, as soon as the file has said that."""
+        await self._named.wait()
+        return self._kept
+
     async def loaded(self) -> Mapping[str, Any]:
-        """Wait until all is loaded, or will not be; return what followers of changes go on from, by database."""
+        """Wait until all is loaded, or will not be; return what `kept` does."""
         await self._read.wait()
         return self._kept
 
@@ -143,6 +149,8 @@ class WarmStart:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        self._named.set()  # also where the task had no time to begin
+        self._read.set()
         path = self.path
         if path is not None and (self._loaded or not await asyncio.to_thread(path.exists)):
             await self.save(pause=0.0)
@@ -179,6 +187,7 @@ class WarmStart:
         finally:
             gc.freeze()  # … now and ever after
             gc.enable()
+            self._named.set()
             self._read.set()
         for table in self._assembled().engine.tables.values():
             table.touched = None
@@ -284,7 +293,8 @@ class WarmStart:
         parts = blocks(stream)
         while (part := await asyncio.to_thread(next, parts, None)) is not None:
             if isinstance(part, Kept):
-                self._kept = part.databases
+                self._kept = part.sources
+                self._named.set()
             elif isinstance(part, TableHeader):
                 saved = tables.get(part.name)
                 table = saved.table if saved is not None and saved.digest == part.digest else None
@@ -294,7 +304,8 @@ class WarmStart:
                         part.name,
                     )
                 if table is not None and _is_followed(table, self._kept):
-                    table.cache.load_in_doubt(written_at + offset)
+                    # Not later than now, whatever the clock of the host said that has written it
+                    table.cache.load_in_doubt(min(written_at + offset, self._clock()))
             elif table is not None:
                 count += self._restore(table, part, offset, written_at + offset)
                 await asyncio.sleep(PAUSE)
@@ -326,10 +337,9 @@ class WarmStart:
 
 
 def _is_followed(table: Table, kept: Mapping[str, Any]) -> bool:
-    """Return whether a follower of a table's database goes on from a place until which the table was followed."""
-    database = kept.get(table.database.name)
-    tables = database.get("tables") if isinstance(database, Mapping) else None
-    return isinstance(tables, list) and table.name in tables
+    """Return whether somebody goes on from a place until which all changes of a table were known."""
+    tables = [value.get("tables") for value in kept.values() if isinstance(value, Mapping)]
+    return any(isinstance(names, list) and table.name in names for names in tables)
 
 
 def _journal(path: Path) -> Journal:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.cluster.coverage import PATIENCE, Coverage
+from mailmapd.cluster.coverage import PATIENCE, Coverage, Vouched
 from mailmapd.cluster.message import Hears
 from mailmapd.cluster.shared_answer import Place, SharedAnswer
 from mailmapd.cluster.watching import Watching
@@ -198,3 +198,65 @@ async def test_shared_answer_without_proof(bench: Bench) -> None:
     bench.look(10.0)
     bench.clock.now = 10.1 + PATIENCE
     assert not bench.believes(5)
+
+
+async def test_who_has_vouched_for_memory(bench: Bench) -> None:
+    """Those whose word holds without a break are written down, and not one that began after the last proof."""
+    assert bench.watching.words() == ([], {})
+    bench.say("mx1", 10.0)
+    bench.look(10.0)
+    bench.say("mx1", 11.0)
+    bench.look(11.0)
+    bench.clock.now = 11.5
+    bench.say("mx2", 11.5)
+    bench.look(11.5)
+    [vouched], asked = bench.watching.words()
+    assert asked == {"digest": {SERVER}}
+    assert vouched.name == ("mx1", "run", "mail")
+    assert vouched.tables == {"digest"}
+    bench.say("mx1", 12.0)
+    bench.look(12.0)
+    assert {vouched.name[0] for vouched in bench.watching.words()[0]} == {"mx1", "mx2"}
+    bench.knows(None)
+    assert bench.watching.words() == ([], {})
+
+
+async def test_memory_that_was_written_down(bench: Bench) -> None:
+    """A table is unbroken while a follower vouches that did so before, for the server that is asked."""
+    source = Vouched(("mx1", "run", "mail"), 1, frozenset({SERVER}), frozenset({"digest"}))
+    bench.coverage.expect([source], 0.0)
+    asked = {"digest": frozenset({SERVER})}
+    bench.say("mx2", 10.0)
+    assert bench.look(10.0)
+    assert bench.watching.settle(asked) == []
+    bench.say("mx1", 10.0)
+    assert bench.watching.settle({"another": frozenset({SERVER})}) == []
+    assert bench.watching.settle({"digest": frozenset({SERVER, "of another host"})}) == []
+    assert bench.watching.settle(asked) == [bench.table]
+    bench.knows("other")
+    assert bench.watching.settle(asked) == []
+
+
+async def test_servers_of_the_host_that_wrote_it(bench: Bench) -> None:
+    """Where memory holds what another server said, whoever keeps the table must go on vouching for that one, too."""
+    both = frozenset({SERVER, "of another host"})
+
+    def say(host: str, servers: frozenset[str], moment: float) -> None:
+        hears = {"mail": Hears(1, 0.0, servers, frozenset({"digest"}))}
+        bench.coverage.heard(host, "run", hears, moment, bench.clock.now)
+        bench.coverage.prove()
+
+    tables = frozenset({"digest"})
+    bench.coverage.expect([Vouched(("mx1", "run", "mail"), 1, both, tables)], 0.0)
+    say("mx1", both, 10.0)
+    assert bench.look(10.0)
+    assert bench.watching.settle({"digest": both}) == [bench.table]
+    bench.clock.now = 11.0
+    say("mx2", frozenset({SERVER}), 11.0)
+    say("mx1", both, 12.0)
+    assert bench.look(12.0)
+    bench.keep()
+    bench.clock.now = 12.5 + PATIENCE
+    say("mx2", frozenset({SERVER}), bench.clock.now)
+    bench.look(bench.clock.now)
+    assert bench.believed_until() < 12.0 + 300
