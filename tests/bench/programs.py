@@ -13,6 +13,9 @@ from support.priority import put_ahead
 from support.process import ServerFailed, program
 
 SOURCES = Path(__file__).parent
+PEERS = SOURCES.parents[1] / "out/bench-peers/bin/python"
+"""The interpreter of the environment in which scripts/bench installs peers that are Python packages."""
+
 COMPILER = "cc"
 COMPILER_PACKAGE = "gcc libc6-dev"
 
@@ -35,6 +38,13 @@ def build(name: str, directory: Path) -> str:
     if done.returncode != 0:
         raise ServerFailed(f"{name}.c does not compile: {done.stderr}")
     return str(target)
+
+
+def peer(name: str, *arguments: str) -> Figures:
+    """Run one of the programs in the environment of the peers, and return what it measured."""
+    if not PEERS.exists():
+        raise ServerFailed("the peers in Python are not installed: scripts/bench does that")
+    return figures([str(PEERS), str(SOURCES / f"{name}.py"), *arguments])
 
 
 def figures(command: Sequence[str], core: int | None = None) -> Figures:

@@ -1,27 +1,29 @@
 """Changes that are followed (row 15): how soon the daemon's answer is new, what following costs, and bulk changes.
 
 freshness  one row is updated; from the return of COMMIT until the daemon answers with the new row, under load
-rows       transactions of 1 000 rows each, just below what counts as bulk: rows for a second of processor time
+rows       transactions of 1 000 rows each, just below what counts as bulk: rows for a second of processor time, of
+           a narrow table and of a wide one, beside mysql-replication, which reads them and forgets nothing
 bulk       one UPDATE of all rows: lookups' p99 meanwhile, beside that of quiet
-idle       processor time of a second in which nothing changes
+idle       processor time of a minute in which nothing changes, and memory
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bench import programs
+from bench.accounting import processor_seconds
 from bench.filled_daemon import BEAT
 from bench.report import Line, count, times
 from bench.workbench import BenchDaemon, Workbench
 from support.clients import SocketmapClient
 from support.followed import LOGGED
 from support.mariadb import MariaDB
-from support.process import wait_until
+from support.process import ServerFailed, wait_until
 from support.process_figures import resident_bytes
 
 ROWS = (15,)
@@ -30,7 +32,10 @@ P99_TARGET, MAX_TARGET = 0.020, 0.100  # seconds
 BULK_TARGET = 2.0
 ACCOUNT, PASSWORD = "mail", "geheim"
 BATCH = 1_000  # rows of one transaction
-_TICKS = os.sysconf("SC_CLK_TCK")
+TABLES = {"alias": "5 columns", "mailbox": "44 columns"}
+SETTLED = 1.0  # seconds until what a start has left to do is done
+COLUMNS = 40
+"""Columns of the wide table beside those of the narrow one."""
 
 CONFIG = """
 [listen]
@@ -45,15 +50,30 @@ dbname = "changes"
 [table.alias]
 database = "mail"
 query = "SELECT goto FROM alias WHERE address = '%s' AND active = 1"
-[map.aliases]
+[map.alias]
 tables = ["alias"]
+search = "exact"
+[table.mailbox]
+database = "mail"
+query = "SELECT goto FROM mailbox WHERE address = '%s' AND active = 1"
+[map.mailbox]
+tables = ["mailbox"]
 search = "exact"
 """
 SCHEMA = """
 DROP DATABASE IF EXISTS changes; CREATE DATABASE changes CHARACTER SET utf8mb4;
 CREATE TABLE changes.alias (address VARCHAR(255) PRIMARY KEY, goto TEXT NOT NULL, domain VARCHAR(255) NOT NULL,
   created DATETIME NOT NULL DEFAULT NOW(), active TINYINT NOT NULL DEFAULT 1);
+CREATE TABLE changes.mailbox (address VARCHAR(255) PRIMARY KEY, goto TEXT NOT NULL, domain VARCHAR(255) NOT NULL,
+  {columns}, active TINYINT NOT NULL DEFAULT 1);
 """
+KINDS = (
+    "VARCHAR(255) NOT NULL DEFAULT 'as everybody has it'",
+    "BIGINT NOT NULL DEFAULT 1024",
+    "DATETIME NOT NULL DEFAULT NOW()",
+    "TINYINT NOT NULL DEFAULT 1",
+)
+"""The columns of the wide table in turn: such as names, quotas, dates, and whether a service is allowed."""
 
 
 def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
@@ -63,23 +83,33 @@ def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
     with MariaDB(bench.directory(), settings=LOGGED) as server:
         _fill(server, rows)
         config = CONFIG.format(socket=server.socket, user=ACCOUNT, password=PASSWORD)
-        with bench.daemon(config, pinned=False) as daemon:
+        followed = f'{config}[database.mail.changes]\nfollow = "yes"\n'
+        alone = f'{config}[database.mail.changes]\nfollow = "no"\n'
+        quiet = 3.0 if quick else 60.0
+        with bench.daemon(alone, pinned=False) as daemon:
+            time.sleep(SETTLED)
+            without = _idle(daemon, quiet)
+            empty = resident_bytes(daemon.process.pid)
+        with bench.daemon(followed, pinned=False) as daemon:
             wait_until(lambda: _follows(daemon), "the log is not followed")
-            yield _idle(daemon)
+            time.sleep(SETTLED)
+            yield _used_in_a_minute(_idle(daemon, quiet), without)
+            yield _memory(daemon, empty)
             yield from _freshness(server, daemon, commits)
-            yield _rows(server, daemon, rows)
             yield _bulk(server, daemon, rows)
-            yield Line(15, "resident memory with changes followed", _mebibytes(daemon))
+            yield from _rows(server, daemon, rows)
 
 
 def _fill(server: MariaDB, rows: int) -> None:
-    server.run_sql(SCHEMA)
+    columns = ", ".join(f"c{n} {KINDS[n % len(KINDS)]}" for n in range(COLUMNS))
+    server.run_sql(SCHEMA.format(columns=columns))
     for start in range(0, rows, BATCH):
         values = ", ".join(
             f"('user{number}@example.com', 'old', 'example.com')"
             for number in range(start, start + BATCH)
         )
-        server.run_sql(f"INSERT INTO changes.alias (address, goto, domain) VALUES {values}")
+        for table in TABLES:
+            server.run_sql(f"INSERT INTO changes.{table} (address, goto, domain) VALUES {values}")
     server.grant(ACCOUNT, PASSWORD, "changes")
     for host in ("localhost", "127.0.0.1"):
         server.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {ACCOUNT}@{host}")
@@ -92,11 +122,25 @@ def _follows(daemon: BenchDaemon) -> bool:
     )
 
 
-def _idle(daemon: BenchDaemon) -> Line:
-    before, began = _processor_time(daemon), time.monotonic()
-    time.sleep(2.0)
-    used = (_processor_time(daemon) - before) / (time.monotonic() - began)
-    return Line(15, "nothing changes: processor time of a second", f"{used * 1000:.1f} ms")
+def _idle(daemon: BenchDaemon, seconds: float) -> float:
+    """Return the processor time that the daemon uses in a minute, in seconds."""
+    before, began = processor_seconds(daemon.process.pid), time.monotonic()
+    time.sleep(seconds)
+    used = processor_seconds(daemon.process.pid) - before
+    return used * 60 / (time.monotonic() - began)
+
+
+def _used_in_a_minute(followed: float, without: float) -> Line:
+    what = "nothing changes, a heartbeat each second: processor time of a minute"
+    peer = f"nothing followed: {without * 1000:.0f} ms"
+    return Line(15, what, f"{followed * 1000:.0f} ms", peer, target="reported")
+
+
+def _memory(daemon: BenchDaemon, without: int) -> Line:
+    used = resident_bytes(daemon.process.pid)
+    peer = f"nothing followed: {without / 2**20:.0f} MiB"
+    what = "resident memory with two queries followed, before any lookup"
+    return Line(15, what, f"{used / 2**20:.0f} MiB", peer, target="reported")
 
 
 def _freshness(server: MariaDB, daemon: BenchDaemon, commits: int) -> Iterator[Line]:
@@ -134,20 +178,51 @@ def _at_most(what: str, seconds: float, target: float) -> Line:
     )
 
 
-def _rows(server: MariaDB, daemon: BenchDaemon, rows: int) -> Line:
-    before = _processor_time(daemon)
+def _rows(server: MariaDB, daemon: BenchDaemon, rows: int) -> Iterator[Line]:
+    """Change every row of either table; let the daemon follow, and the peer read the same piece of the log."""
+    for table, columns in TABLES.items():
+        server.run_sql("FLUSH BINARY LOGS")
+        file, position, *_ = server.run_sql("SHOW MASTER STATUS")[0]
+        ours = rows / _following(server, daemon, table, rows)
+        what = f"{count(rows)} changed rows of {columns} in transactions of {count(BATCH)}: rows a second of processor time"
+        place = (str(server.socket), file, str(position), table, str(rows))
+        try:
+            read = programs.peer("replication_peer", *place)
+        except ServerFailed as error:
+            yield Line(15, what, f"{count(ours)}/s", f"not measured: {error}", target="reported")
+            continue
+        theirs = read["rows"] / read["seconds"]
+        yield Line(
+            15,
+            what,
+            f"{count(ours)}/s",
+            f"mysql-replication, reading only: {count(theirs)}/s",
+            times(ours / theirs),
+            "reported",
+        )
+
+
+def _following(server: MariaDB, daemon: BenchDaemon, table: str, rows: int) -> float:
+    """Return the processor time for changes of all rows, each of which is in memory and is dropped for it."""
+    with daemon.socketmap() as client:
+        for number in range(rows):
+            _answer(client, f"user{number}@example.com", table)
+        before = processor_seconds(daemon.process.pid)
+        _change(server, table, rows)
+        last = f"user{rows - 1}@example.com"
+        wait_until(lambda: _answer(client, last, table) == b"in part", "the last row is not known")
+        return processor_seconds(daemon.process.pid) - before
+
+
+def _change(server: MariaDB, table: str, rows: int) -> None:
     with server.connect("changes") as connection, connection.cursor() as cursor:
+        # The peer knows the names of columns by the log alone
+        cursor.execute("SET GLOBAL binlog_row_metadata = FULL")
         for start in range(0, rows, BATCH):
             names = ", ".join(
                 f"'user{number}@example.com'" for number in range(start, start + BATCH)
             )
-            cursor.execute(f"UPDATE alias SET goto = 'in part' WHERE address IN ({names})")
-    with daemon.socketmap() as client:
-        last = f"user{rows - 1}@example.com"
-        wait_until(lambda: _answer(client, last) == b"in part", "the last row is not known")
-    used = _processor_time(daemon) - before
-    what = f"{count(rows)} changed rows in transactions of {count(BATCH)}"
-    return Line(15, f"{what}: rows a second of processor time", f"{count(rows / used)}/s")
+            cursor.execute(f"UPDATE {table} SET goto = 'in part' WHERE address IN ({names})")
 
 
 def _bulk(server: MariaDB, daemon: BenchDaemon, rows: int) -> Line:
@@ -211,16 +286,5 @@ def _load(daemon: BenchDaemon) -> Iterator[None]:
         asking.join()
 
 
-def _answer(client: SocketmapClient, key: str) -> bytes:
-    return client.ask("aliases", key.encode()).value
-
-
-def _processor_time(daemon: BenchDaemon) -> float:
-    """Return the seconds of processor time that the daemon has used."""
-    with open(f"/proc/{daemon.process.pid}/stat", encoding="ascii") as file:  # noqa: PTH123
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _mebibytes(daemon: BenchDaemon) -> str:
-    return f"{resident_bytes(daemon.process.pid) / 2**20:.0f} MiB"
+def _answer(client: SocketmapClient, key: str, name: str = "alias") -> bytes:
+    return client.ask(name, key.encode()).value
