@@ -24,7 +24,7 @@ from support.sql_server import SqlServer
 
 REPLICA = "replica"
 PASSWORD = "follow it"
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 LOGGED = (
     "--log-bin=binlog",
