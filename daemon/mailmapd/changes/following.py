@@ -144,6 +144,7 @@ class FollowedDatabase:
         self._refetching: Refetching | None = None  # a file answers soon enough
         if isinstance(self._settings, MysqlSettings):
             self._refetching = Refetching(self._tables, self._settings.pool_size, clock)
+        self._said: dict[str, str] = {}  # why tables are not followed, as the log has it
         self.suspended: dict[str, str] = {}  # tables that an audit found outdated, with the reason
         self._audit = Audit(self, self._tables, self._changes.audit, clock)
 
@@ -281,8 +282,17 @@ class FollowedDatabase:
         """Have everything that was stored before a moment count from there, until all feeds are there again."""
         self._forgetting.doubt(before)
 
+    def _say_what_is_not_followed(self) -> None:
+        """Log each table that cannot be followed, with the reason, once."""
+        for feed in self.feeds:
+            for table, reason in feed.readers.not_followed.items():
+                if self._said.get(table) != reason:
+                    self._said[table] = reason
+                    log.info("table %s is not followed: %s", table, reason)
+
     def look(self) -> None:
         """Let tables be watched, or not any more, as the feeds are now."""
+        self._say_what_is_not_followed()
         held = self.lease.holds
         # Also of a host that is down: it may answer again before its feed knows anything of it.
         self.lease.holds = self._complete and all(feed.alive for feed in self.feeds)

@@ -11,11 +11,9 @@ from click.testing import CliRunner
 
 from mailmapd.changes import feed as feed_module
 from mailmapd.changes.feed import Feed
-from mailmapd.changes.readers import Readers
 from mailmapd.check.freshness import Drop, demanded_findings, freshness
 from mailmapd.cli import mailmapd
 from mailmapd.config.loader import load_config
-from mailmapd.databases.mysql.binlog.stream import Session
 from mailmapd.databases.settings import ChangesSettings
 from mailmapd.model import Found
 from mailmapd.plan.assembly import plan
@@ -73,6 +71,20 @@ async def test_without_the_privilege(config: Path) -> None:
         file.write('[database.mail.changes]\nfollow = "yes"\n')
     [fault] = demanded_findings(await freshness(plan(load_config(str(config)))))
     assert fault.remedy == host.remedy
+
+
+async def test_another_account(mariadb: MariaDB, config: Path) -> None:
+    """Where the log is read by an account of its own, that is the one to grant the privilege to."""
+    mariadb.run_sql("DROP USER IF EXISTS 'other'@'localhost'")
+    mariadb.run_sql("CREATE USER 'other'@'localhost' IDENTIFIED BY 'o'")
+    with config.open("a") as file:
+        file.write('[database.mail.changes]\nuser = "other"\npassword_file = "other"\n')
+    config.with_name("other").write_text("o")
+    [host] = (await freshness(plan(load_config(str(config)))))[0].hosts
+    assert host.remedy == "GRANT REPLICATION SLAVE ON *.* TO 'other'@'localhost';"
+    mariadb.run_sql(host.remedy)
+    [host] = (await freshness(plan(load_config(str(config)))))[0].hosts
+    assert host.fault == ""
 
 
 async def test_what_changes_drop(mariadb: MariaDB, config: Path) -> None:
@@ -242,14 +254,14 @@ async def test_says_so_once(
         mariadb.run_sql("SET GLOBAL binlog_format = STATEMENT")
         said = "set binlog_format = ROW"
     tries = 0
-    find_readers = Feed._find_readers
+    lose = Feed._lose
 
-    async def counted(feed: Feed, session: Session) -> Readers:
+    def counted(feed: Feed, reason: str) -> None:
         nonlocal tries
         tries += 1
-        return await find_readers(feed, session)
+        lose(feed, reason)
 
-    monkeypatch.setattr(Feed, "_find_readers", counted)
+    monkeypatch.setattr(Feed, "_lose", counted)
     try:
         async with following(mariadb, tmp_path, ChangesSettings(), ALIAS) as bench:
             await until(lambda: tries > 2)

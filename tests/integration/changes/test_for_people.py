@@ -151,6 +151,12 @@ def test_stats(daemon: Daemon) -> None:
     assert "Table clock is not followed: its answer depends on the function NOW()." in plain
 
 
+def test_log(daemon: Daemon) -> None:
+    """The log says once what is not followed, and why."""
+    said = "table clock is not followed: its answer depends on the function NOW()"
+    assert daemon.text().count(said) == 1
+
+
 def test_top(daemon: Daemon) -> None:
     """So does the screen of `top`."""
     with ControlClient(f"{daemon.directory}/control") as client:
