@@ -240,10 +240,11 @@ class Cluster:
 
     async def _end(self, *, left: bool = False) -> Standing | Position | None:
         """Leave; return where to go on, and what memory is good for from there on."""
-        bus, self._bus = self._bus, None
+        bus = self._bus
         if bus is None:
             return None
-        standing = await bus.standing()
+        standing = None if left else await bus.standing()
+        self._bus = None  # not before: as long as it vouches it must be told what changes
         await bus.close(left=left)
         for name in self._totals:
             self._totals[name] += _count(bus, name)

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from mailmapd.app.cluster import Cluster
+from mailmapd.changes.touched import Touched
 from mailmapd.config.loader import parse_config
 from mailmapd.engine.flush import FlushRequest
 from mailmapd.engine.orders import FlushOrder, NoFleet
@@ -43,3 +44,22 @@ async def test_alone() -> None:
     assert cluster.state(None) is None
     with pytest.raises(NoFleet):
         await cluster.flush(FlushOrder(ORDER.request, ORDER.members, wait=1.0))
+
+
+async def test_what_changes_before_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as a bus vouches for changes it is told them, also while it finds out what memory is good for."""
+    cluster = Cluster(time.monotonic, flush_here)
+    await cluster.begin(
+        assemble(plan(parse_config('[cluster]\nurl = "unix:/nowhere"', "/tmp/x.toml")))
+    )
+    bus = cluster._bus
+    assert bus is not None
+    told: list[Touched] = []
+
+    async def standing() -> None:
+        cluster.touched(Touched(whole={"alias"}))
+
+    monkeypatch.setattr(bus, "touched", told.append)
+    monkeypatch.setattr(bus, "standing", standing)
+    await cluster.begin(assemble(plan(parse_config("", "/tmp/x.toml"))))
+    assert told == [Touched(whole={"alias"})]
