@@ -155,6 +155,7 @@ class Feed:
         self._dropped: set[str] = set()
         self._selection = Selection(self.readers)
         self._catalog_is_old = False
+        self._is_broken = False  # by a defect of ours: what was heard may not have been forgotten
 
     @property
     def is_settled(self) -> bool:
@@ -241,6 +242,7 @@ class Feed:
                 self._lose(str(error))
             except Exception:
                 log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
+                self._is_broken = True
                 self._lose(DEFECT)
             await asyncio.sleep(self._backoff.pause() if pause is None else pause)
 
@@ -251,11 +253,14 @@ class Feed:
         log.warning(
             "changes of %s: what was known counts from the last proof: %s", self.host, error
         )
+        self._forget_the_mark()
+        return True
+
+    def _forget_the_mark(self) -> None:
         self._mark = self._settled = None
         self._progress = Progress(Place(), is_mariadb=True)
         self._pending.clear()
         self._elsewhere.clear()
-        return True
 
     def _leave_the_server_id(self, error: SameServerId) -> None:
         taken = self._replica.server_id
@@ -397,8 +402,10 @@ class Feed:
                 await asyncio.sleep(_SWEEP_PAUSE)
         for transaction in self._pending:
             if transaction.asking:
-                transaction.asking, asking = [], transaction.asking
+                asking = list(transaction.asking)
                 await ask(session, asking, transaction.touched)
+                # Not before: when the connection ends, they are asked again where the feed goes on
+                del transaction.asking[: len(asking)]
                 self._told.forget(transaction.touched)
         if self._pending:
             count = await passed(session, self._pending)
@@ -443,7 +450,11 @@ class Feed:
         self._selection = self._selection.with_readers(self.readers)
         if self._stream is not None:
             self._stream.reader.forget_shapes()
-        self._told.forget(_read_otherwise(before, self.readers))
+        touched = _read_otherwise(before, self.readers)
+        self._told.forget(touched)
+        if touched:
+            add_pending(self._pending, Pending(self._progress.place, touched, []))
+            self._events.set()
         self._told.look()
 
     def _wanted(self, schema: str, table: str, count: int) -> tuple[int, ...] | None:
@@ -461,6 +472,7 @@ class Feed:
             self._take(events)
         except Exception:
             log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
+            self._is_broken = True
             self._end(DatabaseError(DEFECT))
 
     def _take(self, events: Iterable[Event]) -> None:
@@ -546,6 +558,9 @@ class Feed:
             self._told.doubt(self.last_heard)
         else:
             self._mark = self._progress.mark(self.identity) or self._mark
+        if self._is_broken:
+            self._is_broken = False
+            self._forget_the_mark()
         self._told.look()
 
 

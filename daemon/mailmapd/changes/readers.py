@@ -65,8 +65,13 @@ class Readers:
         }
 
     def same(self, other: Readers, table: str) -> bool:
-        """Return whether a table of the engine is followed in both, and reads the same in the same way."""
+        """Return whether a table of the engine is followed in both, and reads the same in the same way.
+
+        Rows of a parent that was not known as one were passed over.
+        """
         if table not in self.followed or table not in other.followed:
+            return False
+        if self.parents_of(table) != other.parents_of(table):
             return False
         mine, theirs = self._of(table), other._of(table)
         return mine == theirs

@@ -11,17 +11,22 @@ from typing import NamedTuple
 
 import pytest
 
-from mailmapd.changes import feed, fence
+from mailmapd.cache.table_cache import ABSENCE
+from mailmapd.changes import feed, fence, reverse
 from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.feed import Feed
 from mailmapd.changes.following import FollowedDatabase, Following
+from mailmapd.changes.selection import Asking, Selection
+from mailmapd.changes.touched import Touched
 from mailmapd.config.loader import load_config
-from mailmapd.databases.mysql.binlog.events import Heartbeat
+from mailmapd.databases.mysql.binlog import stream
+from mailmapd.databases.mysql.binlog.events import Event, Heartbeat, TransactionEnded
 from mailmapd.databases.mysql.binlog.stream import Place, Session
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.outcome import Outcome
 from mailmapd.engine.table import Table
+from mailmapd.errors import DatabaseUnavailable
 from mailmapd.plan.assembly import assemble, plan
 from support.followed import PASSWORD, REPLICA
 from support.polling import until
@@ -192,7 +197,8 @@ class Bench:
         for key in keys:
             entry = table.cache.peek(key.encode())
             now = (await _asked(table, key.encode())).known
-            if entry is not None and entry[0] != now:
+            later = time.monotonic() + table.cache.ordinary + 10
+            if entry is not None and entry[1] > later and entry[0] != now:
                 found.append(f"{name}: {key} is {now!r}, and kept as {entry[0]!r}")
         return found
 
@@ -351,6 +357,103 @@ async def test_the_catalog_before_the_statement_is_visible(
     assert order == ["read", "visible", "read"]
 
 
+async def test_a_foreign_key_that_is_new(
+    server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a new foreign key deletes before the catalog has been read again is not kept."""
+    read = read_catalog
+    go_on = asyncio.Event()
+    go_on.set()
+
+    async def late(rows: Rows) -> Catalog:
+        await go_on.wait()
+        return await read(rows)
+
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(
+        "CREATE TABLE d (id INT PRIMARY KEY); CREATE TABLE alias (address VARCHAR(99), goto TEXT, d INT);"
+        "INSERT INTO d VALUES (1); INSERT INTO alias VALUES ('a@x', 'one', 1);"
+        "CREATE TABLE mark (address VARCHAR(99))",
+        database="t",
+    )
+    server.grant("mail", "p", "t")
+    monkeypatch.setattr(feed, "read_catalog", late)
+    query = "SELECT goto FROM alias WHERE address = '%s'"
+    mark = "SELECT address FROM mark WHERE address = '%s'"
+    async with following(server, tmp_path, {"alias": query, "mark": mark}) as bench:
+        table = bench.engine.tables["alias"]
+        go_on.clear()
+        await asyncio.to_thread(
+            server.run_sql,
+            "ALTER TABLE t.alias ADD FOREIGN KEY (d) REFERENCES t.d (id) ON DELETE CASCADE",
+        )
+        async with asyncio.timeout(SECONDS):  # the statement is heard of, and behind the fence
+            while bench.database.feeds[0].is_settled or table.cache.peek(b"a@x") is None:
+                await _asked(table, b"a@x")
+                await asyncio.sleep(0.01)
+        rows = bench.database.feeds[0].counts["row"]
+        await asyncio.to_thread(
+            server.run_sql, "DELETE FROM t.d; INSERT INTO t.mark VALUES ('mark')"
+        )
+        await until(lambda: bench.database.feeds[0].counts["row"] > rows, seconds=SECONDS)
+        go_on.set()
+        await bench.database.catch_up()
+        kept = table.cache.peek(b"a@x")  # or it was asked for again
+        assert kept is None or kept[0] is ABSENCE
+
+
+JOINED = "SELECT goto FROM alias, d WHERE address = '%s' AND n = id AND d.active = 1"
+TWO = (
+    "CREATE TABLE d (id INT PRIMARY KEY, active INT); CREATE TABLE alias (address VARCHAR(99), goto TEXT, n INT);"
+    "INSERT INTO d VALUES (1, 1); INSERT INTO alias VALUES ('a@x', 'one', 1)"
+)
+
+
+async def test_cut_in_a_reverse_query(
+    server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reverse query whose connection ends is asked again when the feed goes on without a gap."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(TWO, database="t")
+    server.grant("mail", "p", "t")
+    asked = 0
+
+    async def cut(session: Session, asking: Sequence[Asking], touched: Touched) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise DatabaseUnavailable("cut")
+        await reverse.ask(session, asking, touched)
+
+    monkeypatch.setattr(feed, "ask", cut)
+    async with following(server, tmp_path, {"alias": JOINED}) as bench:
+        assert await bench.outdated("alias", ["a@x"], "UPDATE t.d SET active = 0") == []
+    assert asked > 1
+
+
+async def test_a_defect(server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a defect of ours nothing goes on without a gap: what it kept from being forgotten is believed no more."""
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(PLAIN, database="t")
+    server.grant("mail", "p", "t")
+    add = Selection.add
+    broken = False
+
+    def break_once(selection: Selection, event: Event, touched: Touched) -> bool:
+        nonlocal broken
+        if isinstance(event, TransactionEnded) and not broken:
+            broken = True
+            raise RuntimeError("a defect")
+        return add(selection, event, touched)
+
+    monkeypatch.setattr(Selection, "add", break_once)
+    monkeypatch.setattr(stream, "_TOGETHER", 1.0)  # the end of a transaction with its rows
+    query = "SELECT goto FROM alias WHERE address = '%s'"
+    async with following(server, tmp_path, {"alias": query}) as bench:
+        assert await bench.outdated("alias", ["a@x"], "UPDATE t.alias SET goto = 'new'") == []
+    assert broken
+
+
 @pytest.mark.parametrize("server", ["MySQL 9"], indirect=True)
 async def test_a_tag(server: SqlServer, tmp_path: Path) -> None:
     """A transaction whose identifier cannot be read ends the feed: nobody could tell when it is visible."""
@@ -387,7 +490,7 @@ async def test_this_process_stood_still(
         heard = followed.last_heard
         later = time.monotonic() + 3600
         distrusted: list[float] = []
-        monkeypatch.setattr(followed, "_distrust", distrusted.append)
+        monkeypatch.setattr(followed._told, "doubt", distrusted.append)
         monkeypatch.setattr(followed, "_clock", lambda: later)
         followed._hear([Heartbeat(4)])  # before anybody looks whether the server was silent
         await until(lambda: not bench.database.lease.holds, seconds=SECONDS)
