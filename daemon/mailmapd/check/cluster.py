@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mailmapd.check.finding import Finding, Level
+from mailmapd.cluster.scripts import ASK
 from mailmapd.cluster.settings import SPARED, ClusterSettings
+from mailmapd.cluster.shared_answer import MOST_BYTES
 from mailmapd.errors import ClusterError
 
 _WHERE = "cluster"
@@ -46,6 +48,9 @@ async def cluster_findings(settings: ClusterSettings) -> AsyncIterator[Finding]:
     try:
         try:
             await server.check("0-0")
+            if settings.second_level:
+                probe = f"{settings.shared}a:check".encode()
+                await server.evaluate(ASK, [probe, probe], [0, MOST_BYTES, "", 1, ""])
             facts = await server.facts()
         except ClusterError as error:
             remedy = f"check where it is and the account; what it needs: {acl_line(settings)}"

@@ -73,10 +73,18 @@ async def test_least_account(
             identity = await hosts["mx1"].bus.flush({"user": "a@example.com"})
             assert await hosts["mx1"].bus.unconfirmed(identity, 5.0) == []
             assert not two.held("alias", b"a@example.com")
-        settings = ClusterSettings(url=server.url, user="mail", password="secret")
+        settings = ClusterSettings(
+            url=server.url, user="mail", password="secret", second_level=shares
+        )
         assert await codes(settings) == ["cluster_persistence"]
         denied = [entry for entry in server.run("ACL", "LOG") if "config" not in str(entry)]
         assert denied == []
+        if not shares:
+            # The account of a fleet that shared nothing until now
+            [finding] = [
+                finding async for finding in cluster_findings(replace(settings, second_level=True))
+            ]
+            assert "+evalsha" in finding.remedy
 
 
 async def test_tls_and_password_file(database: MariaDB, tmp_path: Path) -> None:
