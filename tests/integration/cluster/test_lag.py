@@ -103,18 +103,19 @@ async def test_replica_that_nobody_follows(
             await host.close()
 
 
-@pytest.mark.parametrize("tombstone", [30.0, 0.001], ids=["as it is", "shorter than the lag"])
 async def test_shared_answers_of_a_replica_behind(
     pair: tuple[MariaDB, MariaDB],
     valkey: Valkey,
     tmp_path: Path,
-    tombstone: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 3 000 rows that a replica shows 20 ms late, none is outdated: on no host, and not in the second level."""
+    """Of 3 000 rows that a replica shows 20 ms late, none is outdated: on no host, and not in the second level.
+
+    Not even while tombstones end sooner than the replica catches up.
+    """
     asyncio.get_running_loop().set_debug(False)
     monkeypatch.setattr(exchange, "DEADLINE", 10.0)  # a busy machine makes nobody leave it aside
-    monkeypatch.setattr(second_level, "TOMBSTONE", tombstone)
+    monkeypatch.setattr(second_level, "TOMBSTONE", 0.001)
     primary, replica = pair
     keys = [b"u%d" % number for number in range(300)]
     rows = ", ".join(f"('{key.decode()}', 'first', 'd')" for key in keys)
@@ -158,9 +159,8 @@ async def test_shared_answers_of_a_replica_behind(
         await cold.shares()
         found = await asyncio.gather(*[cold.ask("alias", key) for key in keys])
         assert [answer for answer in found if answer != value] == []
-        assert (cold.second.counts()["hit"] > 0) == (tombstone < 1), "tombstones stand"
-        if tombstone < 1:
-            assert sum(host.second.counts()["hit"] for host in hosts) > len(keys)
+        assert cold.second.counts()["hit"] > 0
+        assert sum(host.second.counts()["hit"] for host in hosts) > len(keys)
     finally:
         for host in reversed(hosts):
             await host.close()
