@@ -1,0 +1,50 @@
+"""A failover that loses messages: what was shared before it is not believed, and is shared anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailmapd.cluster import exchange
+from mailmapd.engine.invalidation import Invalidation
+from mailmapd.model import Found
+from support.fleet import SECOND_LEVEL, fleet
+from support.mariadb import MariaDB, private_directory
+from support.polling import until
+from support.valkey import Sentinels
+
+pytestmark = [pytest.mark.servers, pytest.mark.root]
+
+KEY = b"a@example.com"
+
+
+async def test_failover(database: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new primary has an answer that was touched at the old one: nobody believes it."""
+    monkeypatch.setattr(exchange, "DEADLINE", 10.0)
+    with private_directory() as folder, Sentinels(folder) as sentinels:
+        listed = ", ".join(f'"127.0.0.1:{port}"' for port in sentinels.ports)
+        more = f'sentinels = [{listed}]\nservice = "mail"\n{SECOND_LEVEL}'
+        async with fleet(database, "", tmp_path, ["mx1", "mx2"], {"mx1"}, more=more) as hosts:
+            one, two = hosts["mx1"], hosts["mx2"]
+            await one.shares()
+            await two.shares()
+            assert await two.ask("alias", KEY) == Found(b"one")
+            await until(lambda: two.second.exchange.counts["filled"] == 1)
+            value, _ = two.second._sealer.answer(two.second._digests["alias"], KEY)
+            await until(lambda: bool(sentinels.replica.run("EXISTS", value)))
+            sentinels.replica.pause()
+            sentinels.primary.run("CLIENT", "KILL", "TYPE", "replica")  # it hears no more
+            database.run_sql("UPDATE t.alias SET goto = 'then' WHERE address = 'a@example.com'")
+            await until(lambda: not two.held("alias", KEY))
+            assert await two.ask("alias", KEY) == Found(b"then")
+            sentinels.primary.kill()
+            sentinels.replica.resume()
+            await until(lambda: two.bus.gaps == 1 and one.bus.gaps == 1)
+            assert sentinels.replica.run("EXISTS", value), "so that this shows something"
+            await one.shares()
+            await two.shares()
+            for host in (one, two):
+                host.engine.apply(Invalidation("alias"))
+                assert await host.ask("alias", KEY) == Found(b"then")
+            assert one.second.counts()["disbelieved"] == 1
