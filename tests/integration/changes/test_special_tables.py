@@ -59,8 +59,11 @@ async def test_columns(server: SqlServer, tmp_path: Path) -> None:
 
 
 @BOTH
-async def test_merged_tables(server: SqlServer, tmp_path: Path) -> None:
-    """A table that merges others is not followed: the log speaks of those."""
+async def test_merged_tables(
+    server: SqlServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table that merges others is not followed: the log speaks of those. It is said once."""
+    caplog.set_level("INFO", "mailmapd.changes.following")
     server.run_sql(
         "DROP DATABASE IF EXISTS t; CREATE DATABASE t;"
         "CREATE TABLE t.one (address VARCHAR(99) NOT NULL PRIMARY KEY, goto VARCHAR(99)) ENGINE = MyISAM;"
@@ -73,3 +76,6 @@ async def test_merged_tables(server: SqlServer, tmp_path: Path) -> None:
         await until(lambda: bench.database.lease.holds)
         [feed] = bench.database.feeds
         assert feed.readers.not_followed == {"merged": f"t.merged {ELSEWHERE}"}
+        for _ in range(3):
+            bench.database.look()
+        assert caplog.text.count(f"table merged is not followed: t.merged {ELSEWHERE}") == 1

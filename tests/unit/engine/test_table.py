@@ -70,6 +70,17 @@ async def test_absent_and_kept(bench: Bench) -> None:
     assert bench.table.negative_hits == 1
 
 
+async def test_fetched_ahead(bench: Bench) -> None:
+    """A key is fetched before anybody asks for it, and not while it is known or on its way."""
+    landed: list[Outcome] = []
+    assert bench.table.fetch_ahead(KEY, landed.append)
+    assert not bench.table.fetch_ahead(KEY, landed.append)
+    assert await bench.table.get(KEY) == Outcome(ROW, Source.DATABASE)
+    assert not bench.table.fetch_ahead(KEY, landed.append)
+    assert landed == [Outcome(ROW, Source.DATABASE)]
+    assert len(bench.database.asked) == 1
+
+
 async def test_single_flight(bench: Bench) -> None:
     """A thousand equal misses at once send one query."""
     bench.database.hold()
