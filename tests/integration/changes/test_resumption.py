@@ -11,10 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from mailmapd.changes.feed import Feed
 from mailmapd.model import NOT_FOUND, Found
 from support.certificates import make_certificates
 from support.debian_sid import DebianSid, Mysql9
-from support.followed import LOGGED, MYSQL_LOGGED, PASSWORD, REPLICA, grant_replication
+from support.followed import (
+    LOGGED,
+    MYSQL_LOGGED,
+    PASSWORD,
+    REPLICA,
+    Followed,
+    grant_replication,
+)
 from support.kept_debian import CannotDownload
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
@@ -381,3 +389,27 @@ def replicate(source: SqlServer, replica: SqlServer) -> None:
         )
     source.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {REPLICA}@'127.0.0.1'")
     replica.run_sql(options.format(REPLICA, PASSWORD, source.port) + "; START REPLICA")
+
+
+@KINDS
+async def test_the_same_server_id(
+    server: SqlServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When a replica comes with the id that was chosen, another one is taken, once, and nothing is missed."""
+    other = Followed(server, lambda *_: None)
+    async with Run(tmp_path) as run:
+        await remember(run)
+        [feed] = run.database.feeds
+        assert isinstance(feed, Feed)
+        taken = other._replica.server_id = feed._replica.server_id
+        async with other:
+            await until(lambda: not run.database.holds)
+            change(server)
+            await run.settled()
+            assert feed._replica.server_id != taken
+            assert run.left(b"same") > KEEPS
+            await answers_are_new(run)
+            heartbeats = len(other.events)
+            await other.until(lambda events: len(events) > heartbeats + 1)
+            assert other.lost is None
+    assert caplog.text.count(f"another replica has come with the server id {taken}") == 1
