@@ -34,7 +34,8 @@ LOGGED = (
 )
 """Options that have a server write the log of its rows."""
 
-MYSQL_LOGGED = (*LOGGED, "--gtid-mode=ON", "--enforce-gtid-consistency=ON")
+MYSQL_GTIDS = ("--gtid-mode=ON", "--enforce-gtid-consistency=ON")
+MYSQL_LOGGED = (*LOGGED, *MYSQL_GTIDS)
 
 
 def grant_replication(server: SqlServer) -> None:

@@ -1,4 +1,4 @@
-"""A replica of MariaDB: told who its source is, and promoted when that is gone."""
+"""A replica: told who its source is, and promoted when that is gone."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import subprocess
 from support.followed import PASSWORD, REPLICA
 from support.mariadb import MariaDB
 from support.process import program
+from support.sql_server import SqlServer
 
 OF_A_REPLICA = ("--server-id=2", "--log-slave-updates=ON")
 """Options of a second server, which logs what it replicates, too."""
 
 
-def replicate(source: MariaDB, replica: MariaDB) -> None:
+def replicate(source: SqlServer, replica: SqlServer) -> None:
     """Have a server follow a source, which has a port, from where its own log ends, or its copy of the data."""
     source.run_sql(f"CREATE USER IF NOT EXISTS {REPLICA}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
     source.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {REPLICA}@'127.0.0.1'")
+    if not isinstance(source, MariaDB):
+        replica.run_sql(
+            f"CHANGE REPLICATION SOURCE TO source_host = '127.0.0.1', source_port = {source.port}, source_user ="
+            f" '{REPLICA}', source_password = '{PASSWORD}', source_auto_position = 1, get_source_public_key = 1;"
+            "START REPLICA"
+        )
+        return
     replica.run_sql(
         "SET GLOBAL gtid_slave_pos = @@gtid_current_pos;"
         f"CHANGE MASTER TO master_host = '127.0.0.1', master_port = {source.port}, master_user = '{REPLICA}',"

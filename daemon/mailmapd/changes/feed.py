@@ -15,20 +15,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from mailmapd.changes.backoff import Backoff
-from mailmapd.changes.beginning import NotProven, at_the_end, behind
+from mailmapd.changes.beginning import Beginning, NotProven, at_the_end, behind
 from mailmapd.changes.catalog import read_catalog
 from mailmapd.changes.fence import Pending, add_pending, passed, wait_until_visible
 from mailmapd.changes.lease import PATIENCE
 from mailmapd.changes.progress import Mark, Progress
 from mailmapd.changes.readers import Readers, find_readers
 from mailmapd.changes.reverse import ask
-from mailmapd.changes.selection import Selection
+from mailmapd.changes.selection import Asking, Selection
+from mailmapd.changes.source import (
+    applied,
+    applied_place,
+    check_read_only,
+    find_source,
+    wait_until_applied,
+)
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.events import (
@@ -45,6 +52,7 @@ from mailmapd.databases.mysql.binlog.stream import (
     BinlogStream,
     CannotFollow,
     LogLost,
+    NoLog,
     Place,
     Replica,
     SameServerId,
@@ -66,6 +74,7 @@ CATCH_UP = 10.0  # seconds for which the log may be behind what readers see
 _CATCH_UP_PAUSE = 0.02  # seconds between looks whether it still is
 _CHECK = 0.25  # seconds between looks whether the server is still heard of
 _FENCE_PAUSE = 0.0005  # seconds between two questions whether a change is visible
+_COMPARE = 1.0  # seconds between two looks whether a replica shows only what its source's log says
 _SWEEP_PAUSE = 0.001  # seconds between looks whether all keys have been looked for
 
 _KINDS: Mapping[type, str] = {
@@ -108,7 +117,8 @@ class Told(Protocol):
 class Feed:
     """Follows one server for the tables of one database. `alive` says that what it has said so far is all there is.
 
-    `identity` is what tells its server from others, once it is alive. With a `mark` it goes on from there.
+    `identity` is what tells its server from others, once it is alive. With a `mark` it goes on from there. Of a replica
+    without a log it reads the log of its source, which is one of the `others`.
     """
 
     def __init__(
@@ -121,6 +131,7 @@ class Feed:
         told: Told,
         clock: Callable[[], float],
         mark: Mark | None = None,
+        others: Sequence[HostAddress] = (),
     ) -> None:
         self.host = address.label
         self.alive = False
@@ -132,6 +143,9 @@ class Feed:
         self.identity: tuple[str, ...] = ()
         self._opener, replication = openers
         self._replica = Replica(replication, address)
+        self._replication = replication
+        self._others = others
+        self._source: HostAddress | None = None
         self._address = address
         self._definitions = definitions
         self._schema = schema
@@ -167,7 +181,7 @@ class Feed:
     @property
     def settled_mark(self) -> Mark | None:
         """Return a place until which everything is forgotten for the last time, and nothing is lacking."""
-        if not self.alive:
+        if not self.alive or self._source is not None:
             return None
         self._settle()
         return self._settled
@@ -190,7 +204,7 @@ class Feed:
         """
         session = await open_session(self._opener, self._address)
         try:
-            shown = await session.visible_place()
+            shown = await self._now(session)
         finally:
             session.close()
         try:
@@ -278,9 +292,13 @@ class Feed:
         """Follow until that ends with an error."""
         session = await open_session(self._opener, self._address)
         try:
-            await session.check_fitness()
+            await self._find_log(session)
             identity = await self._find_identity(session)
-            if self._mark is None:
+            if self._source is not None:
+                self._told.missed()
+                shown = await applied_place(session)
+                beginning = Beginning(Progress(shown, is_mariadb=session.is_mariadb), shown)
+            elif self._mark is None:
                 self._told.missed()
                 beginning = await at_the_end(session)
             else:
@@ -301,6 +319,23 @@ class Feed:
             session.close()
             self._end_stream()
 
+    async def _find_log(self, session: Session) -> None:
+        """Find out whose log is to be read. Raises CannotFollow, DatabaseError."""
+        source = None
+        try:
+            await session.check_fitness()
+        except NoLog as error:
+            source = await find_source(session, self._opener, self._others, error)
+        if source != self._source:
+            self._source, self._mark, self._settled = source, None, None
+            self._pending.clear()
+            self._elsewhere.clear()
+            self._replica = Replica(self._replication, source or self._address)
+
+    async def _now(self, session: Session) -> Place:
+        """Return what every reader of the server sees now. Raises DatabaseError."""
+        return await (session.visible_place() if self._source is None else applied_place(session))
+
     def _begin(self, readers: Readers, progress: Progress, shown: Place) -> None:
         before, self.readers = self.readers, readers
         if before.followed:
@@ -317,6 +352,8 @@ class Feed:
 
     def _is_known(self) -> bool:
         """Return whether everything is known that readers saw when the feed began. Raises NotProven."""
+        if self._source is not None:  # what it shows later is pending, perhaps for hours
+            return not self._catalog_is_old
         if not (self._progress.has_heard(self._shown) and self.is_settled):
             return False
         if not self._progress.is_proven:
@@ -365,10 +402,12 @@ class Feed:
         """Work until the feed has ended. Raises DatabaseError then, also in the middle of a question."""
         try:
             async with asyncio.timeout(None) as patience:
-                beside = (
+                beside = [
                     asyncio.create_task(self._watch(patience)),
                     asyncio.create_task(self._keep_catalog()),
-                )
+                ]
+                if self._source is not None:
+                    beside.append(asyncio.create_task(self._compare_with_source()))
                 try:
                     while True:
                         await self._work(session)
@@ -391,6 +430,8 @@ class Feed:
 
     async def _work(self, session: Session) -> None:
         """Pass the fence with what is pending; wait for more. Raises DatabaseError when that fails."""
+        if self._source is not None and not self.alive and self._is_known():
+            self._be_alive()
         if not self._pending:
             self._events.clear()
             self._settle()
@@ -408,7 +449,10 @@ class Feed:
                 del transaction.asking[: len(asking)]
                 self._told.forget(transaction.touched)
         if self._pending:
-            count = await passed(session, self._pending)
+            if self._source is None:
+                count = await passed(session, self._pending)
+            else:
+                count = await applied(session, self._pending)
             done, self._pending = self._pending[:count], self._pending[count:]
             for transaction in done:
                 self._told.forget(transaction.touched)
@@ -416,6 +460,32 @@ class Feed:
             self._tell_visible()
             if not count:
                 await asyncio.sleep(_FENCE_PAUSE)
+
+    async def _compare_with_source(self) -> None:
+        """End the feed when the replica shows what its source's log does not say, or others may write to it."""
+        strange_since: float | None = None
+        try:
+            session = await open_session(self._opener, self._address)
+            try:
+                while True:
+                    await check_read_only(session)
+                    shown, now = await applied_place(session), self._clock()
+                    if self._progress.has_heard(shown):
+                        strange_since = None
+                    elif strange_since is None:
+                        strange_since = now
+                    elif now - strange_since > PATIENCE:
+                        raise DatabaseUnavailable(
+                            f"{self.host}: it has changes that the log of {self._replica.host} does not say"
+                        )
+                    await asyncio.sleep(_COMPARE)
+            finally:
+                session.close()
+        except DatabaseError as error:
+            self._end(error)
+        except Exception:
+            log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
+            self._end(DatabaseError(DEFECT))
 
     async def _keep_catalog(self) -> None:
         """Read the catalog anew after DDL, on a connection of its own, so that nothing else waits for it."""
@@ -427,7 +497,11 @@ class Feed:
                 session = await open_session(self._opener, self._address)
                 try:
                     # MySQL says what a table was until the statement is committed
-                    await wait_until_visible(session, self._progress.place, _FENCE_PAUSE)
+                    if self._source is None:
+                        await wait_until_visible(session, self._progress.place, _FENCE_PAUSE)
+                    else:
+                        while not await wait_until_applied(session, self._progress.reached):
+                            pass
                     await self._read_again(session)
                 finally:
                     session.close()
@@ -502,11 +576,22 @@ class Feed:
         asking = list(self._selection.asking)
         self._selection.asking.clear()
         if heard or asking:
-            self._told.forget(heard)
-            add_pending(self._pending, Pending(self._progress.place, heard, asking))
+            self._forget_twice(heard, asking)
         if heard or asking or not self.alive:
             self._events.set()
         self._tell_visible()
+
+    def _forget_twice(self, heard: Touched, asking: list[Asking]) -> None:
+        """Forget what was heard now, and behind the fence."""
+        place = self._progress.place
+        if self._source is not None:
+            place = Place(gtid=self._progress.reached)
+            # The replica does not have the rows yet by which it would find keys
+            for question in asking:
+                heard.add_table(question.reader.table)
+            asking = []
+        self._told.forget(heard)
+        add_pending(self._pending, Pending(place, heard, asking))
 
     def _move_pending(self) -> None:
         """Have what waits for the fence wait for a place in the log of the server that has taken the other one's."""
@@ -553,14 +638,17 @@ class Feed:
         elif reason != self.reason:
             log.info("changes of %s are not followed: %s", self.host, reason)
         self.reason = reason
-        if was_alive:
+        if self._source is not None:
+            self._mark = None
+        elif was_alive:
             self._mark = self._progress.mark(self.identity) or self._settled or self._mark
-            self._told.doubt(self.last_heard)
         else:
             self._mark = self._progress.mark(self.identity) or self._mark
         if self._is_broken:
             self._is_broken = False
             self._forget_the_mark()
+        if was_alive:
+            self._told.doubt(self.last_heard)
         self._told.look()
 
 

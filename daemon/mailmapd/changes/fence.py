@@ -78,16 +78,16 @@ async def passed(session: Session, pending: list[Pending]) -> int:
         _add_to(pending[-1], last)
     if session.is_mariadb:  # one question about all of them
         now = await session.visible_place()
-        return _leading(pending, lambda transaction: order(transaction.place) <= order(now))
+        return leading(pending, lambda transaction: order(transaction.place) <= order(now))
     # Where transactions come without a pause the last of them is hardly ever visible, but half of them are.
     asked = len(pending)
     pending[-1].is_asked = True
     while asked and not await _is_visible(session, pending[asked - 1].place):
         asked //= 2
-    return _leading(pending[:asked], lambda _: True)
+    return leading(pending[:asked], lambda _: True)
 
 
-def _leading(pending: list[Pending], visible: Callable[[Pending], bool]) -> int:
+def leading(pending: list[Pending], visible: Callable[[Pending], bool]) -> int:
     """Return how many, from the first on, are visible and have no questions left."""
     rest = (number for number, each in enumerate(pending) if each.asking or not visible(each))
     return next(rest, len(pending))

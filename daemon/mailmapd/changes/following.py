@@ -227,7 +227,8 @@ class FollowedDatabase:
         if changes.user is not None:  # an account that may follow, and need not see any database
             replication = replace(settings, user=changes.user, password=changes.password, dbname="")
         openers = (MysqlOpener(settings), MysqlOpener(replication))
-        for address in parse_hosts(settings.hosts):
+        addresses = parse_hosts(settings.hosts)
+        for address in addresses:
             try:
                 schema = account_for(address, settings)[1].dbname
             except DatabaseError as error:
@@ -241,6 +242,7 @@ class FollowedDatabase:
                 schema,
                 told=self,
                 clock=self._clock,
+                others=[other for other in addresses if other != address],
                 mark=None if self._kept is None else self._kept.marks.get(address.label),
             )
             self.feeds.append(feed)

@@ -146,6 +146,20 @@ class Progress:
             new._awaited = dict(mark.trail)
         return new
 
+    @property
+    def reached(self) -> str:
+        """Return all transactions that were heard, with the one that has begun."""
+        begun = self._begun
+        if self._is_mariadb:
+            state = GtidState(str(self._state))
+            if begun is not None:
+                state.add(begun.gtid)
+            return str(state)
+        gtids = GtidSet(str(self._set))
+        if begun is not None:
+            gtids.add(begun.gtid)
+        return str(gtids)
+
     def has_heard(self, shown: Place) -> bool:
         """Return whether everything that a server showed has been heard."""
         if shown.file:

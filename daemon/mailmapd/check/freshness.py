@@ -9,12 +9,14 @@ from functools import partial
 from mailmapd.changes.catalog import read_catalog, read_filters
 from mailmapd.changes.layout import layout_of
 from mailmapd.changes.readers import Reader, Readers, find_readers
+from mailmapd.changes.source import find_source
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.host_list import HostAddress, parse_hosts
 from mailmapd.databases.mysql.account import account_for
 from mailmapd.databases.mysql.binlog.stream import (
     CATALOG_ANSWER,
     CannotFollow,
+    NoLog,
     Replica,
     Session,
     open_session,
@@ -109,7 +111,8 @@ async def _look_at_hosts(
     replication = settings
     if changes.user is not None:
         replication = replace(settings, user=changes.user, password=changes.password, dbname="")
-    for address in parse_hosts(settings.hosts):
+    addresses = parse_hosts(settings.hosts)
+    for address in addresses:
         fitness = HostFitness(address.label)
         checked.hosts.append(fitness)
         try:
@@ -123,7 +126,14 @@ async def _look_at_hosts(
                 catalog = await read_catalog(partial(session.rows, seconds=CATALOG_ANSWER))
                 readers = find_readers(definitions, catalog, schema)
                 checked.drops, checked.not_followed = list(_drops(readers)), readers.not_followed
-            await _look_at_server(fitness, session, MysqlOpener(replication), address)
+            try:
+                await _look_at_server(fitness, session, MysqlOpener(replication), address)
+            except NoLog as error:
+                others = [other for other in addresses if other != address]
+                source = await find_source(session, MysqlOpener(settings), others, error)
+                fitness.notes.append(
+                    f"it has no log of what it replicates: that of {source.label} is read in its place"
+                )
         except DatabaseError as error:
             fitness.fault = str(error)
         finally:

@@ -5,27 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mailmapd.changes.feed import Feed
 from mailmapd.model import NOT_FOUND, Found
-from support.certificates import make_certificates
-from support.debian_sid import DebianSid, Mysql9
-from support.followed import (
-    LOGGED,
-    MYSQL_LOGGED,
-    PASSWORD,
-    REPLICA,
-    Followed,
-    grant_replication,
-)
-from support.kept_debian import CannotDownload
-from support.mariadb import MariaDB, private_directory
+from support.followed import REPLICA, Followed, grant_replication
+from support.mariadb import MariaDB
 from support.polling import until
+from support.replication import replicate
 from support.restarts import DAY, ORDINARY, Run, write_config
 from support.sql_server import SqlServer
 
@@ -35,29 +25,6 @@ KINDS = pytest.mark.parametrize("kind", ["MariaDB", "MySQL 9"])
 KEEPS = 0.8 * DAY  # seconds that are left of a day's at least, whatever was taken off at random
 
 New = Callable[..., SqlServer]
-
-
-@pytest.fixture(scope="module")
-def new() -> Iterator[New]:
-    """Start servers of either kind that nothing else uses."""
-    with ExitStack() as stack:
-        system: list[DebianSid] = []
-
-        def start(kind: str, number: int = 1) -> SqlServer:
-            options = (f"--server-id={number}", "--log-slave-updates=ON")
-            folder = stack.enter_context(private_directory())
-            if kind == "MariaDB":
-                return stack.enter_context(MariaDB(folder, tcp=True, settings=(*LOGGED, *options)))
-            if not system:
-                try:
-                    system.append(stack.enter_context(DebianSid()))
-                except CannotDownload as error:
-                    pytest.skip(str(error))
-            server = Mysql9(system[0], make_certificates(folder))
-            server.settings = (*MYSQL_LOGGED, options[0])
-            return stack.enter_context(server)
-
-        yield start
 
 
 @pytest.fixture(scope="module")
@@ -369,26 +336,6 @@ def has_last(replica: SqlServer) -> bool:
     if not replica.run_sql("SHOW DATABASES LIKE 't'") or not replica.run_sql("SHOW TABLES IN t"):
         return False
     return bool(replica.run_sql("SELECT 1 FROM t.alias WHERE address = 'last'"))
-
-
-def replicate(source: SqlServer, replica: SqlServer) -> None:
-    """Have one server take over everything from another, from its first transaction on."""
-    if isinstance(source, MariaDB):
-        source.run_sql(f"CREATE USER {REPLICA}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
-        options = "master_host = '127.0.0.1', master_user = '{}', master_password = '{}', master_port = {}, "
-        options = (
-            "CHANGE MASTER TO " + options + "master_use_gtid = slave_pos, master_connect_retry = 1"
-        )
-    else:
-        source.run_sql(f"CREATE USER {REPLICA}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
-        options = "source_host = '127.0.0.1', source_user = '{}', source_password = '{}', source_port = {}, "
-        options = (
-            "CHANGE REPLICATION SOURCE TO "
-            + options
-            + "source_auto_position = 1, get_source_public_key = 1"
-        )
-    source.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {REPLICA}@'127.0.0.1'")
-    replica.run_sql(options.format(REPLICA, PASSWORD, source.port) + "; START REPLICA")
 
 
 @KINDS

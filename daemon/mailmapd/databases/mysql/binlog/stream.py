@@ -66,6 +66,10 @@ class Place:
     gtid: str = ""
 
 
+class NoLog(CannotFollow):
+    """The server does not log what changes in it."""
+
+
 class LogLost(DatabaseError):
     """The log does not go on from the place that was asked for: it was purged, begun anew, or is another one."""
 
@@ -199,6 +203,7 @@ class Replica:
     def __init__(self, opener: MysqlOpener, address: HostAddress) -> None:
         self._opener = opener
         self._address = address
+        self.host = address.label
         self.server_id = 0
         self.choose_server_id()
 
@@ -326,11 +331,11 @@ class Session:
         replicates = not self._connection.is_mariadb or settings["gtid_slave_pos"]
         logged = (settings["log_slave_updates"] or settings["log_replica_updates"]).upper()
         if logged == "OFF" and replicates:
-            raise CannotFollow(
+            raise NoLog(
                 f"{host}: the server does not log what it replicates; set log_slave_updates = ON"
             )
         if settings["log_bin"].upper() not in {"ON", "1"}:
-            raise CannotFollow(f"{host}: the server writes no binary log; set log_bin")
+            raise NoLog(f"{host}: the server writes no binary log; set log_bin")
         if settings["binlog_format"].upper() not in {"ROW", ""}:
             raise CannotFollow(
                 f"{host}: binlog_format is {settings['binlog_format']}, which logs statements, not rows; "
