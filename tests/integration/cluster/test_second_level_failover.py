@@ -9,7 +9,7 @@ import pytest
 from mailmapd.cluster import exchange
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.model import Found
-from support.fleet import SECOND_LEVEL, fleet
+from support.fleet import SECOND_LEVEL, Host, fleet
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.valkey import Sentinels
@@ -17,6 +17,14 @@ from support.valkey import Sentinels
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 KEY = b"a@example.com"
+
+
+def has_told(follower: Host) -> bool:
+    """Tell whether a follower has told everything that it has heard of, for the last time."""
+    assert follower.following is not None
+    publisher = follower.bus._publisher
+    settled = all(database.is_settled for database in follower.following.databases.values())
+    return settled and not publisher._pending and not publisher._sending
 
 
 async def test_failover(database: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +46,7 @@ async def test_failover(database: MariaDB, tmp_path: Path, monkeypatch: pytest.M
             database.run_sql("UPDATE t.alias SET goto = 'then' WHERE address = 'a@example.com'")
             await until(lambda: not two.held("alias", KEY))
             assert await two.ask("alias", KEY) == Found(b"then")
+            await until(lambda: has_told(one), "the change was not told to its end")
             sentinels.primary.kill()
             sentinels.replica.resume()
             await until(lambda: two.bus.gaps == 1 and one.bus.gaps == 1)
