@@ -189,7 +189,7 @@ async def test_reload_ends_a_stalled_client(short_path: Path) -> None:
     running = Running(short_path, f'dict = ["unix:{short_path}/dict"]')
     await running.loaded()
     reader, writer = await asyncio.open_unix_connection(str(short_path / "dict"))
-    (listener,) = [one for one in running.daemon.listeners if one.name == "dict"]
+    (listener,) = [candidate for candidate in running.daemon.listeners if candidate.name == "dict"]
     await until(lambda: bool(listener.connections))
     for connection in listener.connections:
         connection.pause_writing()

@@ -43,11 +43,11 @@ def split() -> list[Result]:
 def test_one_host_is_that_of_row_8(bus: bool) -> None:
     """A fleet of one host asks exactly what the day of row 8 asks, with ordinary times and with changes followed."""
     settings = SETTINGS[FOLLOWED]
-    one = Day(settings, followed=bus)
-    asyncio.run(one.pass_by(RECIPIENTS, random.Random(2), random.Random(3)))
+    host = Day(settings, followed=bus)
+    asyncio.run(host.pass_by(RECIPIENTS, random.Random(2), random.Random(3)))
     fleet = Fleet(Scenario("one", 0, 1, RECIPIENTS, bus=bus))
     passing = fleet.pass_by(Recipients(random.Random(2)), random.Random(3), random.Random(4))
-    assert asyncio.run(passing).selects == one.database.selects
+    assert asyncio.run(passing).selects == host.database.selects
 
 
 def test_fewer_selects(calm: list[Result]) -> None:

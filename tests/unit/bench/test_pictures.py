@@ -32,11 +32,11 @@ def test_bars_are_as_long_as_their_rates() -> None:
     assert (compared.label, compared.ours, compared.peer) == ("user@, 1 client", 2000.0, 500.0)
     assert compared.name == "proxy:mysql"
     root = ET.fromstring(draw("title", [compared]))  # noqa: S314 (our own text)
-    bars = [one for one in root if one.tag.endswith("rect")]
-    ours, peer = (float(one.get("width", "0")) for one in bars)
+    bars = [element for element in root if element.tag.endswith("rect")]
+    ours, peer = (float(bar.get("width", "0")) for bar in bars)
     assert ours == 4 * peer
     width = float(root.get("viewBox", "").split()[2])
-    assert all(float(one.get("x", "0")) + float(one.get("width", "0")) < width for one in bars)
+    assert all(float(bar.get("x", "0")) + float(bar.get("width", "0")) < width for bar in bars)
 
 
 def test_nothing_from_elsewhere() -> None:

@@ -170,10 +170,10 @@ def test_two_clients_of_the_proxy(short_path: Path, built: Path) -> None:
             for client in clients:
                 client.connect(str(proxy))
                 servers.append(listener.accept()[0])
-            for number, one in enumerate(servers):
-                one.sendall(b"to %d" % number)
+            for number, accepted in enumerate(servers):
+                accepted.sendall(b"to %d" % number)
             clients[0].close()
             received = [client.recv(100) for client in clients[1:]]
-            for one in (*clients, *servers):
-                one.close()
+            for end in (*clients, *servers):
+                end.close()
     assert received == [b"to 1", b"to 2"]

@@ -52,9 +52,9 @@ def sockets(folder: Path, entry: str, account: str = NAMELESS) -> list[Finding]:
 def test_readable_secrets(tmp_path: Path, text: str, name: str) -> None:
     """Each file that holds a secret is named while everybody can read it, with the command that ends this."""
     made = config(tmp_path, text)
-    for one in {name, "ca.pem"}:
-        (tmp_path / one).touch()
-        (tmp_path / one).chmod(0o644)
+    for readable in {name, "ca.pem"}:
+        (tmp_path / readable).touch()
+        (tmp_path / readable).chmod(0o644)
     [finding] = secret_findings(made)
     file = tmp_path / name
     assert (finding.level, finding.code) == (Level.WARNING, "readable_secret")

@@ -63,6 +63,6 @@ def test_tcp_table() -> None:
     text = CONFIG.replace("MODE", 'mode = "0660"').replace("SECRET", "secret = true")
     text += '[listen.tcp_table]\nsmtp_sasl_password_maps = "127.0.0.1:2553"\n'
     config = parse_config(text, "mailmapd.toml")
-    assert [one.where for one in password_findings(config, query_texts(config))] == [
+    assert [finding.where for finding in password_findings(config, query_texts(config))] == [
         "listen.tcp_table.smtp_sasl_password_maps"
     ]

@@ -113,7 +113,7 @@ def test_what_does_not_reach_mailmapd(
     """A path that nobody serves is a fault, for each program as it sees the path, with what to write."""
     value, listen, chroot = asked
     findings = found(tmp_path, value, listen, chroot=chroot)
-    assert [(one.code, one.remedy) for one in findings] == [(code, remedy)]
+    assert [(finding.code, finding.remedy) for finding in findings] == [(code, remedy)]
     assert findings[0].problem.startswith(problem)
 
 
@@ -128,7 +128,7 @@ def test_socket_that_postfix_may_not_use(short_path: Path) -> None:
         path.chmod(0o660)
         asked = ("socketmap:unix:mailmapd/socketmap:m", f'["unix:{path}"]')
         closed = found(short_path, *asked, queue=str(short_path))
-        assert [one.code for one in closed] == ["socket_access"]
+        assert [finding.code for finding in closed] == ["socket_access"]
         assert closed[0].problem.endswith(f"{path} is {pwd.getpwuid(os.getuid()).pw_name}:root 660")
         path.chmod(0o666)
         assert found(short_path, *asked, queue=str(short_path)) == []
@@ -146,7 +146,9 @@ def test_groups_and_owners_that_are_not_there() -> None:
         'socketmap = [{address = "unix:/run/d", group = "root"}]\n',
         "mailmapd.toml",
     )
-    assert [(one.where, one.problem.partition(",")[0]) for one in account_findings(config)] == [
+    assert [
+        (finding.where, finding.problem.partition(",")[0]) for finding in account_findings(config)
+    ] == [
         ("listen: unix:/run/a", "there is no group nosuchgroup on this host"),
         ("listen: unix:/run/c", "there is no user nosuchuser on this host"),
     ]

@@ -29,7 +29,10 @@ tables = ["alias"]
 async def findings(path: Path, query: str) -> list[tuple[str, str, str]]:
     """Return what check says about one query to a SQLite file."""
     config = parse_config(CONFIG.format(path=path, query=query), str(path.parent / "mailmapd.toml"))
-    return [(one.code, one.problem, one.remedy) async for one in check(plan(config), None)]
+    return [
+        (finding.code, finding.problem, finding.remedy)
+        async for finding in check(plan(config), None)
+    ]
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ class Bench:
             part.table.name: part.table
             for part in (self.alias, self.domain, self.catch_all, self.local)
         }
-        maps = {one.name: one for one in (aliases, domains, others)}
+        maps = {map_.name: map_ for map_ in (aliases, domains, others)}
         self.engine = Engine(
             {"mail": self.database}, {**tables, "auth.passdb": self.passdb}, maps, {"auth": auth}
         )

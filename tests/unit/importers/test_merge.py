@@ -74,7 +74,7 @@ def test_another_account_of_the_same_name_is_another_database(tmp_path: Path) ->
     """A database from another file that happens to have a taken name does not replace the served one."""
     text = again(draft(), draft(parameter="relay_domains", user="other"), tmp_path)
     found = tomllib.loads(text)
-    assert {name: one["user"] for name, one in found["database"].items()} == {
+    assert {name: section["user"] for name, section in found["database"].items()} == {
         "mail": "mail",
         "mail_2": "other",
     }
@@ -169,6 +169,6 @@ def test_files_stay_in_use_over_a_second_import(tmp_path: Path, first: bool, sec
     config = load_config(str(output))
     plan(config)
     kept = {
-        name: bool(config.tables[one.tables[0]].postfix_cf) for name, one in config.maps.items()
+        name: bool(config.tables[map_.tables[0]].postfix_cf) for name, map_ in config.maps.items()
     }
     assert kept == {"virtual_alias_maps": first, "smtpd_sender_login_maps": second}

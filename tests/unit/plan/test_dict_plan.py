@@ -62,50 +62,57 @@ secret = true
 
 def test_dovecot_sql_file(tmp_path: Path) -> None:
     """A dovecot-sql.conf.ext gives three tables over the database it connects to, its scheme and its keys."""
-    one = plan(tmp_path, '[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\n')
-    assert [(table.name, table.database) for table in one.tables] == [
+    planned = plan(tmp_path, '[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\n')
+    assert [(table.name, table.database) for table in planned.tables] == [
         ("auth.passdb", "dict.auth"),
         ("auth.userdb", "dict.auth"),
         ("auth.iterate", "dict.auth"),
     ]
-    assert one.passdb is not None
-    assert one.passdb.key.template == "passdb/%u/%Ls/%Lc"
-    assert one.default_scheme == "SHA512-CRYPT"
-    assert one.own_database is not None
-    assert one.own_database.hosts == ("unix:/run/mysqld/mysqld.sock", "db2")
-    assert (one.own_database.user, one.own_database.password, one.own_database.dbname) == (
+    assert planned.passdb is not None
+    assert planned.passdb.key.template == "passdb/%u/%Ls/%Lc"
+    assert planned.default_scheme == "SHA512-CRYPT"
+    assert planned.own_database is not None
+    assert planned.own_database.hosts == ("unix:/run/mysqld/mysqld.sock", "db2")
+    assert (
+        planned.own_database.user,
+        planned.own_database.password,
+        planned.own_database.dbname,
+    ) == (
         "me",
         "geheim",
         "mail",
     )
-    assert one.own_database.tls == TlsSection(ca="/ca.pem", ciphers=None)
-    assert one.own_database.query_timeout == Seconds(2.0)
+    assert planned.own_database.tls == TlsSection(ca="/ca.pem", ciphers=None)
+    assert planned.own_database.query_timeout == Seconds(2.0)
 
 
 def test_dovecot_sql_over_a_configured_database(tmp_path: Path) -> None:
     """`database` replaces what the file connects to."""
-    one = plan(
+    planned = plan(
         tmp_path, f'{MAIL}[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\ndatabase = "mail"\n'
     )
-    assert one.own_database is None
-    assert {table.database for table in one.tables} == {"mail"}
+    assert planned.own_database is None
+    assert {table.database for table in planned.tables} == {"mail"}
 
 
 def test_tables(tmp_path: Path) -> None:
     """A dict may name tables, with Dovecot's variables or with mysql_table's, and an unprefixed
     password is CRYPT by default.
     """
-    one = plan(
+    planned = plan(
         tmp_path,
         f"{MAIL}[table.p]\ndatabase = 'mail'\ndovecot_query = \"SELECT password FROM m WHERE u='%u' AND s='%s'\"\n"
         "[table.u]\ndatabase = 'mail'\nquery = \"SELECT home FROM m WHERE "
         "u='%s'\"\n[dict.auth]\npassdb = 'p'\nuserdb = 'u'\n",
     )
-    assert one.default_scheme == "CRYPT"
-    assert one.passdb is not None
-    assert one.userdb is not None
-    assert (one.passdb.key.template, one.userdb.key.template) == ("passdb/%u/%s", "userdb/%u")
-    query = one.userdb.definition.query
+    assert planned.default_scheme == "CRYPT"
+    assert planned.passdb is not None
+    assert planned.userdb is not None
+    assert (planned.passdb.key.template, planned.userdb.key.template) == (
+        "passdb/%u/%s",
+        "userdb/%u",
+    )
+    query = planned.userdb.definition.query
     assert isinstance(query, PostfixUserQuery)
     assert query.sql_key({"user": b"a@b"}) == b"a@b"
     assert query.concerns(b"a@b", b"a@b")

@@ -65,8 +65,8 @@ def shown(piece: Piece) -> str:
 def bound(reading: Reading) -> list[dict[str, str]]:
     """Return each alternative as column → pattern, parts as %x and what is unknown as *."""
     return [
-        {binding.column: "".join(map(shown, binding.pattern)) for binding in one}
-        for one in reading.alternatives
+        {binding.column: "".join(map(shown, binding.pattern)) for binding in alternative}
+        for alternative in reading.alternatives
     ]
 
 

@@ -6,7 +6,7 @@ from mailmapd.search import PRESETS, STRATEGY_NAMES, Search
 
 
 def keys(search: Search, key: bytes) -> list[bytes]:
-    return [one.key for one in search.keys(key)]
+    return [search_key.key for search_key in search.keys(key)]
 
 
 def test_exact_asks_for_the_key_alone() -> None:

@@ -53,9 +53,9 @@ def _map_conversation(clock: FakeClock) -> Conversation:
     table = Table(
         "t", QueryOrigin("t", definition, database, clock), TableCache(CacheSection()), clock
     )
-    one = Map("m", [MapTable(table, definition, fold=fold)], Search.compile("exact"), clock)
+    map_ = Map("m", [MapTable(table, definition, fold=fold)], Search.compile("exact"), clock)
     service = MapService("socketmap", clock)
-    service.serve({"m": one})
+    service.serve({"m": map_})
     return MapConversation(SocketmapCodec(), service, ReplyCache())
 
 

@@ -25,9 +25,9 @@ class Counted:
 def use() -> Use:
     """Two parts: the first table had no row, the second had one."""
     tables: list[Any] = [Counted("first"), Counted("second")]
-    one: Any = Counted()
+    counted: Any = Counted()
     return Use(
-        one,
+        counted,
         LookupMeter("socketmap", "m"),
         0,
         (Part(tables[0], absent=True), Part(tables[1], absent=False)),
@@ -179,7 +179,7 @@ def test_the_same_again_and_again() -> None:
     cache.remember(b"other", b"reply", answered(counts, (b"o", b"shared")))
     for _ in range(100):
         cache.remember(b"request", b"reply", answered(counts, (b"a", b"shared")))
-    sizes = [len(one) for one in cache._young_index.values() if isinstance(one, set)]
+    sizes = [len(requests) for requests in cache._young_index.values() if isinstance(requests, set)]
     assert sizes == [2]
 
 

@@ -98,7 +98,7 @@ def test_every_fault_has_its_remedy(tmp_path: Path) -> None:
     }
     wanted = {name: Wanted("dict", f"listen.{name}", entry) for name, entry in entries.items()}
     faults = SocketSet({}).open("mailmapd.toml", wanted.values()).faults
-    remedies = {name: faults[one].remedy for name, one in wanted.items()}
+    remedies = {name: faults[socket_wanted].remedy for name, socket_wanted in wanted.items()}
     assert "install the program that brings it" in remedies["group"]
     assert "move that file away" in remedies["file"]
     assert "create its folder first" in remedies["folder"]

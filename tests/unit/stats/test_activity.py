@@ -71,18 +71,24 @@ def test_rates() -> None:
     for _ in range(10):
         meter.count(TempFail("away"), Source.DATABASE, 0.002)
     after = snapshot(maps=lookups_by_name([meter], {"aliases": 250}), time=1010.0)
-    [one] = between(before, after).lookups
-    assert (one.name, one.rate, one.from_memory, one.tempfail_rate, one.avoided_rate) == (
+    [figures] = between(before, after).lookups
+    assert (
+        figures.name,
+        figures.rate,
+        figures.from_memory,
+        figures.tempfail_rate,
+        figures.avoided_rate,
+    ) == (
         "aliases",
         10.0,
         0.9,
         1.0,
         20.0,
     )
-    assert one.median is not None
-    assert 0 < one.median <= 0.000005
-    assert one.p99 is not None
-    assert 0.001 < one.p99 <= 0.0025
+    assert figures.median is not None
+    assert 0 < figures.median <= 0.000005
+    assert figures.p99 is not None
+    assert 0.001 < figures.p99 <= 0.0025
 
 
 def test_since_the_start() -> None:
@@ -103,8 +109,8 @@ def test_idle() -> None:
 
     A map that does not exist shows up only when somebody asks for one.
     """
-    [one] = between(snapshot(), snapshot(time=1001.0)).lookups
-    assert (one.name, one.rate, one.from_memory, one.median, one.p99) == (
+    [figures] = between(snapshot(), snapshot(time=1001.0)).lookups
+    assert (figures.name, figures.rate, figures.from_memory, figures.median, figures.p99) == (
         "aliases",
         0.0,
         None,

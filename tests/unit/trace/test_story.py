@@ -63,8 +63,8 @@ def make_map(recorder: HostRecorder) -> tuple[Map, MemoryDatabase]:
 async def tell(key: bytes) -> Story:
     """Return the story of a key."""
     recorder = HostRecorder()
-    one, _ = make_map(recorder)
-    return await trace(one, key, recorder, time.monotonic)
+    map_, _ = make_map(recorder)
+    return await trace(map_, key, recorder, time.monotonic)
 
 
 async def test_steps_follow_postfix_order() -> None:
@@ -118,18 +118,18 @@ async def test_a_key_that_is_not_asked_says_why() -> None:
 async def test_the_engine_answers_the_same(key: bytes) -> None:
     """Whatever the story ends in, the daemon's own walk ends in."""
     recorder = HostRecorder()
-    one, _ = make_map(recorder)
-    story = await trace(one, key, recorder, time.monotonic)
-    answer, _ = await one.answer(key)
+    map_, _ = make_map(recorder)
+    story = await trace(map_, key, recorder, time.monotonic)
+    answer, _ = await map_.answer(key)
     assert story.answer == answer
 
 
 async def test_a_database_that_is_away_is_never_not_found() -> None:
     """An error ends the story as a temporary failure."""
     recorder = HostRecorder()
-    one, database = make_map(recorder)
+    map_, database = make_map(recorder)
     database.failure = DatabaseUnavailable("mail: nobody there")
-    story = await trace(one, b"sales@example.com", recorder, time.monotonic)
+    story = await trace(map_, b"sales@example.com", recorder, time.monotonic)
     assert story.answer == TempFail("mail: nobody there")
     assert "never “not found”" in story.why
 
@@ -145,13 +145,13 @@ def test_what_happens_next() -> None:
 async def test_secret_tables() -> None:
     """What a secret table answers is hidden, in its rows and in the answer; that it answered is not."""
     recorder = HostRecorder()
-    one, _ = make_map(recorder)
-    one.tables[0].table.secret = True
-    story = await trace(one, b"sales@example.com", recorder, time.monotonic)
+    map_, _ = make_map(recorder)
+    map_.tables[0].table.secret = True
+    story = await trace(map_, b"sales@example.com", recorder, time.monotonic)
     assert story.answer == Found(b"a@example.com,b@example.com")
     hidden = without_secrets(story)
     assert hidden.answer == Found(HIDDEN)
     assert [step.event for step in hidden.steps] == [Event.ROWS]
     assert "a@example.com" not in repr(hidden).replace("sales@example.com", "")
-    open_story = await trace(one, b"who@both.test", recorder, time.monotonic)
+    open_story = await trace(map_, b"who@both.test", recorder, time.monotonic)
     assert without_secrets(open_story).answer == open_story.answer

@@ -44,8 +44,8 @@ async def test_the_story_is_that_of_the_maps_own_walk() -> None:
     """What the walk does is what the story tells, whatever that is."""
     database = MemoryDatabase("mail", {})
     parts = [place("t", b"SELECT a FROM b WHERE c = '%s'", database)]
-    one = Impatient("m", parts, Search.compile("exact"), time.monotonic)
-    story = await trace(one, b"k@example.com", HostRecorder(), time.monotonic)
+    map_ = Impatient("m", parts, Search.compile("exact"), time.monotonic)
+    story = await trace(map_, b"k@example.com", HostRecorder(), time.monotonic)
     assert story.answer == Found(b"mine")
     assert [step.event for step in story.steps] == [Event.NOT_ASKED]
     assert not database.asked
@@ -56,9 +56,9 @@ async def test_one_query_may_have_a_value_for_a_later_key_only() -> None:
     database = MemoryDatabase("mail", {(b"example.com",): [(b"x",)]})
     parts = [place("t", b"SELECT a FROM b WHERE c = '%d'", database, b"%s-%u")]
     search = Search.compile("address", recipient_delimiter=b"+", external_only=True)
-    one = Map("m", parts, search, time.monotonic)
-    story = await trace(one, b"user@example.com", HostRecorder(), time.monotonic)
-    answer, _ = await one.answer(b"user@example.com")
+    map_ = Map("m", parts, search, time.monotonic)
+    story = await trace(map_, b"user@example.com", HostRecorder(), time.monotonic)
+    answer, _ = await map_.answer(b"user@example.com")
     assert story.answer == answer != NOT_FOUND
 
 
@@ -68,11 +68,11 @@ async def test_a_domain_that_is_not_hosted_is_the_reason() -> None:
     domains = [place("d", b"SELECT a FROM b WHERE domain = '%s'", database)]
     hosted = Map("domains", domains, Search.compile("exact"), time.monotonic)
     parts = [place("t", b"SELECT a FROM b WHERE c = '%s'", database)]
-    one = Map("m", parts, Search.compile("exact"), time.monotonic, hosted=hosted)
-    story = await trace(one, b"user@elsewhere.test", HostRecorder(), time.monotonic)
+    map_ = Map("m", parts, Search.compile("exact"), time.monotonic, hosted=hosted)
+    story = await trace(map_, b"user@elsewhere.test", HostRecorder(), time.monotonic)
     assert story.answer is NOT_FOUND
     assert "domains does not list the domain" in story.why
     assert [step.table for step in story.steps] == ["d"]
-    story = await trace(one, b"user@example.com", HostRecorder(), time.monotonic)
+    story = await trace(map_, b"user@example.com", HostRecorder(), time.monotonic)
     assert story.why == "no table has any of the keys"
     assert [step.table for step in story.steps] == ["d", "t"]

@@ -58,7 +58,9 @@ def test_rows_up_to_the_limit() -> None:
     for kind, wrap in ((23, bytes), (PACKED_INSERT, packed)):
         many = ROWS_LIMIT // len(ROW)
         read = heard(described(), event(kind, ROWS + b"\2\xff" + wrap(ROW * many)))
-        assert sum([len(one.changes) for one in read if isinstance(one, RowsChanged)]) == many
+        assert (
+            sum([len(logged.changes) for logged in read if isinstance(logged, RowsChanged)]) == many
+        )
         [passed] = heard(described(), event(kind, ROWS + b"\2\xff" + wrap(ROW * (many + 1))))
         assert isinstance(passed, RowsUnreadable)
         assert (passed.schema, passed.table) == ("t", "a")
@@ -131,7 +133,7 @@ def in_window(bits: int) -> bytes:
 
 
 def rows_of(events: Iterable[Event | None]) -> int:
-    return sum([len(one.changes) for one in events if isinstance(one, RowsChanged)])
+    return sum([len(logged.changes) for logged in events if isinstance(logged, RowsChanged)])
 
 
 def tiny_rows(count: int) -> bytes:
@@ -158,12 +160,12 @@ def test_an_event_of_very_many_rows_comes_in_steps() -> None:
         times.append(longest_step(known))
     assert min(times) < 0.005
     known.receive_data(tiny_rows(count))
-    assert max(rows_of([one]) for one in known.events()) == ROWS_AT_ONCE
+    assert max(rows_of([logged]) for logged in known.events()) == ROWS_AT_ONCE
     wide = TINY[:14] + b"\xfc\xa0\x0f" + b"\1" * 4000 + b"\0" + bytes(500)
     known.receive_data(event(19, wide))
     image = b"\xfc\xa0\x0f" + b"\xff" * 500 + (bytes(500) + bytes(4000)) * 3
     known.receive_data(event(23, ROWS + image))
-    assert [rows_of([one]) for one in known.events() if one is not None] == [1, 1, 1]
+    assert [rows_of([logged]) for logged in known.events() if logged is not None] == [1, 1, 1]
 
 
 def test_a_packed_transaction_comes_in_steps() -> None:
@@ -237,7 +239,7 @@ def test_transactions_that_are_not_understood(data: bytes) -> None:
     found = heard(reader(), data)
     assert isinstance(found[-1], NotUnderstood)
     small = transaction(b"", packed=in_window(23), claimed=27)
-    assert [type(one) for one in heard(reader(), small)] == [TransactionEnded]
+    assert [type(logged) for logged in heard(reader(), small)] == [TransactionEnded]
 
 
 def test_memory_for_one_event() -> None:
@@ -256,7 +258,7 @@ def test_memory_for_one_event() -> None:
         tracemalloc.stop()
     assert isinstance(found[0], RowsUnreadable)
     assert most < 24 << 20
-    assert [type(one) for one in heard(known, event(16, bytes(8)))] == [TransactionEnded]
+    assert [type(logged) for logged in heard(known, event(16, bytes(8)))] == [TransactionEnded]
 
 
 def test_memory_for_descriptions() -> None:

@@ -28,11 +28,11 @@ async def make(opener: ScriptedOpener) -> AsyncIterator[Make]:
     """Make scripted databases; they are closed with the test."""
     made: list[ScriptedDatabase] = []
 
-    def one(*hosts: str, **settings: float) -> ScriptedDatabase:
+    def make_database(*hosts: str, **settings: float) -> ScriptedDatabase:
         made.append(ScriptedDatabase(opener, *hosts, **settings))
         return made[-1]
 
-    yield one
+    yield make_database
     for database in made:
         await database.dispatcher.close()
 
@@ -71,7 +71,7 @@ async def test_one_after_the_other(make: Make, opener: ScriptedOpener) -> None:
     for number in range(3):
         assert len(connection.sent) == number + 1
         connection.reply(b"%d" % number)
-    assert [one.rows for one in asked] == [((b"0",),), ((b"1",),), ((b"2",),)]
+    assert [question.rows for question in asked] == [((b"0",),), ((b"1",),), ((b"2",),)]
     assert connection.sent == [b"SELECT '0'", b"SELECT '1'", b"SELECT '2'"]
 
 
@@ -160,7 +160,7 @@ async def test_a_mode_that_does_not_fit(make: Make, opener: ScriptedOpener) -> N
     opener_connection[0].quote = lambda raw: raw.replace(b"'", b"''")
     opener_connection[0].reply(b"0")
     await opener.settle()
-    assert all(isinstance(one.error, DataError) for one in odd[1:])
+    assert all(isinstance(question.error, DataError) for question in odd[1:])
     opener_connection[0].reply(b"7")
     assert plain.rows == ((b"7",),)
 
@@ -172,7 +172,7 @@ async def test_the_next_host(make: Make, opener: ScriptedOpener) -> None:
     asked = [Asked(database, number) for number in range(4)]
     await opener.settle()
     assert {connection.host for connection in opener.connections} == {"db2"}
-    while any(not one.told for one in asked):
+    while any(not question.told for question in asked):
         for connection in list(opener.connections):
             if len(connection.sent) > connection.answered:
                 connection.reply(b"x")

@@ -127,12 +127,14 @@ def test_call() -> None:
 
     Of several sets the first is kept and all are counted.
     """
-    one = result_set(["a"], [(b"1",)], STATUS_MORE_RESULTS)
+    first_set = result_set(["a"], [(b"1",)], STATUS_MORE_RESULTS)
     reader = ReplyReader()
-    assert not reader.receive_data(packets(*one))
-    assert reader.receive_data(packets(ok(), first=1 + len(one)))
+    assert not reader.receive_data(packets(*first_set))
+    assert reader.receive_data(packets(ok(), first=1 + len(first_set)))
     assert (reader.rows, reader.result_sets) == ([(b"1",)], 1)
-    reader = read(packets(*one, *result_set(["b"], [(b"2",), (b"3",)], STATUS_MORE_RESULTS), ok()))
+    reader = read(
+        packets(*first_set, *result_set(["b"], [(b"2",), (b"3",)], STATUS_MORE_RESULTS), ok())
+    )
     assert (reader.columns, reader.rows, reader.result_sets) == (("a",), [(b"1",)], 2)
 
 

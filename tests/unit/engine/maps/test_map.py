@@ -54,13 +54,13 @@ def make(
     return Map("m", tables, found, clock, propagates=propagates, hosted=hosted)
 
 
-async def ask(one: Map, key: bytes) -> Answer:
-    return (await one.answer(key))[0]
+async def ask(map_: Map, key: bytes) -> Answer:
+    return (await map_.answer(key))[0]
 
 
-def now(one: Map, key: bytes) -> Answer | None:
+def now(map_: Map, key: bytes) -> Answer | None:
     """Return the answer if memory holds all of it."""
-    told = one.tell(key, 0.0)
+    told = map_.tell(key, 0.0)
     return told.answer if isinstance(told, Told) else None
 
 
@@ -81,8 +81,8 @@ async def test_first_table_wins() -> None:
 
 async def test_folded() -> None:
     """A key is folded to lower case before tables are asked, and so shares their entries."""
-    one, database = table({"user@example.com": ["u"]})
-    made = make(one)
+    aliases, database = table({"user@example.com": ["u"]})
+    made = make(aliases)
     assert await ask(made, b"User@Example.COM") == Found(b"u")
     assert now(made, b"USER@example.com") == Found(b"u")
     assert len(database.asked) == 1
@@ -90,25 +90,27 @@ async def test_folded() -> None:
 
 async def test_extension_propagated() -> None:
     """The unmatched extension goes on to every address of the result, in the case in which it was written."""
-    one, _ = table({"user@example.com": ["a@example.net", "b@example.net"]})
-    assert await ask(make(one), b"user+Ext@example.com") == Found(
+    aliases, _ = table({"user@example.com": ["a@example.net", "b@example.net"]})
+    assert await ask(make(aliases), b"user+Ext@example.com") == Found(
         b"a+Ext@example.net,b+Ext@example.net"
     )
 
 
 async def test_extension_not_propagated() -> None:
     """Neither a map that does not propagate nor one that rewrites no addresses adds the extension."""
-    one, _ = table({"user@example.com": ["a@example.net"]})
-    assert await ask(make(one, propagates=False), b"user+ext@example.com") == Found(
+    aliases, _ = table({"user@example.com": ["a@example.net"]})
+    assert await ask(make(aliases, propagates=False), b"user+ext@example.com") == Found(
         b"a@example.net"
     )
-    assert await ask(make(one, propagates=None), b"user+ext@example.com") == Found(b"a@example.net")
+    assert await ask(make(aliases, propagates=None), b"user+ext@example.com") == Found(
+        b"a@example.net"
+    )
 
 
 async def test_answered_from_memory() -> None:
     """Once all its parts are known a map answers without waiting, and counts the SELECTs that were not sent."""
-    one, database = table({"@example.com": ["all"]})
-    made = make(one)
+    aliases, database = table({"@example.com": ["all"]})
+    made = make(aliases)
     assert now(made, b"x@example.com") is None
     assert await made.answer(b"x@example.com") == (Found(b"all"), Source.DATABASE)
     assert made.avoided == 0
@@ -119,8 +121,8 @@ async def test_answered_from_memory() -> None:
 
 async def test_shared_parts() -> None:
     """Two addresses of a catch-all domain share its entry."""
-    one, database = table({"@example.com": ["all"]})
-    made = make(one)
+    aliases, database = table({"@example.com": ["all"]})
+    made = make(aliases)
     await ask(made, b"x@example.com")
     await ask(made, b"y@example.com")
     assert len(database.asked) == 3
@@ -128,8 +130,8 @@ async def test_shared_parts() -> None:
 
 async def test_domain_query_is_asked_once() -> None:
     """A query that uses only the domain is asked once for all keys of a recipient."""
-    one, database = table({}, query="SELECT goto FROM alias_domain WHERE alias_domain = '%d'")
-    assert await ask(make(one), b"user+ext@example.com") == NOT_FOUND
+    aliases, database = table({}, query="SELECT goto FROM alias_domain WHERE alias_domain = '%d'")
+    assert await ask(make(aliases), b"user+ext@example.com") == NOT_FOUND
     assert len(database.asked) == 1
 
 
@@ -146,26 +148,26 @@ async def test_cannot_tell_ends_the_search() -> None:
 
 async def test_no_query_no_row() -> None:
     """A key that mysql_table(5) sends no query for is not found, without asking."""
-    one, database = table({}, query="SELECT v FROM t WHERE d = '%d'")
-    assert await ask(make(one), b"postmaster") == NOT_FOUND
-    assert await ask(make(one), b"\xff@example.com\xff") == NOT_FOUND
+    aliases, database = table({}, query="SELECT v FROM t WHERE d = '%d'")
+    assert await ask(make(aliases), b"postmaster") == NOT_FOUND
+    assert await ask(make(aliases), b"\xff@example.com\xff") == NOT_FOUND
     assert database.asked == []
 
 
 async def test_expansion_limit() -> None:
     """More values than expansion_limit are a temporary failure, at once and from memory."""
-    one, _ = table({"list@example.com": ["a", "b", "c"]}, expansion_limit=2)
-    made = make(one)
+    aliases, _ = table({"list@example.com": ["a", "b", "c"]}, expansion_limit=2)
+    made = make(aliases)
     assert isinstance(await ask(made, b"list@example.com"), TempFail)
     assert isinstance(await ask(made, b"list@example.com"), TempFail)
 
 
 async def test_result_format_of_the_key() -> None:
     """One entry serves all keys of a domain query whose result_format uses the key."""
-    one, database = table(
+    aliases, database = table(
         {"example.com": ["x"]}, query="SELECT v FROM t WHERE d = '%d'", result_format=b"%s/%U"
     )
-    made = make(one)
+    made = make(aliases)
     assert await ask(made, b"user@example.com") == Found(b"x/user")
     assert now(made, b"other@example.com") == Found(b"x/other")
     assert len(database.asked) == 1
