@@ -136,6 +136,17 @@ def test_what_changed_while_it_was_away(fleet: Fleet) -> None:
     assert fleet.asks("mx2", A) == (b"new", True)
 
 
+def test_follower_that_was_away(fleet: Fleet) -> None:
+    """A host that follows the log itself goes on from there: what it knew is believed, and what changed is new."""
+    assert (fleet.ask("mx1", A), fleet.ask("mx1", B)) == (b"one", b"two")
+    fleet.believes("mx1", B)
+    assert fleet.hosts["mx1"].stop() == 0
+    fleet.change("new")
+    fleet.hosts["mx1"].start()
+    fleet.believes("mx1", B)
+    assert fleet.ask("mx1", A) == b"new"
+
+
 def test_reload(fleet: Fleet) -> None:
     """A reload leaves what is known as it is."""
     done = fleet.hosts["mx2"].command("reload")
