@@ -12,6 +12,7 @@ import pytest
 
 from mailmapd.changes.feed import Feed
 from mailmapd.model import NOT_FOUND, Found
+from support.daemon import Daemon
 from support.followed import REPLICA, Followed, grant_replication
 from support.mariadb import MariaDB
 from support.polling import until
@@ -360,3 +361,33 @@ async def test_the_same_server_id(
             await other.until(lambda events: len(events) > heartbeats + 1)
             assert other.lost is None
     assert caplog.text.count(f"another replica has come with the server id {taken}") == 1
+
+
+@pytest.mark.parametrize("kind", ["MariaDB"])
+def test_the_whole_daemon(server: SqlServer, short_path: Path) -> None:
+    """A daemon that is ended by SIGTERM and started again asks for what was changed, and for nothing else."""
+    write_config(short_path, server.socket)
+    with Daemon(short_path, (short_path / "mailmapd.toml").read_text("utf-8")) as daemon:
+        wait_for(lambda: daemon.text().count("are followed") == 1, "changes are not followed")
+        with daemon.socketmap() as client:
+            assert client.lookup("alias", b"same") == b"as before"
+            assert client.lookup("alias", b"old") == b"one"
+        assert daemon.stop() == 0
+        change(server)
+        daemon.start()
+        wait_for(lambda: "are followed without a gap" in daemon.text(), "there was a gap")
+        server.log_queries()
+        with daemon.socketmap() as client:
+            assert client.lookup("alias", b"same") == b"as before"
+            assert asked(server) == 0
+            assert client.lookup("alias", b"old") == b"two"
+            assert asked(server) == 1
+    server.log_queries(False)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
