@@ -164,6 +164,7 @@ class Bus:
 
     async def close(self, *, left: bool = False) -> None:
         """End; with `left` nobody is to wait for this host until it comes back."""
+        self._publisher.vouch_no_more()  # at once: it is told of no change from now on
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -79,13 +79,17 @@ class Publisher:
         """Begin."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    def vouch_no_more(self) -> None:
+        """Vouch for nothing from now on, because nobody tells this publisher any more what was touched."""
+        self._hears = dict
+
     async def close(self) -> None:
         """Say what has not been said yet, and that this host vouches for nothing any more; end."""
+        self.vouch_no_more()
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._hears = dict
         try:
             await self._send()
         except ClusterError as error:

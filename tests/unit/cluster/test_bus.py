@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Iterable, Mapping
 
 import pytest
 
 from mailmapd.cluster import bus as bus_module
 from mailmapd.cluster.bus import Bus, Part
+from mailmapd.cluster.message import FIELD, Hears
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.engine.engine import Engine
 from support.clock import FakeClock
@@ -37,3 +40,34 @@ async def test_a_defect_ends_what_others_vouch_for(monkeypatch: pytest.MonkeyPat
     ticking.cancel()
     await asyncio.gather(ticking, return_exceptions=True)
     await bus._server.close()
+
+
+async def test_who_leaves_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes while a bus closes is told to nobody: no heartbeat of that time vouches for it."""
+
+    async def flush(_: object) -> None: ...
+
+    part = Part(Engine({}, {}, {}, {}), {}, {}, lambda: None, flush)
+    bus = Bus(ClusterSettings(url="unix:/nowhere", host="a"), part, FakeClock())
+    vouched: list[object] = []
+
+    async def add(messages: Iterable[Mapping[bytes, bytes]], _: object = ()) -> list[str]:
+        said = [json.loads(message[FIELD]).get("hears") for message in messages]
+        vouched.extend(said)
+        return ["1-0" for _ in said]
+
+    async def ends_late() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await bus._publisher._send()
+
+    hears = {"mail": Hears(1, 0.0, frozenset({"server"}), frozenset({"digest"}))}
+    monkeypatch.setattr(bus._publisher, "_hears", lambda: hears)
+    monkeypatch.setattr(bus._server, "add", add)
+    await bus._publisher._send()
+    bus._tasks = [asyncio.create_task(ends_late())]
+    await asyncio.sleep(0)
+    await bus.close()
+    assert vouched[0]
+    assert vouched[1:] == [{}]
