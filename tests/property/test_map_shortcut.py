@@ -80,12 +80,12 @@ def test_the_short_way_is_the_long_way(
     query: bytes,
 ) -> None:
     """What a map tells at its first step is what the whole walk would have told, parts and freshness included."""
-    one = a_map(key, held, search, propagates, query)
-    short = one.tell_plainly(key, now)
+    map_ = a_map(key, held, search, propagates, query)
+    short = map_.tell_plainly(key, now)
     if short is not None:
         value, until, sql_key = short
-        told = Told(Found(value), until, one.tables[0].present_parts, (sql_key,))
-        assert walked(one, key, now) == told
+        told = Told(Found(value), until, map_.tables[0].present_parts, (sql_key,))
+        assert walked(map_, key, now) == told
 
 
 @pytest.mark.parametrize("query", QUERIES[:2])
@@ -123,11 +123,11 @@ def a_map(
     )
 
 
-def walked(one: Map, key: bytes, now: float) -> Told:
+def walked(map_: Map, key: bytes, now: float) -> Told:
     """Return what the whole walk tells of a key that memory answers."""
     parts: list[Part] = []
     keys: list[bytes] = []
-    walk = one._walk(key, now, parts, keys)
+    walk = map_._walk(key, now, parts, keys)
     try:
         probe = next(walk)
     except StopIteration as end:

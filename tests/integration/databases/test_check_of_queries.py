@@ -105,13 +105,17 @@ def output(mariadb: MariaDB, user: str, environment: dict[str, str], *options: s
 
 def of(found: list[dict[str, str]], table: str) -> dict[str, str]:
     """Return the levels of a table's findings by their code."""
-    return {one["code"]: one["level"] for one in found if one["where"] == f"table {table}"}
+    return {
+        finding["code"]: finding["level"]
+        for finding in found
+        if finding["where"] == f"table {table}"
+    }
 
 
 def test_views_are_one_note(checked: Checked) -> None:
     """A view whose plan the account may not see is one note for the database, and the queries behind it are checked."""
-    notes = [one for one in checked.usual if one["code"] == "view_plan"]
-    assert [one["level"] for one in notes] == ["note"]
+    notes = [finding for finding in checked.usual if finding["code"] == "view_plan"]
+    assert [finding["level"] for finding in notes] == ["note"]
     assert "the plan of view, second_view cannot be looked at" in notes[0]["problem"]
     assert notes[0]["remedy"].startswith(f"GRANT SELECT, SHOW VIEW ON `{DATABASE}`.* TO ")
     assert "unknown_column" in of(checked.usual, "unknown")
@@ -121,15 +125,17 @@ def test_broken_view_is_one_finding(checked: Checked) -> None:
     """A view whose table is gone is a fault of its query, and everything behind it is looked at."""
     assert of(checked.usual, "broken") == {"query_refused": "fault"}
     assert not [
-        one
-        for one in checked.usual
-        if one["where"] == "database mail" and one["code"] == "database"
+        finding
+        for finding in checked.usual
+        if finding["where"] == "database mail" and finding["code"] == "database"
     ]
 
 
 def test_relay_passwords_stay_plain(checked: Checked) -> None:
     """A password that a map hands to Postfix must be plain; one of a mailbox in the same database is a fault."""
-    found = [one["problem"] for one in checked.usual if one["code"] == "plain_passwords"]
+    found = [
+        finding["problem"] for finding in checked.usual if finding["code"] == "plain_passwords"
+    ]
     assert found == ["mailbox.password holds plain passwords, 1 of them"]
 
 
@@ -165,8 +171,9 @@ def test_rows_of_23(checked: Checked) -> None:
 def test_remedies_can_be_pasted(mariadb: MariaDB) -> None:
     """Each remedy is one whole line of the output, on a narrow terminal and in a pipe."""
     found = findings(mariadb, DATABASE)
-    found = [one for one in found if one["code"] != "readable_secret"]  # which names the folder
-    remedies = {line for one in found for line in one["remedy"].splitlines()}
+    # That names the folder
+    found = [finding for finding in found if finding["code"] != "readable_secret"]
+    remedies = {line for finding in found for line in finding["remedy"].splitlines()}
     assert "ALTER PROCEDURE `check_of_queries`.`hidden` READS SQL DATA;" in remedies
     for columns in ("40", "80"):
         printed = output(mariadb, DATABASE, {"COLUMNS": columns}).splitlines()

@@ -51,8 +51,8 @@ passdb = "passdb"
 def daemon(short_path: Path) -> Iterator[Daemon]:
     """A daemon over an empty SQLite file, whose one user is a@b."""
     (short_path / "mail.sqlite").touch()
-    with Daemon(short_path, CONFIG.format(directory=short_path, name="auth")) as one:
-        yield one
+    with Daemon(short_path, CONFIG.format(directory=short_path, name="auth")) as running:
+        yield running
 
 
 def ask(user: str, script: str, socket: Path) -> str:

@@ -148,9 +148,9 @@ def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
 
 def test_import(dovecot: Dovecot24) -> None:
     """What doveconf of 2.4 prints becomes a dict with all three queries, and its password arrives."""
-    one = dovecot.plan.dicts.dicts["auth"]
-    assert [table.name for table in one.tables] == ["auth.passdb", "auth.userdb", "auth.iterate"]
-    assert one.default_scheme == "PLAIN"
+    auth = dovecot.plan.dicts.dicts["auth"]
+    assert [table.name for table in auth.tables] == ["auth.passdb", "auth.userdb", "auth.iterate"]
+    assert auth.default_scheme == "PLAIN"
 
 
 def test_values_that_dovecot_fills_in(dovecot: Dovecot24) -> None:

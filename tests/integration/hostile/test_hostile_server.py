@@ -176,12 +176,12 @@ def _crowd(daemon: Daemon) -> Iterator[None]:
                 client.ask("aliases", b"%d@%d.example" % (count, number))
 
     crowd = [threading.Thread(target=go_on, args=(number,)) for number in range(CLIENTS)]
-    for one in crowd:
-        one.start()
+    for thread in crowd:
+        thread.start()
     yield
     ending.set()
-    for one in crowd:
-        one.join()
+    for thread in crowd:
+        thread.join()
 
 
 @pytest.mark.usefixtures("_ahead", "_crowd")
@@ -199,7 +199,9 @@ def test_words(daemon: Daemon, folder: Path) -> None:
     (folder / "kind").write_text("log words")
     wait_until(lambda: "forged" in daemon.text(), "a refusal")
     for text in (daemon.text(), daemon.command("stats").stdout, daemon.page("/")):
-        assert not any(one in text for one in ("\x1b[2J", "\u009b31m", "\u202e", "\nERROR forged"))
+        assert not any(
+            forged in text for forged in ("\x1b[2J", "\u009b31m", "\u202e", "\nERROR forged")
+        )
     assert "forged" in daemon.command("stats", "--format", "json").stdout
 
 

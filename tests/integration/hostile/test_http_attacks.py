@@ -93,17 +93,16 @@ def attack(kind: str, count: int, port: str) -> Iterator[None]:
         for _ in range(count)
     ]
     try:
-        for one in (
-            attackers
-        ):  # what counts is what the daemon does with its time, not who has the processor
-            os.sched_setscheduler(one.pid, os.SCHED_IDLE, os.sched_param(0))
+        # What counts is what the daemon does with its time, not who has the processor
+        for process in attackers:
+            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
         time.sleep(1.0)
-        assert all(one.poll() is None for one in attackers)
+        assert all(process.poll() is None for process in attackers)
         yield
     finally:
-        for one in attackers:
-            one.kill()
-            one.wait()
+        for process in attackers:
+            process.kill()
+            process.wait()
 
 
 def healthy(port: str) -> bool:

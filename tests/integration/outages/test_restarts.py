@@ -118,16 +118,16 @@ class Load:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Ask as long as the block runs."""
-        for one in self.asking:
-            one.start()
+        for client in self.asking:
+            client.start()
         try:
             with self.traffic:
                 time.sleep(PAUSE)
                 yield
                 time.sleep(PAUSE)
         finally:
-            for one in self.asking:
-                one.finish()
+            for client in self.asking:
+                client.finish()
 
     def judge(self) -> None:
         """Fail if any lookup has failed."""
@@ -135,11 +135,11 @@ class Load:
         slowest = max(sample.seconds for sample in self.traffic.samples)
         print(
             f"\n  traffic {dict(seen)}, slowest {slowest:.2f} s; postmap, tcp, smtpd: "
-            f"{[one.lookups for one in self.asking]} lookups"
+            f"{[client.lookups for client in self.asking]} lookups"
         )
-        assert [one.failures[:3] for one in self.asking] == [[], [], []]
+        assert [client.failures[:3] for client in self.asking] == [[], [], []]
         assert set(seen) == {"OK"}, reasons(self.traffic.samples)
-        assert all(one.lookups for one in self.asking)
+        assert all(client.lookups for client in self.asking)
 
 
 class Site:

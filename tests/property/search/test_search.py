@@ -55,7 +55,7 @@ def test_the_first_key_is_the_clients(
         parent_domain_matches_subdomains=parents,
         external_only=external_only,
     )
-    keys = [one.key for one in search.keys(key)]
+    keys = [search_key.key for search_key in search.keys(key)]
     assert len(set(keys)) == len(keys)
     assert b"" not in keys
     if key:
