@@ -191,8 +191,15 @@ def purge(server: SqlServer) -> None:
     assert len(files) == 1
 
 
-@KINDS
-@pytest.mark.parametrize(("lose", "runs"), [(reset, True), (reset, False), (purge, False)])
+@pytest.mark.parametrize(
+    ("kind", "lose", "runs"),
+    [
+        ("MariaDB", reset, True),
+        ("MySQL 9", reset, False),
+        ("MariaDB", purge, False),
+        ("MySQL 9", purge, False),
+    ],
+)
 async def test_a_log_that_is_not_the_same(
     server: SqlServer, tmp_path: Path, lose: Callable[[SqlServer], None], runs: bool
 ) -> None:
@@ -224,7 +231,7 @@ async def not_believed(run: Run) -> None:
     assert run.left(b"another") > KEEPS
 
 
-@KINDS
+@pytest.mark.parametrize("kind", ["MySQL 9"])
 async def test_an_old_copy(new: New, kind: str, tmp_path: Path) -> None:
     """A server that was set back to an older copy, and has gone on to the same numbers, is not the same."""
     server = new(kind)
@@ -294,8 +301,8 @@ def write_twice(server: SqlServer) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "runs"),
-    [("MariaDB", True), ("MariaDB", False), ("MySQL 9", False)],
-    ids=["MariaDB", "MariaDB, mailmapd restarted", "MySQL 9, mailmapd restarted"],
+    [("MariaDB", True), ("MySQL 9", False)],
+    ids=["MariaDB", "MySQL 9, mailmapd restarted"],
 )
 async def test_a_promoted_replica(new: New, kind: str, tmp_path: Path, runs: bool) -> None:
     """A replica that takes its source's place proves the same history by its identifiers: nothing is doubted."""
