@@ -9,6 +9,7 @@ The file names the kind of harm, and may be written again at any time. To whoeve
     log long       events of 32 MiB
     log tables     statements that define tables without end
     log wide       values as long as an event's rows may be
+    log names      nothing: the log ends, and what its transactions are called is not understood
     log words      a refusal with words that want to be obeyed
 
 and to whoever asks for a row
@@ -133,7 +134,7 @@ def results(rows: Sequence[tuple[bytes, ...]], columns: int) -> list[bytes]:
     return [bytes((columns,)), *[column()] * columns, EOF, *values, EOF]
 
 
-def answer(sql: bytes) -> list[bytes]:
+def answer(sql: bytes, kind: str) -> list[bytes]:
     """Return what such a server answers to a statement."""
     if sql.startswith(b"SHOW GLOBAL VARIABLES"):
         names = re.findall(rb"'(\w+)'", sql)
@@ -152,9 +153,12 @@ def answer(sql: bytes) -> list[bytes]:
         return results([(b"alias", b"CREATE TABLE alias (address VARCHAR(99))")], 2)
     if sql.startswith(b"SHOW STATUS"):
         return results(PLACE, 2)
-    if b"binlog_checksum" in sql and sql.startswith(b"SELECT"):
-        return results([(b"NONE",)], 1)
-    return results([(b"found",)], 1) if sql.startswith(b"SELECT") else [OK]
+    value = b"found"
+    if b"@@global.gtid_" in sql:
+        value = EVIL.encode() if kind == "log names" else b"0-1-7"
+    elif b"binlog_checksum" in sql:
+        value = b"NONE"
+    return results([(value,)], 1) if sql.startswith(b"SELECT") else [OK]
 
 
 def read(file: Path) -> str:
@@ -173,6 +177,8 @@ async def stream(peer: Peer, chosen: Path) -> None:
             due = time.monotonic() + HEARTBEATS
             if kind != (now := read(chosen)):
                 kind, events = now, what(now)
+            if kind == "log names":
+                return
             if kind == "log words":
                 await peer.raw(encode_payload(b"\xff\xd4\x04#HY000" + EVIL.encode()))
         one = next(events, None)
@@ -200,7 +206,7 @@ async def serve(chosen: Path, port: int) -> None:
                     await peer.raw(piece)
                     await asyncio.sleep(0)
                 continue
-            await peer.send(*answer(command[1:]))
+            await peer.send(*answer(command[1:], kind))
 
     async with hostile_database(behave, port=port):
         await asyncio.Event().wait()

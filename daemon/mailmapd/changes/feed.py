@@ -294,12 +294,14 @@ class Feed:
         try:
             await self._find_log(session)
             identity = await self._find_identity(session)
-            if self._source is not None:
+            if self._mark is None:
                 self._told.missed()
+                # Nor is there anything to be proven visible: the stream begins where everything before is
+                self._forget_the_mark()
+            if self._source is not None:
                 shown = await applied_place(session)
                 beginning = Beginning(Progress(shown, is_mariadb=session.is_mariadb), shown)
             elif self._mark is None:
-                self._told.missed()
                 beginning = await at_the_end(session)
             else:
                 beginning = await behind(self._mark, session, identity)

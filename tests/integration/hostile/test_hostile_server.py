@@ -205,6 +205,14 @@ def test_words(daemon: Daemon, folder: Path) -> None:
     assert "forged" in daemon.command("stats", "--format", "json").stdout
 
 
+def test_names_of_transactions(daemon: Daemon, folder: Path) -> None:
+    """A server whose names of transactions are not understood is not followed, and that is no defect of ours."""
+    behave_again(daemon, folder)
+    (folder / "kind").write_text("log names")
+    wait_until(lambda: "no identifier of a transaction" in daemon.text(), "the feed to end")
+    assert "defect" not in daemon.text()
+
+
 def test_quiet_again(daemon: Daemon, folder: Path) -> None:
     """When the server behaves again it is asked and followed, however it was left."""
     behave_again(daemon, folder)

@@ -10,11 +10,13 @@ import struct
 import uuid
 from bisect import bisect_right
 
+from mailmapd.errors import DatabaseError
+
 _LAST_NUMBER = (1 << 63) - 1  # of a transaction
 
 
-class GtidError(ValueError):
-    """A text that is no set of global identifiers; it says which part is not understood."""
+class GtidError(DatabaseError):
+    """A name of transactions that a server gave and that is not understood; the text says which part."""
 
 
 class GtidSet:
