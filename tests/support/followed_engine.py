@@ -70,7 +70,7 @@ async def following(
 ) -> AsyncIterator[FollowedEngine]:
     """Start an engine over the database `t`, with a map for each query, and follow what changes there."""
     maps = "".join(
-        f'[table.{name}]\ndatabase = "mail"\nquery = """{query}"""\n'
+        f"[table.{name}]\ndatabase = \"mail\"\nquery = '''{query}'''\n"
         f'[map.{name}]\ntables = ["{name}"]\n'
         for name, query in tables.items()
     )
