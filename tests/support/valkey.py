@@ -137,10 +137,15 @@ class Valkey:
 
 
 class Sentinels:
-    """Three Sentinels that watch a primary and its replicas as the service "mail"; quick to act, on loopback ports."""
+    """Three Sentinels that watch a primary and its replicas as the service "mail"; quick to act, on loopback ports.
 
-    def __init__(self, folder: Path, *, replicas: int = 1) -> None:
+    A server is down after some seconds of `silence`. A replica that was out of touch for ten times that is never made
+    the primary.
+    """
+
+    def __init__(self, folder: Path, *, replicas: int = 1, silence: float = 0.5) -> None:
         self.ports = [free_port() for _ in range(3)]
+        self._silence = silence
         self.primary = Valkey(folder / "primary", tcp=True)
         replicates = ["--replicaof", "127.0.0.1", str(self.primary.port)]
         replicates += ["--repl-diskless-sync-delay", "0"]
@@ -190,7 +195,8 @@ class Sentinels:
         (own / "sentinel.conf").write_text(
             f"port {port}\nbind 127.0.0.1\ndir {own}\n"
             f"sentinel monitor mail 127.0.0.1 {self.primary.port} 2\n"
-            "sentinel down-after-milliseconds mail 500\nsentinel failover-timeout mail 3000\n"
+            f"sentinel down-after-milliseconds mail {self._silence * 1000:.0f}\n"
+            "sentinel failover-timeout mail 3000\n"
             f"{known}"
         )
         command = [program("redis-sentinel", "redis-sentinel"), str(own / "sentinel.conf")]

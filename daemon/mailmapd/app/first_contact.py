@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from mailmapd.databases.interface import Database
 from mailmapd.errors import DatabaseError, DatabaseOverloaded, DatabaseUnavailable
+from mailmapd.tasks import end_tasks
 from mailmapd.template.statement import Statement
 
 log = logging.getLogger(__name__)
@@ -57,9 +58,7 @@ class FirstContact:
     async def end(self) -> None:
         """Ask no more."""
         tasks = list(self._asking.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
 
     async def _ask(self, database: Database) -> None:
         attempt = await self._answers(database)

@@ -20,6 +20,7 @@ from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.protocols.tab_escape import escape
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,7 @@ class AuthCache:
 
     async def close(self) -> None:
         """End."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         self._master.close()
 
     def forget(self, invalidation: Invalidation) -> None:

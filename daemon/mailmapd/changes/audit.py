@@ -18,6 +18,7 @@ from mailmapd.cache.table_cache import Absence, Entry, Payload
 from mailmapd.engine.outcome import Failure, Known
 from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseError
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +79,7 @@ class Audit:
     async def close(self) -> None:
         """End."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
 
     async def _run(self) -> None:
         while True:

@@ -62,6 +62,7 @@ from mailmapd.databases.mysql.binlog.stream import (
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.engine.definition import Definition
 from mailmapd.errors import DEFECT, DatabaseError, DatabaseUnavailable
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -193,8 +194,7 @@ class Feed:
     async def close(self) -> None:
         """End."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
         self._end_stream()
 
     async def catch_up(self) -> None:

@@ -25,6 +25,7 @@ from mailmapd.engine.definition import Definition
 from mailmapd.errors import DEFECT, DatabaseUnavailable
 from mailmapd.provenance.analysis import check_steady
 from mailmapd.provenance.reading import CannotTell
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,7 @@ class FileFeed:
     async def close(self) -> None:
         """End."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
         closing = asyncio.ensure_future(asyncio.to_thread(self._end))
         # A file system that hangs keeps nobody waiting
         await asyncio.wait({closing}, timeout=_PATIENCE)

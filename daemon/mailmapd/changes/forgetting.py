@@ -11,6 +11,7 @@ from mailmapd.changes.touched import SomeParts, Touched
 from mailmapd.engine.engine import SLICE, Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.table import Table
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,7 @@ class Forgetting:
     async def close(self) -> None:
         """End."""
         if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+            await end_tasks([self._sweeper])
 
     def distrust(self, before: float, tables: Iterable[str] | None = None) -> None:
         """Have everything that was stored before a moment count from there, in some tables or in all."""

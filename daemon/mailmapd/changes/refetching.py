@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from mailmapd.engine.table import Table
+from mailmapd.tasks import end_tasks
 
 HOTTEST = 1000  # keys of a table that are fetched anew
 PAUSE = 60.0  # seconds between two times that a table's are …
@@ -63,9 +64,7 @@ class Refetching:
     async def close(self) -> None:
         """End."""
         self._waiting.clear()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     def _often_enough(self, name: str) -> bool:
         return self._due.get(name, 0.0) > self._clock() + (AT_ONCE - 1) * PAUSE

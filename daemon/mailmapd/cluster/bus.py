@@ -38,6 +38,7 @@ from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.errors import ClusterError
+from mailmapd.tasks import end_tasks
 
 if TYPE_CHECKING:
     from mailmapd.changes.following import FollowedDatabase
@@ -165,9 +166,7 @@ class Bus:
     async def close(self, *, left: bool = False) -> None:
         """End; with `left` nobody is to wait for this host until it comes back."""
         self._publisher.vouch_no_more()  # at once: it is told of no change from now on
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         if self.second is not None:
             await self.second.close()
         await self._publisher.close()
@@ -341,8 +340,7 @@ class Bus:
         try:
             await self._reader.run()
         finally:
-            reporting.cancel()
-            await asyncio.gather(reporting, return_exceptions=True)
+            await end_tasks([reporting])
 
     async def _tick(self) -> None:
         while True:

@@ -22,6 +22,7 @@ from mailmapd.cluster.server import Command, Server
 from mailmapd.cluster.settings import SPARED
 from mailmapd.cluster.shared_answer import MOST_BYTES
 from mailmapd.errors import ClusterError
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +119,7 @@ class Exchange:
 
     async def close(self) -> None:
         """End; whoever waits gets nothing."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         self.reason = "closed"
         self.give_up()
         await self._server.close()

@@ -17,6 +17,7 @@ from mailmapd.changes.touched import Touched
 from mailmapd.cluster.message import Codec, Hears, Message, split
 from mailmapd.cluster.server import Command, Server
 from mailmapd.errors import ClusterError
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +89,7 @@ class Publisher:
         self.vouch_no_more()
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([self._task])
         try:
             await self._send()
         except ClusterError as error:

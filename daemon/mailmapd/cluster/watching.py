@@ -26,6 +26,7 @@ from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseError
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,7 @@ class OwnServers:
 
     async def close(self) -> None:
         """End."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     async def _run(self, address: HostAddress) -> None:
         while True:

@@ -26,6 +26,7 @@ from mailmapd.engine.orders import FlushOrder, FlushReport, NoFleet
 from mailmapd.errors import ClusterError
 from mailmapd.sockets.clients import Clients
 from mailmapd.sockets.gate import Gate
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +114,7 @@ class ControlServer:
             self._server = None
         self.clients.stop()
         serving = [client.serving for client in self.clients.all if client.serving is not None]
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        await end_tasks(serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = _Client(writer.transport, asyncio.current_task(), self._clock())

@@ -38,6 +38,7 @@ from mailmapd.errors import (
 from mailmapd.model import ResultSet, Row
 from mailmapd.plan.assembly import Assembled
 from mailmapd.stats.figures import as_count
+from mailmapd.tasks import end_tasks
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.fold import fold
 from mailmapd.template.statement import Statement
@@ -82,8 +83,7 @@ class Preloader:
         trace: TracebackType | None,
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
 
     def wake(self) -> None:
         """Look for tables that were not preloaded yet."""

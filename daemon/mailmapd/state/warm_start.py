@@ -44,6 +44,7 @@ from mailmapd.state.preload import Preloader
 from mailmapd.state.state_file import Replacement, open_to_read, set_aside
 from mailmapd.state.table_digest import table_digests
 from mailmapd.stats.figures import as_count
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -146,8 +147,7 @@ class WarmStart:
     async def finish(self) -> None:
         """Stop what goes on in the background, and save. A file that was not loaded completely stays as it is."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
             self._task = None
         self._named.set()  # also where the task had no time to begin
         self._read.set()

@@ -377,7 +377,7 @@ async def test_replica_as_server(database: MariaDB, valkey: Valkey, tmp_path: Pa
 
 async def test_failover(database: MariaDB, tmp_path: Path) -> None:
     """Sentinels make a replica the primary that lacks the last messages: what was known counts from the last proof."""
-    with private_directory() as folder, Sentinels(folder) as sentinels:
+    with private_directory() as folder, Sentinels(folder, silence=2.0) as sentinels:
         for name in ("mx1", "mx2"):
             (tmp_path / name).mkdir()
         listed = ", ".join(f'"127.0.0.1:{port}"' for port in sentinels.ports)

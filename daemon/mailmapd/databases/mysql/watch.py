@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from mailmapd.errors import DatabaseError
+from mailmapd.tasks import end_tasks
 
 if TYPE_CHECKING:
     from mailmapd.databases.interface import DatabaseObserver
@@ -99,9 +100,7 @@ class HostWatch:
         """End every probe."""
         self._ended = True
         probes = [probe for probe in self._probes.values() if probe is not asyncio.current_task()]
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+        await end_tasks(probes)
 
     async def _probe(self, host: Host, delay: float) -> None:
         loop = asyncio.get_running_loop()
