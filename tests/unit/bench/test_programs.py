@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import programs
-from support.process import ServerFailed, ServerProcess
+from support.process import ServerFailed, ServerProcess, wait_until
 
 
 @contextmanager
@@ -148,7 +148,8 @@ def test_delay(short_path: Path, built: Path) -> None:
     command = [programs.build("delay_proxy", built), str(proxy), str(server), str(delay)]
     floor = [programs.build("echo_floor", built), str(server), "socketmap"]
     with serving(floor, server), serving(command, proxy), socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(proxy))
+        # Its socket is there a moment before it listens
+        wait_until(lambda: client.connect_ex(str(proxy)) == 0, "the proxy to listen")
         started = time.monotonic()
         client.sendall(b"5:map k,")
         assert client.recv(100) == b"9:NOTFOUND ,"
