@@ -19,10 +19,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mailmapd.changes import backoff, feed, selection
+from mailmapd.changes import feed, selection
 from mailmapd.changes.catalog import Catalog
-from mailmapd.changes.following import FollowedDatabase
-from mailmapd.changes.progress import Progress
 from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog import stream
@@ -165,14 +163,6 @@ def _no_new_catalog(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Selection, "_add_altered", lambda *_: None)
 
 
-def _no_distrust(patch: pytest.MonkeyPatch) -> None:
-    """Believe again what was known when the stream ended, though it begins anew at the log's end."""
-    patch.setattr(Progress, "mark", lambda *_: None)
-    patch.setattr(FollowedDatabase, "missed", lambda _: None)
-    for name in ("FIRST", "MOST"):  # a feed that is away nearly always leaves nothing to compare
-        patch.setattr(backoff, name, 0.3)
-
-
 class Rule(NamedTuple):
     """A rule to be switched off, a database where that shows, and the shares for `Oracle.run`."""
 
@@ -197,7 +187,6 @@ RULES = [
     Rule(_no_chance, "loose"),
     Rule(_no_routines, "loose"),
     Rule(_no_new_catalog, "vimbadmin", 0.1),
-    Rule(_no_distrust, "vimbadmin", ends=1.0),
 ]
 
 
