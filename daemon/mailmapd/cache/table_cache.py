@@ -91,10 +91,8 @@ class TableCache:
         self._shares = (memory or Memory()).shares
         self.rows = Budget(settings.max_entries, self._shares[POSITIVE])
         self.absences = Budget(settings.max_negative_entries, self._shares[NEGATIVE])
-        self._longer = {
-            True: 0.0,
-            False: 0.0,
-        }  # the time that absences, and rows, were given instead
+        # The time that absences, and rows, were given instead of the ordinary one
+        self._longer = {True: 0.0, False: 0.0}
         self._refresh_window = settings.ttl * settings.refresh_ahead
         self._fresh_for = settings.ttl - self._refresh_window
         self._era = 0

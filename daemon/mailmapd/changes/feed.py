@@ -66,10 +66,9 @@ from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
-RETRY_UNFIT = 600.0  # the same of one that cannot be as things are
-BULK = (
-    1000  # changed rows of a table in one transaction, above which all of its readers are forgotten
-)
+RETRY_UNFIT = 600.0  # seconds until a log is tried again that cannot be followed as things are
+# Changed rows of a table in one transaction, above which all of its readers are forgotten
+BULK = 1000
 CATALOG_PAUSE = 1.0  # seconds between two readings of the catalog, or as long as one of them took
 CATCH_UP = 10.0  # seconds for which the log may be behind what readers see
 _CATCH_UP_PAUSE = 0.02  # seconds between looks whether it still is
