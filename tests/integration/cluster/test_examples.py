@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -144,6 +145,15 @@ class Example:
         with self.daemons[name].socketmap() as client:
             return (client.lookup("virtual_alias_maps", KEY.encode()) or b"").decode()
 
+    def is_told(self, name: str) -> bool:
+        """Return whether a daemon heard of no key for longer than a page of metrics is kept."""
+        counts = []
+        for _ in range(2):
+            metrics = self.daemons[name].metrics()
+            counts.append(metrics['mailmapd_invalidations_total{grade="key",table="alias"}'])
+            time.sleep(1.2)
+        return counts[0] == counts[1]
+
     def change(self, value: str) -> None:
         """Change the row on the primary."""
         self.db1.run_sql("REPLACE INTO mail.alias VALUES (%s, %s)", KEY, value)
@@ -207,6 +217,9 @@ def test_probes(example: Example) -> None:
     assert statuses() == [0, 0, 0]
     example.change("kept")
     wait_until(lambda: example.ask("mx3") == "kept", "a change is not told", 20)
+    # Both followers tell of it, and the second word makes the host ask once more.
+    wait_until(lambda: example.is_told("mx3"), "words do not end", 20)
+    assert example.ask("mx3") == "kept"
     example.valkey.pause()
     for database in (example.db1, example.db2):
         database.process.stop()
