@@ -134,7 +134,8 @@ class KeptDebian:
             raise CannotDownload(
                 f"{self._release} has packages that do not work: {error}"
             ) from error
-        self._tar("--create", self.folder, *WRITTEN)
+        there = [name for name in WRITTEN if self.path(name).exists()]
+        self._tar("--create", self.folder, *there)
         (self.folder / READY).write_text("\n".join(self._packages))
 
     def _add_packages(self) -> None:
@@ -164,7 +165,7 @@ class KeptDebian:
             self._install()
         subprocess.run(["cp", "--archive", "--reflink=auto", self.folder, folder], check=True)
         for name in WRITTEN:
-            shutil.rmtree(folder / name)
+            shutil.rmtree(folder / name, ignore_errors=True)
         self._tar("--extract", folder)
         for left in (FRESH, READY, POLICY):
             (folder / left).unlink()
