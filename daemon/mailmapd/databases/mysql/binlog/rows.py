@@ -18,7 +18,7 @@ from mailmapd.databases.mysql.binlog.events import ABSENT, Change, Image, Kind, 
 STEPS_KEPT = 50_000
 """Steps that are remembered, of all tables; with more, they are worked out anew. One takes a hundred bytes."""
 
-ROWS_AT_ONCE, STEPS_AT_ONCE = 32, 2048
+ROWS_AT_ONCE, STEPS_AT_ONCE = 8, 2048
 """Rows that are read at one go, and columns of them at most, if that is more than one row."""
 
 
