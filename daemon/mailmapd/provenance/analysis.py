@@ -13,6 +13,7 @@ from mailmapd.provenance.equality import BARE, CLOSE, OPEN, Equalities, Owner, S
 from mailmapd.provenance.reading import CannotTell, Provenance, Query, Reading, Schema
 from mailmapd.provenance.reverse import reverse_query
 from mailmapd.provenance.volatile import volatile
+from mailmapd.template.sql_lexer import depends_on_version
 
 _DEEPEST_VIEW = 8
 """Views of views beyond this are taken for a circle."""
@@ -23,7 +24,10 @@ _OTHERWISE = {"ANSI_QUOTES": '"', "NO_BACKSLASH_ESCAPES": "\\", "PIPES_AS_CONCAT
 
 def analyse(query: Query, default_schema: str, schema: Schema) -> Provenance:
     """Return what a query reads. Raises CannotTell, with the reason."""
-    tree = _parsed(_text(query), "mysql")
+    text = _text(query)
+    if depends_on_version(text):
+        raise CannotTell("it has a comment that servers read as SQL (/*! … */)")
+    tree = _parsed(text, "mysql")
     views: set[tuple[str, str]] = set()
     _resolve_views(tree, default_schema, schema, _DEEPEST_VIEW, views)
     for reason in volatile(tree):
@@ -121,7 +125,8 @@ class _Select:
                 self._sources[alias.lower()] = Source(name, source.name, columns)
                 if source.args.get("partition"):
                     self._in_partitions.add(alias.lower())
-        self._outer = False
+        # Anywhere, also in parentheses
+        self._outer = any(_is_outer(join) for join in self._select.find_all(exp.Join))
         self._conditions = list(self._all_conditions())
 
     def readings(self) -> Iterator[Reading]:
@@ -154,10 +159,7 @@ class _Select:
         where = self._select.args.get("where")
         yield from conjuncts(where.this if where else None)
         for join in self._select.args.get("joins") or []:
-            side, kind = (join.side or "").upper(), (join.kind or "").upper()
-            if join.args.get("using") or side or kind not in {"", "INNER", "CROSS"}:
-                self._outer = True
-            else:
+            if not _is_outer(join):
                 yield from conjuncts(join.args.get("on"))
 
     def _owner(self, column: exp.Column) -> str | None:
@@ -191,3 +193,9 @@ class _Select:
                 if not node.table or node.table.lower() == alias:
                     found.add(node.name.lower())
         return frozenset(found & known.keys())
+
+
+def _is_outer(join: exp.Join) -> bool:
+    """Return whether rows may be joined that do not fit the condition."""
+    side, kind = (join.side or "").upper(), (join.kind or "").upper()
+    return bool(join.args.get("using") or side or kind not in {"", "INNER", "CROSS"})

@@ -134,6 +134,8 @@ class Equalities:
             return _literal(node.this)
         if isinstance(node, exp.Concat):
             parts = [self.pattern(_without_coalesce(expression)) for expression in node.expressions]
+            if isinstance(node, exp.ConcatWs):
+                return _separated(parts)
             return tuple(piece for part in parts if part for piece in part) if all(parts) else None
         if isinstance(node, exp.Lower):  # of the key: keys are compared in lower case anyway
             inner = self.pattern(node.this)
@@ -193,7 +195,10 @@ def _is_column(pattern: _Raw) -> bool:
 def _resolved(pattern: _Raw, classes: _Classes) -> Pattern:
     """Return a pattern without columns: each is the part of the key that it equals, if there is one, or unknown."""
     found: list[Piece] = []
-    for piece in pattern:
+    for number, piece in enumerate(pattern, 1):
+        if isinstance(piece, Text):
+            found += _known(piece.text, last=number == len(pattern))
+            continue
         if not isinstance(piece, ColumnOf):
             found.append(piece)
             continue
@@ -203,6 +208,20 @@ def _resolved(pattern: _Raw, classes: _Classes) -> Pattern:
             if len(other) == 1 and isinstance(other[0], Part)
         ]
         found.append(equal[0] if equal else UNKNOWN)
+    return tuple(found)
+
+
+def _separated(parts: list[_Raw | None]) -> _Raw | None:
+    """Return the pattern of a CONCAT_WS; a column in it may be NULL, and is left out with its separator then."""
+    known = [
+        part for part in parts if part and not any(isinstance(piece, ColumnOf) for piece in part)
+    ]
+    if len(known) < max(2, len(parts)):
+        return None
+    separator, *others = known
+    found = [*others[0]]
+    for other in others[1:]:
+        found += [*separator, *other]
     return tuple(found)
 
 
@@ -217,6 +236,20 @@ def _literal(text: str) -> _Raw:
     if at < len(text):
         found.append(Text(text[at:]))
     return tuple(found) or (Text(""),)
+
+
+def _known(text: str, *, last: bool) -> Iterator[Piece]:
+    """Yield what is known of the values that equal literal text; those that are compared end in no blank.
+
+    Collations take more for equal to what is not printable ASCII, and may take blanks at the end for nothing.
+    """
+    if not text.isascii() or not text.isprintable():
+        yield UNKNOWN
+        return
+    bare = text.rstrip(" ")
+    yield Text(bare)
+    if bare != text and not last:
+        yield UNKNOWN  # nothing may come behind it
 
 
 def _without_coalesce(node: exp.Expr) -> exp.Expr:

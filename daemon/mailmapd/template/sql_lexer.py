@@ -232,6 +232,14 @@ def code_of(text: str, *, sqlite: bool = False) -> str:
 _CONDITIONAL = re.compile(r"/\*M?!\d*(.+?)(?:\*/)?", re.DOTALL)
 
 
+def depends_on_version(text: str) -> bool:
+    """Return whether a query has a comment that some servers read as SQL."""
+    return any(
+        place is Place.COMMENT and part.startswith(("/*!", "/*M!"))
+        for place, part in SqlLexer().read(text)
+    )
+
+
 def only_reads(text: str, *, sqlite: bool = False) -> bool:
     """Tell whether a query can change nothing: a SELECT that calls no function but well-known ones of the server.
 

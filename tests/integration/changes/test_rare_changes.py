@@ -150,6 +150,36 @@ CASES = [
         ["a@x"],
         "UPDATE T.alias SET n = 50",
     ),
+    Case(
+        "text with separators",
+        ALIAS,
+        "SELECT goto FROM T.alias WHERE address = CONCAT_WS('@', '%u', '%d')",
+        ["a@x"],
+        "UPDATE T.alias SET goto = 'new'",
+    ),
+    Case(
+        "a blank at the end",
+        ALIAS,
+        "SELECT goto FROM T.alias WHERE address = '%s '",
+        ["a@x"],
+        "UPDATE T.alias SET goto = 'new'",
+    ),
+    Case(
+        "an accent that does not count",
+        ALIAS.replace("TEXT,", "TEXT, kind VARCHAR(9) DEFAULT 'cafe',"),
+        "SELECT goto FROM T.alias WHERE address = '%s' AND kind = 'café'",
+        ["a@x"],
+        "UPDATE T.alias SET goto = 'new'",
+    ),
+    Case(
+        "an outer join in parentheses",
+        "CREATE TABLE T.alias (address VARCHAR(99) PRIMARY KEY, goto TEXT, n INT, d INT);"
+        "CREATE TABLE T.d (n INT, d INT); INSERT INTO T.alias VALUES ('a@x', 'one', 1, 0);",
+        "SELECT goto FROM (T.alias a LEFT JOIN T.d d ON d.n = a.n) WHERE address = '%s'"
+        " AND (d.d = a.d OR d.d IS NULL)",
+        ["a@x"],
+        "INSERT INTO T.d VALUES (1, 1)",
+    ),
 ]
 
 PLAIN = ALIAS.replace("T.", "") + CHILD.replace("T.alias", "child").replace("T.", "")

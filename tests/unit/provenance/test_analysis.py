@@ -77,7 +77,19 @@ def bound(reading: Reading) -> list[dict[str, str]]:
         ("SELECT goto FROM alias WHERE '%s' = address", [{"address": "%s"}]),
         ("SELECT goto FROM alias WHERE (address = '%u@%d')", [{"address": "%u@%d"}]),
         ("SELECT goto FROM alias WHERE address = CONCAT('%u', '@', '%d')", [{"address": "%u@%d"}]),
+        (
+            "SELECT goto FROM alias WHERE address = CONCAT_WS('@', '%u', '%d')",
+            [{"address": "%u@%d"}],
+        ),
+        ("SELECT goto FROM alias WHERE address = CONCAT_WS('@', '%u', domain)", [{}]),
+        ("SELECT goto FROM alias WHERE address = CONCAT_WS(domain, '%u', '%d')", [{}]),
         ("SELECT goto FROM alias WHERE address = LOWER('%s')", [{"address": "%s"}]),
+        ("SELECT goto FROM alias WHERE address = '%s '", [{"address": "%s"}]),
+        ("SELECT goto FROM alias WHERE address = CONCAT('x ', '%u')", [{"address": "x*%u"}]),
+        (
+            "SELECT goto FROM alias WHERE address = '%s' AND domain = 'é' AND goto = 'ü'",
+            [{"address": "%s", "domain": "*", "goto": "*"}],
+        ),
         ("SELECT goto FROM alias WHERE LOWER(address) = '%s'", [{}]),
         (
             "SELECT goto FROM alias WHERE address IN ('%s', '@%d')",
@@ -194,6 +206,20 @@ def test_reverse_queries_by_tables_that_name_the_key() -> None:
     }
 
 
+def test_no_reverse_query_for_outer_joins() -> None:
+    """A row that is joined with nothing may appear when another one goes, wherever the outer join stands."""
+    tables = "alias a LEFT JOIN domain d ON d.domain = a.domain"
+    for joined in (
+        tables,
+        f"({tables})",
+        "alias a JOIN domain d JOIN mailbox m RIGHT JOIN domain e ON 1 ON 1 ON 1",
+    ):
+        readings = read(
+            f"SELECT a.goto FROM {joined} WHERE a.address = '%s' AND (d.active = a.active OR d.active IS NULL)"
+        )
+        assert {reading.table: reading.grade for reading in readings}["domain"] == "table"
+
+
 def test_no_reverse_query_for_a_number() -> None:
     """A column that equals more than one key does not say which they are."""
     readings = read("SELECT g.name FROM german g, domain d WHERE g.id = '%s' AND g.name = d.domain")
@@ -271,6 +297,8 @@ def test_views() -> None:
         ("SELECT goto FROM nowhere WHERE address = '%s'", r"m\.nowhere"),
         ("SELECT goto FROM alias WHERE (address = '%s'", "cannot be parsed"),
         ("WITH x AS (SELECT 1) SELECT * FROM x, alias", "WITH"),
+        ("SELECT goto FROM alias WHERE address = '%s' /*!50000 OR active = 1 */", "read as SQL"),
+        ("SELECT goto FROM alias WHERE address = '%s' /*M! OR active = 1 */", "read as SQL"),
         ("SELECT goto FROM alias WHERE address = '%s' FOR UPDATE", "locks"),
         ("SELECT m.lower(goto) FROM alias WHERE address = '%s'", r"stored function m\.LOWER\(\)"),
         ("SELECT goto FROM alias FOR SYSTEM_TIME ALL WHERE address = '%s'", "the past of a table"),
