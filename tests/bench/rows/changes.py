@@ -27,6 +27,7 @@ from bench.workbench import BenchDaemon, Workbench
 from support.clients import SocketmapClient
 from support.followed import LOGGED
 from support.mariadb import MariaDB
+from support.priority import put_ahead
 from support.process import ServerFailed, wait_until
 from support.process_figures import resident_bytes
 
@@ -263,12 +264,13 @@ def _ahead(core: int | None) -> None:
     """Keep this thread on one core, ahead of whatever else wants it."""
     if core is not None:
         os.sched_setaffinity(0, {core})
-        programs.put_ahead(0)
+        put_ahead(0)
 
 
 def _tail(daemon: BenchDaemon, name: str, seconds: float) -> float:
     """Ask a map `LOAD` times a second; return the 99th of 100 latencies, in microseconds."""
-    waits, end = [], time.monotonic() + seconds
+    waits: list[float] = []
+    end = time.monotonic() + seconds
     with daemon.socketmap() as client:
         while time.monotonic() < end:
             for _ in range(round(LOAD * BEAT)):
