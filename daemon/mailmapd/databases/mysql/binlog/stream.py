@@ -29,9 +29,7 @@ HEARTBEAT = 1.0
 
 _LONG = 64 * 1024  # bytes at one go, after which more comes before anybody else has a turn
 _TURN = 0.0001  # seconds of reading after which lookups have theirs
-_TOGETHER = (
-    0.00003  # seconds of events that are told together; telling takes twice as long as reading
-)
+_TOGETHER = 0.00003  # seconds of events that are told together: telling takes longer still
 
 ANSWER = 3.0
 """Seconds for which the answer to a question beside the stream is waited for."""
