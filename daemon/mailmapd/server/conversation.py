@@ -17,7 +17,7 @@ from mailmapd.engine.maps.service import MapService
 from mailmapd.errors import DEFECT
 from mailmapd.model import Answer, TempFail
 from mailmapd.protocols import MapCodec
-from mailmapd.server.reply_cache import CountRecalled, Recall, ReplyCache
+from mailmapd.server.reply_cache import CountRecalled, Recall, Remember, ReplyCache
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +100,12 @@ class Waiting(Protocol):
 
 
 class Replier:
-    """Makes replies of answers, and remembers them; what cannot be encoded is a temporary failure."""
+    """Makes replies of answers, and has them remembered; what cannot be encoded is a temporary failure."""
 
-    def __init__(self, listener: str, encode: Encode, replies: ReplyCache) -> None:
+    def __init__(self, listener: str, encode: Encode, remember: Remember) -> None:
         self._listener = listener
         self._encode = encode
-        self._remember = replies.remember
+        self._remember = remember
 
     def reply(
         self, answered: Answered | Waiting, request: bytes | None, deliver: Deliver
@@ -144,7 +144,7 @@ class MapConversation:
         self.receive_data = codec.receive_data
         self._codec = codec
         self._service = service
-        self._reply = Replier(service.listener, codec.encode, replies).reply
+        self._reply = Replier(service.listener, codec.encode, replies.remember).reply
 
     @property
     def between_queries(self) -> bool:

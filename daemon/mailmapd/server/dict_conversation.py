@@ -10,18 +10,21 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 
+from mailmapd.engine.answered import Answered
 from mailmapd.engine.dicts.service import DictService
 from mailmapd.errors import DatabaseError
 from mailmapd.model import NOT_FOUND, DictCommit, DictIterate, DictLookup, TempFail
 from mailmapd.protocols import DictCodec
 from mailmapd.protocols.dovecot_dict import encode_lookup
 from mailmapd.server.conversation import Deliver, Later, Replier, Reply
-from mailmapd.server.reply_cache import CountRecalled, Recall, ReplyCache
+from mailmapd.server.reply_cache import CountRecalled, Recall, Remembered, ReplyCache
 
 log = logging.getLogger(__name__)
 
-_BEFORE_HELLO = ReplyCache()
-"""Remembers nothing: before the hello it is not known which dict is asked."""
+
+def _recall_nothing(_: bytes, __: float) -> Remembered | None:
+    """Say nothing: it is not known yet which dict's replies could be recalled."""
+    return None
 
 
 class DictConversation:
@@ -39,9 +42,9 @@ class DictConversation:
         self._service = service
         self._replies_of = replies_of
         self._greeted = False
-        self.recall: Recall
+        self.recall: Recall = _recall_nothing
         self.count_recalled: CountRecalled
-        self._remember_in(_BEFORE_HELLO)
+        self._reply = Replier(service.listener, encode_lookup, self._remember_first).reply
         self.receive_data = codec.receive_data
 
     @property
@@ -87,8 +90,16 @@ class DictConversation:
         self._remember_in(self._replies_of(name))
 
     def _remember_in(self, replies: ReplyCache) -> None:
-        self._reply = Replier(self._service.listener, encode_lookup, replies).reply
+        self._reply = Replier(self._service.listener, encode_lookup, replies.remember).reply
         self.recall, self.count_recalled = replies.find, replies.count
+
+    def _remember_first(self, request: bytes, reply: bytes, answered: Answered) -> None:
+        """Begin to remember, because a dict has answered that was not there at the hello: a reload has brought it."""
+        name = self._codec.dict_name
+        if answered.use is not None and name is not None:
+            replies = self._replies_of(name)
+            self._remember_in(replies)
+            replies.remember(request, reply, answered)
 
     async def _list(self, query: DictIterate) -> AsyncIterator[bytes]:
         try:

@@ -36,7 +36,8 @@ Remembered = tuple[bytes, float, int]
 
 Recall = Callable[[bytes, float], Remembered | None]
 CountRecalled = Callable[[Remembered, float], None]
-"""`ReplyCache.find` and `ReplyCache.count`."""
+Remember = Callable[[bytes, bytes, Answered], None]
+"""`ReplyCache.find`, `ReplyCache.count` and `ReplyCache.remember`."""
 
 _Index = dict[int, bytes | set[bytes]]
 """From the mark of a part to the request, or requests, whose replies were made of it."""

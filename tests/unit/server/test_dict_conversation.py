@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from mailmapd.engine.invalidation import Invalidation
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.protocols import DictCodec
 from mailmapd.server.conversation import LATER
@@ -95,6 +96,32 @@ async def test_whole_lookups_are_remembered_by_dict() -> None:
     assert not auth.between_queries
     assert isinstance(auth.next_reply(lambda _: None), bytes)
     assert auth.recall(unnamed, 0.0) is None
+
+
+async def test_a_dict_that_a_reload_brings() -> None:
+    """Replies of a dict that was not there at the hello are remembered for it alone, until what they say is touched."""
+    service, caches = sample_service(SampleDatabase()), ReplyCaches()
+    dicts = {name: served.asked for name, served in service._served.items()}
+    service.serve({})
+    early, other = (
+        DictConversation(DictCodec(), service, partial(caches.of, "dict")) for _ in range(2)
+    )
+    for conversation, hello in ((early, HELLO), (other, HELLO.replace(b"auth", b"nothere"))):
+        conversation.receive_data(hello)
+        assert conversation.next_reply(too_late) is None
+        reply = conversation.reply_to(ALICE, too_late)
+        assert isinstance(reply, bytes)
+        assert reply.startswith(b"F")
+    service.serve(dicts)
+    later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    assert early.reply_to(ALICE, later.set_result) is LATER
+    assert await later == FOUND
+    for _ in range(2):
+        assert early.reply_to(ALICE, too_late) == FOUND
+    assert early.recall(ALICE, 0.0) is not None
+    assert other.recall(ALICE, 0.0) is None
+    caches.forget(Invalidation("auth.userdb", frozenset({b"alice@example.com"})))
+    assert early.recall(ALICE, 0.0) is None
 
 
 async def test_listing_without_values_and_empty_listing() -> None:
