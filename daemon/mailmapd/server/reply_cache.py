@@ -29,7 +29,7 @@ REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
 DOORS = 524_288  # requests that were asked once and are known so, at most: 4 MiB; a power of two
 _LAST_BITS = DOORS - 1
 AROUND = 450  # bytes that a reply takes beside its request and itself: its places in dictionaries and the index
-_FREED = 4  # entries of dropped dictionaries that are freed for each new reply
+_FREED = 3  # entries of dropped dictionaries that are freed for each new reply, and one for each of its parts
 
 Remembered = tuple[bytes, float, int]
 """A reply, until when it is good, and the number of its use: nothing that the garbage collector has to visit."""
@@ -133,7 +133,7 @@ class ReplyCache:
             elif known != request:
                 index[mark] = {known, request}
         if self._dropped:
-            self._free_some()
+            self._free_some(_FREED + len(keys))
 
     def forget(self, invalidation: Invalidation) -> None:
         """Drop the replies that were made of what an invalidation touches; all of them where it names no keys."""
@@ -180,10 +180,10 @@ class ReplyCache:
     def _drop_later(self, *dropped: dict[bytes, Remembered] | _Index) -> None:
         self._dropped += [store for store in dropped if store]
 
-    def _free_some(self) -> None:
-        """Free some of what was dropped: a generation is gone before the next one is dropped."""
+    def _free_some(self, count: int) -> None:
+        """Free some of what was dropped, more than a reply and its parts add: else it would gather without end."""
         last = self._dropped[-1]
-        for _ in range(min(_FREED, len(last))):
+        for _ in range(min(count, len(last))):
             last.popitem()
         if not last:
             self._dropped.pop()

@@ -161,6 +161,18 @@ def test_bounded() -> None:
     assert len(cache._young_index) + len(cache._old_index) <= 22
 
 
+def test_bounded_with_many_parts() -> None:
+    """Replies that are made of many entries each leave no more behind when they are dropped."""
+    counted: Any = Counted()
+    parts: list[Any] = [Part(Counted(str(number)), absent=True) for number in range(9)]
+    counts = Use(counted, LookupMeter("socketmap", "m"), 0, tuple(parts))
+    cache = ReplyCache(generation=10)
+    for number in range(1000):
+        key = b"%d" % number
+        cache.remember(key, b"reply", answered(counts, (key,) * len(parts)))
+    assert sum(len(dropped) for dropped in cache._dropped) <= 10 * (1 + len(parts))
+
+
 def test_made_anew() -> None:
     """However few replies there are, one that is asked for all the time is made anew when it has aged twice."""
     caches = ReplyCaches()
