@@ -29,6 +29,8 @@ REPLY_LIMIT = 1024  # bytes of the longest reply that is remembered
 DOORS = 524_288  # requests that were asked once and are known so, at most: 4 MiB; a power of two
 _LAST_BITS = DOORS - 1
 AROUND = 450  # bytes that a reply takes beside its request and itself: its places in dictionaries and the index
+_MANY = 1000  # replies that are dropped at once: half a millisecond
+_THINNED = 32  # of more than these, those that are dropped with each new reply
 _FREED = 3  # entries of dropped dictionaries that are freed for each new reply, and one for each of its parts
 
 Remembered = tuple[bytes, float, int]
@@ -41,6 +43,38 @@ Remember = Callable[[bytes, bytes, Answered], None]
 
 _Index = dict[int, bytes | set[bytes]]
 """From the mark of a part to the request, or requests, whose replies were made of it."""
+
+
+class _Thinned:
+    """A generation without the replies that are `gone`, as long as these are not dropped from `replies`."""
+
+    __slots__ = ("_gone", "replies")
+
+    def __init__(self, replies: dict[bytes, Remembered], gone: list[set[bytes]]) -> None:
+        self.replies = replies
+        self._gone = gone
+
+    def get(self, request: bytes, /) -> Remembered | None:
+        for gone in self._gone:
+            if request in gone:
+                return None
+        return self.replies.get(request)
+
+    def pop(self, request: bytes, default: None, /) -> Remembered | None:
+        return self.replies.pop(request, default)
+
+    def __setitem__(self, request: bytes, reply: Remembered, /) -> None:
+        self.replies[request] = reply
+
+    def __contains__(self, request: object, /) -> bool:
+        return request in self.replies
+
+    def __len__(self) -> int:
+        return len(self.replies)
+
+
+_Replies = dict[bytes, Remembered] | _Thinned
+"""A generation: replies by request."""
 
 
 def _mark(table: str, sql_key: bytes) -> int:
@@ -74,8 +108,9 @@ class ReplyCache:
         self._share = share or Share()
         self._share.holders += 1
         self._young_bytes = self._old_bytes = 0
-        self._young: dict[bytes, Remembered] = {}
-        self._old: dict[bytes, Remembered] = {}
+        self._young: _Replies = {}
+        self._old: _Replies = {}
+        self._gone: list[set[bytes]] = []
         self._young_index: _Index = {}
         self._old_index: _Index = {}
         self._dropped: list[dict[bytes, Remembered] | _Index] = []
@@ -132,8 +167,8 @@ class ReplyCache:
                 known.add(request)
             elif known != request:
                 index[mark] = {known, request}
-        if self._dropped:
-            self._free_some(_FREED + len(keys))
+        if self._dropped or self._gone:
+            self._tidy_up(request, _FREED + len(keys))
 
     def forget(self, invalidation: Invalidation) -> None:
         """Drop the replies that were made of what an invalidation touches; all of them where it names no keys."""
@@ -144,24 +179,33 @@ class ReplyCache:
             mark = _mark(invalidation.table, key)
             for index in (self._young_index, self._old_index):
                 found = index.pop(mark, None)
-                if found is not None:
-                    self._drop((found,) if isinstance(found, bytes) else found)
+                if isinstance(found, bytes):
+                    self._drop((found,))
+                elif found is not None and len(found) <= _MANY:
+                    self._drop(found)
+                elif found is not None:
+                    self._leave_out(found)
 
     def age(self) -> None:
         """Let the young generation be the old one, and drop the one before it."""
-        self._drop_later(self._old, self._old_index)
+        self._drop_later(_all_of(self._old), self._old_index)
         self._share.used -= self._old_bytes
         self._old_bytes, self._young_bytes = self._young_bytes, 0
         self._old, self._old_index = self._young, self._young_index
         self._young, self._young_index = {}, {}
+        if not isinstance(self._old, _Thinned):
+            self._gone = []
 
     def forget_all(self) -> None:
         """Forget every reply."""
         self._share.used -= self._young_bytes + self._old_bytes
         self._young_bytes = self._old_bytes = 0
-        self._drop_later(self._young, self._old, self._young_index, self._old_index)
+        self._drop_later(
+            _all_of(self._young), _all_of(self._old), self._young_index, self._old_index
+        )
         self._young, self._young_index = {}, {}
         self._old, self._old_index = {}, {}
+        self._gone = []
         self._uses = []
         self._numbers = {}
 
@@ -173,12 +217,41 @@ class ReplyCache:
             self._young.pop(request, None)
             self._old.pop(request, None)
 
+    def _leave_out(self, requests: set[bytes]) -> None:
+        """Drop very many replies: find none of them from now on, and drop them while new ones come.
+
+        All replies about one domain may share a part, and to drop a hundred thousand takes a tenth of a second.
+        """
+        self._gone.append(requests)
+        self._young, self._old = (
+            replies if isinstance(replies, _Thinned) else _Thinned(_all_of(replies), self._gone)
+            for replies in (self._young, self._old)
+        )
+
+    def _thin_out(self, request: bytes) -> None:
+        """Drop some of what is left out; a request of it that is remembered anew is left out no more."""
+        for gone in self._gone:
+            gone.discard(request)
+        last = self._gone[-1]
+        self._drop([last.pop() for _ in range(min(_THINNED, len(last)))])
+        if not last:
+            self._gone.pop()
+        if not self._gone:
+            self._young, self._old = _all_of(self._young), _all_of(self._old)
+
     def _most(self) -> int:
         """Return how many bytes a generation may have: there are two, and one that is being freed."""
         return self._share.limit // (3 * self._share.holders)
 
     def _drop_later(self, *dropped: dict[bytes, Remembered] | _Index) -> None:
         self._dropped += [store for store in dropped if store]
+
+    def _tidy_up(self, request: bytes, count: int) -> None:
+        """Do a part of what is left to be done, now that a reply was remembered."""
+        if self._gone:
+            self._thin_out(request)
+        if self._dropped:
+            self._free_some(count)
 
     def _free_some(self, count: int) -> None:
         """Free some of what was dropped, more than a reply and its parts add: else it would gather without end."""
@@ -187,6 +260,11 @@ class ReplyCache:
             last.popitem()
         if not last:
             self._dropped.pop()
+
+
+def _all_of(replies: _Replies) -> dict[bytes, Remembered]:
+    """Return a generation as it is kept."""
+    return replies.replies if isinstance(replies, _Thinned) else replies
 
 
 class ReplyCaches:

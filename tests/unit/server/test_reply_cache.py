@@ -141,6 +141,23 @@ def test_shared_parts() -> None:
     assert cache.find(b"alone", 0.0) is not None
 
 
+def test_a_part_that_very_many_share() -> None:
+    """Very many replies that share a part are found no more at once, and dropped while new ones come; others stay."""
+    cache, counts, many = ReplyCache(), use(), 20_000
+    for number in range(many):
+        cache.remember(b"%d" % number, b"reply", answered(counts, (b"%d" % number, b"shared")))
+    cache.remember(b"alone", b"reply", answered(counts, (b"x", b"y")))
+    cache.forget(of_key("second", b"shared"))
+    assert len(cache) == many + 1, "lookups had to wait until all were dropped"
+    assert [cache.find(b"%d" % number, 0.0) for number in range(many)] == [None] * many
+    assert cache.find(b"alone", 0.0) is not None
+    for number in range(many // 10):
+        cache.remember(b"%d" % number, b"again", answered(counts, (b"%d" % number, b"shared")))
+    assert len(cache) == many // 10 + 1
+    assert cache.find(b"0", 0.0) is not None
+    assert isinstance(cache._young, dict), "a recall costs more for longer than it has to"
+
+
 def test_of_a_whole_table() -> None:
     """What names no keys takes every reply, and so does a distrust."""
     for touched in (Invalidation("first"), Invalidation(), Invalidation("first", before=1.0)):
