@@ -109,8 +109,12 @@ class Told(Protocol):
         ...
 
     @property
-    def sweeps(self) -> bool:
-        """Return whether keys are being looked for that are to be forgotten."""
+    def sweeps_asked(self) -> int:
+        """Return how often it was said by some of its parts which keys are to be forgotten."""
+        ...
+
+    def has_swept(self, asked: int) -> bool:
+        """Return whether all these keys have been looked for since `sweeps_asked` was `asked`."""
         ...
 
 
@@ -164,6 +168,9 @@ class Feed:
         self._settled: Mark | None = None  # until where everything is forgotten for the last time
         self._progress = Progress(Place(), is_mariadb=True)
         self._shown = Place()
+        self._sweeps_due: int | None = (
+            None  # since all of that was heard of: what is yet to be swept
+        )
         self._rows: Counter[tuple[str, str]] = Counter()
         # Tables of which all was forgotten for the last time, or nearly so
         self._dropped: set[str] = set()
@@ -343,7 +350,7 @@ class Feed:
             self._told.forget(_read_otherwise(before, readers))
         self._selection = Selection(readers)
         self._dropped.clear()
-        self._progress, self._shown = progress, shown
+        self._progress, self._shown, self._sweeps_due = progress, shown, None
         self._rows.clear()
         self._failure = None
         self._ended.clear()
@@ -355,11 +362,13 @@ class Feed:
         """Return whether everything is known that readers saw when the feed began. Raises NotProven."""
         if self._source is not None:  # what it shows later is pending, perhaps for hours
             return not self._catalog_is_old
-        if not (self._progress.has_heard(self._shown) and self.is_settled):
-            return False
-        if not self._progress.is_proven:
-            raise NotProven(f"{self.host}: what was heard before is not in its log")
-        return not self._told.sweeps
+        if self._sweeps_due is None:
+            if not (self._progress.has_heard(self._shown) and self.is_settled):
+                return False
+            if not self._progress.is_proven:
+                raise NotProven(f"{self.host}: what was heard before is not in its log")
+            self._sweeps_due = self._told.sweeps_asked
+        return self._told.has_swept(self._sweeps_due)
 
     def _be_alive(self) -> None:
         self.alive, self.reason = True, ""
@@ -438,7 +447,7 @@ class Feed:
             self._settle()
             if not self.alive and self._is_known():
                 self._be_alive()
-            if self.alive or not self._told.sweeps:
+            if self.alive or self._sweeps_due is None:
                 await self._events.wait()
             else:
                 await asyncio.sleep(_SWEEP_PAUSE)

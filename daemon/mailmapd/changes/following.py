@@ -181,8 +181,7 @@ class FollowedDatabase:
         Raises DatabaseError.
         """
         await asyncio.gather(*[feed.catch_up() for feed in self.feeds])
-        while self._forgetting.sweeps:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await self._forgetting.catch_up()
 
     async def likely_reason(self, table: str) -> str:
         """Return why answers of a table change without the log saying so, as far as that can be seen."""
@@ -254,8 +253,7 @@ class FollowedDatabase:
         if not self.lease.holds or len(found) < len(self.feeds):
             return None
         tables = self.followed
-        while self.sweeps:  # noqa: ASYNC110  # for keys that were touched before
-            await asyncio.sleep(0)
+        await self._forgetting.catch_up()
         return Kept(found, tables)
 
     async def close(self) -> None:
@@ -272,9 +270,13 @@ class FollowedDatabase:
         await self._forgetting.close()
 
     @property
-    def sweeps(self) -> bool:
-        """Return whether keys are being looked for that are to be forgotten."""
-        return self._forgetting.sweeps
+    def sweeps_asked(self) -> int:
+        """Return how often it was said by some of its parts which keys are to be forgotten."""
+        return self._forgetting.sweeps_asked
+
+    def has_swept(self, asked: int) -> bool:
+        """Return whether all these keys have been looked for since `sweeps_asked` was `asked`."""
+        return self._forgetting.has_swept(asked)
 
     def missed(self) -> None:
         """Have nothing believed again that is in doubt: a feed begins anew."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from mailmapd.changes.layout import KeyLayout, layout_of
 from mailmapd.changes.touched import SomeParts, Touched
@@ -18,23 +19,48 @@ log = logging.getLogger(__name__)
 MOST_SWEPT = 5000
 """Parts of keys that are looked for in one table; with more, all of it is forgotten."""
 
+_PAUSE = 0.001  # seconds between looks whether keys have been looked for
+
+
+class _Sweep(NamedTuple):
+    """Parts of keys that are to be looked for in a table, and when the first of them was named."""
+
+    number: int
+    wanted: set[SomeParts]
+
 
 class Forgetting:
-    """Forgets in some tables of an engine. Keys are dropped at once; what has parts of keys is looked for in slices."""
+    """Forgets in some tables of an engine. Keys are dropped at once; what has parts of keys is looked for in slices.
+
+    `sweeps_asked` counts how often parts were named, `has_swept` says until which of these times all were looked for.
+    While changes go on without a pause some are being looked for at any moment: nobody may wait for the last of them.
+    """
 
     def __init__(self, engine: Engine, tables: Mapping[str, Table]) -> None:
+        self.sweeps_asked = 0
+        self._swept = 0
         self._engine = engine
         self._tables = tables
         self._layouts: dict[str, KeyLayout] = {
             name: layout_of(table.definition) for name, table in tables.items()
         }
-        self._sweeps: dict[str, set[SomeParts]] = {}
+        self._sweeps: dict[str, _Sweep] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
     def sweeps(self) -> bool:
         """Return whether keys are being looked for."""
         return self._sweeper is not None and not self._sweeper.done()
+
+    def has_swept(self, asked: int) -> bool:
+        """Return whether all keys have been looked for whose parts were named until `sweeps_asked` was `asked`."""
+        return self._swept >= asked or not self.sweeps
+
+    async def catch_up(self) -> None:
+        """Wait until all keys have been looked for whose parts were named until now."""
+        asked = self.sweeps_asked
+        while not self.has_swept(asked):  # noqa: ASYNC110  # seldom: nobody sets an event for it
+            await asyncio.sleep(_PAUSE)
 
     async def close(self) -> None:
         """End."""
@@ -61,23 +87,34 @@ class Forgetting:
         for table, keys in touched.keys.items():
             self._engine.apply(Invalidation(table, frozenset(keys)))
         for table, parts in touched.parts.items():
-            wanted = self._sweeps.setdefault(table, set())
-            wanted |= parts
-            if len(wanted) > MOST_SWEPT:
-                del self._sweeps[table]
-                self._engine.apply(Invalidation(table))
+            self._name(table, parts)
         if self._sweeps and not self.sweeps:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
+    def _name(self, table: str, parts: set[SomeParts]) -> None:
+        """Have keys of a table looked for that have some parts, with those that wait for it already."""
+        self.sweeps_asked += 1
+        sweep = self._sweeps.setdefault(table, _Sweep(self.sweeps_asked, set()))
+        sweep.wanted.update(parts)
+        if len(sweep.wanted) > MOST_SWEPT:
+            del self._sweeps[table]
+            self._engine.apply(Invalidation(table))
+
     async def _sweep(self) -> None:
-        """Forget the keys that have some parts. A defect of ours in that forgets all of the table."""
+        """Forget the keys that have some parts. A defect of ours in that forgets all of the table.
+
+        The table that has waited for longest is next: one that changes all the time keeps no other one waiting.
+        """
         while self._sweeps:
-            name, wanted = self._sweeps.popitem()
+            name = next(iter(self._sweeps))
+            number, wanted = self._sweeps.pop(name)
+            self._swept = number - 1
             try:
                 await self._sweep_table(name, wanted)
             except Exception:
                 log.exception("changes: a defect of mailmapd; all of table %s is forgotten", name)
                 self._engine.apply(Invalidation(name))
+        self._swept = self.sweeps_asked
 
     async def _sweep_table(self, name: str, wanted: Iterable[SomeParts]) -> None:
         """Look at all keys of a table, in slices, for many parts at a time."""

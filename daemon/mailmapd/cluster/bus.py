@@ -191,8 +191,7 @@ class Bus:
             return None
         sources, asked = self._watching.words()
         standing = Standing(self._settings.stream, self._applied, tuple(sources), asked)
-        while self._forgetting.sweeps:  # noqa: ASYNC110  # for keys that were touched before
-            await asyncio.sleep(0)
+        await self._forgetting.catch_up()
         return standing, [name for name, digest in self._part.digests.items() if digest in asked]
 
     def believe(self) -> None:

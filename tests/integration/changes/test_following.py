@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -532,3 +533,51 @@ async def test_without_a_privilege(server: SqlServer, tmp_path: Path) -> None:
         assert not bench.database.lease.holds
         assert bench.engine.tables["alias"].watch is None
         assert await bench.ask("alias", b"a@example.com") == NOT_FOUND
+
+
+async def test_found_again_while_keys_are_looked_for(server: SqlServer, tmp_path: Path) -> None:
+    """A feed that was lost goes on among changes without a pause, each of which is looked for among many keys.
+
+    And so does whoever notes where it goes on from later: the state file, a reload, the end of the daemon.
+    """
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(
+        f"{SCHEMA} CREATE TABLE alias_domain (alias_domain VARCHAR(99) PRIMARY KEY, target_domain VARCHAR(99));"
+        "INSERT INTO alias VALUES ('a@example.com', '0', 'example.com', 0);"
+        "INSERT INTO alias_domain VALUES ('other.example', 'example.com')",
+        database="t",
+    )
+    server.grant("mail", "p", "t")
+    query = (
+        "SELECT goto FROM alias, alias_domain WHERE alias_domain = '%d'"
+        " AND address = CONCAT('%u', '@', target_domain)"
+    )
+    changes = ChangesSettings(follow="yes", user="replica", password="follow it")
+    async with following(server, tmp_path, changes, {"other": query}) as made:
+        database, table = made.database, made.engine.tables["other"]
+        await until(lambda: database.lease.holds)
+        assert await made.ask("other", b"a@other.example") == Found(b"0")
+        [key] = table.keys()
+        for number in range(30_000):
+            table.cache.store(b"%d" % number + key, b"row", time.monotonic())
+        ended = threading.Event()
+
+        def change() -> None:
+            connection = server.connect("t")
+            with connection.cursor() as cursor:
+                while not ended.is_set():
+                    cursor.execute("UPDATE alias SET goto = goto + 1")
+            connection.close()
+
+        changing = asyncio.create_task(asyncio.to_thread(change))
+        try:
+            await until(lambda: database._forgetting.sweeps)
+            server.kill_connections("replica")
+            await until(lambda: not database.lease.holds)
+            await until(lambda: database.lease.holds, "the feed is not found again")
+            async with asyncio.timeout(10):
+                assert await made.following.kept() != {}
+            assert database._forgetting.sweeps
+        finally:
+            ended.set()
+            await changing

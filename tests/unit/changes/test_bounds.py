@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -23,7 +23,7 @@ from mailmapd.config.schema import CacheSection
 from mailmapd.databases.mysql.binlog.events import Change, Kind, RowsChanged, StatementLogged
 from mailmapd.databases.mysql.binlog.stream import MAX_CATALOG, Place, Session
 from mailmapd.engine.definition import PostfixDefinition
-from mailmapd.engine.engine import Engine
+from mailmapd.engine.engine import SLICE, Engine
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.origin import QueryOrigin
 from mailmapd.engine.table import Table
@@ -257,13 +257,15 @@ async def test_lookups_while_a_catalog_is_taken_in() -> None:
     assert turns >= 20 * 1000 // 500
 
 
-def aliases() -> tuple[Engine, list[Invalidation]]:
-    """Return an engine of one table, and what it is told to forget."""
+def aliases(*names: str) -> tuple[Engine, list[Invalidation]]:
+    """Return an engine of some tables, or of one, and what it is told to forget."""
     definition = PostfixDefinition(MysqlTable.compile("aliases", b"SELECT '%u' WHERE '%d' = ''"))
     database = MemoryDatabase("mail", {(b"u", b"d"): [(b"row",)]})
-    origin = QueryOrigin("aliases", definition, database, time.monotonic)
-    table = Table("aliases", origin, TableCache(CacheSection()), time.monotonic)
-    engine = Engine({"mail": database}, {"aliases": table}, {}, {})
+    tables = {}
+    for name in names or ("aliases",):
+        origin = QueryOrigin(name, definition, database, time.monotonic)
+        tables[name] = Table(name, origin, TableCache(CacheSection()), time.monotonic)
+    engine = Engine({"mail": database}, tables, {}, {})
     told: list[Invalidation] = []
     engine.watchers.append(told.append)
     return engine, told
@@ -301,3 +303,46 @@ async def test_parts_of_very_many_keys() -> None:
         assert bool(told) == (number == MOST_SWEPT)
     assert told == [Invalidation("aliases")]
     await forgetting.close()
+
+
+def of_user(table: str, user: bytes) -> Touched:
+    """Return every key of a user in a table, as a change names it that says nothing of the domain."""
+    touched = Touched()
+    touched.add_parts(table, (("u", user),))
+    return touched
+
+
+@pytest.fixture
+async def looking() -> AsyncIterator[Forgetting]:
+    """Forget in two tables, each of so many entries that lookups have their turn while keys are looked for."""
+    engine, _ = aliases("busy", "quiet")
+    for table in engine.tables.values():
+        for number in range(3 * SLICE):
+            table.cache.store(b"u%d@d" % number, b"row", 0.0)
+    forgetting = Forgetting(engine, engine.tables)
+    yield forgetting
+    await forgetting.close()
+
+
+async def test_no_table_waits_for_another(looking: Forgetting) -> None:
+    """A table that changes all the time keeps no other one from being looked through."""
+    looking.forget(of_user("quiet", b"u1"))
+    quiet = looking._tables["quiet"].cache
+    for _ in range(100):
+        looking.forget(of_user("busy", b"nobody"))
+        await asyncio.sleep(0)
+    assert quiet.peek(b"u1@d") is None
+    assert quiet.peek(b"u2@d") is not None
+
+
+async def test_waiting_while_changes_go_on(looking: Forgetting) -> None:
+    """Who waits for what was named until now waits for no longer, however many changes come meanwhile."""
+    looking.forget(of_user("busy", b"u1"))
+    waiting = asyncio.create_task(looking.catch_up())
+    async with asyncio.timeout(20):
+        while not waiting.done():
+            looking.forget(of_user("busy", b"nobody"))
+            looking.forget(of_user("quiet", b"nobody"))
+            await asyncio.sleep(0)
+    assert looking.sweeps
+    assert looking._tables["busy"].cache.peek(b"u1@d") is None
