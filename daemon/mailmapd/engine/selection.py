@@ -143,13 +143,14 @@ def _of_probed_domain(
 
 
 def _of_dict_user(definition: DictDefinition, user: bytes, with_extension: Matcher) -> Selection:
-    query, folded = definition.query, fold(user) or user
+    query = definition.query
+    is_about, is_about_folded = query.about(user), query.about(fold(user) or user)
 
     def matches(sql_key: bytes) -> bool:
         if (
-            query.concerns(sql_key, user)
-            or query.concerns(sql_key, folded)
-            or query.concerns(fold(sql_key) or sql_key.lower(), folded)
+            is_about(sql_key)
+            or is_about_folded(sql_key)
+            or is_about_folded(fold(sql_key) or sql_key.lower())
         ):
             return True
         return any(with_extension(part) for part in sql_key.split(b"\0"))

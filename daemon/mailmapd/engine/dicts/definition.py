@@ -6,7 +6,7 @@ one with mysql_table(5) meaning, where the key is the user name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,10 @@ class UserQuery(Protocol):
         """Return the query for a SQL key."""
         ...
 
+    def about(self, user: bytes) -> Callable[[bytes], bool]:
+        """Return what tells of a SQL key whether its entry may be about the user."""
+        ...
+
     def concerns(self, sql_key: bytes, user: bytes) -> bool:
         """Return whether an entry under the SQL key may be about the user."""
         ...
@@ -60,9 +64,14 @@ class PostfixUserQuery:
         """Return mysql_table(5)'s SQL key of the user name."""
         return self.template.sql_key(values["user"]) if values["user"] else None
 
+    def about(self, user: bytes) -> Callable[[bytes], bool]:
+        """Return what tells whether a SQL key is the user's."""
+        own = self.template.sql_key(user) if user else None
+        return lambda sql_key: sql_key == own
+
     def concerns(self, sql_key: bytes, user: bytes) -> bool:
         """Return whether the entry is the user's."""
-        return bool(user) and self.template.sql_key(user) == sql_key
+        return self.about(user)(sql_key)
 
 
 @dataclass(frozen=True)
