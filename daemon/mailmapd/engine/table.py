@@ -150,16 +150,21 @@ class Table:
         )
         return await later if outcome is None else outcome
 
-    def renew(self, sql_key: bytes, done: Callable[[Outcome], None]) -> None:
+    def renew(self, sql_key: bytes, done: Callable[[Outcome], None]) -> Flight[Outcome]:
         """Ask the origin for a key, whatever memory holds; `done` gets what it says, later.
 
-        A query that is on its way was perhaps sent too early; what it brings is not kept.
+        A query that is on its way was perhaps sent too early; what it brings is not kept. Return the new one's flight.
         """
         self._flights.forget(sql_key)
         self.misses += 1
         flight = self._flights.start(sql_key)
         flight.join(done)
         self.origin.renew(sql_key, partial(self._land, sql_key, flight))
+        return flight
+
+    def awaits(self, sql_key: bytes, flight: Flight[Outcome]) -> bool:
+        """Return whether what a flight brings will be kept: it is on its way, and was not cut loose."""
+        return self._flights.find(sql_key) is flight
 
     def fetch_ahead(self, sql_key: bytes, done: Callable[[Outcome], None]) -> bool:
         """Ask the origin for a key before anybody does; return whether `done` gets what it says, later.

@@ -9,8 +9,8 @@ the database only when something speaks for a change:
 
 and not more than `AT_ONCE` at once and `RATE` a second in all. None goes there when the first answer of the very login
 came from there, or when the user is not known. The others are answered from memory, as all are while the database is
-away. A row that has changed takes the place of the one in memory, so that the old password is refused from then on,
-and everybody who remembers it hears of it.
+away. Equal ones share a query, unless a change was heard of since it was sent. A row that has changed takes the place
+of the one in memory, so that the old password is refused from then on, and everybody who remembers it hears of it.
 
 Of a login that fits we see its first question and no second one. So the first questions about a key are counted after
 a mismatch, in `doubted`, and until one has fitted, no reply to them is remembered before the engine.
@@ -98,6 +98,9 @@ class Mismatches:
         self._lately: TTLCache[bytes, None] = TTLCache(KEYS, WINDOW, timer=clock)
         self._allowance = Allowance(AT_ONCE, RATE, clock())
         self._flights: SingleFlight[Outcome] = SingleFlight()
+        self._sent: dict[
+            bytes, Flight[Outcome]
+        ] = {}  # the flights of the table that these wait for
 
     def note_first(self, sql_key: bytes) -> bool:
         """Note that memory answered the first question about a doubted key; return whether it is doubted still."""
@@ -131,7 +134,7 @@ class Mismatches:
         sql_keys = frozenset((sql_key, *(key for _, key in original)))
         sql_key, held = self._in_memory(user, sql_key, original, now)
         flight = self._flights.find(sql_key)
-        if flight is not None:
+        if flight is not None and self.table.awaits(sql_key, self._sent[sql_key]):
             flight.join(done)
             return None
         fitted = sql_key not in self.doubted
@@ -152,7 +155,7 @@ class Mismatches:
         flight.join(done)
         question = _Question(sql_keys, sql_key, held, flight)
         patience = asyncio.get_running_loop().call_later(PATIENCE, self._lose_patience, question)
-        self.table.renew(sql_key, partial(self._land, question, patience))
+        self._sent[sql_key] = self.table.renew(sql_key, partial(self._land, question, patience))
         return None
 
     def _probe(self, question: _Question, now: float) -> None:
@@ -166,9 +169,14 @@ class Mismatches:
         _, sql_key, held, flight = question
         if held is not None:
             self._lately.pop(sql_key, None)
-            self._flights.end(sql_key, flight)
+            self._end(sql_key, flight)
             self.table.origin.lose_patience()
             flight.land(Outcome(held, Source.STALE))
+
+    def _end(self, sql_key: bytes, flight: Flight[Outcome]) -> None:
+        """Let nobody join a question any more."""
+        if self._flights.end(sql_key, flight):
+            del self._sent[sql_key]
 
     def _in_memory(
         self, user: bytes, sql_key: bytes, original: Sequence[tuple[bytes, bytes]], now: float
@@ -203,7 +211,7 @@ class Mismatches:
             self._probing = False
         else:
             patience.cancel()
-        self._flights.end(sql_key, flight)
+        self._end(sql_key, flight)
         known = outcome.known
         if isinstance(known, Failure):
             self._lately.pop(sql_key, None)

@@ -24,6 +24,7 @@ from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.statement import Statement
 from support.clock import FakeClock
 from support.memory_database import MemoryDatabase, Rows, Values
+from support.polling import until
 
 TEXT = "SELECT user, password FROM mailbox WHERE login = '%u'"
 
@@ -270,6 +271,20 @@ async def test_slow_database(host: Host, monkeypatch: pytest.MonkeyPatch) -> Non
         await asyncio.sleep(0)
     assert await host.login(b"a", b"new") is True
     assert host.selects == 2
+
+
+async def test_changed_while_it_is_asked(host: Host) -> None:
+    """Who asks after a change was heard of does not share a query that was sent before."""
+    assert await host.login(b"a", b"old") is True
+    host.database.hold()
+    asking = [asyncio.create_task(host.ask(b"shared/passdb-fresh/a/a", b"a")) for _ in range(2)]
+    await until(lambda: host.selects == 2)
+    host.table.apply(Invalidation("auth.passdb", frozenset({b"a"})))
+    asking.append(asyncio.create_task(host.ask(b"shared/passdb-fresh/a/a", b"a")))
+    await until(lambda: host.selects == 3)
+    host.database.release()
+    await asyncio.gather(*asking)
+    assert host.mismatches._sent == {}
 
 
 async def test_doubts_are_bounded(host: Host) -> None:
