@@ -101,7 +101,8 @@ class Table:
         """Count on from where the table that had this name before stands."""
         self.hits, self.negative_hits, self.stale = former.hits, former.negative_hits, former.stale
         self.coalesced, self.misses = former.coalesced, former.misses
-        self.invalidations, self.audits = former.invalidations, former.audits
+        # Copies: what is left of the former one is yet to be freed, which is no invalidation of this one
+        self.invalidations, self.audits = dict(former.invalidations), dict(former.audits)
         self.cache.rows.evictions, self.cache.absences.evictions = (
             former.cache.rows.evictions,
             former.cache.absences.evictions,

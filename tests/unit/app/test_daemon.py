@@ -61,6 +61,7 @@ async def test_reload_keeps_and_frees(short_path: Path) -> None:
     assert len(changed.cache.rows) == ENTRIES
     await until(lambda: not changed.cache.keys())
     assert len(kept.cache.rows) == ENTRIES
+    assert daemon.engine.tables["mailbox"].invalidations["table"] == 0, "nothing was invalidated"
     daemon._stop.set()
     await running
 
