@@ -53,7 +53,7 @@ class OldMap:
     def _learn(self, postmap: Postmap, table: str, keys: Iterable[bytes]) -> None:
         new = sorted(key for key in keys if (table, key) not in self._known)
         self.lookups += len(new)
-        found = postmap.ask(table, new)
+        found = postmap.ask(table, new, self.section.fold)
         self._known.update({(table, key): found.get(key) for key in new})
 
     def _unanswered(

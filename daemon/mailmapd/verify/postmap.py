@@ -2,6 +2,9 @@
 
 postmap prints ``key TAB value`` for each key that it finds, in the order of the keys, and stops at
 the first lookup that fails. Then the keys are halved until the one that fails stands alone.
+
+It folds keys and checks that they are UTF-8, as most parameters have it; the options of `_OPTIONS`
+make it open a table as the others do.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from mailmapd.errors import MailmapdError
 
 MAX_FAILURES = 50
 """Keys of one table that may fail before it counts as broken."""
+
+_OPTIONS = {"unicode": (), "ascii": ("-u",), "utf8": ("-f",), "none": ("-f", "-u")}
+"""Options of postmap by a map's `fold`: -f does not fold keys, -u knows nothing of UTF-8."""
 
 _SYSTEM_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin:/sbin"
 
@@ -39,18 +45,20 @@ class Postmap:
         program = which("postmap", path=_SYSTEM_PATH)
         if program is None:
             raise PostmapError("postmap is not installed here: run verify on the mail server")
-        self._command = [program, "-c", str(directory.absolute()), "-q", "-"]
+        self._command = [program, "-c", str(directory.absolute())]
         self._failures: dict[str, int] = {}
 
-    def ask(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes | LookupFailed]:
+    def ask(
+        self, table: str, keys: Sequence[bytes], fold: str = "unicode"
+    ) -> dict[bytes, bytes | LookupFailed]:
         """Return the values of the keys that are found, and `LookupFailed` where Postfix cannot tell.
 
-        Raises PostmapError.
+        `fold` is what Postfix does to the keys before. Raises PostmapError.
         """
         askable = [key for key in keys if key and b"\n" not in key and b"\0" not in key]
         if not askable:
             return {}
-        found, error = self._run(table, askable)
+        found, error = self._run(table, askable, fold)
         if not error:
             return dict(found)
         if len(askable) == 1:
@@ -59,14 +67,16 @@ class Postmap:
                 raise PostmapError(f"{table} fails for more than {MAX_FAILURES} keys: {error}")
             return {askable[0]: LookupFailed(error)}
         middle = len(askable) // 2
-        return self.ask(table, askable[:middle]) | self.ask(table, askable[middle:])
+        first, second = askable[:middle], askable[middle:]
+        return self.ask(table, first, fold) | self.ask(table, second, fold)
 
-    def _run(self, table: str, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], str]:
+    def _run(self, table: str, keys: Sequence[bytes], fold: str) -> tuple[dict[bytes, bytes], str]:
+        command = [*self._command, *_OPTIONS[fold], "-q", "-", table]
         with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answered:
             asked.write(b"\n".join(keys) + b"\n")
             asked.seek(0)
             with subprocess.Popen(  # noqa: S603 - a fixed program, and a table that the administrator configured
-                [*self._command, table], stdin=asked, stdout=answered, stderr=subprocess.PIPE
+                command, stdin=asked, stdout=answered, stderr=subprocess.PIPE
             ) as process:
                 error = _fatal_line(process)
             if not error and process.returncode not in (0, 1):

@@ -29,6 +29,8 @@ INSERT INTO route VALUES ('example.org', 'smtp:[a.example]:26');
 CREATE TABLE nobody (address varchar(100), goto varchar(100));
 CREATE TABLE alias (address varchar(100), goto varchar(100));
 INSERT INTO alias VALUES ('a@example.com', 'b@example.com');
+CREATE TABLE word (pattern varbinary(100), action varchar(100));
+INSERT INTO word VALUES ('VIAGRA', 'REJECT spam'), (x'E4F6', 'REJECT latin');
 """
 QUERIES = {
     "relay": "SELECT login FROM relay WHERE hostname = '%s'",
@@ -36,6 +38,7 @@ QUERIES = {
     "route": "SELECT nexthop FROM route WHERE pattern = '%s'",
     "nobody": "SELECT goto FROM nobody WHERE address = '%s'",
     "alias": "SELECT goto FROM alias WHERE address = '%s'",
+    "word": "SELECT action FROM word WHERE '%s' REGEXP BINARY pattern LIMIT 1",
 }
 MAIN_CF = """
 smtp_tls_policy_maps = mysql:{folder}/relay.cf
@@ -43,6 +46,7 @@ smtpd_client_restrictions = check_client_access mysql:{folder}/client.cf
 transport_maps = mysql:{folder}/route.cf
 canonical_maps = mysql:{folder}/nobody.cf
 virtual_alias_maps = mysql:{folder}/alias.cf
+header_checks = mysql:{folder}/word.cf
 """
 
 
@@ -133,3 +137,16 @@ def test_old_side_that_fails(imported: Installation) -> None:
         "Not compared, because the old map fails: virtual_alias_maps; no differences in the others;"
     )
     assert found(done.stdout)["smtp_tls_policy_maps"] >= 1
+
+
+def test_keys_are_folded_as_the_parameter_folds_them(imported: Installation) -> None:
+    """A table that Postfix asks for keys as they are is asked so, with its capitals and bytes that are no UTF-8."""
+    config = imported.folder / "mailmapd.toml"
+    done = verify(imported, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found(done.stdout)["header_checks"] >= 4
+    other = imported.folder / "folding.toml"
+    other.write_text(re.sub(r"(?m)^fold = .*\n", "", config.read_text()))
+    done = verify(imported, other)
+    assert done.returncode == 1
+    assert "header_checks: VIAGRA\n  Postfix:  REJECT spam\n  mailmapd: not found" in done.stdout
