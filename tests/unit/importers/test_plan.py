@@ -460,6 +460,50 @@ def test_sqlite_alone_is_said(postfix: Path) -> None:
         plan(postfix, "virtual_alias_maps = sqlite:/s.cf\n")
 
 
+PROXY_READ_MAPS = (
+    "proxy_read_maps = $virtual_alias_maps $relay_domains $virtual_mailbox_limit_maps"
+    " $virtual_mailbox_map $mine\n"
+)
+
+
+def test_a_list_of_approved_tables_hides_nothing(postfix: Path) -> None:
+    """What proxy_read_maps names, or a longer name begins with, is in the report as what nobody names."""
+    made = plan(
+        postfix,
+        f"{PROXY_READ_MAPS}virtual_alias_maps = proxy:ldap:/l.cf\nrelay_domains = sqlite:/s.cf\n"
+        "virtual_mailbox_limit_maps = proxy:{cf}/all.cf\nvirtual_mailbox_map = {cf}/all.cf\n"
+        "virtual_mailbox_maps = $mine\nmine = {cf}/all.cf, proxy:pgsql:/p.cf\n"
+        "smtpd_sender_login_maps = $virtual_mailbox_maps, $virtual_alias_maps\n",
+    )
+    found = {refusal.where.rpartition(" ")[2]: refusal.reason for refusal in made.refusals}
+    assert "l.cf: asks LDAP" in found["virtual_alias_maps"]
+    assert "s.cf: reads a file" in found["relay_domains"]
+    assert "VDA patch" in found["virtual_mailbox_limit_maps"]
+    assert "did you mean virtual_mailbox_maps?" in found["virtual_mailbox_map"]
+    assert "p.cf: asks PostgreSQL" in found["virtual_mailbox_maps"]
+    assert "mine" not in found
+
+
+def test_misspelt_options_of_services_are_in_the_report(postfix: Path) -> None:
+    """A parameter that Postfix does not know is told in master.cf as in main.cf."""
+    (postfix / "master.cf").write_text(
+        f"smtp inet n - y - - smtpd -o smtpd_sender_restriction=check_sender_access,mysql:{postfix}/all.cf\n"
+    )
+    made = plan(postfix, "virtual_alias_maps = {cf}/all.cf\n")
+    (refusal,) = made.refusals
+    assert refusal.where == "master.cf line 1: smtp/inet -o smtpd_sender_restriction"
+    assert refusal.reason.endswith("did you mean smtpd_sender_restrictions?")
+
+
+def test_what_postfix_does_not_expand_is_no_end_of_the_import(postfix: Path) -> None:
+    """A list of characters with a "$" in it is a value like any other, and the maps move."""
+    characters = (
+        "smtpd_expansion_filter = 01234567!\"#$%&'()*+,-./\nforward_expansion_filter = $!\n"
+    )
+    made = plan(postfix, f"{characters}virtual_alias_maps = {{cf}}/all.cf\n")
+    assert "virtual_alias_maps" in changes(made)
+
+
 def test_a_memcache_moves_as_the_table_behind_it(postfix: Path) -> None:
     """memcache: with a mysql: backup and no rule about keys becomes a map of that table."""
     (postfix / "mc.cf").write_text(

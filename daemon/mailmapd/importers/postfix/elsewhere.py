@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Iterator
 
+from mailmapd.errors import ConfigError
 from mailmapd.formats.main_cf import MainCf
 from mailmapd.formats.map_list import Member, bundle_content, parse_members, split_list
 from mailmapd.formats.master_cf import Service
@@ -21,30 +23,37 @@ _REASONS = {
 _PROXYMAP = ("proxy_read_maps", "proxy_write_maps")
 """Lists of what proxymap(8) may open: they ask for nothing themselves."""
 
+_OF_A_PATCH = ("virtual_mailbox_limit_maps", "virtual_maildir_limit_message_maps")
+"""Parameters of the VDA patch, which many guides set although few a Postfix has it: virtual(8) reads them."""
+
+_REFERENCE = re.compile(r"\$[({]?\s*(\w+)")
+
 
 def left_alone(
     main_cf: MainCf, services: Iterable[Service], known: Collection[str]
 ) -> Iterator[Refusal]:
     """Yield every use of a database that no import can move. Raises ConfigError when a value cannot be expanded.
 
-    `known` are the parameters whose tables may move.
+    `known` are the parameters whose tables may move: what they say is told of each of them, and
+    what a parameter of the administrator's own says only if no other one refers to it.
     """
-    texts = [entry.value for entry in main_cf.entries.values()]
+    texts = [entry.value for name, entry in main_cf.entries.items() if name not in _PROXYMAP]
     for service in services:
-        texts += service.overrides.values()
+        texts += [text for name, text in service.overrides.items() if name not in _PROXYMAP]
+    referred_to = {name for text in texts for name in _REFERENCE.findall(text)}
     for name, entry in main_cf.entries.items():
         where = f"main.cf line {entry.line}: {name}"
-        if name in _PROXYMAP or _is_referred_to(name, texts):
-            continue
-        if name not in known:
-            yield from _unknown(main_cf, where, name, known)
-        else:
+        if name in known:
             yield from _others(main_cf, where, name)
+        elif name not in _PROXYMAP and name not in referred_to:
+            yield from _unknown(main_cf, where, name, known)
     for service in services:
         view = main_cf.with_overrides(service.overrides)
         for name in service.overrides:
             if name in known:
                 yield from _others(view, service.where(name), name)
+            elif name not in _PROXYMAP and name not in referred_to:
+                yield from _unknown(view, service.where(name), name, known)
 
 
 def other_instances(main_cf: MainCf) -> list[str]:
@@ -52,18 +61,22 @@ def other_instances(main_cf: MainCf) -> list[str]:
     return split_list(main_cf.value("multi_instance_directories"))
 
 
-def _is_referred_to(name: str, texts: Iterable[str]) -> bool:
-    forms = (f"${name}", f"${{{name}", f"$({name}")
-    return any(form in text for text in texts for form in forms)
-
-
 def _unknown(main_cf: MainCf, where: str, name: str, known: Collection[str]) -> Iterator[Refusal]:
-    types = sorted({member.type for member in _members(main_cf, name)} & {"mysql", *_REASONS})
+    try:
+        members = list(_members(main_cf, name))
+    except ConfigError:
+        return  # such as smtpd_expansion_filter, in which "$" is a character like any other
+    types = sorted({member.type for member in members} & {"mysql", *_REASONS})
     if not types:
         return
     problem = f"names {', '.join(f'{kind}:' for kind in types)}, but "
     if name in main_cf.default_names():
         yield Refusal(where, f"{problem}it is not known what Postfix does with it")
+        return
+    if name in _OF_A_PATCH:
+        yield Refusal(
+            where, f"{problem}Postfix itself has no such parameter: it is of the VDA patch"
+        )
         return
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]}?" if near else ""
