@@ -5,9 +5,13 @@ Both importers fill the same draft, so that a database used by Postfix and by Do
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from mailmapd.databases.host_list import CLIENT_SOCKET, parse_host
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Draft:
     def database(self, settings: dict[str, Any], password: str, comment: str) -> str:
         """Return the name of the database with these settings and password, adding it when it is new."""
         for known in self.databases:
-            if known.settings == settings and known.password == password:
+            if known.password == password and is_same_server(known.settings, settings):
                 return known.name
         wanted = str(
             settings.get("dbname") or settings.get("path", "mail").rpartition("/")[2] or "mail"
@@ -51,6 +55,33 @@ class Draft:
         name = unused_name(wanted, {known.name for known in self.databases})
         self.databases.append(DraftDatabase(name, settings, password, comment))
         return name
+
+
+def is_same_server(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether the settings of two databases mean the same, however each writes its hosts.
+
+    ``127.0.0.1`` of a .cf file is ``host=127.0.0.1 port=3306`` of Dovecot's.
+    """
+    return _comparable(one) == _comparable(other)
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    directed = "option_file" in settings
+    hosts = [_server(host, directed=directed) for host in settings.get("hosts", ())]
+    return {**settings, "hosts": hosts}
+
+
+def _server(host: str, *, directed: bool) -> object:
+    """Return the place of a server; an option file may have a say in what the text leaves open (`directed`)."""
+    try:
+        address = parse_host(host)
+    except ValueError:
+        return host
+    if not address.is_local:
+        return address.name.lower(), address.port, directed and address.says_port
+    if directed and not address.path:
+        return ""
+    return os.path.realpath(address.path or CLIENT_SOCKET)
 
 
 def unused_name(wanted: str, taken: set[str]) -> str:

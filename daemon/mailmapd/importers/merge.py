@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from mailmapd.errors import ConfigError, Fault
-from mailmapd.importers.draft import Draft, DraftDatabase, DraftSection, unused_name
+from mailmapd.importers.draft import (
+    Draft,
+    DraftDatabase,
+    DraftSection,
+    is_same_server,
+    unused_name,
+)
 from mailmapd.importers.toml_writer import password_file_name, render_section, toml_key
 
 _HEADER = re.compile(r"^\[([^\[\]]+)\]\s*(?:#.*)?$")
@@ -153,7 +159,8 @@ class _Merger:
         settings = {
             key: value for key, value in _imported("database", section).items() if key not in secret
         }
-        return settings == dict(database.settings) and self._password(section) == database.password
+        same = is_same_server(settings, database.settings)
+        return same and self._password(section) == database.password
 
     def _password(self, section: Mapping[str, Any]) -> str | None:
         """Return a served database's password, None when it cannot be read."""

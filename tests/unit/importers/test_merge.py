@@ -81,6 +81,17 @@ def test_another_account_of_the_same_name_is_another_database(tmp_path: Path) ->
     assert found["table"]["relay_domains"]["database"] == "mail_2"
 
 
+def test_a_host_that_is_written_otherwise_is_the_served_database(tmp_path: Path) -> None:
+    """A second import whose file writes the port out uses the database that is there."""
+    second = draft(parameter="relay_domains")
+    second.databases[0].settings["hosts"] = ["db1:3306"]
+    first = draft()
+    first.databases[0].settings["hosts"] = ["db1"]
+    found = tomllib.loads(again(first, second, tmp_path))
+    assert found["database"].keys() == {"mail"}
+    assert found["map"]["relay_domains"]["tables"] == ["virtual_alias_maps"]
+
+
 def test_a_table_of_a_taken_name_from_elsewhere_gets_another(tmp_path: Path) -> None:
     """A table that another file made is not overwritten by one of the same name."""
     second = draft("SELECT b", parameter="relay_domains")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mailmapd.databases.host_list import CLIENT_SOCKET
 from mailmapd.errors import ConfigError
 from mailmapd.importers import toml_writer
+from mailmapd.importers.dovecot.sql_import import import_dovecot_sql
+from mailmapd.importers.draft import is_same_server
 from mailmapd.importers.postfix.changes import MovePlan
 from mailmapd.importers.postfix.plan import plan_import
 from mailmapd.importers.postfix.report import report
@@ -541,6 +546,32 @@ def test_defaults_that_are_written_out_make_no_second_database(postfix: Path) ->
     made = plan(postfix, "virtual_alias_maps = {cf}/one.cf {cf}/two.cf {cf}/three.cf\n")
     assert [database.name for database in made.draft.databases] == ["mail", "mail_2"]
     assert [table.settings["database"] for table in made.draft.tables] == ["mail", "mail", "mail_2"]
+
+
+def test_hosts_that_are_written_otherwise_make_no_second_database(
+    postfix: Path, tmp_path: Path
+) -> None:
+    """One server is one database, whether its port or inet: is written out, in Dovecot's file as well."""
+    files = {"a": "127.0.0.1", "b": "inet:127.0.0.1:3306", "c": "127.0.0.1:3307"}
+    for name, host in files.items():
+        text = CF.replace("db1.example.net, unix:/run/mysqld/mysqld.sock", host)
+        (postfix / f"{name}.cf").write_text(f"{text}query = SELECT '%s'\n")
+    made = plan(postfix, "virtual_alias_maps = {cf}/a.cf {cf}/b.cf {cf}/c.cf\n")
+    assert [database.name for database in made.draft.databases] == ["mail", "mail_2"]
+    sql = tmp_path / "dovecot-sql.conf.ext"
+    sql.write_text(
+        "driver = mysql\nconnect = host=127.0.0.1 port=3306 dbname=mail user=mail password=x\n"
+        "user_query = SELECT home FROM m WHERE u = '%u'\n"
+    )
+    assert is_same_server(
+        {"hosts": ["localhost"]}, {"hosts": [f"unix:{os.path.realpath(CLIENT_SOCKET)}"]}
+    )
+    option = {"option_file": "/my.cnf"}
+    assert not is_same_server({"hosts": ["db"], **option}, {"hosts": ["db:3306"], **option})
+    draft = made.draft
+    draft.databases[0] = replace(draft.databases[0], password="x")
+    import_dovecot_sql(draft, [sql])
+    assert draft.tables[-1].settings["database"] == "mail"
 
 
 def test_a_queue_elsewhere_gets_units_of_its_own(postfix: Path) -> None:
