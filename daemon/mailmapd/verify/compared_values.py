@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from mailmapd.databases.interface import Database
 from mailmapd.template.statement import Statement
+from mailmapd.verify.key_sources import quoted
 
 _COLUMN = r"(?:`?\w+`?\s*\.\s*)?`?(\w+)`?"
 _KEY = r"(?:\w+\s*\(\s*)?'%[sSuUdD]'\s*\)?"
@@ -41,23 +42,29 @@ def compared_columns(query: str) -> list[str]:
 
 async def compared_values(database: Database, query: str) -> dict[bytes, None]:
     """Return the values of the columns that a query compares with its key, each once. Raises DatabaseError."""
-    names, words = compared_columns(query), set(_WORD.findall(query))
+    names = compared_columns(query)
     values: dict[bytes, None] = {}
     if not names:
         return values
-    result = await database.fetch(Statement("verify", (_COLUMNS,)))
-    for row in result.rows:
-        table, column = ((part or b"").decode("utf-8", "surrogateescape") for part in row)
-        if table in words and column.lower() in names:
-            sql = f"SELECT DISTINCT {_quoted(column)} FROM {_quoted(table)}"
-            statement = Statement("verify", (sql.encode("utf-8", "surrogateescape"),))
-            async for _, rows in database.stream(statement):
-                values |= {value: None for (value,) in rows if value}
+    for table, columns in (await columns_of(database, query)).items():
+        for column in columns:
+            if column.lower() in names:
+                sql = f"SELECT DISTINCT {quoted(column)} FROM {quoted(table)}"
+                statement = Statement("verify", (sql.encode("utf-8", "surrogateescape"),))
+                async for _, rows in database.stream(statement):
+                    values |= {value: None for (value,) in rows if value}
     return values
 
 
-def _quoted(name: str) -> str:
-    return f"`{name.replace('`', '``')}`"
+async def columns_of(database: Database, query: str) -> dict[str, list[str]]:
+    """Return the tables that a query may read, each with its columns. Raises DatabaseError."""
+    words = set(_WORD.findall(query))
+    found: dict[str, list[str]] = {}
+    for row in (await database.fetch(Statement("verify", (_COLUMNS,)))).rows:
+        table, column = ((part or b"").decode("utf-8", "surrogateescape") for part in row)
+        if table in words:
+            found.setdefault(table, []).append(column)
+    return found
 
 
 def asked_forms(value: bytes) -> Iterator[bytes]:

@@ -6,10 +6,14 @@ must be the same. Both work as the installed one in what it does to user names.
 
     2.3   driver = sql with the file (dovecot-sql.conf.ext), and driver = dict with the running mailmapd
     2.4   the file (sql_driver, mysql { }, passdb sql { } …), and the Lua script with the running mailmapd
+
+Only what the dict has is compared: a file's user_query that Dovecot does not use, beside a static
+userdb, is none of it. Users whom no query lists are those that the database's rows are about.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -25,9 +29,11 @@ from mailmapd.errors import ConfigError, Fault, MailmapdError
 from mailmapd.formats.dovecot_sql import text_of
 from mailmapd.formats.dovecot_sql_24 import is_of_24
 from mailmapd.formats.dovecot_sql_conf import read_dovecot_sql_conf
+from mailmapd.plan.dict_plan import DictPlan, plan_dicts
 from mailmapd.snippets.dovecot import dict_sections_23, lua_sections_24
 from mailmapd.snippets.shipped import shipped
 from mailmapd.verify.auth_master import AuthAnswer, AuthMaster
+from mailmapd.verify.user_names import names_of_users
 
 _SYSTEM_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin:/sbin"
 _SECRET = re.compile("pass|secret|token|private|hash", re.IGNORECASE)
@@ -53,6 +59,12 @@ service auth {
 
 _SETTINGS_24 = "dovecot_config_version = {version}\ndovecot_storage_version = {version}\n"
 
+_NO_PASSDB = {
+    False: "passdb {\n  driver = static\n  args = nopassword=yes\n}\n",
+    True: "passdb static {\n  fields {\n    nopassword = yes\n  }\n}\n",
+}
+"""A passdb for a Dovecot of 2.3 or (true) 2.4 that has none of its own, and would not start without."""
+
 Kind = tuple[str, bytes]
 """``user`` or ``login``, and the user's name."""
 
@@ -77,6 +89,7 @@ def compare_dovecot(
     Dovecot's programs are those of `system_path`.
     """
     name = _dict_of(config)
+    plan = plan_dicts(config)[name]
     installed = _Dovecot(system_path)
     modern = installed.version >= (2, 4)
     if is_of_24(text_of(file)) is not modern:
@@ -92,11 +105,13 @@ def compare_dovecot(
             script = shipped("configs/dovecot/2.4/mailmapd.lua").read_text()
             (folder / "mailmapd.lua").write_text(script)
         else:
-            before = _old_sections(file)
+            before = _old_sections(file, plan)
             extra, sections = dict_sections_23(config, name, str(folder))
             (folder / f"mailmapd-{name}.conf.ext").write_text(extra)
-        old = installed.answers(folder / "old", before, limit)
-        new = installed.answers(folder / "new", sections, limit)
+        common = _NO_PASSDB[modern] if plan.passdb is None else ""
+        names = _names(config, plan)
+        old = installed.answers(folder / "old", before + common, plan, names, limit)
+        new = installed.answers(folder / "new", sections + common, plan, names, limit)
     result = DovecotResult(users=len({user for _, user in old}))
     for question in {**old, **new}:
         one, other = old.get(question), new.get(question)
@@ -116,11 +131,19 @@ def _dict_of(config: Config) -> str:
     return next(iter(config.dicts))
 
 
-def _old_sections(file: Path) -> str:
+def _names(config: Config, plan: DictPlan) -> list[bytes] | None:
+    """Return the names of a dict that lists none, None when it does."""
+    table = plan.passdb or plan.userdb
+    if table is None or (plan.userdb is not None and plan.iterate is not None):
+        return None
+    return asyncio.run(names_of_users(config, table))
+
+
+def _old_sections(file: Path, plan: DictPlan) -> str:
     conf = read_dovecot_sql_conf(file)
     section = f"{{\n  driver = sql\n  args = {file.absolute()}\n}}\n"
-    passdb = "" if conf.password_query is None else f"passdb {section}"
-    return passdb + ("" if conf.user_query is None else f"userdb {section}")
+    passdb = f"passdb {section}" if plan.passdb and conf.password_query is not None else ""
+    return passdb + (f"userdb {section}" if plan.userdb and conf.user_query is not None else "")
 
 
 class _Dovecot:
@@ -138,8 +161,10 @@ class _Dovecot:
         versions = _SETTINGS_24.format(version=self.text) if self.version >= (2, 4) else ""
         self._settings = versions + _SETTINGS + about_names
 
-    def answers(self, folder: Path, sections: str, limit: int) -> dict[Kind, AuthAnswer]:
-        """Return what a Dovecot with these sections says of its users."""
+    def answers(
+        self, folder: Path, sections: str, plan: DictPlan, names: list[bytes] | None, limit: int
+    ) -> dict[Kind, AuthAnswer]:
+        """Return what a Dovecot with these sections says of its users, or of those whose `names` are told."""
         answers: dict[Kind, AuthAnswer] = {}
         with self._running(folder, sections) as path:
             try:
@@ -147,15 +172,14 @@ class _Dovecot:
             except MailmapdError as error:
                 raise _with_log(error, folder) from error
             try:
-                users = sorted(set(master.users()))[: limit or None]
-                answers |= {
-                    ("user", user): answer
-                    for user, answer in zip(users, master.lookups("USER", users), strict=True)
-                }
-                answers |= {
-                    ("login", user): answer
-                    for user, answer in zip(users, master.lookups("PASS", users), strict=True)
-                }
+                listed = master.users() if names is None else names
+                users = sorted(set(listed))[: limit or None]
+                if plan.userdb is not None:
+                    found = master.lookups("USER", users)
+                    answers |= zip((("user", user) for user in users), found, strict=True)
+                if plan.passdb is not None:
+                    found = master.lookups("PASS", users)
+                    answers |= zip((("login", user) for user in users), found, strict=True)
             except MailmapdError as error:
                 raise _with_log(error, folder) from error
             finally:

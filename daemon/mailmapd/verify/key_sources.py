@@ -56,7 +56,7 @@ async def keys_of_database(database: Database, queries: Iterable[str], keys: Key
         if table not in words or _SECRET_COLUMN.search(column) or place in keys.read:
             continue
         keys.read.add(place)
-        sql = f"SELECT DISTINCT {_quoted(column)} FROM {_quoted(table)} WHERE {_quoted(column)} LIKE '%.%'"
+        sql = f"SELECT DISTINCT {quoted(column)} FROM {quoted(table)} WHERE {quoted(column)} LIKE '%.%'"
         async for _, rows in database.stream(
             Statement("verify", (sql.encode("utf-8", "surrogateescape"),))
         ):
@@ -64,7 +64,8 @@ async def keys_of_database(database: Database, queries: Iterable[str], keys: Key
                 keys.add(value or b"")
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as SQL writes it."""
     return f"`{name.replace('`', '``')}`"
 
 

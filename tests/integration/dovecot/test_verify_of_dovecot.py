@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from support.mariadb import MariaDB
+from mailmapd.config.loader import parse_config
+from mailmapd.plan.dict_plan import plan_dicts
+from mailmapd.verify.user_names import names_of_users
+from support.daemon import Daemon
+from support.mariadb import MariaDB, private_directory
 
 from .conftest import Mail, mail_stack
 
@@ -91,3 +96,55 @@ def test_file_that_dovecot_refuses(mail: Mail) -> None:
     assert done.returncode not in (0, 1)
     assert "cannot list its users; its log says: " in done.stderr
     assert "mailbx' doesn't exist" in done.stderr
+
+
+@contextmanager
+def partly_moved(mail: Mail, *left_out: str) -> Iterator[Daemon]:
+    """Run a mailmapd whose dict lacks some of the file's queries, as an import leaves out what Dovecot does not use."""
+    text = (mail.daemon.directory / "dovecot-sql.conf.ext").read_text()
+    kept = [line for line in text.splitlines() if not line.startswith(left_out)]
+    with private_directory() as folder:
+        (folder / "moved.conf.ext").write_text("\n".join([*kept, ""]))
+        listen = f'dict = [{{address = "unix:{folder}/dict", mode = "0666", peers = ["dovecot"]}}]'
+        config = f'[listen]\n{listen}\n[dict.auth]\ndovecot_sql = "moved.conf.ext"\n'
+        with Daemon(folder, config) as daemon:
+            yield daemon
+
+
+@pytest.mark.usefixtures("users")
+@pytest.mark.parametrize("moved", ["password_query", "user_query"])
+def test_what_is_not_moved_is_not_compared(mail: Mail, moved: str) -> None:
+    """Logins are compared beside a static userdb, users beside another passdb, though no query lists them."""
+    file = mail.daemon.directory / "dovecot-sql.conf.ext"
+    other = {"password_query", "user_query", "iterate_query"} - {moved}
+    with partly_moved(mail, *other) as daemon:
+        done = daemon.command("verify", "--dovecot-sql", str(file))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{len(USERS) + 1} users, 0 differences" in done.stdout.splitlines()[-1]
+
+
+def test_names_of_users_whom_no_query_lists(mail: Mail) -> None:
+    """The values of a column, and those of two columns of a row, are names of users; other columns are not."""
+    mail.database.run_sql(
+        "CREATE TABLE account (local varchar(20), Domain varchar(20), note varchar(20));"
+        "INSERT INTO account VALUES ('a', 'x.test', 'y.test'), ('b', 'y.test', NULL)",
+        database=mail.name,
+    )
+    text = "SELECT note AS password FROM account WHERE local = '%Ln' AND domain = '%{domain}'"
+    both = text.replace(" AND ", " OR note = LOWER('%{user | lower}') AND ")
+    assert names(mail, text) == {b"a@x.test", b"b@y.test"}
+    assert names(mail, both) == {b"a@x.test", b"b@y.test", b"y.test"}
+
+
+def names(mail: Mail, query: str) -> set[bytes]:
+    """Return the names that rows of a password query are about."""
+    config = parse_config(
+        f'[listen]\ndict = ["unix:/x"]\n[database.d]\ndriver = "mysql"\n'
+        f'hosts = ["unix:{mail.database.socket}"]\nuser = "{mail.name}"\npassword = "geheim"\n'
+        f'dbname = "{mail.name}"\n[table.p]\ndatabase = "d"\ndovecot_query = "{query}"\n'
+        '[dict.auth]\npassdb = "p"\n',
+        "mailmapd.toml",
+    )
+    table = plan_dicts(config)["auth"].passdb
+    assert table is not None
+    return set(asyncio.run(names_of_users(config, table)))

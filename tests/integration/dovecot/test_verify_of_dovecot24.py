@@ -5,6 +5,7 @@ Dovecot's programs are those of the Debian 13 system, which sees this machine's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -126,6 +127,19 @@ def test_differences(site: Site) -> None:
         b"b_b@example.com",
         b"none@example.com",
     }
+
+
+@pytest.mark.parametrize("moved", ["passdb", "userdb"])
+def test_what_is_not_moved_is_not_compared(site: Site, moved: str) -> None:
+    """Logins alone are compared beside another userdb, users alone beside another passdb."""
+    head, passdb, userdb = re.split(r"(?m)^(?=passdb|userdb)", site.file.read_text())
+    part = {"passdb": passdb, "userdb": re.sub(r"(?m)^ +iterate_query.*\n", "", userdb)}[moved]
+    (site.daemon.directory / "part.conf").write_text(head + part)
+    config = site.daemon.directory / "part.toml"
+    config.write_text(site.daemon.config.read_text().replace(site.file.name, "part.conf"))
+    result = compare_dovecot(load_config(config), site.file, system_path=str(site.programs))
+    assert result.differences == []
+    assert (result.users, result.found) == (3, 2 if moved == "passdb" else 3)
 
 
 def test_a_file_of_23(site: Site) -> None:
