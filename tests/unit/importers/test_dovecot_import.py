@@ -144,6 +144,25 @@ def test_sections_of_other_purposes_stay(sql: Path, purpose: str) -> None:
     )
 
 
+@pytest.mark.parametrize("setting", ["deny = yes", "master = yes", "driver = dict"])
+def test_files_of_other_purposes_stay(sql: Path, setting: str) -> None:
+    """A file that only such a section names is not moved when it is named itself, and the others are."""
+    other = sql.with_name("other.conf.ext")
+    other.write_text(SQL)
+    driver = "" if "driver" in setting else "  driver = sql\n"
+    doveconf = (
+        DOVECONF.replace("SQLFILE", str(sql))
+        + f"passdb {{\n  args = {other}\n  {setting}\n{driver}}}\n"
+    )
+    sections = list(parse_auth_sections(doveconf))
+    draft = Draft()
+    result = import_dovecot_sql(draft, [sql, other], sections=sections)
+    assert [section.comment for section in draft.dicts] == [f"from {sql}"]
+    assert f"{other}: not moved: passdb with driver" in result.notes[-1]
+    with pytest.raises(ConfigError, match="not moved: passdb with driver"):
+        import_dovecot_sql(Draft(), [other], sections=sections)
+
+
 def test_further_settings_are_noted(sql: Path) -> None:
     """Settings of a section that a dict does not hold are in the report, because the new section needs them, too."""
     fields = (

@@ -65,14 +65,25 @@ def import_dovecot_sql(
 ) -> DovecotImport:
     """Add each file, with the queries that `sections` use of it, or all when they do not name it.
 
+    A file that only sections name which stay in Dovecot stays with them: it may list masters.
     `version` is that of Dovecot, if it is known: it decides which socket is served. Raises
     ConfigError when nothing can be moved.
     """
+    sections = list(sections)
     uses = _uses_by_file(section for section in sections if not _why_it_stays(section))
     importer = _Importer(draft, keep_files)
     for file in files:
+        name = str(file.absolute())
+        reasons = [
+            reason
+            for section in sections
+            if section.args == name and (reason := _why_it_stays(section))
+        ]
+        if reasons and name not in uses:
+            importer.leave(file, reasons)
+            continue
         modern = is_of_24(text_of(file))
-        importer.add(file, uses.get(str(file.absolute()), tuple(_QUERIES)))
+        importer.add(file, uses.get(name, tuple(_QUERIES)))
         version = _FIRST_WITHOUT_DICT if modern else version
     return importer.result(version)
 
@@ -182,6 +193,10 @@ class _Importer:
         if version is None or version >= _FIRST_WITHOUT_DICT:
             self._draft.listen.setdefault("lookup_http", {"address": LOOKUP_SOCKET, **_LISTEN})
         return self._result
+
+    def leave(self, file: Path, reasons: Iterable[str]) -> None:
+        """Leave a file to Dovecot."""
+        self._faults += [Fault(str(file), "", f"not moved: {reason}", "") for reason in reasons]
 
     def add(self, file: Path, uses: tuple[str, ...]) -> None:
         """Add the queries of a file."""
