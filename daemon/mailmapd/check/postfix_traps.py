@@ -1,48 +1,29 @@
-"""Disagreements of main.cf and mailmapd.toml, and tables that Postfix does not take from a socket."""
+"""Disagreements of main.cf, master.cf and mailmapd.toml, and tables that Postfix does not take from a socket."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mailmapd.check.finding import Finding, Level
 from mailmapd.check.socket_paths import is_ours, path_findings, reach_findings
+from mailmapd.check.socketmap_uses import Use, socketmap_uses
 from mailmapd.config.schema import Config, MapSection
 from mailmapd.formats.main_cf import MainCf, read_main_cf
-from mailmapd.formats.map_list import Member, SocketTable, parse_members, split_list
-from mailmapd.formats.master_cf import Service, read_master_cf
+from mailmapd.formats.map_list import parse_members, split_list
+from mailmapd.formats.master_cf import Service, is_chrooted_by_default, read_master_cf
 from mailmapd.importers.postfix.local_domains import local_domains
-from mailmapd.importers.postfix.parameters import (
-    IMPLIED_RESTRICTION,
-    PARAMETERS,
-    RESTRICTION_KEYS,
-    Form,
-    Keys,
-    Parameter,
-)
+from mailmapd.importers.postfix.parameters import PARAMETERS, Folding, Keys
 
 _LMTP = "virtual_transport = lmtp:unix:private/dovecot-lmtp"
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One ``socketmap:`` table in main.cf.
-
-    The table, the keys Postfix asks, and whether Postfix walks partial keys itself.
-    """
-
-    parameter: Parameter
-    keys: Keys
-    table: SocketTable
-    line: int
-    key_by_key: bool
-
-    @property
-    def map(self) -> str:
-        """Return the map that is asked for."""
-        return self.table.map
+_KEYS_AS = {
+    Folding.UNICODE: "in lower case, if they are UTF-8",
+    Folding.ASCII: "with ASCII in lower case",
+    Folding.UTF8: "as they are, if they are UTF-8",
+    Folding.NONE: "as they are",
+}
+_KEEPS_CASE = (Folding.UTF8, Folding.NONE)
 
 
 def postfix_findings(config: Config, directory: Path) -> Iterator[Finding]:
@@ -51,52 +32,29 @@ def postfix_findings(config: Config, directory: Path) -> Iterator[Finding]:
     Raises ConfigError when main.cf cannot be read.
     """
     main_cf = read_main_cf(directory)
-    services = read_master_cf(directory)
+    chrooted = is_chrooted_by_default(main_cf.value("compatibility_level"))
+    services = read_master_cf(directory, chroot_by_default=chrooted)
     yield from _repeated(main_cf)
     yield from _virtual_agent(main_cf, services)
     yield from reach_findings(config, main_cf)
     queue = main_cf.value("queue_directory") or "/var/spool/postfix"
-    for use in socketmap_uses(main_cf):
+    told: set[tuple[str, str, str]] = set()
+    for use in socketmap_uses(main_cf, services):
         if is_ours(use.table, config, queue):
-            where = f"{main_cf.path} line {use.line}: {use.parameter.name}"
-            for code, problem, remedy in path_findings(
-                config, queue, services, use.parameter, use.table
-            ):
-                yield Finding(Level.FAULT, code, where, problem, remedy)
-            yield from _use_findings(config, main_cf, use, where)
+            for finding in _all_findings(config, queue, services, use):
+                what = (use.parameter.name, finding.code, finding.problem)
+                if what not in told:  # of main.cf, or of another service with the same options
+                    told.add(what)
+                    yield finding
 
 
-def socketmap_uses(main_cf: MainCf) -> Iterator[Use]:
-    """Yield the socketmap tables of every parameter that main.cf sets."""
-    for parameter in PARAMETERS.values():
-        if not main_cf.is_set(parameter.name):
-            continue
-        before = ""
-        for member in parse_members(main_cf.value(parameter.name)):
-            keys = (
-                _restriction_keys(parameter, before)
-                if parameter.form is Form.RESTRICTIONS
-                else parameter.keys
-            )
-            before = member.text.lower()
-            for table, bundled in _maps(member, False):
-                yield Use(parameter, keys, table, main_cf.entries[parameter.name].line, bundled)
-
-
-def _restriction_keys(parameter: Parameter, before: str) -> Keys:
-    """Return the keys for a table in a restriction list.
-
-    Those of the restriction before it, or of the one that the list implies.
-    """
-    implied = IMPLIED_RESTRICTION.get(parameter.name, "")
-    return RESTRICTION_KEYS.get(before) or RESTRICTION_KEYS.get(implied, Keys.EXACT)
-
-
-def _maps(member: Member, bundled: bool) -> Iterator[tuple[SocketTable, bool]]:
-    if member.type == "socketmap":
-        yield SocketTable.parse(member.text), bundled
-    for inner in member.inner:
-        yield from _maps(inner, member.inner[0].asked_partial_keys)
+def _all_findings(
+    config: Config, queue: str, services: tuple[Service, ...], use: Use
+) -> Iterator[Finding]:
+    readers = services if use.service is None else (use.service,)
+    for code, problem, remedy in path_findings(config, queue, readers, use.parameter, use.table):
+        yield Finding(Level.FAULT, code, use.where, problem, remedy)
+    yield from _use_findings(config, use)
 
 
 def _repeated(main_cf: MainCf) -> Iterator[Finding]:
@@ -137,7 +95,8 @@ def _virtual_agent(main_cf: MainCf, services: Iterable[Service]) -> Iterator[Fin
         yield Finding(Level.WARNING, "virtual_agent", str(main_cf.path), problem, _LMTP)
 
 
-def _use_findings(config: Config, main_cf: MainCf, use: Use, where: str) -> Iterator[Finding]:
+def _use_findings(config: Config, use: Use) -> Iterator[Finding]:
+    where = use.where
     section = config.maps.get(use.map)
     if section is None:
         near = difflib.get_close_matches(use.map, list(config.maps), n=1)
@@ -159,12 +118,26 @@ def _use_findings(config: Config, main_cf: MainCf, use: Use, where: str) -> Iter
         problem = f"Postfix would search {wanted} keys, and the map searches {section.search}"
         yield Finding(Level.FAULT, "search", where, problem, f'[map.{use.map}] search = "{wanted}"')
     elif wanted != "exact":
-        yield from _search_findings(main_cf, use, section, where)
+        yield from _search_findings(use, section)
+    yield from _folding_findings(config, use, section)
 
 
-def _search_findings(
-    main_cf: MainCf, use: Use, section: MapSection, where: str
-) -> Iterator[Finding]:
+def _folding_findings(config: Config, use: Use, section: MapSection) -> Iterator[Finding]:
+    """Yield a finding when the map folds keys that Postfix asks as they are, or the other way round."""
+    wanted = use.parameter.folding
+    if not use.settings.enabled("smtputf8_enable"):
+        wanted = wanted.without_utf8()
+    folds = any(config.tables[table].fold for table in section.tables)
+    own = Folding(section.fold) if folds else Folding.NONE
+    if (own in _KEEPS_CASE) == (wanted in _KEEPS_CASE):
+        return  # they differ beyond ASCII alone
+    problem = f"Postfix would ask for keys {_KEYS_AS[wanted]}, and the map asks {_KEYS_AS[own]}"
+    remedy = f'[map.{use.map}] fold = "{wanted.value}"'
+    yield Finding(Level.FAULT, "fold", use.where, problem, remedy)
+
+
+def _search_findings(use: Use, section: MapSection) -> Iterator[Finding]:
+    main_cf, where = use.settings, use.where
     delimiter = main_cf.value("recipient_delimiter")
     if (
         use.keys in (Keys.ADDRESS, Keys.TRANSPORT, Keys.ACCESS)
@@ -195,7 +168,7 @@ def _search_findings(
             "owner-list and list-request would be split otherwise",
             remedy,
         )
-    yield from _parent_findings(main_cf, use, section, where)
+    yield from _parent_findings(use, section)
     if use.parameter.propagates:
         words = split_list(main_cf.value("propagate_unmatched_extensions").lower())
         wanted = use.parameter.propagates in words
@@ -227,13 +200,11 @@ def _search_findings(
             )
 
 
-def _parent_findings(
-    main_cf: MainCf, use: Use, section: MapSection, where: str
-) -> Iterator[Finding]:
+def _parent_findings(use: Use, section: MapSection) -> Iterator[Finding]:
     if use.keys not in (Keys.TRANSPORT, Keys.ACCESS, Keys.HELO, Keys.DOMAIN):
         return
     wanted = use.parameter.parent_style in split_list(
-        main_cf.value("parent_domain_matches_subdomains")
+        use.settings.value("parent_domain_matches_subdomains")
     )
     if section.parent_domain_matches_subdomains is not wanted:
         parents = "example.com" if wanted else ".example.com"
@@ -242,4 +213,4 @@ def _parent_findings(
             f"({use.parameter.parent_style}), and the map does not"
         )
         remedy = f"[map.{use.map}] parent_domain_matches_subdomains = {str(wanted).lower()}"
-        yield Finding(Level.FAULT, "parent_domains", where, problem, remedy)
+        yield Finding(Level.FAULT, "parent_domains", use.where, problem, remedy)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from mailmapd.check.finding import Finding, Level
-from mailmapd.check.postfix_traps import socketmap_uses
+from mailmapd.check.socketmap_uses import socketmap_uses
 from mailmapd.config.schema import Config
 from mailmapd.formats.main_cf import MainCf, read_main_cf
 from mailmapd.formats.map_list import parse_members

@@ -34,15 +34,23 @@ class Service:
         return f"master.cf line {self.line}: {self.name}/{self.type} -o {parameter}"
 
 
-def read_master_cf(directory: Path, name: str = "master.cf") -> tuple[Service, ...]:
+def is_chrooted_by_default(compatibility_level: str) -> bool:
+    """Return whether a service with ``-`` in the column is chrooted, as it was before level 1."""
+    return compatibility_level.strip().partition(".")[0] in ("", "0")
+
+
+def read_master_cf(
+    directory: Path, name: str = "master.cf", *, chroot_by_default: bool = False
+) -> tuple[Service, ...]:
     """Read a master.cf (or its copy `name`); a directory without one has no services. Raises ConfigError."""
     path = directory / name
     if not path.exists():
         return ()
-    return tuple(parse_master_cf(read_text(path), str(path)))
+    text = read_text(path)
+    return tuple(parse_master_cf(text, str(path), chroot_by_default=chroot_by_default))
 
 
-def parse_master_cf(text: str, file: str) -> Iterator[Service]:
+def parse_master_cf(text: str, file: str, *, chroot_by_default: bool = False) -> Iterator[Service]:
     """Yield the services of `text`. Raises ConfigError for a line with too few columns or a broken option."""
     for line in logical_lines(text):
         if line.continues_nothing:
@@ -52,7 +60,8 @@ def parse_master_cf(text: str, file: str) -> Iterator[Service]:
             problem = f"a service has {_COLUMNS} columns, this line has {len(columns)}"
             raise ConfigError([Fault(file, f"line {line.number}", problem, "see master(5)")])
         overrides = dict(_options(columns[_COLUMNS:], f"line {line.number}", file))
-        yield Service(columns[0], columns[1], columns[7], columns[4] == "y", line.number, overrides)
+        chroot = columns[4] == "y" or (columns[4] == "-" and chroot_by_default)
+        yield Service(columns[0], columns[1], columns[7], chroot, line.number, overrides)
 
 
 def _options(arguments: list[str], where: str, file: str) -> Iterator[tuple[str, str]]:

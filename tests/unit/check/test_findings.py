@@ -235,3 +235,47 @@ def test_every_disagreement_is_named(
 ) -> None:
     """Unknown maps, other searches, other delimiters and what virtual(8) refuses are found."""
     assert traps(config, tmp_path, main_cf) == expected
+
+
+def test_options_of_services_and_classes_are_looked_at(config: Config, tmp_path: Path) -> None:
+    """Options of services, what they search otherwise, and restriction classes are compared as main.cf is."""
+    (tmp_path / "main.cf").write_text(
+        f"queue_directory = {QUEUE}\nmyhostname = mx.example.net\nmydestination =\n"
+        "virtual_transport = lmtp:unix:x\nsmtpd_restriction_classes = strict\n"
+        "strict = check_client_access { socketmap:unix:socketmap:check_client_acces, default_action = DUNNO }\n"
+        "virtual_alias_maps = socketmap:unix:socketmap:virtual_alias_maps\n"
+    )
+    option = (
+        "smtpd_sender_restrictions=check_sender_access,socketmap:unix:socketmap:check_sender_access"
+    )
+    (tmp_path / "master.cf").write_text(
+        f"submission inet n - n - - smtpd -o {option} -o syslog_name=x\n"
+        "smtp inet n - n - - smtpd -o recipient_delimiter=+\n"
+        "relay unix - - n - - smtp -o recipient_delimiter=+\n"
+    )
+    found = list(postfix_findings(config, tmp_path))
+    assert [(finding.where.removeprefix(f"{tmp_path}/"), finding.code) for finding in found] == [
+        ("main.cf line 6: strict", "unknown_map"),
+        ("master.cf line 1: submission/inet -o smtpd_sender_restrictions", "unknown_map"),
+        ("master.cf line 2: smtp/inet -o virtual_alias_maps", "recipient_delimiter"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "fold", "table", "codes"),
+    [
+        ("header_checks", "", "", ["fold"]),
+        ("header_checks", 'fold = "none"', "", []),
+        ("header_checks", "", "fold = false", []),
+        ("virtual_mailbox_domains", 'fold = "none"', "", ["fold"]),
+        ("virtual_mailbox_domains", 'fold = "ascii"', "", []),
+        ("tls_server_sni_maps", "", "", []),
+    ],
+)
+def test_folding_that_differs_is_named(
+    tmp_path: Path, parameter: str, fold: str, table: str, codes: list[str]
+) -> None:
+    """A map that folds keys which Postfix asks as they are finds other rows, and so does one that does not fold."""
+    text = CONFIG.partition("[map.")[0].replace("[table.a]", f"[table.a]\n{table}")
+    config = parse_config(f'{text}[map.m]\ntables = ["a"]\n{fold}\n', str(tmp_path / "m.toml"))
+    assert traps(config, tmp_path, f"{parameter} = socketmap:unix:x:m\n") == codes

@@ -117,6 +117,16 @@ def test_what_does_not_reach_mailmapd(
     assert findings[0].problem.startswith(problem)
 
 
+@pytest.mark.parametrize(("level", "codes"), [("", ["socket_chroot"]), ("3.6", [])])
+def test_chroot_of_an_old_master_cf(tmp_path: Path, level: str, codes: list[str]) -> None:
+    """A dash in the chroot column means chrooted until compatibility level 1."""
+    asked = "socketmap:unix:/run/mailmapd/socketmap:m"
+    if level:
+        asked += f"\ncompatibility_level = {level}"
+    findings = found(tmp_path, asked, '["unix:/run/mailmapd/socketmap"]', chroot="-")
+    assert [finding.code for finding in findings] == codes
+
+
 def test_socket_that_postfix_may_not_use(short_path: Path) -> None:
     """A socket that is there and closed to Postfix's own user is a fault, and an open one is none."""
     path = short_path / "mailmapd" / "socketmap"

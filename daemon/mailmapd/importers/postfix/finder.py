@@ -136,13 +136,18 @@ def _overridden(
         return
     view = main_cf.with_overrides(service.overrides)
     for parameter in known.values():
-        name = parameter.name
-        if name in service.overrides or (
-            main_cf.is_set(name) and _differs(parameter, service, view, main_cf)
-        ):
+        if sees_otherwise(service, parameter, view, main_cf):
             setting = mysql_setting(parameter, service, view)
             if setting is not None:
                 yield setting
+
+
+def sees_otherwise(service: Service, parameter: Parameter, view: MainCf, main_cf: MainCf) -> bool:
+    """Return whether a service sets a parameter, or sees main.cf's with other tables or other keys."""
+    name = parameter.name
+    return name in service.overrides or (
+        main_cf.is_set(name) and _differs(parameter, service, view, main_cf)
+    )
 
 
 def _differs(parameter: Parameter, service: Service, view: MainCf, main_cf: MainCf) -> bool:
