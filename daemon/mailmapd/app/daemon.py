@@ -70,7 +70,7 @@ class Daemon:
     ) -> None:
         self.database_meter = DatabaseMeter()
         self.started = self.last_reload = time.time()
-        self.reload_failed = False
+        self.reload_fault = ""
         self._clock = clock
         self._logs = logs
         self._status = StatusSource(self, None if logs is None else logs.recent)
@@ -103,6 +103,11 @@ class Daemon:
         """Return the engine in use, with every lookup counted that has been answered until now."""
         self.front.settle()
         return self._assembled.engine
+
+    @property
+    def reload_failed(self) -> bool:
+        """Return whether the last reload was refused."""
+        return bool(self.reload_fault)
 
     @property
     def listeners(self) -> Iterable[Listener]:
@@ -329,7 +334,7 @@ class Daemon:
             try:
                 return await self._reload()
             except Exception:
-                self.reload_failed = True
+                self.reload_fault = DEFECT
                 log.exception("a reload ended in a defect of mailmapd")
                 self._manager.ready(self.status_line())
                 return [DEFECT]
@@ -341,11 +346,11 @@ class Daemon:
             planned = plan(config)
             bound = self.front.bind(config)
         except ConfigError as error:
-            self.reload_failed = True
+            self.reload_fault = str(error.faults[0])
             for fault in error.faults:
                 # The fault says it all
                 log.error("reload refused, the old configuration stays: %s", fault)  # noqa: TRY400
-            self._manager.ready(f"reload refused: {error.faults[0]}")
+            self._manager.ready(f"reload refused: {self.reload_fault}")
             return [str(fault) for fault in error.faults]
         previous = self._assembled
         self.front.settle()
@@ -384,7 +389,7 @@ class Daemon:
         ):
             spare_what_stays()
         self._warm_start.reloaded()
-        self.reload_failed = False
+        self.reload_fault = ""
         self.last_reload = time.time()
         log.info("configuration reloaded")
         self._manager.ready(self.status_line())

@@ -17,7 +17,7 @@ class Watched(Protocol):
     """The daemon as its health is told from it."""
 
     front: Front
-    reload_failed: bool
+    reload_fault: str
 
     @property
     def config(self) -> Config:
@@ -84,6 +84,8 @@ class Health:
     def _problems(self) -> Iterator[str]:
         engine = self._daemon.engine
         yield from self._daemon.front.doors.hindrances()
+        if fault := self._daemon.reload_fault:
+            yield f"the configuration on disk is wrong; the daemon goes on with the one before: {fault}"
         for name, table in engine.tables.items():
             if table.schema_error:
                 yield f"table {name}: {table.schema_error}"
@@ -97,8 +99,6 @@ class Health:
         yield from self._daemon.changes_problems()
         yield from self._daemon.cluster_problems()
         yield from self._daemon.auth_cache_problems()
-        if self._daemon.reload_failed:
-            yield "the configuration on disk is wrong; the daemon goes on with the one before"
         yield from self._daemon.front.unknown_names()
         yield from self._daemon.front.doors.strays(self._daemon.config)
 

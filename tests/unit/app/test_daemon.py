@@ -225,6 +225,8 @@ async def test_nothing_to_serve_is_refused(short_path: Path) -> None:
     running.file.write_text("")
     await running.daemon.reload()
     assert running.daemon.reload_failed
+    fault = "mailmapd.toml: listen: names no address, so nobody could ask"
+    assert fault in running.daemon.status_line(), "an administrator does not see why"
     _, writer = await asyncio.open_unix_connection(str(short_path / "socketmap"))
     writer.close()
     await running.stop()
