@@ -357,7 +357,8 @@ class Daemon:
         self._config = config
         if self._logs is not None:
             self._logs.apply(config.log)
-        self.memory.max_bytes = size_in_bytes(config.cache.max_bytes)
+        steps = self.memory.come_down(size_in_bytes(config.cache.max_bytes))
+        self._spawn(self._upkeep.make_room(steps))
         self._assembled = assemble(
             planned,
             clock=self._clock,

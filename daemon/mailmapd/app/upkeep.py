@@ -8,7 +8,7 @@ What a reload leaves behind is collected, and what has been freed is returned to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from mailmapd.app.garbage import free_what_was_left
@@ -16,7 +16,7 @@ from mailmapd.app.heap import trim_heap
 from mailmapd.engine.engine import SLICE, Engine
 
 INTERVAL = 300.0  # seconds between two looks for useless entries
-PAUSE = 0.01  # seconds for lookups between two slices of them
+PAUSE = 0.01  # seconds for lookups between two slices of what is freed
 FREED_AFTER = 3.0  # seconds after which dropped entries have been freed
 LARGE = 200_000  # entries; to look for garbage among more takes longer than a lookup may wait …
 TIDY_EVERY = 16  # … so it is done after this number of reloads
@@ -58,6 +58,16 @@ class Upkeep:
         """Return memory to the system when what was dropped has been freed."""
         if not await self._ends_within(FREED_AFTER):
             await asyncio.to_thread(trim_heap)
+
+    async def make_room(self, steps: Iterator[None]) -> None:
+        """Free what is too much for `Memory.come_down`, step by step."""
+        freed = False
+        for _ in steps:
+            freed = True
+            if await self._ends_within(PAUSE):
+                return
+        if freed:
+            await self.give_back()
 
     async def after_reload(self) -> None:
         """Free what a former configuration has left behind."""

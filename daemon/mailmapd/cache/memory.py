@@ -9,7 +9,7 @@ with what Python needs around it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -58,7 +58,10 @@ class Share:
 
 
 class Memory:
-    """The shares of one process. `max_bytes` may change; what is too much then goes with the next entries."""
+    """The shares of one process. `max_bytes` may change; what is too much then goes with the next entry, all at once.
+
+    A million of them take a second: whoever has lookups to answer comes down in steps.
+    """
 
     def __init__(self, max_bytes: int = UNLIMITED) -> None:
         self.shares = {kind: Share() for kind in SHARES}
@@ -74,6 +77,26 @@ class Memory:
         self._max_bytes = value
         for kind, part in SHARES.items():
             self.shares[kind].limit = int(value * part)
+
+    def come_down(self, max_bytes: int) -> Iterator[None]:
+        """Allow fewer bytes from now on; what is too much goes step by step, while the result is iterated over."""
+        self._max_bytes = max_bytes
+        return self._steps_down(max_bytes)
+
+    def _steps_down(self, max_bytes: int) -> Iterator[None]:
+        for kind, share in self.shares.items():
+            limit = int(max_bytes * SHARES[kind])
+            while len(share.budgets) and share.used > limit + _BATCH:
+                if self._max_bytes != max_bytes:
+                    return  # something else is allowed since
+                before = share.used
+                share.limit = before - _BATCH
+                share.make_room()
+                if share.used == before:
+                    break  # nothing is left that could go
+                yield
+        if self._max_bytes == max_bytes:
+            self.max_bytes = max_bytes
 
     @property
     def used(self) -> dict[str, int]:

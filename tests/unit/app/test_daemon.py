@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mailmapd.app.daemon import Daemon
 from mailmapd.app.service_manager import ServiceManager
+from mailmapd.cache.memory import POSITIVE
 from mailmapd.config.loader import load_config
 from mailmapd.engine.outcome import Source
 from mailmapd.errors import ConfigError, ProtocolError
@@ -93,6 +95,31 @@ class Running:
         """Stop it as SIGTERM does."""
         self.daemon._stop.set()
         await self.running
+
+
+async def test_reload_with_less_memory(short_path: Path) -> None:
+    """What a reload allows no more is freed at once, though nothing new comes, and not all of it at one go."""
+    running = Running(short_path)
+    await running.loaded()
+    memory, cache = running.daemon.memory, running.daemon.engine.tables["alias"].cache
+    for number in range(30_000):
+        cache.store(b"user%d@example.com" % number, b"value", 0.0)
+    held, shown = memory.used[POSITIVE], []
+    observed = asyncio.create_task(_note(lambda: shown.append(memory.used[POSITIVE])))
+    running.write("", "[database.mail]", '[cache]\nmax_bytes = "4MiB"\n[database.mail]')
+    await running.daemon.reload()
+    assert memory.max_bytes == 4 * 2**20
+    await until(lambda: memory.used[POSITIVE] <= 3 * 2**20)
+    observed.cancel()
+    assert len({used for used in shown if 3 * 2**20 < used < held}) > 3
+    await running.stop()
+
+
+async def _note(note: Callable[[], None]) -> None:
+    """Note something at each turn of the loop."""
+    while True:
+        note()
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("turns", range(8))

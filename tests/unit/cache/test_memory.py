@@ -122,6 +122,36 @@ def test_sweep_keeps_what_is_of_use() -> None:
         assert len(cache.keys()) == left
 
 
+def test_less_memory_step_by_step() -> None:
+    """Where lookups have their turn meanwhile, what is too much goes a little at a time, and all of it in the end."""
+    memory = Memory(64 * MIB)
+    cache = TableCache(SETTINGS, memory=memory)
+    fill(cache, 60_000, b"row")
+    held, steps = len(cache.rows), 0
+    for _ in memory.come_down(4 * MIB):
+        assert held - len(cache.rows) < 3000
+        held, steps = len(cache.rows), steps + 1
+    assert steps > 10
+    cache.store(b"one more", b"row", 1.0)
+    assert memory.used[POSITIVE] <= 4 * MIB * SHARES[POSITIVE]
+    assert memory.max_bytes == 4 * MIB
+
+
+def test_more_memory_before_all_has_gone() -> None:
+    """A reload that allows more ends what the one before has begun to free."""
+    memory = Memory(64 * MIB)
+    cache = TableCache(SETTINGS, memory=memory)
+    fill(cache, 60_000, b"row")
+    steps = memory.come_down(4 * MIB)
+    next(steps)
+    assert list(memory.come_down(64 * MIB)) == []
+    held = len(cache.rows)
+    assert list(steps) == []
+    assert (len(cache.rows), memory.max_bytes) == (held, 64 * MIB)
+    fill(cache, 60_000, b"row")
+    assert len(cache.rows) == 60_000
+
+
 def test_less_memory_after_a_reload() -> None:
     """When the configuration allows less, the next entries make room for it."""
     memory = Memory(8 * MIB)
