@@ -509,6 +509,25 @@ def test_what_postfix_does_not_expand_is_no_end_of_the_import(postfix: Path) -> 
     assert "virtual_alias_maps" in changes(made)
 
 
+def test_dollar_signs_of_what_stays_are_kept(postfix: Path) -> None:
+    """A pattern beside a moved table, in a list that another parameter holds, goes on to end where it ended."""
+    pattern = r"regexp:{{ {{/^boss@x\.test$$/ REJECT}} }}"
+    made = plan(
+        postfix,
+        f"mine = check_sender_access {pattern}, check_sender_access {{cf}}/all.cf\n"
+        "smtpd_sender_restrictions = $mine\nvirtual_transport = virtual\n"
+        "virtual_mailbox_maps = unionmap:{{inline:{{a=$$b}},{cf}/all.cf}}\n",
+    )
+    moved = changes(made)
+    assert (
+        r"regexp:{ {/^boss@x\.test$$/ REJECT} }, check_sender_access"
+        in (moved["smtpd_sender_restrictions"])
+    )
+    assert "inline:{a=$$b}" in moved["virtual_mailbox_maps"]
+    (kept,) = [change.value for change in made.changes if change.service]
+    assert "inline:{a=$$b}" in kept
+
+
 def test_a_memcache_moves_as_the_table_behind_it(postfix: Path) -> None:
     """memcache: with a mysql: backup and no rule about keys becomes a map of that table."""
     (postfix / "mc.cf").write_text(

@@ -177,7 +177,7 @@ class Mover:
         """Let virtual(8) go on with the old tables, which it reads itself, while everything else asks mailmapd."""
         if setting.parameter.refused_by != "virtual(8)":
             return []
-        old = ",".join(token.text for token in setting.tokens)
+        old = ",".join(token.text for token in setting.tokens).replace("$", "$$")
         name = setting.parameter.name
         return [
             Change(name, service, old, (), (), (_FOR_VIRTUAL,))

@@ -89,7 +89,10 @@ def split_setting(setting: Setting, name_map: NameMap, *, local_domains_known: b
 
 
 def _written(setting: Setting, replaced: dict[int, str | None]) -> Iterator[str]:
-    """Yield the members of the new value: those without a change as they were written, ``$name`` included."""
+    """Yield the members of the new value: those without a change as they were written, ``$name`` included.
+
+    What was expanded is written so that it expands to itself: its dollar signs are doubled.
+    """
     for origin, tokens in groupby(enumerate(setting.tokens), key=lambda pair: pair[1].origin):
         group = list(tokens)
         if not any(index in replaced for index, _ in group):
@@ -98,7 +101,7 @@ def _written(setting: Setting, replaced: dict[int, str | None]) -> Iterator[str]
         for index, token in group:
             text = replaced.get(index, token.text)
             if text is not None:
-                yield text
+                yield text.replace("$", "$$")
 
 
 @dataclass(frozen=True, slots=True)
