@@ -14,6 +14,10 @@ from mailmapd.template.sql_lexer import code_of
 from mailmapd.template.statement import Statement
 
 _PROCEDURE = re.compile(r"\s*CALL\b", re.IGNORECASE)
+_SCHEME = re.compile(r"['\"]\{([A-Za-z0-9.-]+)\}")
+_PLAIN = ("PLAIN", "CLEAR", "CLEARTEXT", "PLAIN-TRUNC")
+"""Dovecot's schemes of passwords that are no hashes."""
+
 _LOGIN = {
     "service": b"imap",
     "secured": b"secured",
@@ -32,7 +36,8 @@ class AskedQuery:
 
     `statement` makes it for a key, or None where no query would be sent. `by_key` is false for a
     list of all users. `user_fields` is what the names of user fields begin with, if Dovecot 2.4
-    gets them. `of_map` is true for what Postfix asks.
+    gets them. `of_map` is true for what Postfix asks, `hashed` for a password query whose values
+    are hashes where they do not say what they are.
     """
 
     table: str
@@ -41,6 +46,7 @@ class AskedQuery:
     by_key: bool = True
     user_fields: str | None = None
     of_map: bool = False
+    hashed: bool = False
 
 
 def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterator[AskedQuery]:
@@ -57,6 +63,8 @@ def asked_queries(plan: Plan, database: str, texts: Mapping[str, str]) -> Iterat
                     _of_dict(table.definition),
                     by_key=table is not dict_plan.iterate,
                     user_fields=_user_fields(plan, dict_plan, table),
+                    hashed=table is dict_plan.passdb
+                    and _says_hashes(dict_plan.default_scheme, table.text),
                 )
 
 
@@ -68,6 +76,12 @@ def query_texts_of(plan: Plan, database: str, texts: Mapping[str, str]) -> dict[
             table.name: table.text for table in dict_plan.tables if table.database == database
         }
     return found
+
+
+def _says_hashes(default_scheme: str, query: str) -> bool:
+    """Return whether a password without ``{SCHEME}`` is a hash, by default or by what the query puts before it."""
+    written = _SCHEME.findall(query)
+    return all(scheme.upper() not in _PLAIN for scheme in written or [default_scheme])
 
 
 def _user_fields(plan: Plan, dict_plan: DictPlan, table: PlannedTable) -> str | None:

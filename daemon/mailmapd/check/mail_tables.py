@@ -17,7 +17,7 @@ from mailmapd.template.statement import Statement
 _USER_NAME = re.compile(r"user|name|login|local|account|no$", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
 _DOMAIN_NAME = re.compile(r"domain", re.IGNORECASE)
-_PASSWORD_NAME = re.compile(r"pass(?!.*(expir|change|date|time))|pwd", re.IGNORECASE)
+_PASSWORD_NAME = re.compile(r"(?<!by)pass(?!.*(expir|change|date|time))|pwd", re.IGNORECASE)
 
 
 async def unique_name_findings(
@@ -70,26 +70,34 @@ def _drop(index: str) -> str:
 
 
 async def plain_password_findings(
-    name: str, database: Database, shapes: Iterable[TableShape], queries_of_maps: Iterable[str]
+    name: str,
+    database: Database,
+    shapes: Iterable[TableShape],
+    queries_of_maps: Iterable[str],
+    queries_of_hashes: Iterable[str] = (),
 ) -> Iterable[Finding]:
     """Return tables with passwords of logins in plain text.
 
     They stay in the server: only their number is asked for. A column that a map reads holds what
-    Postfix logs in with at another server (smtp_sasl_password_maps), and must be plain. Raises
+    Postfix logs in with at another server (smtp_sasl_password_maps), and must be plain. In one that
+    a password query takes for hashes of its scheme, only those that say {PLAIN} are. Raises
     DatabaseError.
     """
-    read_by_maps = [set(_WORD.findall(text.lower())) for text in queries_of_maps]
+    read_by_maps, hashed = _words(queries_of_maps), _words(queries_of_hashes)
     findings = []
     for shape in shapes:
         for column in shape.columns:
             if not _PASSWORD_NAME.search(column) or not shape.is_text(column):
                 continue
-            if any({shape.name.lower(), column.lower()} <= words for words in read_by_maps):
+            what = {shape.name.lower(), column.lower()}
+            if any(what <= words for words in read_by_maps):
                 continue
+            plain = f"(`{column}` LIKE '{{PLAIN}}%' OR `{column}` LIKE '{{CLEAR%}}%')"
+            if not any(what <= words for words in hashed):
+                plain = f"({plain} OR `{column}` NOT LIKE '{{%}}%')"
             sql = (
                 f"SELECT COUNT(*) FROM `{shape.name}` WHERE `{column}` <> '' AND `{column}` NOT LIKE '$%'"
-                f" AND (`{column}` NOT LIKE '{{%}}%' OR `{column}` LIKE '{{PLAIN}}%' OR `{column}` LIKE '{{CLEAR%}}%')"
-                f" AND `{column}` NOT REGEXP '^([0-9a-fA-F]{{32,}}|[./0-9A-Za-z]{{13}})$'"
+                f" AND {plain} AND `{column}` NOT REGEXP '^([0-9a-fA-F]{{32,}}|[./0-9A-Za-z]{{13}})$'"
             )
             try:
                 result = await database.fetch(Statement("check", (sql.encode(),)))
@@ -103,3 +111,7 @@ async def plain_password_findings(
                     Finding(Level.FAULT, "plain_passwords", f"database {name}", problem, remedy)
                 )
     return findings
+
+
+def _words(queries: Iterable[str]) -> list[set[str]]:
+    return [set(_WORD.findall(text.lower())) for text in queries]

@@ -176,9 +176,10 @@ async def _content_findings(
     if hidden:
         yield hidden_finding(name, hidden, settings)
     of_maps = [query.text for query in queries if query.of_map]
+    hashed = [query.text for query in queries if query.hashed]
     for finding in [
         *await unique_name_findings(name, database, used),
-        *await plain_password_findings(name, database, used, of_maps),
+        *await plain_password_findings(name, database, used, of_maps, hashed),
     ]:
         yield finding
 
