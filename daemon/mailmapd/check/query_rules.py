@@ -18,10 +18,8 @@ _TIME = re.compile(
     re.IGNORECASE,
 )
 _RANDOM = re.compile(r"\b(RAND|UUID|UUID_SHORT)\s*\(", re.IGNORECASE)
-_PATTERN_COLUMN = re.compile(
-    r"\b(REGEXP|RLIKE|LIKE)\s+(?:CONCAT\s*\([^)]*\b[A-Za-z_]\w*[^)]*\)|`?[A-Za-z_][\w.`]*)",
-    re.IGNORECASE,
-)
+_PATTERN = re.compile(r"\b(REGEXP|RLIKE|LIKE)\s+(?:BINARY\s+)?", re.IGNORECASE)
+_COLUMN = re.compile(r"`?\b[A-Za-z_]\w*\b`?(?!\s*\()")
 _EXPANSION = re.compile(r"%[sSuUdD1-9]")
 _SHORT_TTL = (
     60.0  # seconds for which an answer that depends on time may be remembered without a word
@@ -59,10 +57,10 @@ def query_findings(
             problem,
             "choose among equals in Postfix, or accept one answer per ttl",
         )
-    pattern = _PATTERN_COLUMN.search(bare)
+    pattern = _pattern_in_column(bare)
     if pattern:
         problem = (
-            f"{pattern[1].upper()} compares the key with a pattern in a column, so that "
+            f"{pattern} compares the key with a pattern in a column, so that "
             "each query reads the whole table"
         )
         remedy = (
@@ -84,6 +82,28 @@ def query_findings(
             "the query does not use the key: every key has the same answer",
             "use '%s' or '%d'",
         )
+
+
+def _pattern_in_column(bare: str) -> str:
+    """Return the operator behind which a column stands, alone or inside of functions, or nothing."""
+    for found in _PATTERN.finditer(bare):
+        name = re.match(r"[\w.`]+", bare[found.end() :])
+        if name is None:
+            continue
+        operand = name[0] + _bracketed(bare[found.end() + name.end() :])
+        if _COLUMN.search(operand):
+            return found[1].upper()
+    return ""
+
+
+def _bracketed(text: str) -> str:
+    """Return the arguments of a function that follow its name, or nothing."""
+    level = 0
+    for at, letter in enumerate(text):
+        level += (letter == "(") - (letter == ")")
+        if level == 0 and not letter.isspace():
+            return text[: at + 1] if letter == ")" else ""
+    return ""
 
 
 _IDENTITY = re.compile(
