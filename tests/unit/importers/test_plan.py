@@ -471,6 +471,28 @@ PROXY_READ_MAPS = (
 )
 
 
+@pytest.mark.parametrize("keep_cf", [False, True])
+def test_a_file_that_the_daemon_would_refuse_stays(postfix: Path, keep_cf: bool) -> None:
+    """A host or character set that cannot be is one line of the report, and not the end of a daemon with all maps."""
+    query = "query = SELECT '%s'\n"
+    text = CF.replace("db1.example.net, ", "")
+    (postfix / "host.cf").write_text(text.replace("unix:", "/var/lib/x.sock,") + query)
+    (postfix / "charset.cf").write_text(f"{text}charset = utf8mb4_general_ci\n{query}")
+    (postfix / "literal.cf").write_text(f"{text}charset = gbk\nquery = SELECT 'ä' WHERE a = '%s'\n")
+    made = plan(
+        postfix,
+        "virtual_alias_maps = {cf}/host.cf\nrelay_domains = {cf}/charset.cf\n"
+        "transport_maps = {cf}/literal.cf\nvirtual_mailbox_domains = {cf}/mysql-domains.cf\n",
+        keep_cf=keep_cf,
+    )
+    assert list(changes(made)) == ["virtual_mailbox_domains"]
+    assert [refusal.faults[0].where for refusal in made.refusals] == [
+        "line 1: hosts",
+        "line 5: charset",
+        "line 5: charset",
+    ]
+
+
 def test_a_list_of_approved_tables_hides_nothing(postfix: Path) -> None:
     """What proxy_read_maps names, or a longer name begins with, is in the report as what nobody names."""
     made = plan(

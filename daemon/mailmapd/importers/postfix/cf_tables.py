@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mailmapd.databases.host_list import parse_hosts
 from mailmapd.errors import ConfigError, Fault, TemplateError
 from mailmapd.formats.option_file import read_option_file, refused_option
 from mailmapd.formats.postfix_cf import PostfixCf, read_postfix_cf
 from mailmapd.importers.draft import Draft, DraftSection, unused_name
 from mailmapd.template.mysql_table import MysqlTable
+from mailmapd.template.sql_quoting import check_literals, make_quote
 
 _PREFIXES = re.compile(r"^(mysql|proxy)[-_.]+(?=.)")
 _WRITING = re.compile(
@@ -100,6 +102,7 @@ class CfTables:
             word = statement[1].decode().upper()
             problem = f"{word} writes to the database, which a remembered answer would not repeat"
             yield Fault(file, cf.where("query"), problem, "")
+        yield from _connection_faults(file, cf)
         if cf.option_file is not None and os.access(cf.option_file, os.R_OK):
             reason = refused_option(read_option_file(cf.option_file, cf.option_group))
             if reason:
@@ -123,6 +126,21 @@ class CfTables:
             return
         database = self.draft.database(_database_section(cf), cf.password, f"from {file}")
         self.draft.tables.append(DraftSection(name, _table_section(cf, database), comment))
+
+
+def _connection_faults(file: str, cf: PostfixCf) -> Iterator[Fault]:
+    """Yield what keeps the daemon from asking as the file says, so that one such file is no end of all maps."""
+    if cf.sqlite:
+        return
+    try:
+        parse_hosts(cf.hosts)
+    except ValueError as error:
+        yield Fault(file, cf.where("hosts"), str(error), "")
+    try:
+        make_quote(cf.charset, no_backslash_escapes=False)
+        check_literals(cf.query, cf.charset)
+    except (ValueError, TemplateError) as error:
+        yield Fault(file, cf.where("charset"), str(error), "")
 
 
 def _table_name(file: str) -> str:
