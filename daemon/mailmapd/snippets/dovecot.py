@@ -7,6 +7,7 @@ the administrator, and the text says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
@@ -34,6 +35,7 @@ _CACHE_23 = """\
 # mailmapd remembers. Dovecot's own auth cache would let an old password in for auth_cache_ttl, beside the new one.
 auth_cache_size = 0
 """
+_USERS_OWN = re.compile(r"\buserdb_(?:home|uid|gid|mail(?:_path|_location)?)\b")
 _PREFETCH = "# The password query returns the user's fields too (userdb_…), which saves the second lookup of a login."
 _NO_USERDB_23 = """\
 # This dict has no userdb: keep your own section, such as
@@ -306,4 +308,5 @@ def _variables(table: PlannedTable) -> list[str]:
 
 
 def _prefetches(table: PlannedTable) -> bool:
-    return "userdb_" in table.text
+    """Return whether a password query has what a user needs; a limit alone is added to the other userdb's fields."""
+    return _USERS_OWN.search(table.text) is not None

@@ -65,6 +65,13 @@ def test_dovecot_24() -> None:
     assert "auth_cache_ttl = 10s\n" in text
 
 
+def test_a_limit_alone_is_not_prefetched() -> None:
+    """A password query that gives a limit but no home leaves home and uid to the other userdb, as Dovecot has it."""
+    config = parse_config(WHOLE.replace("userdb_home", "userdb_quota_rule"), "mailmapd.toml")
+    for snippet in (dovecot_23(config), dovecot_24(config)):
+        assert "prefetch" not in snippet
+
+
 def test_several_dicts() -> None:
     """Each dict has sections of its own in 2.4, where those of one name would become one."""
     more = '[dict.more]\npassdb = "p"\nuserdb = "u"\n'
