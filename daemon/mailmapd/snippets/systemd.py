@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mailmapd.config.address import UnixAddress
@@ -48,13 +49,10 @@ def _lines(config: Config, program: Program) -> Iterator[str]:
         yield from _file(
             "/etc/systemd/system/mailmapd.service.d/local.conf", f"[Service]\n{service}\n"
         )
-    for name, (unit_address, entry) in sockets.items():
-        wanted = _stream(entry)
-        if wanted != unit_address:
-            yield from _file(
-                f"/etc/systemd/system/{name}.d/local.conf",
-                f"[Socket]\nListenStream=\nListenStream={wanted}\n",
-            )
+    for name, entries in sockets.items():
+        lines = "\n".join(_socket(shipped(f"systemd/{name}").read_text(), entries))
+        if lines:
+            yield from _file(f"/etc/systemd/system/{name}.d/local.conf", f"[Socket]\n{lines}\n")
     yield ""
     yield "systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload"
     yield (
@@ -101,27 +99,37 @@ def _service(config: Config, program: Program) -> Iterator[str]:
         yield f"ReadWritePaths=-{folder}"
 
 
-def _sockets(config: Config) -> Iterator[tuple[str, tuple[str, ListenAddress]]]:
-    """Yield the socket units for the configuration, each with its shipped address and the configured one."""
+def _sockets(config: Config) -> Iterator[tuple[str, tuple[ListenAddress, ...]]]:
+    """Yield the socket units for the configuration, each with the addresses that it opens."""
     listen = config.listen
-    units = (
-        ("socketmap", listen.socketmap[0] if listen.socketmap else None),
-        ("dict", listen.dicts[0] if listen.dicts else None),
-        ("lookup_http", listen.lookup_http),
-        ("http", listen.http),
-        ("control", listen.control),
-    )
-    for listener, entry in units:
-        name = SOCKET_UNITS[listener]
-        if entry is not None:
-            yield name, (_shipped_address(name), entry)
+    for listener, entries in (
+        ("socketmap", listen.socketmap),
+        ("dict", listen.dicts),
+        ("lookup_http", tuple(filter(None, (listen.lookup_http,)))),
+        ("http", tuple(filter(None, (listen.http,)))),
+        ("control", tuple(filter(None, (listen.control,)))),
+    ):
+        if entries:
+            yield SOCKET_UNITS[listener], entries
 
 
-def _shipped_address(name: str) -> str:
-    for line in shipped(f"systemd/{name}").read_text().splitlines():
-        if line.startswith("ListenStream="):
-            return line.removeprefix("ListenStream=")
-    return ""
+def _socket(unit: str, entries: Sequence[ListenAddress]) -> Iterator[str]:
+    """Yield what a shipped unit must say otherwise: its addresses, and who may connect to them."""
+    settings = dict(re.findall(r"(?m)^(\w+)=(.*)$", unit))
+    streams = [_stream(entry) for entry in entries]
+    if streams != [settings["ListenStream"]]:
+        yield "ListenStream="
+        yield from (f"ListenStream={stream}" for stream in streams)
+    first = entries[0]
+    if isinstance(first.address, UnixAddress):
+        mode = None if first.mode is None else f"{first.mode:04o}"
+        for key, value in (
+            ("SocketUser", first.owner),
+            ("SocketGroup", first.group),
+            ("SocketMode", mode),
+        ):
+            if value is not None and value != settings.get(key):
+                yield f"{key}={value}"
 
 
 def _stream(entry: ListenAddress) -> str:

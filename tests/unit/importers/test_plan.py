@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from dataclasses import replace
 from pathlib import Path
 
@@ -630,3 +632,6 @@ def test_the_socket_belongs_to_postfixs_group(postfix: Path) -> None:
     assert made.draft.listen["socketmap"] == [
         {"address": "unix:/var/spool/postfix/mailmapd/socketmap", "group": "postfix"}
     ]
+    made = plan(postfix, "mail_owner = nobody\nvirtual_alias_maps = {cf}/all.cf\n")
+    group = grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name
+    assert made.draft.listen["socketmap"][0]["group"] == group

@@ -92,6 +92,19 @@ def test_systemd_follows_the_configuration() -> None:
     assert "mailmapd.socket.d" not in text
 
 
+def test_sockets_are_for_whom_the_configuration_says() -> None:
+    """Systemd's socket gets the group, owner and mode that [listen] names, and every address of its listener."""
+    usual = '{address = "unix:/var/spool/postfix/mailmapd/socketmap", group = "postfix"}'
+    assert "mailmapd.socket.d" not in systemd(config(f"socketmap = [{usual}]"), Program())
+    other = '{address = "unix:/srv/queue/mailmapd/socketmap", group = "mta", mode = "0666"}'
+    text = systemd(config(f"socketmap = [{other}, {usual}]"), Program())
+    streams = [
+        f"ListenStream={queue}/mailmapd/socketmap" for queue in ("/srv/queue", "/var/spool/postfix")
+    ]
+    lines = "\n".join(["[Socket]", "ListenStream=", *streams, "SocketGroup=mta", "SocketMode=0666"])
+    assert f"cat >/etc/systemd/system/mailmapd.socket.d/local.conf <<'END'\n{lines}\nEND" in text
+
+
 def test_units_follow_the_program() -> None:
     """The units start the program of this virtual environment, which their sandbox lets run and see."""
     listen = 'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]'

@@ -6,6 +6,8 @@ refers to something that moves is kept as it was.
 
 from __future__ import annotations
 
+import grp
+import pwd
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -108,6 +110,14 @@ def plan_move(directory: Path, instance: Instance, *, keep_cf: bool, draft: Draf
         return made
 
 
+def _group_of(user: str) -> str:
+    """Return the name of a user's group, which is mostly the same."""
+    try:
+        return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    except KeyError:
+        return user
+
+
 class _CannotKeep(Exception):
     """A parameter that cannot be kept as it was, so that those which it refers to must not move."""
 
@@ -162,7 +172,7 @@ class _Planner:
             f"Written by mailmapd import from {self._plan.directory}.\nEvery key is "
             "explained in mailmapd.toml(5)."
         )
-        group = self._main_cf.value("mail_owner") or SOCKET_GROUP
+        group = _group_of(self._main_cf.value("mail_owner") or SOCKET_GROUP)
         socket = {"address": f"unix:{self._plan.queue_directory}/{SOCKET_IN_QUEUE}", "group": group}
         draft.listen.setdefault("socketmap", [socket])
         draft.listen.setdefault("http", "127.0.0.1:9780")
