@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from mailmapd.cli.import_ import dovecots_side
-from mailmapd.config.loader import parse_config
+from mailmapd.check.files import socket_findings
+from mailmapd.cli.import_ import command, dovecots_side
+from mailmapd.config.loader import load_config, parse_config
 from mailmapd.errors import ConfigError
 from mailmapd.formats.doveconf import parse_auth_sections
 from mailmapd.importers.dovecot.sql_import import import_auth_sections, import_dovecot_sql
@@ -312,6 +314,19 @@ def test_an_import_prints_what_dovecot_needs(sql: Path, listen: str, printed: st
     config = sql.with_name("mailmapd.toml")
     config.write_text(f'[listen]\n{listen}\n[dict.auth]\ndovecot_sql = "{sql.name}"\n')
     assert printed in dovecots_side(str(config))
+
+
+def test_dovecot_alone_needs_no_socket_of_postfix(sql: Path) -> None:
+    """Beside a Postfix without mysql: tables Dovecot's queries are served, and no socket without an answer."""
+    (sql.parent / "main.cf").write_text("virtual_alias_maps = ldap:/l.cf\n")
+    output = sql.parent / "out" / "mailmapd.toml"
+    options = ["--postfix", str(sql.parent), "--dovecot-sql", str(sql), "--output", str(output)]
+    done = CliRunner().invoke(command, options)
+    assert done.exit_code == 0, done.output
+    config = load_config(str(output))
+    assert config.dicts.keys() == {"auth"}
+    assert config.listen.socketmap == ()
+    assert "no_map" not in [finding.code for finding in socket_findings(config)]
 
 
 def test_an_import_prints_what_the_command_is_that_prints_it(tmp_path: Path) -> None:

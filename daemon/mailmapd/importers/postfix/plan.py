@@ -104,6 +104,8 @@ def plan_move(directory: Path, instance: Instance, *, keep_cf: bool, draft: Draf
         except _CannotKeep as error:
             held |= dict.fromkeys(error.sources, str(error))
             continue
+        if not made.draft.maps:
+            made.draft.listen.pop("socketmap", None)  # nobody would ask it
         for name in ("listen", "databases", "tables", "maps", "comment"):
             setattr(draft, name, getattr(made.draft, name))
         made.draft = draft
