@@ -166,11 +166,14 @@ async def _compare(  # noqa: PLR0917 - the options, in order
     new: NewMaps = SocketMaps(parse_address(socket)) if socket else EngineMaps(assembled.engine)
     postmap = Postmap(directory)
     try:
-        olds = {
-            name: old
-            for name, old in old_maps(config, directory).items()
-            if not only or name in only
-        }
+        found, lacking = old_maps(config, directory)
+        olds = {name: old for name, old in found.items() if not only or name in only}
+        if lacking and not only:
+            click.echo(
+                f"Not compared, because {config.file} has no such map: {', '.join(lacking)}.\n"
+                f"mailmapd import --postfix {shlex.quote(str(directory))}"
+                f" --output {shlex.quote(config.file)} --force\n"
+            )
         keys, compared = await _database_keys(assembled, from_database)
         chosen = {
             name: choose_keys(old.section, keys, extra, limit, compared=compared.get(name, []))
@@ -214,11 +217,16 @@ async def _database_keys(assembled: Assembled, wanted: bool) -> tuple[Keys, dict
     """Return the addresses and domains of all databases, and for each map the values that its queries compare."""
     from mailmapd.check.query_texts import query_texts
     from mailmapd.errors import DatabaseError
-    from mailmapd.verify.compared_values import compared_values
+    from mailmapd.verify.compared_values import (
+        addresses_of_others,
+        compared_values,
+        domains_of_others,
+    )
     from mailmapd.verify.key_sources import Keys, keys_of_database
 
     keys = Keys()
     values: dict[str, dict[bytes, None]] = {}
+    pairs: dict[str, set[tuple[bytes, bytes]]] = {}
     plan = assembled.plan
     if wanted:
         texts = query_texts(plan.config)
@@ -228,9 +236,12 @@ async def _database_keys(assembled: Assembled, wanted: bool) -> tuple[Keys, dict
             database = assembled.engine.databases[name]
             try:
                 values[table] = await compared_values(database, texts[table])
+                pairs[table] = await domains_of_others(database, texts[table])
                 await keys_of_database(database, [texts[table]], keys)
             except DatabaseError as error:
                 click.echo(f"table {table}: its keys cannot be read: {error}", err=True)
+    for table, found in pairs.items():
+        values[table] |= dict.fromkeys(addresses_of_others(found, keys.addresses))
     compared = {
         name: list(dict.fromkeys(key for table in section.tables for key in values.get(table, {})))
         for name, section in plan.config.maps.items()

@@ -3,6 +3,7 @@
     hostname = '%s'                 [smtp.relay.example]:587 is a key as it stands
     client = '%s'                   192.0.2 is found for 192.0.2.7, 2001:db8 for 2001:db8::7, .example.com for a host
     '%s' REGEXP BINARY pattern      a text that the pattern is a part of
+    alias = '%d' AND a.address = CONCAT('%u', '@', target)    user@alias of each user of target
 
 A key that was invented has no row, and a comparison of two "not found" proves nothing.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from mailmapd.databases.interface import Database
 from mailmapd.template.statement import Statement
-from mailmapd.verify.key_sources import quoted
+from mailmapd.verify.key_sources import DOMAIN, SECRET_COLUMN, quoted
 
 _COLUMN = r"(?:`?\w+`?\s*\.\s*)?`?(\w+)`?"
 _KEY = r"(?:\w+\s*\(\s*)?'%[sSuUdD]'\s*\)?"
@@ -65,6 +66,46 @@ async def columns_of(database: Database, query: str) -> dict[str, list[str]]:
         if table in words:
             found.setdefault(table, []).append(column)
     return found
+
+
+async def domains_of_others(database: Database, query: str) -> set[tuple[bytes, bytes]]:
+    """Return each domain that a query compares with the key's, with every other one of its row. Raises DatabaseError.
+
+    The users of the one may be found under the name of the other.
+    """
+    names = compared_columns(re.sub("%[sSuU]", "", query))
+    found: set[tuple[bytes, bytes]] = set()
+    for table, columns in (await columns_of(database, query)).items():
+        readable = [column for column in columns if not SECRET_COLUMN.search(column)]
+        for column in readable:
+            others = [other for other in readable if other != column]
+            for other in others if column.lower() in names else ():
+                one, two = quoted(column), quoted(other)
+                sql = (
+                    f"SELECT DISTINCT {one}, {two} FROM {quoted(table)} WHERE {one} LIKE '%.%'"
+                    f" AND {two} LIKE '%.%' AND {two} NOT LIKE '%@%' AND {one} <> {two}"
+                )
+                statement = Statement("verify", (sql.encode("utf-8", "surrogateescape"),))
+                async for _, rows in database.stream(statement):
+                    found |= {
+                        (domain, named)
+                        for domain, named in rows
+                        if domain and named and DOMAIN.fullmatch(domain) and DOMAIN.fullmatch(named)
+                    }
+    return found
+
+
+def addresses_of_others(
+    pairs: Iterable[tuple[bytes, bytes]], addresses: Iterable[bytes]
+) -> Iterator[bytes]:
+    """Yield the addresses of users under the other names of their domains; `pairs` are (name, domain)."""
+    names: dict[bytes, list[bytes]] = {}
+    for name, domain in sorted(pairs):
+        names.setdefault(domain.lower(), []).append(name)
+    for address in addresses if names else ():
+        local, _, domain = address.rpartition(b"@")
+        for name in names.get(domain.lower(), ()):
+            yield local + b"@" + name
 
 
 def asked_forms(value: bytes) -> Iterator[bytes]:

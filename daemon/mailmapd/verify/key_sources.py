@@ -11,8 +11,8 @@ from mailmapd.databases.interface import Database
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.template.statement import Statement
 
-_SECRET_COLUMN = re.compile(r"pass|pwd|hash|secret|crypt|token|key", re.IGNORECASE)
-_DOMAIN = re.compile(rb"(?!-)(?:[A-Za-z0-9_-]{1,63}\.)+[A-Za-z][A-Za-z0-9-]{1,62}")
+SECRET_COLUMN = re.compile(r"pass|pwd|hash|secret|crypt|token|key", re.IGNORECASE)
+DOMAIN = re.compile(rb"(?!-)(?:[A-Za-z0-9_-]{1,63}\.)+[A-Za-z][A-Za-z0-9-]{1,62}")
 _LOGGED = re.compile(
     rb"(?:to|from|orig_to|sasl_username|sasl_sender)=<?([^\s<>,]+@[^\s<>,]+?)>?(?:[,\s]|$)"
 )
@@ -38,11 +38,11 @@ class Keys:
         """Take the addresses and domains out of a value such as a list of destinations."""
         for part in _SEPARATORS.split(text):
             local, at, domain = part.rpartition(b"@")
-            if at and _DOMAIN.fullmatch(domain):
+            if at and DOMAIN.fullmatch(domain):
                 self.domains.setdefault(domain)
                 if local:
                     self.addresses.setdefault(part)
-            elif not at and _DOMAIN.fullmatch(part):
+            elif not at and DOMAIN.fullmatch(part):
                 self.domains.setdefault(part)
 
 
@@ -53,7 +53,7 @@ async def keys_of_database(database: Database, queries: Iterable[str], keys: Key
     for row in columns.rows:
         table, column = ((part or b"").decode("utf-8", "surrogateescape") for part in row)
         place = (id(database), table, column)
-        if table not in words or _SECRET_COLUMN.search(column) or place in keys.read:
+        if table not in words or SECRET_COLUMN.search(column) or place in keys.read:
             continue
         keys.read.add(place)
         sql = f"SELECT DISTINCT {quoted(column)} FROM {quoted(table)} WHERE {quoted(column)} LIKE '%.%'"

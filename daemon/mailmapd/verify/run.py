@@ -61,8 +61,8 @@ class Result:
         return not self.broken and not (self.found or self.old_found)
 
 
-def old_maps(config: Config, directory: Path) -> dict[str, OldMap]:
-    """Return the old map behind each of the configuration's, as main.cf names it.
+def old_maps(config: Config, directory: Path) -> tuple[dict[str, OldMap], list[str]]:
+    """Return the old map behind each of the configuration's, as main.cf names it, and the names that it lacks.
 
     When Postfix has been switched over already, the saved main.cf tells. Raises ConfigError when no map has an old one.
     """
@@ -86,7 +86,7 @@ def old_maps(config: Config, directory: Path) -> dict[str, OldMap]:
                 )
             ]
         )
-    return found
+    return found, [name for name in plan.members if name not in found]
 
 
 def _as_postfix_has_it(settings: Mapping[str, object]) -> MapSection:

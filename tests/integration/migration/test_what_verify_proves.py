@@ -29,6 +29,8 @@ INSERT INTO route VALUES ('example.org', 'smtp:[a.example]:26');
 CREATE TABLE nobody (address varchar(100), goto varchar(100));
 CREATE TABLE alias (address varchar(100), goto varchar(100));
 INSERT INTO alias VALUES ('a@example.com', 'b@example.com');
+CREATE TABLE alias_domain (alias varchar(100), target varchar(100));
+INSERT INTO alias_domain VALUES ('example.net', 'example.com');
 CREATE TABLE word (pattern varbinary(100), action varchar(100));
 INSERT INTO word VALUES ('VIAGRA', 'REJECT spam'), (x'E4F6', 'REJECT latin');
 """
@@ -38,6 +40,8 @@ QUERIES = {
     "route": "SELECT nexthop FROM route WHERE pattern = '%s'",
     "nobody": "SELECT goto FROM nobody WHERE address = '%s'",
     "alias": "SELECT goto FROM alias WHERE address = '%s'",
+    "renamed": "SELECT goto FROM alias, alias_domain WHERE alias_domain.alias = '%d' "
+    "AND alias.address = CONCAT('%u', '@', alias_domain.target)",
     "word": "SELECT action FROM word WHERE '%s' REGEXP BINARY pattern LIMIT 1",
 }
 MAIN_CF = """
@@ -47,6 +51,7 @@ transport_maps = mysql:{folder}/route.cf
 canonical_maps = mysql:{folder}/nobody.cf
 virtual_alias_maps = mysql:{folder}/alias.cf
 header_checks = mysql:{folder}/word.cf
+recipient_canonical_maps = mysql:{folder}/renamed.cf
 """
 
 
@@ -84,26 +89,32 @@ def verify(imported: Installation, config: Path) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.fixture(scope="module")
+def verified(imported: Installation) -> subprocess.CompletedProcess[str]:
+    """What verify says of the configuration as it was imported."""
+    return verify(imported, imported.folder / "mailmapd.toml")
+
+
 def found(output: str) -> dict[str, int]:
     """Return how many keys of each map were found."""
     rows = re.findall(r"^(\w+) +\d+ +(\d+) +\w+", output, re.MULTILINE)
     return {name: int(number) for name, number in rows}
 
 
-def test_keys_that_exist(imported: Installation) -> None:
-    """Nexthops with brackets and ports, and clients in a network, are asked and found; nothing differs."""
-    done = verify(imported, imported.folder / "mailmapd.toml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    numbers = found(done.stdout)
+def test_keys_that_exist(verified: subprocess.CompletedProcess[str]) -> None:
+    """Nexthops with brackets and ports, clients in a network, and users of a domain under its other name are found."""
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    numbers = found(verified.stdout)
+    assert numbers["recipient_canonical_maps"] >= 1
     assert numbers["smtp_tls_policy_maps"] >= 1
     assert numbers["check_client_access"] >= 5
     assert numbers["transport_maps"] >= 2
-    assert " 0 differences" in done.stdout.splitlines()[-1]
+    assert " 0 differences" in verified.stdout.splitlines()[-1]
 
 
-def test_nothing_found_proves_nothing(imported: Installation) -> None:
+def test_nothing_found_proves_nothing(verified: subprocess.CompletedProcess[str]) -> None:
     """A map of which no key was found on either side is named as what it is, in its row and at the end."""
-    done = verify(imported, imported.folder / "mailmapd.toml")
+    done = verified
     row = next(line for line in done.stdout.splitlines() if line.startswith("canonical_maps"))
     assert "proves nothing" in row
     assert "Proves nothing, because no key was found: canonical_maps." in done.stdout
@@ -139,14 +150,24 @@ def test_old_side_that_fails(imported: Installation) -> None:
     assert found(done.stdout)["smtp_tls_policy_maps"] >= 1
 
 
-def test_keys_are_folded_as_the_parameter_folds_them(imported: Installation) -> None:
+def test_keys_are_folded_as_the_parameter_folds_them(
+    imported: Installation, verified: subprocess.CompletedProcess[str]
+) -> None:
     """A table that Postfix asks for keys as they are is asked so, with its capitals and bytes that are no UTF-8."""
+    assert found(verified.stdout)["header_checks"] >= 4
     config = imported.folder / "mailmapd.toml"
-    done = verify(imported, config)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert found(done.stdout)["header_checks"] >= 4
     other = imported.folder / "folding.toml"
     other.write_text(re.sub(r"(?m)^fold = .*\n", "", config.read_text()))
     done = verify(imported, other)
     assert done.returncode == 1
     assert "header_checks: VIAGRA\n  Postfix:  REJECT spam\n  mailmapd: not found" in done.stdout
+
+
+def test_a_map_that_the_configuration_lacks(imported: Installation) -> None:
+    """A table of main.cf that mailmapd.toml does not serve is named: nothing is known of it."""
+    text = (imported.folder / "mailmapd.toml").read_text()
+    other = imported.folder / "fewer.toml"
+    other.write_text(re.sub(r"(?ms)^\[map\.transport_maps\].*?(?=^\[|^#|\Z)", "", text))
+    done = verify(imported, other)
+    assert f"Not compared, because {other} has no such map: transport_maps.\n" in done.stdout
+    assert f" --output {other} --force\n" in done.stdout

@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 
 from mailmapd.config.schema import MapSection
-from mailmapd.verify.compared_values import asked_forms, compared_columns, odd_forms
+from mailmapd.verify.compared_values import (
+    addresses_of_others,
+    asked_forms,
+    compared_columns,
+    odd_forms,
+)
 from mailmapd.verify.key_sources import Keys
 from mailmapd.verify.run import choose_keys
 
@@ -60,3 +65,10 @@ def test_existing_keys_are_asked(limit: int) -> None:
             MapSection(tables=("a",), search=search), Keys(), [], limit, compared=values
         )
         assert {*values, b"192.0.2.7"} <= set(chosen)
+
+
+def test_addresses_under_other_names() -> None:
+    """Each user of a domain is named under each of its aliases, whatever the case of the letters."""
+    pairs = {(b"b.test", b"A.test"), (b"c.test", b"a.test"), (b"d.test", b"none.test")}
+    addresses = [b"u@a.TEST", b"v@x.test"]
+    assert list(addresses_of_others(pairs, addresses)) == [b"u@b.test", b"u@c.test"]
