@@ -32,9 +32,10 @@ from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.query_rules import maps_to_itself, query_findings
 from mailmapd.check.query_texts import query_texts
 from mailmapd.check.routines import read_routines, routine_findings
+from mailmapd.check.service_files import service_file_findings
 from mailmapd.check.socket_paths import account_findings
 from mailmapd.check.sqlite_queries import sqlite_findings
-from mailmapd.check.systemd_units import unit_findings
+from mailmapd.check.systemd_units import service_of, unit_findings
 from mailmapd.check.twice_hosted import twice_hosted_findings
 from mailmapd.check.unknown_names import schema_finding
 from mailmapd.check.writing_queries import writing_findings
@@ -67,6 +68,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
         *socket_findings(config),
         *account_findings(config),
         *unit_findings(config),
+        *_service_findings(config),
         *_text_findings(config, texts),
         *password_findings(config, texts),
         *folder_findings(texts.values(), "queries"),
@@ -96,6 +98,12 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
     if postfix is not None:
         async for finding in _postfix_findings(plan, postfix):
             yield finding
+
+
+def _service_findings(config: Config) -> Iterator[Finding]:
+    service = service_of(config)
+    if service is not None:
+        yield from service_file_findings(config, service)
 
 
 def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding]:

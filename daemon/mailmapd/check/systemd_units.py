@@ -21,10 +21,16 @@ _FIRST_FREE_PORT = 1024
 _CAN_WAIT = ("control", "http")  # listeners that nobody's mail depends on
 
 
+def service_of(config: Config, root: Path = Path("/")) -> Unit | None:
+    """Return the service if it runs this configuration; `root` is where the system is."""
+    service = read_unit(root, _SERVICE)
+    return service if service is not None and _runs(service, config) else None
+
+
 def unit_findings(config: Config, root: Path = Path("/")) -> Iterator[Finding]:
     """Yield what the units and [listen] disagree about; `root` is where the system is."""
-    service = read_unit(root, _SERVICE)
-    if service is None or not _runs(service, config):
+    service = service_of(config, root)
+    if service is None:
         return
     units = list(socket_units(root, "mailmapd*.socket"))
     in_use = is_started_at_boot(root, _SERVICE) or any(unit.enabled for unit in units)
@@ -42,7 +48,7 @@ def unit_findings(config: Config, root: Path = Path("/")) -> Iterator[Finding]:
             yield Finding(Level.FAULT, "socket_unit", place.where, problem, remedy)
         elif unit is not None and in_use and not unit.enabled and place.name not in _CAN_WAIT:
             problem = f"{unit.name} is not enabled: while mailmapd restarts, clients are refused at {stream}"
-            remedy = f"systemctl enable {unit.name}; systemctl restart {unit.name} {_SERVICE}"
+            remedy = f"systemctl enable {unit.name}; systemctl restart {_SERVICE}"
             yield Finding(Level.WARNING, "unit_disabled", place.where, problem, remedy)
     for unit in units:
         for stream in unit.streams:

@@ -60,8 +60,21 @@ def cluster_secret(config: Config, key: str, environment: Mapping[str, str] = os
     return "" if file is None else _read(config.file, file, f"cluster.{key}", environment)
 
 
+def secret_files(config: Config) -> dict[str, str]:
+    """Return every file of a secret that the configuration names, by the key that names it."""
+    named: dict[str, str | None] = {"listen.webhook_token_file": config.listen.webhook_token_file}
+    for name, database in config.databases.items():
+        named[f"database.{name}.password_file"] = database.password_file
+        if database.changes is not None:
+            named[f"database.{name}.changes.password_file"] = database.changes.password_file
+    if config.cluster is not None:
+        for key in ("password_file", "sentinel_password_file", "key_file"):
+            named[f"cluster.{key}"] = getattr(config.cluster, key)
+    return {where: file for where, file in named.items() if file is not None}
+
+
 def _read(config_file: str, password_file: str, where: str, environment: Mapping[str, str]) -> str:
-    path = _locate(config_file, password_file, environment)
+    path = locate_secret(config_file, password_file, environment)
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -78,7 +91,8 @@ def _read(config_file: str, password_file: str, where: str, environment: Mapping
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _locate(config_file: str, password_file: str, environment: Mapping[str, str]) -> Path:
+def locate_secret(config_file: str, password_file: str, environment: Mapping[str, str]) -> Path:
+    """Return where a secret is: among systemd's credentials, or else beside the configuration."""
     path = Path(password_file)
     if path.is_absolute():
         return path

@@ -48,7 +48,7 @@ def test_what_is_not_enabled(root: Path) -> None:
     assert found(root, SOCKETMAP + 'dict = ["unix:/run/mailmapd/dict"]\n') == [
         (
             "unit_disabled",
-            "systemctl enable mailmapd-dict.socket; systemctl restart mailmapd-dict.socket mailmapd.service",
+            "systemctl enable mailmapd-dict.socket; systemctl restart mailmapd.service",
         )
     ]
 
