@@ -8,14 +8,13 @@ from pathlib import Path
 
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config, ListenAddress
+from mailmapd.config.secrets import secret_files
 from mailmapd.snippets.program import Program, this_program
 from mailmapd.snippets.shipped import shipped
 from mailmapd.sockets.units import SOCKET_UNITS
 
 _DEFAULT_CONFIG = "/etc/mailmapd/mailmapd.toml"
-_WRITABLE = ("/run/mailmapd", "/var/spool/postfix/mailmapd")
-_LOADED = "mail-db-password"
-"""The secret that the shipped unit loads by itself."""
+_WRITABLE = ("/run/mailmapd", "/var/spool/postfix/mailmapd", "/var/lib/mailmapd")
 
 
 def systemd(config: Config, program: Program | None = None) -> str:
@@ -78,11 +77,13 @@ def _service(config: Config, program: Program) -> Iterator[str]:
         yield f"ExecStart=\nExecStart={program.path} serve --config {file}"
         yield f"ExecReload=\nExecReload={program.path} reload --config {file}"
     yield from program.settings()
-    names = {
-        database.password_file for database in config.databases.values() if database.password_file
-    }
-    for name in sorted(names):
-        if not name.startswith("/") and name != _LOADED and not (Path(file).parent / name).exists():
+    loaded = _loaded()
+    for name in sorted(set(secret_files(config).values())):
+        if (
+            not name.startswith("/")
+            and name not in loaded
+            and not (Path(file).parent / name).exists()
+        ):
             yield f"LoadCredential={name}"
     listen = config.listen
     entries = [
@@ -95,6 +96,8 @@ def _service(config: Config, program: Program) -> Iterator[str]:
         for entry in entries
         if isinstance(entry.address, UnixAddress)
     }
+    if config.state.directory is not None:
+        folders.add(str(Path(file).parent / config.state.directory))
     for folder in sorted(folders.difference(_WRITABLE)):
         yield f"ReadWritePaths=-{folder}"
 
@@ -134,3 +137,9 @@ def _socket(unit: str, entries: Sequence[ListenAddress]) -> Iterator[str]:
 
 def _stream(entry: ListenAddress) -> str:
     return entry.address.path if isinstance(entry.address, UnixAddress) else str(entry.address)
+
+
+def _loaded() -> set[str]:
+    """Return the secrets that the shipped unit loads by itself."""
+    unit = shipped("systemd/mailmapd.service").read_text()
+    return set(re.findall(r"^LoadCredential=(\S+)$", unit, re.MULTILINE))

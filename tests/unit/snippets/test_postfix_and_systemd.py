@@ -105,6 +105,21 @@ def test_sockets_are_for_whom_the_configuration_says() -> None:
     assert f"cat >/etc/systemd/system/mailmapd.socket.d/local.conf <<'END'\n{lines}\nEND" in text
 
 
+def test_every_secret_is_handed_over() -> None:
+    """The service loads every secret that the unit does not know of, and may write to the state's folder."""
+    sections = (
+        '[database.other]\ndriver = "mysql"\n[database.other.changes]\nuser = "c"\npassword_file = "of-changes"\n'
+        '[cluster]\nurl = "unix:/x"\npassword_file = "cluster-password"\nkey_file = "of-cluster"\n'
+        '[state]\ndirectory = "/srv/mailmapd"\n'
+    )
+    listen = 'webhook = "127.0.0.1:9781"\nwebhook_token_file = "of-webhook"\n'
+    text = systemd(config(f"{listen}{sections}"), Program())
+    drop_in = text.partition("mailmapd.service.d/local.conf")[2].partition("\nEND")[0]
+    found = [line for line in drop_in.splitlines() if "=" in line]
+    names = ("of-changes", "of-cluster", "of-webhook", "other-secret")
+    assert found == [*(f"LoadCredential={name}" for name in names), "ReadWritePaths=-/srv/mailmapd"]
+
+
 def test_units_follow_the_program() -> None:
     """The units start the program of this virtual environment, which their sandbox lets run and see."""
     listen = 'socketmap = ["unix:/var/spool/postfix/mailmapd/socketmap"]'
