@@ -25,8 +25,11 @@ _LINE_WIDTH = 120  # characters; longer lists are written one item a line
 
 
 def password_file_name(database: DraftDatabase) -> str:
-    """Return the name of the file that holds a database's password, beside the configuration."""
-    return f"{database.name}-db-password"
+    """Return the name of the file that holds a database's password, beside the configuration.
+
+    It is none that the service could have a credential of, which would be taken for it.
+    """
+    return f"{database.name}-imported-password"
 
 
 def render(draft: Draft) -> str:

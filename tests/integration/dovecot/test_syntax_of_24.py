@@ -141,7 +141,7 @@ def dovecot(mariadb: MariaDB) -> Iterator[Dovecot24]:
         printed = system.run("doveconf", "-n", "-P", "-c", MAIN).stdout
         import_auth_sections(draft, list(parse_auth_sections(printed)))
         config = parse_config(render(draft), str(directory / "mailmapd.toml"))
-        (directory / f"{DATABASE}-db-password").write_text(draft.databases[0].password)
+        (directory / f"{DATABASE}-imported-password").write_text(draft.databases[0].password)
         yield Dovecot24(system, mariadb, plan(config))
     mariadb.log_queries(False)
 

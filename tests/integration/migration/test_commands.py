@@ -118,7 +118,7 @@ def test_trace_tells_what_a_running_daemon_remembers(imported: Installation) -> 
     text = re.sub(r"(?m)^(socketmap|control) = .*$", rf'\1 = "unix:{folder}/\1"', text).replace(
         f'"unix:{folder}/socketmap"', f'["unix:{folder}/socketmap"]'
     )
-    (folder / "commands-db-password").write_text(tutorial.PASSWORD)
+    (folder / "commands-imported-password").write_text(tutorial.PASSWORD)
     with Daemon(folder, text) as daemon:
         arguments = (
             "trace",

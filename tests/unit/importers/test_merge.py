@@ -111,14 +111,14 @@ def test_what_is_overwritten_is_kept(tmp_path: Path) -> None:
         toml_writer.write(made, path, overwrite=True)
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == [
-        "mail-db-password",
-        "mail-db-password.before-import",
-        "mail-db-password.before-import.2",
+        "mail-imported-password",
+        "mail-imported-password.before-import",
+        "mail-imported-password.before-import.2",
         "mailmapd.toml",
         "mailmapd.toml.before-import",
         "mailmapd.toml.before-import.2",
     ]
-    secret = tmp_path / "mail-db-password.before-import"
+    secret = tmp_path / "mail-imported-password.before-import"
     assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("0", 0o600)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from mailmapd.config.secrets import database_password
 from mailmapd.errors import ConfigError
 from mailmapd.importers import toml_writer
 from mailmapd.importers.draft import Draft, DraftSection
+from support.guide import PROJECT
 
 
 def draft(password: str = "secret") -> Draft:
@@ -43,12 +45,23 @@ def draft(password: str = "secret") -> Draft:
 def test_the_configuration_loads_again(tmp_path: Path) -> None:
     """What is written is a configuration with the same values, and the password comes from its own file."""
     written = toml_writer.write(draft('quo"te # it\\'), tmp_path / "new" / "mailmapd.toml")
-    assert [path.name for path in written] == ["mail-db-password", "mailmapd.toml"]
+    assert [path.name for path in written] == ["mail-imported-password", "mailmapd.toml"]
     config = load_config(written[-1])
     assert config.tables["a"].query == "SELECT 1 WHERE a = '%s' AND b <> \"x\\y\""
     assert config.tables["a"].cache.ttl == Seconds(30)
     assert config.maps["with.dot"].tables == ("a",)
     assert database_password(config, "mail") == 'quo"te # it\\'
+
+
+def test_no_credential_takes_the_place_of_an_imported_password(tmp_path: Path) -> None:
+    """A credential of the guide's account, which the unit loads, is not taken for the password of the `.cf` files."""
+    *_, path = toml_writer.write(draft("of the .cf file"), tmp_path / "mailmapd.toml")
+    unit = (PROJECT / "systemd/mailmapd.service").read_text()
+    for name in re.findall(r"^LoadCredential=(\S+)$", unit, re.MULTILINE):
+        (tmp_path / "store").mkdir(exist_ok=True)
+        (tmp_path / "store" / name).write_text("of the new account")
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path / "store")}
+    assert database_password(load_config(path), "mail", environment) == "of the .cf file"
 
 
 def test_secrets_are_their_owners_alone(tmp_path: Path) -> None:
