@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.interface import Database
-from mailmapd.databases.settings import MysqlSettings
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.template.statement import Statement
 
 _GRANT = re.compile(r"GRANT (?P<privileges>.+?) ON (?P<what>\S+(?: \S+)?) TO ", re.IGNORECASE)
 _HARMLESS = frozenset(("USAGE", "SELECT", "EXECUTE", "SHOW VIEW", "SHOW DATABASES"))
+_TO_SEE_FILTERS = frozenset(("BINLOG MONITOR", "REPLICATION CLIENT"))
+_TO_FOLLOW = frozenset(("REPLICATION SLAVE",))
 
 
 async def grants(database: Database) -> list[str]:
@@ -20,7 +22,9 @@ async def grants(database: Database) -> list[str]:
     return [(row[0] or b"").decode("utf-8", "replace") for row in result.rows]
 
 
-def login_findings(name: str, settings: MysqlSettings, granted: list[str]) -> Iterator[Finding]:
+def login_findings(
+    name: str, settings: MysqlSettings, granted: list[str], changes: ChangesSettings
+) -> Iterator[Finding]:
     """Yield what is wrong with an account that can log in."""
     where = f"database {name}"
     user = settings.user
@@ -44,17 +48,18 @@ def login_findings(name: str, settings: MysqlSettings, granted: list[str]) -> It
             f'the account "{user}" logs in without a password',
             "give it one",
         )
-    excess = sorted({privilege for line in granted for privilege in _excess(line)})
+    needed = _HARMLESS if changes.follow == "no" else _HARMLESS | _TO_SEE_FILTERS
+    if changes.follow != "no" and changes.user is None:
+        needed |= _TO_FOLLOW
+    excess = sorted({privilege for line in granted for privilege in _privileges(line)} - needed)
     if excess and user != "root":
         problem = f'the account "{user}" may do more than SELECT: {", ".join(excess[:6])}'
         yield Finding(Level.WARNING, "privileges", where, problem, f"{example}")
 
 
-def _excess(grant: str) -> Iterator[str]:
+def _privileges(grant: str) -> Iterator[str]:
     match = _GRANT.match(grant)
     if match is None or match["privileges"].upper().startswith("PROXY"):
         return
     for privilege in re.split(r",\s*(?![^(]*\))", match["privileges"]):
-        word = privilege.partition("(")[0].strip().upper()
-        if word not in _HARMLESS:
-            yield word
+        yield privilege.partition("(")[0].strip().upper()

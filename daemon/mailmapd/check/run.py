@@ -42,7 +42,7 @@ from mailmapd.check.writing_queries import writing_findings
 from mailmapd.config.schema import Config
 from mailmapd.databases.interface import Database
 from mailmapd.databases.mysql.database import MysqlDatabase
-from mailmapd.databases.settings import MysqlSettings
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.errors import ConfigError, DatabaseError, DataError, SchemaError
 from mailmapd.formats.main_cf import read_main_cf
 from mailmapd.model import ResultSet
@@ -83,7 +83,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
             for finding in writing_findings(table, text):
                 yield finding
         found = (
-            _database_findings(name, settings, queries, all_texts)
+            _database_findings(name, settings, plan.changes[name], queries, all_texts)
             if isinstance(settings, MysqlSettings)
             else sqlite_findings(name, settings, queries)
         )
@@ -127,7 +127,11 @@ def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding
 
 
 async def _database_findings(
-    name: str, settings: MysqlSettings, queries: list[AskedQuery], texts: Mapping[str, str]
+    name: str,
+    settings: MysqlSettings,
+    changes: ChangesSettings,
+    queries: list[AskedQuery],
+    texts: Mapping[str, str],
 ) -> AsyncIterator[Finding]:
     async for finding in plain_tcp_findings(name, settings):
         yield finding
@@ -147,7 +151,7 @@ async def _database_findings(
         else:
             reachable.append(host)
             if len(reachable) == 1:
-                for finding in login_findings(name, settings, granted):
+                for finding in login_findings(name, settings, granted, changes):
                     yield finding
         finally:
             await alone.close()

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from mailmapd.changes import feed as feed_module
 from mailmapd.changes.feed import Feed
 from mailmapd.check.freshness import Drop, demanded_findings, freshness
+from mailmapd.check.run import check
 from mailmapd.cli import mailmapd
 from mailmapd.config.loader import load_config
 from mailmapd.databases.settings import ChangesSettings
@@ -19,6 +20,7 @@ from mailmapd.model import Found
 from mailmapd.plan.assembly import plan
 from support.followed import LOGGED
 from support.followed_engine import BOTH, FollowedEngine, following
+from support.guide import blocks, page
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.sql_server import SqlServer
@@ -85,6 +87,29 @@ async def test_another_account(mariadb: MariaDB, config: Path) -> None:
     mariadb.run_sql(host.remedy)
     [host] = (await freshness(plan(load_config(str(config)))))[0].hosts
     assert host.fault == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "excess"),
+    [
+        ('follow = "auto"\n', []),
+        ('user = "other"\npassword_file = "other"\n', ["REPLICATION SLAVE"]),
+        ('follow = "no"\n', ["BINLOG MONITOR, REPLICATION SLAVE"]),
+    ],
+)
+async def test_privileges_that_are_needed(
+    mariadb: MariaDB, config: Path, section: str, excess: list[str]
+) -> None:
+    """The privileges that `check` advises are none too many: reading the log, for the account that
+    does, and seeing its filters, for that of the queries. Where nothing is followed, both are.
+    """
+    mariadb.run_sql("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO mail@localhost")
+    with config.open("a") as file:
+        file.write(f"[database.mail.changes]\n{section}")
+    config.with_name("other").write_text("o")
+    findings = [finding async for finding in check(plan(load_config(str(config))), None)]
+    said = [finding.problem for finding in findings if finding.code == "privileges"]
+    assert [problem.partition(": ")[2] for problem in said] == excess
 
 
 async def test_what_changes_drop(mariadb: MariaDB, config: Path) -> None:
@@ -211,6 +236,29 @@ async def test_without_a_log(tmp_path: Path) -> None:
         path = str(make_config(server, tmp_path))
         [host] = (await freshness(plan(load_config(path))))[0].hosts
     assert host.fault.endswith("the server writes no binary log; set log_bin")
+
+
+async def test_as_the_page_says(tmp_path: Path) -> None:
+    """With the settings, the account and the section of docs/freshness.md a server is followed, and
+    `check` finds nothing in the privileges.
+    """
+    found = blocks(page("freshness"))
+    [file] = [text for _, text in found if "[mysqld]" in text]
+    lines = file.partition("[mysqld]\n")[2].partition("END\n")[0].splitlines()
+    settings = [f"--{line.replace(' ', '')}" for line in lines]
+    [account] = [text for kind, text in found if kind == "sql"]
+    [section] = [text for kind, text in found if text.startswith("[database.mail.changes]")]
+    with private_directory() as folder, MariaDB(folder, settings=settings) as server:
+        path = make_config(server, tmp_path)
+        server.run_sql(account)
+        with path.open("a") as config:
+            config.write(section)
+        path.with_name("mail-db-changes-password").write_text("another long random password")
+        planned = plan(load_config(str(path)))
+        [host] = (await freshness(planned))[0].hosts
+        assert host.fault == ""
+        codes = [finding.code async for finding in check(planned, None)]
+        assert "privileges" not in codes
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.unknown_names import schema_finding
 from mailmapd.config.loader import parse_config
 from mailmapd.config.schema import Config
-from mailmapd.databases.settings import MysqlSettings
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.errors import SchemaError
 
 USER = "GRANT USAGE ON *.* TO `mail`@`localhost` IDENTIFIED BY PASSWORD '*X'"
@@ -33,9 +33,8 @@ USER = "GRANT USAGE ON *.* TO `mail`@`localhost` IDENTIFIED BY PASSWORD '*X'"
 )
 def test_more_than_select_is_named(grants: list[str], excess: str | None) -> None:
     """Privileges beyond reading are listed; reading, procedures and views are not."""
-    found = list(
-        login_findings("mail", MysqlSettings(user="mail", password="x", dbname="mail"), grants)
-    )
+    settings = MysqlSettings(user="mail", password="x", dbname="mail")
+    found = list(login_findings("mail", settings, grants, ChangesSettings()))
     assert [finding.problem.partition(": ")[2] for finding in found] == (
         [] if excess is None else [excess]
     )
@@ -47,6 +46,7 @@ def test_root_and_empty_passwords() -> None:
         "mail",
         MysqlSettings(user="root", dbname="mail"),
         ["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost`"],
+        ChangesSettings(),
     )
     assert [finding.code for finding in found] == ["root_account", "empty_password"]
 
