@@ -24,7 +24,10 @@ _EVERYTHING = re.compile(r"SELECT\s+([\w.]+\.)?\*", re.IGNORECASE)
 def dovecot_findings(config: Config, plans: dict[str, DictPlan]) -> Iterator[Finding]:
     """Yield what is wrong with the dicts."""
     if plans and not config.listen.dicts and config.listen.lookup_http is None:
-        remedy = 'Dovecot 2.3: dict = ["unix:/run/mailmapd/dict"]; 2.4: lookup_http = "unix:/run/mailmapd/lookup"'
+        remedy = (
+            'Dovecot 2.3: dict = [{address = "unix:/run/mailmapd/dict", group = "dovecot"}]\n'
+            'Dovecot 2.4: lookup_http = {address = "unix:/run/mailmapd/lookup", group = "dovecot"}'
+        )
         yield Finding(Level.FAULT, "dict_unserved", "listen", "no socket serves the dicts", remedy)
     for plan in plans.values():
         for table in plan.tables:

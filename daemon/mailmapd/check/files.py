@@ -106,10 +106,6 @@ def _unopenable(wanted: Wanted, address: UnixAddress, account: str) -> Iterator[
             f"the account {account} may make no socket in {folder}",
             f"let systemd open it: systemctl enable {unit}, then systemctl restart mailmapd.service",
         )
-    for kind, name in (("user", wanted.entry.owner), ("group", wanted.entry.group)):
-        if name is not None and not account_exists(kind, name):
-            problem = f'there is no {kind} "{name}"'
-            yield Finding(Level.FAULT, "unknown_account", str(address), problem, ACCOUNT_REMEDY)
     for name in wanted.entry.peers:
         if not account_exists("user", name):
             problem = f'peers: there is no user "{name}", so none of its processes can connect'

@@ -22,6 +22,7 @@ from mailmapd.formats.main_cf import MainCf
 from mailmapd.formats.map_list import SocketTable
 from mailmapd.formats.master_cf import Service
 from mailmapd.importers.postfix.parameter import Parameter
+from mailmapd.sockets import access_list
 
 _LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost", "")
 _OURS = "mailmapd"
@@ -158,7 +159,8 @@ def _may(path: Path, uid: int, groups: set[int], bit: int) -> bool:
     about = path.stat()
     if uid in (0, about.st_uid):
         return uid == 0 or bool(about.st_mode & bit << 6)
-    return bool(about.st_mode & (bit << 3 if about.st_gid in groups else bit))
+    inside = about.st_gid in groups or not groups.isdisjoint(access_list.groups_of(str(path)))
+    return bool(about.st_mode & (bit << 3 if inside else bit))
 
 
 def _shown(path: Path) -> str:

@@ -28,6 +28,8 @@ and when that fires before the idle timeout has closed the connection, the auth-
 (dict-client.c, client_dict_input_timeout; seen with 2.3.19, unchanged in 2.3.21).
 """
 
+_DICT_SOCKET = '[{address = "unix:/run/mailmapd/dict", group = "dovecot"}]'
+_LOOKUP_SOCKET = '{address = "unix:/run/mailmapd/lookup", group = "dovecot"}'
 _FRESH = """\
 # Asked after a mismatch only: the password has perhaps been changed. The first one is silent, so that the log has one
 # line for each refused login."""
@@ -77,7 +79,7 @@ def dovecot_23(config: Config, directory: str = "/etc/dovecot") -> str:
 
     Raises ConfigError when no dict is served over a UNIX socket.
     """
-    socket = _socket(config, config.listen.dicts, "dict", '["unix:/run/mailmapd/dict"]')
+    socket = _socket(config, config.listen.dicts, "dict", _DICT_SOCKET)
     blocks = [_head("2.3", config)]
     for plan in _plans(config).values():
         blocks += [
@@ -93,7 +95,7 @@ def dict_sections_23(config: Config, name: str, directory: str) -> tuple[str, st
 
     Raises ConfigError.
     """
-    socket = _socket(config, config.listen.dicts, "dict", '["unix:/run/mailmapd/dict"]')
+    socket = _socket(config, config.listen.dicts, "dict", _DICT_SOCKET)
     plan = _plans(config)[name]
     section = f"{{\n  driver = dict\n  args = {_settings_path(plan, directory)}\n}}\n"
     passdb = "" if plan.passdb is None else f"passdb {section}"
@@ -144,7 +146,7 @@ def _socket(config: Config, entries: tuple[ListenAddress, ...], key: str, exampl
 def _lookup_socket(config: Config) -> str:
     entry = config.listen.lookup_http
     entries = () if entry is None else (entry,)
-    return _socket(config, entries, "lookup_http", '"unix:/run/mailmapd/lookup"')
+    return _socket(config, entries, "lookup_http", _LOOKUP_SOCKET)
 
 
 def _plans(config: Config) -> dict[str, DictPlan]:

@@ -168,6 +168,12 @@ def _remedy(error: OSError, wanted: Wanted) -> str:
             "start the daemon as a user who may open it, or let systemd do it: "
             f"systemctl enable {unit}, then systemctl restart mailmapd.service"
         )
+    if error.errno == errno.EROFS and isinstance(address, UnixAddress):
+        folder = Path(address.path).parent
+        return (
+            "choose an address below /run/mailmapd, or write [Service] and "
+            f"ReadWritePaths={folder} with systemctl edit mailmapd.service, and restart it"
+        )
     if isinstance(error, FileNotFoundError) and isinstance(address, UnixAddress):
         return "create its folder first: systemd-tmpfiles --create, or mkdir"
     if error.errno == errno.EADDRNOTAVAIL:

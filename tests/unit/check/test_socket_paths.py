@@ -13,6 +13,7 @@ from mailmapd.check.finding import Finding
 from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.socket_paths import account_findings
 from mailmapd.config.loader import parse_config
+from mailmapd.sockets import access_list
 
 QUEUE = "/nowhere/queue"
 INSIDE = "unix:mailmapd/socketmap:m"
@@ -162,3 +163,18 @@ def test_groups_and_owners_that_are_not_there() -> None:
         ("listen: unix:/run/a", "there is no group nosuchgroup on this host"),
         ("listen: unix:/run/c", "there is no user nosuchuser on this host"),
     ]
+
+
+@pytest.mark.root
+def test_socket_whose_access_list_lets_postfix_in(short_path: Path) -> None:
+    """A group that the socket's access list lets in may connect: so the daemon itself opens it for Postfix."""
+    path = short_path / "socketmap"
+    asked = ("socketmap:unix:socketmap:m", f'["unix:{path}"]')
+    group = pwd.getpwnam("postfix").pw_gid
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        access_list.let_in(str(path), 0o660, group=group + 1)
+        closed = found(short_path, *asked, queue=str(short_path))
+        assert [finding.code for finding in closed] == ["socket_access"]
+        access_list.let_in(str(path), 0o660, group=group)
+        assert found(short_path, *asked, queue=str(short_path)) == []

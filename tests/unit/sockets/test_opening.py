@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,16 @@ import pytest
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import ListenAddress
 from mailmapd.sockets.opening import SocketSet, Wanted
+
+OPEN = """
+import sys
+from mailmapd.config.address import UnixAddress
+from mailmapd.config.schema import ListenAddress
+from mailmapd.sockets.opening import SocketSet, Wanted
+entry = ListenAddress(address=UnixAddress(sys.argv[1]))
+opening = SocketSet({}).open("mailmapd.toml", [Wanted("control", "listen.control", entry)])
+print(*opening.faults.values())
+"""
 
 
 @pytest.mark.parametrize(
@@ -37,3 +49,16 @@ def test_mode_of_systemds_sockets(
             True
         ] * refused
         sockets.give_back(opening)
+
+
+@pytest.mark.root
+def test_folder_that_the_sandbox_keeps_read_only(short_path: Path) -> None:
+    """In a folder that is read-only, as in systemd's sandbox, the remedy is another one, or leave to write."""
+    command = f"mount -t tmpfs -o ro none {short_path} && exec {sys.executable} -c '{OPEN}' {short_path}/s"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", command], capture_output=True, text=True, check=True
+    )
+    assert (
+        f"Read-only file system; choose an address below /run/mailmapd, or write [Service] and ReadWritePaths={short_path}"
+        in done.stdout
+    )
