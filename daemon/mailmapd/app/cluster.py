@@ -81,7 +81,8 @@ class Cluster:
                 await asyncio.to_thread(importlib.import_module, "mailmapd.cluster.bus")
             except ImportError as error:
                 self._hindrance = (
-                    f"cluster: {error.name} is missing: pip install 'mailmapd[cluster]'"
+                    f"cluster: the Python package {error.name} is missing: install mailmapd with its "
+                    "extra [cluster], see docs/fleet.md"
                 )
                 log.error("%s", self._hindrance)  # noqa: TRY400
                 return

@@ -40,7 +40,8 @@ async def cluster_findings(settings: ClusterSettings) -> AsyncIterator[Finding]:
         from mailmapd.cluster.server import Server
     except ImportError as error:
         problem = f"the Python package {error.name} is missing, so this host would not join"
-        yield Finding(Level.FAULT, "cluster", _WHERE, problem, "pip install 'mailmapd[cluster]'")
+        remedy = "install mailmapd with its extra [cluster], see docs/fleet.md"
+        yield Finding(Level.FAULT, "cluster", _WHERE, problem, remedy)
         return
     for finding in _network_findings(settings):
         yield finding

@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 
 from mailmapd.check.cluster import acl_line
 from mailmapd.cluster.settings import ClusterSettings
-from support.certificates import Certificates, make_certificates
 from support.daemon import Daemon
 from support.fleet import TABLES, configuration
 from support.guide import blocks, page
@@ -35,6 +34,7 @@ class Guide:
         self.text = [text.strip() for kind, text in found if kind == "text"]
         [self.conf] = [text for kind, text in found if kind == "conf"]
         [self.prompt] = [text.strip() for kind, text in found if text.startswith("redis-cli")]
+        [self.certificate] = [text for kind, text in found if text.startswith("openssl req")]
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +43,27 @@ def guide() -> Guide:
 
 
 @pytest.fixture
-def files() -> Iterator[tuple[Path, Certificates]]:
-    with private_directory() as folder:
-        yield folder, make_certificates(folder)
+def folder() -> Iterator[Path]:
+    with private_directory() as path:
+        yield path
 
 
-def _server(guide: Guide, folder: Path, certificates: Certificates, port: int) -> Valkey:
-    """Return a server with the page's lines in its file; the port, and where files are, is this machine's."""
-    file = folder / "redis.conf"
-    text = guide.conf.replace("tls-port 6379", f"tls-port {port}")
-    for place, here in (
-        ("/etc/redis/cache.pem", certificates.server),
-        ("/etc/redis/cache.key", certificates.server_key),
-        ("/etc/ssl/certs/cache-ca.pem", certificates.ca),
-    ):
+def _here(text: str, folder: Path) -> str:
+    """Return the page's text with its files in a folder of this machine's."""
+    for place in ("/etc/redis/", "/etc/ssl/certs/"):
         assert place in text
-        text = text.replace(place, str(here))
-    file.write_text(text)
+        text = text.replace(place, f"{folder}/")
+    return text
+
+
+def _server(guide: Guide, folder: Path, port: int) -> Valkey:
+    """Return a server with the page's certificate, made for this machine, and the page's lines in its file."""
+    make = _here(guide.certificate, folder).replace("DNS:cache.example.net", "IP:127.0.0.1")
+    lines = [line for line in make.splitlines() if not line.startswith("chown redis:")]
+    assert len(lines) == 2
+    subprocess.run(["sh", "-ec", "\n".join(lines)], check=True, capture_output=True)
+    file = folder / "redis.conf"
+    file.write_text(_here(guide.conf, folder).replace("tls-port 6379", f"tls-port {port}"))
     return Valkey(folder / "valkey", file=file)
 
 
@@ -70,23 +74,23 @@ def test_account(guide: Guide) -> None:
 
 
 def test_from_one_host_to_three(
-    guide: Guide, files: tuple[Path, Certificates], database: MariaDB, tmp_path: Path
+    guide: Guide, folder: Path, database: MariaDB, tmp_path: Path
 ) -> None:
     """With the page's own sections three hosts find each other, keep for long, and forget together."""
-    folder, certificates = files
     port = free_port()
+    authority = str(folder / "cache-ca.pem")
     cluster, follower, reader, *_ = guide.toml
     assert "[cluster]" in cluster
     assert 'follow = "yes"' in follower
     assert 'follow = "no"' in reader
     cluster = cluster.replace("cache.example.net:6379", f"127.0.0.1:{port}")
-    cluster = cluster.replace("/etc/ssl/certs/cache-ca.pem", str(certificates.ca))
+    cluster = cluster.replace("/etc/ssl/certs/cache-ca.pem", authority)
     follower = follower.replace("mailmapd-changes", "replica")
     with ExitStack() as stack:
-        valkey = stack.enter_context(_server(guide, folder, certificates, port))
+        valkey = stack.enter_context(_server(guide, folder, port))
         # The two lines at the prompt, which are kept: the server knows the account after a restart.
         command = guide.prompt.split()
-        command = [str(certificates.ca) if one.endswith(".pem") else one for one in command]
+        command = [authority if word.endswith(".pem") else word for word in command]
         lines = guide.text[0].replace(">PASSWORD", f'">{PASSWORD}"')
         done = subprocess.run(
             [*command, "-p", str(port)], input=lines, capture_output=True, text=True, check=True
