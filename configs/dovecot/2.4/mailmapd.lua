@@ -1,6 +1,6 @@
 -- Passwords and users for Dovecot 2.4 from mailmapd, over HTTP on a UNIX socket.
 --
--- Install as /etc/dovecot/mailmapd.lua, with mailmapd.conf beside it; Debian: apt-get install dovecot-auth-lua.
+-- Install as /etc/dovecot/mailmapd.lua; `mailmapd snippets dovecot-2.4` prints the sections that use it. Debian: apt-get install dovecot-auth-lua.
 --
 -- Settings (lua_settings { … } inside passdb lua { } and userdb lua { }), with their defaults:
 --   socket     /run/mailmapd/lookup     listen.lookup_http of mailmapd.toml, without "unix:"
