@@ -60,6 +60,9 @@ def parse_address(text: str) -> Address:
             )
         return UnixAddress(path)
     host, colon, port = text.removeprefix("inet:").rpartition(":")
+    if text.startswith("/") or text.isdecimal():
+        meant = f"unix:{text}" if text.startswith("/") else f"127.0.0.1:{text}"
+        raise ValueError(f'"{text}" is not an address; write "{meant}"')
     if not colon or not port.isascii() or not port.isdigit():
         raise ValueError(f'"{text}" is not an address; write "unix:/path" or "127.0.0.1:port"')
     if not 0 <= int(port) <= 65535:

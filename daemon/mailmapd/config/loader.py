@@ -79,5 +79,17 @@ def _toml_fault(file: str, text: str, message: str) -> Fault:
         return Fault(file, where, f"the section [{name}] is there twice{first}", remedy)
     if problem == "Cannot overwrite a value":
         return Fault(file, where, "this key has a value already", "remove one of the two lines")
+    if _number_with_zero(text, where):
+        remedy = 'a mode is a text in quotes, such as "0660"'
+        return Fault(file, where, "a number does not begin with 0", remedy)
     remedy = "texts stand in quotes, lists in [ ]" if problem == "Invalid value" else ""
     return Fault(file, where, f"is not TOML: {problem}", remedy)
+
+
+def _number_with_zero(text: str, where: str) -> bool:
+    """Return whether the place is behind the first digit of a number such as 0660, which TOML does not have."""
+    found = re.match(r"line (\d+), column (\d+)", where)
+    if found is None:
+        return False
+    before = text.split("\n")[int(found[1]) - 1][: int(found[2])]
+    return re.search(r"[=\[,]\s*[+-]?0\d$", before) is not None

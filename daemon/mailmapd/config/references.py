@@ -114,11 +114,12 @@ def _hash_faults(where: str, entry: ListenAddress) -> Iterator[_Finding]:
     """Yield why a listener that gives out password hashes would give them to others than Dovecot."""
     if not where.startswith(_GIVES_HASHES):
         return
+    name = "dict" if where.startswith("listen.dict") else "lookup"
     if isinstance(entry.address, TcpAddress):
         yield (
             where,
             "gives password hashes to every account that can connect over TCP",
-            'use a UNIX socket with a group of its own, such as "unix:/run/mailmapd/dict"',
+            f'write {{address = "unix:/run/mailmapd/{name}", group = "dovecot"}}',
         )
     elif entry.mode is not None and entry.mode & OTHERS and not entry.peers:
         yield (

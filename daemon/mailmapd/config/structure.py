@@ -7,6 +7,7 @@ and its grouped exceptions become Faults that name the TOML key and say what to 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -114,9 +115,15 @@ def _describe(value: object) -> str:
 
 
 def _texts(value: object, _: object = None) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ValueError(f"must be a list: write {_quoted([value])}")
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError('must be a list of texts, such as ["one", "two"]')
     return tuple(value)
+
+
+def _quoted(texts: list[str]) -> str:
+    return json.dumps(texts, ensure_ascii=False)
 
 
 def _search(value: object, _: object) -> str | tuple[str, ...]:
@@ -131,6 +138,8 @@ def _mode(value: object, _: object) -> schema.Mode:
 
 def _listen_addresses(converter: Converter) -> Hook:
     def addresses(value: object, _: object) -> tuple[schema.ListenAddress, ...]:
+        if isinstance(value, str):
+            raise ValueError(f"must be a list of addresses: write {_quoted([value])}")
         if not isinstance(value, list):
             raise ValueError('must be a list of addresses, such as ["unix:/run/mailmapd/dict"]')
         return tuple(converter.structure(value, list[schema.ListenAddress]))
@@ -142,6 +151,8 @@ def _listen_address(full: Hook) -> Hook:
     def address(value: object, kind: object) -> object:
         if isinstance(value, str):
             return schema.ListenAddress(address=parse_address(value))
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise ValueError(f'must be an address, not a port alone: write "127.0.0.1:{value}"')
         if not isinstance(value, dict):
             raise ValueError(
                 'must be an address such as "unix:/run/mailmapd/dict", or a table {address = "…", group = "…"}'

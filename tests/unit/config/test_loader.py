@@ -108,7 +108,7 @@ ttl = "5 parsecs"
 tables = []
 """
     assert faults(text) == [
-        'listen.socketmap: must be a list of addresses, such as ["unix:/run/mailmapd/dict"]',
+        'listen.socketmap: must be a list of addresses: write ["unix:/run/x"]',
         'listen.dict[0].grop: unknown key; did you mean "group"?',
         "limits.max_connections: must be > 0",
         "limits.backlog: must be a whole number, not a text in quotes",
@@ -178,7 +178,7 @@ tables = []
             '"127.0.0.1:2554"',
             (
                 "listen.dict[0]: gives password hashes to every account that can connect over TCP; "
-                'use a UNIX socket with a group of its own, such as "unix:/run/mailmapd/dict"'
+                'write {address = "unix:/run/mailmapd/dict", group = "dovecot"}'
             ),
         ),
         (
@@ -186,7 +186,7 @@ tables = []
             '[listen]\nlookup_http = "[::1]:2554"',
             (
                 "listen.lookup_http: gives password hashes to every account that can connect over TCP; "
-                'use a UNIX socket with a group of its own, such as "unix:/run/mailmapd/dict"'
+                'write {address = "unix:/run/mailmapd/lookup", group = "dovecot"}'
             ),
         ),
         (
@@ -228,6 +228,26 @@ tables = []
             'dict.auth.passdb: there is no table "alis"; did you mean "alias"?',
         ),
         (
+            'socketmap = ["unix:/run/mailmapd/socketmap"',
+            'socketmap = ["/run/mailmapd/socketmap"',
+            'listen.socketmap[0]: "/run/mailmapd/socketmap" is not an address; write "unix:/run/mailmapd/socketmap"',
+        ),
+        (
+            'http = "127.0.0.1:9780"',
+            'http = "9780"',
+            'listen.http: "9780" is not an address; write "127.0.0.1:9780"',
+        ),
+        (
+            'http = "127.0.0.1:9780"',
+            "http = 9780",
+            'listen.http: must be an address, not a port alone: write "127.0.0.1:9780"',
+        ),
+        (
+            'tables = ["alias"]',
+            'tables = "alias"',
+            'map.virtual_alias_maps.tables: must be a list: write ["alias"]',
+        ),
+        (
             "[cache]",
             "[table.alias]\n[cache]",
             "line 30, column 13: the section [table.alias] is there twice, for the first time in line 18; "
@@ -246,6 +266,19 @@ def test_not_toml() -> None:
     assert faults("[listen\n") == [
         "line 1, column 8: is not TOML: Expected ']' at the end of a table declaration"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[listen]\ncontrol = {address = 'unix:/c', mode = 0660}\n", "line 2, column 41"),
+        ("[limits]\nbacklog = 0128\n", "line 2, column 12"),
+    ],
+)
+def test_number_that_begins_with_0(text: str, where: str) -> None:
+    """A number with a 0 in front is named as what it is, and what a mode looks like is said."""
+    said = 'a number does not begin with 0; a mode is a text in quotes, such as "0660"'
+    assert faults(text) == [f"{where}: {said}"]
 
 
 def test_unreadable(tmp_path: Path) -> None:
