@@ -71,6 +71,10 @@ def command(  # noqa: PLR0917 - click passes every option
     Example:
       mailmapd import --postfix /etc/postfix --dovecot-sql /etc/dovecot/dovecot-sql.conf.ext
     """
+    if no_postfix and not dovecot_files and not from_doveconf:
+        raise click.UsageError(
+            "--no-postfix leaves nothing to read; add --dovecot, or --dovecot-sql FILE"
+        )
     from mailmapd.errors import ConfigError
     from mailmapd.importers.draft import Draft
     from mailmapd.importers.postfix.plan import plan_import

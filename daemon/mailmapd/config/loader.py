@@ -22,16 +22,13 @@ def load_config(path: str | Path) -> Config:
     try:
         data = Path(path).read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
-        raise ConfigError(
-            [
-                Fault(
-                    file,
-                    "",
-                    f"cannot be read: {error.strerror}",
-                    "check the path and the permissions",
-                )
-            ]
-        ) from error
+        remedy = "check the path and the permissions"
+        if isinstance(error, FileNotFoundError):
+            remedy = (
+                "check the path; `mailmapd import` writes one from what Postfix and Dovecot use"
+            )
+        fault = Fault(file, "", f"cannot be read: {error.strerror}", remedy)
+        raise ConfigError([fault]) from error
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -30,3 +31,11 @@ def test_every_command_helps() -> None:
         done = CliRunner().invoke(mailmapd, [name, "--help"])
         assert done.exit_code == os.EX_OK
         assert "Example:" in done.output, name
+
+
+def test_import_of_nothing(tmp_path: Path) -> None:
+    """An import that is to read nothing writes nothing: an empty file would take a configuration's place."""
+    path = tmp_path / "mailmapd.toml"
+    done = CliRunner().invoke(mailmapd, ["import", "--no-postfix", "--output", str(path)])
+    assert (done.exit_code, "--dovecot-sql FILE" in done.output) == (2, True), done.output
+    assert not path.exists()

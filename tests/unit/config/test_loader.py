@@ -285,7 +285,7 @@ def test_unreadable(tmp_path: Path) -> None:
     """A file that is not there is named, with what to check."""
     with pytest.raises(
         ConfigError,
-        match=r"nothere\.toml: cannot be read: No such file or directory; check the path and the permissions",
+        match=r"nothere\.toml: cannot be read: No such file or directory; check the path; `mailmapd import` writes",
     ):
         load_config(tmp_path / "nothere.toml")
 
