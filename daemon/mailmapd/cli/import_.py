@@ -12,6 +12,7 @@ from mailmapd.cli.options import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from mailmapd.importers.draft import Draft
+    from mailmapd.importers.served import ServedMap
 
 
 @click.command("import")
@@ -88,6 +89,7 @@ def command(  # noqa: PLR0917 - click passes every option
             keep_cf=keep_cf,
             draft=draft,
             may_be_empty=bool(dovecot_files) or from_doveconf,
+            served=_served(Path(output), force=force),
         )
     try:
         notes = _import_dovecot(draft, dovecot_files, from_doveconf, keep_cf)
@@ -104,6 +106,15 @@ def command(  # noqa: PLR0917 - click passes every option
         click.echo(f"# {note}")
     if dovecot_files or from_doveconf:
         click.echo(dovecots_side(output))
+
+
+def _served(output: Path, *, force: bool) -> dict[str, ServedMap]:
+    """Return the maps of the configuration that is to be added to."""
+    from mailmapd.formats.logical_lines import read_text
+    from mailmapd.importers.served import served_maps
+
+    there = force and output.exists()
+    return served_maps(read_text(output), output.absolute().parent) if there else {}
 
 
 def dovecots_side(output: str) -> str:

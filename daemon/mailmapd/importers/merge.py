@@ -13,9 +13,8 @@ ask is lost, whatever the second import reads:
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,34 +28,8 @@ from mailmapd.importers.draft import (
     is_same_server,
     unused_name,
 )
+from mailmapd.importers.sections import IMPORTED, Section, sections_of
 from mailmapd.importers.toml_writer import password_file_name, render_section, toml_key
-
-_HEADER = re.compile(r"^\[([^\[\]]+)\]\s*(?:#.*)?$")
-_IMPORTED = {
-    "database": frozenset(
-        (
-            *("driver", "path", "hosts", "user", "password", "password_file", "dbname", "charset"),
-            *("option_file", "option_group", "retry_interval", "idle_interval", "tls"),
-        )
-    ),
-    "table": frozenset(
-        (
-            *("database", "query", "result_format", "domain", "expansion_limit"),
-            *("require_result_set", "postfix_cf", "dovecot_query"),
-        )
-    ),
-    "map": frozenset(
-        (
-            *("tables", "search", "recipient_delimiter", "owner_request_special", "fold"),
-            *("propagate_unmatched_extensions", "local_domains", "own_addresses"),
-            "parent_domain_matches_subdomains",
-        )
-    ),
-    "dict": frozenset(
-        ("passdb", "userdb", "iterate", "dovecot_sql", "database", "default_pass_scheme")
-    ),
-}
-"""Keys that an import writes; every other key of a section is the administrator's own and stays."""
 
 
 @dataclass(slots=True)
@@ -68,15 +41,6 @@ class Merged:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Block:
-    """A section's header with its lines, and the comment in front of it."""
-
-    header: str
-    comment: str
-    lines: str
-
-
 def merge(draft: Draft, existing: str, path: Path) -> Merged:
     """Return the existing configuration with the draft in it. Raises ConfigError when it is no TOML."""
     try:
@@ -84,12 +48,12 @@ def merge(draft: Draft, existing: str, path: Path) -> Merged:
     except tomllib.TOMLDecodeError as error:
         remedy = "correct it, or move it away"
         raise ConfigError([Fault(str(path), "", f"is no TOML: {error}", remedy)]) from error
-    return _Merger(deepcopy(draft), document, _blocks(existing), path.parent).merge()
+    return _Merger(deepcopy(draft), document, sections_of(existing), path.parent).merge()
 
 
 class _Merger:
     def __init__(
-        self, draft: Draft, document: dict[str, Any], blocks: list[_Block], folder: Path
+        self, draft: Draft, document: dict[str, Any], blocks: list[Section], folder: Path
     ) -> None:
         self._draft = draft
         self._document = document
@@ -198,7 +162,7 @@ class _Merger:
         extra = {
             key: value
             for key, value in own.items()
-            if key not in _IMPORTED[kind] and self._block(f"{kind}.{name}.{key}") is None
+            if key not in IMPORTED[kind] and self._block(f"{kind}.{name}.{key}") is None
         }
         text = render_section(f"{kind}.{toml_key(name)}", {**settings, **extra}, comment)
         known[name] = {**own, **settings}
@@ -213,39 +177,9 @@ class _Merger:
         origin = comment.partition("\n")[0]
         return block is not None and bool(origin) and f"# {origin}\n" in block.comment
 
-    def _block(self, header: str) -> _Block | None:
+    def _block(self, header: str) -> Section | None:
         return next((block for block in self._blocks if block.header == header), None)
 
 
 def _imported(kind: str, section: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if key in _IMPORTED[kind]}
-
-
-def _blocks(text: str) -> list[_Block]:
-    """Return the text in pieces, each with one section; what stands before the first has no header."""
-    blocks = [_Block("", "", "")]
-    comment = ""
-    for line in _lines(text):
-        header = _HEADER.match(line)
-        if header is not None:
-            blocks.append(_Block(header[1].replace(" ", "").replace('"', ""), comment, line))
-            comment = ""
-        elif line.startswith("#"):
-            comment += line
-        else:
-            blocks[-1].lines += comment + line
-            comment = ""
-    blocks[-1].lines += comment
-    return blocks
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Yield the lines; those of a string of several lines as one."""
-    pending = ""
-    for line in text.splitlines(keepends=True):
-        pending += line
-        if pending.count("'''") % 2 == 0 and pending.count('"""') % 2 == 0:
-            yield pending
-            pending = ""
-    if pending:
-        yield pending
+    return {key: value for key, value in section.items() if key in IMPORTED[kind]}

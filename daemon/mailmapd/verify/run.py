@@ -11,7 +11,9 @@ from pathlib import Path
 
 from mailmapd.config.schema import Config, MapSection
 from mailmapd.errors import ConfigError, Fault
+from mailmapd.formats.logical_lines import read_text
 from mailmapd.importers.postfix.plan import plan_import
+from mailmapd.importers.served import served_maps
 from mailmapd.model import Answer, Found
 from mailmapd.verify.compared_values import asked_forms, odd_forms
 from mailmapd.verify.comparison import Verdict, compare
@@ -66,7 +68,8 @@ def old_maps(config: Config, directory: Path) -> tuple[dict[str, OldMap], list[s
 
     When Postfix has been switched over already, the saved main.cf tells. Raises ConfigError when no map has an old one.
     """
-    plan = plan_import(directory)
+    file = Path(config.file).absolute()
+    plan = plan_import(directory, served=served_maps(read_text(file), file.parent))
     sections = {draft.name: draft.settings for draft in plan.draft.maps}
     found: dict[str, OldMap] = {}
     for name, files in plan.members.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mailmapd.importers.draft import Draft, DraftSection
 from mailmapd.importers.merge import merge
 from mailmapd.importers.served import asked_maps, is_to_be_kept
 from mailmapd.plan.assembly import plan
+from support.installation import block, paste
 
 
 def draft(
@@ -183,3 +185,57 @@ def test_files_stay_in_use_over_a_second_import(tmp_path: Path, first: bool, sec
         name: bool(config.tables[map_.tables[0]].postfix_cf) for name, map_ in config.maps.items()
     }
     assert kept == {"virtual_alias_maps": first, "smtpd_sender_login_maps": second}
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("options", [(), ("--keep-cf",)])
+def test_a_name_that_is_asked_goes_on_to_mean_its_table(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A table before the others, in each import after a switch, takes no name that main.cf asks before the paste."""
+    for name in "abcd":
+        text = "hosts = db1\nuser = u\npassword = pw\ndbname = mail\n"
+        (tmp_path / f"{name}.cf").write_text(f"{text}query = SELECT '{name}%s'\n")
+    main_cf, output = tmp_path / "main.cf", tmp_path / "mailmapd.toml"
+    a, b = (f"mysql:{tmp_path}/{name}.cf" for name in "ab")
+    main_cf.write_text(
+        f"smtpd_recipient_restrictions = check_recipient_access {a}, check_recipient_access {b}\n"
+        f"postscreen_access_list = {b}, {a}\n"
+    )
+    arguments = ["--postfix", str(tmp_path), "--output", str(output), "--force", *options]
+    asked: dict[str, str] = {}
+    for new in ("", "c", "d"):
+        if new:
+            text = main_cf.read_text()
+            for first in ("check_recipient_access ", "postscreen_access_list = "):
+                other = f"mysql:{tmp_path}/{new}.cf, "
+                other += first if first.startswith("check") else ""
+                text = text.replace(first, first + other, 1)
+            main_cf.write_text(text)
+        done = CliRunner().invoke(command, arguments)
+        assert done.exit_code == 0, done.output
+        served = tables(output)
+        assert {name: served[name] for name in asked} == asked
+        paste(block(done.output, "Switch over"))
+        names = re.findall(r"socketmap:unix:mailmapd/socketmap:(\w+)", main_cf.read_text())
+        asked = {name: served[name] for name in names}
+        assert (
+            "".join(served[name] for name in names)
+            == {
+                "": "abba",
+                "c": "cabcba",
+                "d": "dcabdcba",
+            }[new]
+        )
+    back = (tmp_path / "main.cf.before-mailmapd").read_text()
+    assert re.findall(r"/(\w)\.cf", back) == list("dcabdcba")
+
+
+def tables(output: Path) -> dict[str, str]:
+    """Return the letter of the .cf file behind each map of one table."""
+    config = load_config(str(output))
+    found = {}
+    for name, section in config.maps.items():
+        table = config.tables[section.tables[0]]
+        found[name] = Path(table.postfix_cf).stem if table.postfix_cf else (table.query or "")[8]
+    return found

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mailmapd.formats.logical_lines import BLANKS
 from mailmapd.formats.main_cf import MainCf
 from mailmapd.formats.map_list import split_list
 from mailmapd.formats.master_cf import Service
-from mailmapd.importers.draft import DraftSection, unused_name
+from mailmapd.importers.draft import DraftSection
 from mailmapd.importers.postfix.cf_tables import BadTable, CfTables
 from mailmapd.importers.postfix.changes import (
     SOCKET_IN_QUEUE,
@@ -21,9 +21,11 @@ from mailmapd.importers.postfix.changes import (
 )
 from mailmapd.importers.postfix.finder import Setting
 from mailmapd.importers.postfix.local_domains import local_domains, own_addresses
-from mailmapd.importers.postfix.parameter import PRIVATE, Folding, Keys
+from mailmapd.importers.postfix.map_names import name_of_map
+from mailmapd.importers.postfix.parameter import PRIVATE, Folding, Form, Keys
 from mailmapd.importers.postfix.parameters import RESTRICTION_KEYS, SECRET_PARAMETERS
 from mailmapd.importers.postfix.split import MapNeed, Split, Unmovable, split_setting
+from mailmapd.importers.served import ServedMap
 
 _CONFIDENTIAL = (
     "its values are passwords or keys, and whoever may ask mailmapd's socket could read "
@@ -60,6 +62,8 @@ class Mover:
     """Adds the change of each setting to the plan, or its refusal.
 
     `held` are parameters that must stay, with the reason. `refused` tells which settings stayed.
+    `served` are maps that Postfix may ask already, each under a name that must not come to mean
+    another table.
     """
 
     def __init__(
@@ -67,13 +71,16 @@ class Mover:
         main_cf: MainCf,
         services: tuple[Service, ...],
         plan: MovePlan,
+        *,
         keep_cf: bool,
-        held: dict[str, str],
+        held: Mapping[str, str],
+        served: Mapping[str, ServedMap],
     ) -> None:
         self._main_cf = main_cf
         self._services = services
         self._plan = plan
         self._held = held
+        self._served = served
         self._tables = CfTables(plan.draft, keep_cf)
         self._named: dict[tuple[object, ...], str] = {}
         self.refused: set[Place] = set()
@@ -144,7 +151,7 @@ class Mover:
         maps: list[str] = []
 
         def add(need: MapNeed) -> str:
-            maps.append(self._map(setting, need, domains or ()))
+            maps.append(self._map(setting, need, needs, domains or ()))
             return f"socketmap:unix:{SOCKET_IN_QUEUE}:{maps[-1]}"
 
         split = self._split(setting, add, domains)
@@ -157,18 +164,24 @@ class Mover:
     def _split(self, setting: Setting, name_map: Any, domains: tuple[str, ...] | None) -> Split:
         return split_setting(setting, name_map, local_domains_known=domains is not None)
 
-    def _map(self, setting: Setting, need: MapNeed, domains: tuple[str, ...]) -> str:
+    def _map(
+        self,
+        setting: Setting,
+        need: MapNeed,
+        needs: Sequence[MapNeed],
+        domains: tuple[str, ...],
+    ) -> str:
         """Return the name of the map for a need, adding it to the draft when no equal one exists."""
         tables = [self._tables.table(file) for file in need.files]
-        settings = {
-            "tables": tables,
-            "search": need.keys.value,
-            **_search_settings(setting, need.keys, domains),
-        }
-        key = (need.owner, tuple(tables), repr(settings))
+        search = {"search": need.keys.value, **_search_settings(setting, need.keys, domains)}
+        key = (need.owner, tuple(tables), repr(search))
         if key not in self._named:
-            name = unused_name(need.owner, {section.name for section in self._plan.draft.maps})
+            taken = {section.name for section in self._plan.draft.maps}
+            in_many_lists = setting.parameter.form is Form.RESTRICTIONS
+            others = None if in_many_lists else {other.files for other in needs}
+            name = name_of_map(need, search, others, taken=taken, served=self._served)
             self._named[key] = name
+            settings = {"tables": tables, **search}
             self._plan.draft.maps.append(DraftSection(name, settings, setting.where))
             self._plan.members[name] = need.files
         return self._named[key]

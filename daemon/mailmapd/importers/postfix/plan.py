@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import grp
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
+from types import MappingProxyType
 
 from mailmapd.errors import ConfigError, Fault
 from mailmapd.formats.main_cf import MainCf, read_main_cf
@@ -34,6 +35,7 @@ from mailmapd.importers.postfix.finder import find_mysql, known_parameters, mysq
 from mailmapd.importers.postfix.moves import Mover, fits_an_option
 from mailmapd.importers.postfix.parameter import REFUSING
 from mailmapd.importers.postfix.renewal import Instance, restores, without_mailmapd
+from mailmapd.importers.served import ServedMap
 
 _FLUSH = (
     ", and postqueue(1), which reads it for users, may not open mailmapd's socket; leave it empty where "
@@ -50,24 +52,24 @@ def plan_import(
     use_postconf: bool = True,
     draft: Draft | None = None,
     may_be_empty: bool = False,
+    served: Mapping[str, ServedMap] = MappingProxyType({}),
 ) -> MovePlan:
     """Read a Postfix configuration directory and decide what moves.
 
     Raises ConfigError with every reason when nothing can move, unless the plan `may_be_empty`.
     An instance that asks mailmapd already is planned as it would be without it, from the files that
-    switching over saved.
+    switching over saved. `served` are the maps that it may ask.
     """
     directory = directory.absolute()
     today = _instance(directory, "", use_postconf=use_postconf)
     found: list[Restore] = []
     if today.asks_mailmapd() and (directory / f"main.cf{SAVED}").exists():
         saved = _instance(directory, SAVED, use_postconf=use_postconf)
-        before = plan_move(directory, saved, keep_cf=True, draft=Draft())
+        before = plan_move(directory, saved, keep_cf=True, draft=Draft(), served=served)
         found = restores(today, saved, before)
         today = without_mailmapd(today, found)
-    plan = plan_move(
-        directory, today, keep_cf=keep_cf, draft=draft if draft is not None else Draft()
-    )
+    draft = draft if draft is not None else Draft()
+    plan = plan_move(directory, today, keep_cf=keep_cf, draft=draft, served=served)
     plan.restores = found
     if not plan.changes and not may_be_empty:
         raise ConfigError(list(_reasons(plan, str(today.main_cf.path))))
@@ -92,7 +94,14 @@ def _reasons(plan: MovePlan, file: str) -> Iterator[Fault]:
             yield Fault(str(plan.directory), refusal.where, refusal.reason, "")
 
 
-def plan_move(directory: Path, instance: Instance, *, keep_cf: bool, draft: Draft) -> MovePlan:
+def plan_move(
+    directory: Path,
+    instance: Instance,
+    *,
+    keep_cf: bool,
+    draft: Draft,
+    served: Mapping[str, ServedMap],
+) -> MovePlan:
     """Plan the move of an instance whose files are read, adding to the draft. Raises ConfigError."""
     held: dict[str, str] = {}
     while True:
@@ -100,7 +109,8 @@ def plan_move(directory: Path, instance: Instance, *, keep_cf: bool, draft: Draf
         queue_directory = main_cf.value("queue_directory")
         plan = MovePlan(directory, queue_directory, deepcopy(draft))
         try:
-            made = _Planner(main_cf, services, plan, keep_cf, held).plan()
+            mover = Mover(main_cf, services, plan, keep_cf=keep_cf, held=held, served=served)
+            made = _Planner(main_cf, services, plan, mover).plan()
         except _CannotKeep as error:
             held |= dict.fromkeys(error.sources, str(error))
             continue
@@ -137,14 +147,13 @@ class _Planner:
         main_cf: MainCf,
         services: tuple[Service, ...],
         plan: MovePlan,
-        keep_cf: bool,
-        held: dict[str, str],
+        mover: Mover,
     ) -> None:
         self._main_cf = main_cf
         self._services = services
         self._plan = plan
         self._known = known_parameters(main_cf, services)
-        self._mover = Mover(main_cf, services, plan, keep_cf, held)
+        self._mover = mover
         self._alike: set[Place] = set()
 
     def plan(self) -> MovePlan:
