@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from mailmapd.app.service_manager import ServiceManager
 from mailmapd.auth_cache.forgetting import AuthCache
 from mailmapd.cli import COMMANDS
 from mailmapd.config.loader import parse_config
+from mailmapd.engine.look import Held
+from mailmapd.engine.orders import FlushReport
 from mailmapd.metrics.collector import MailmapdCollector
 from mailmapd.sockets.opening import SocketSet
 
@@ -89,3 +93,17 @@ def test_every_command_is_documented(command: str) -> None:
     """The README or a page of docs/ shows each command."""
     pages = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
     assert any(re.search(rf"\bmailmapd {command}\b", page.read_text()) for page in pages)
+
+
+def test_replies_of_the_control_socket_are_documented() -> None:
+    """docs/control.md shows every member of what the daemon says of an entry and of a flush."""
+    text = (PROJECT / "docs" / "control.md").read_text()
+    replies = [
+        json.loads(line)
+        for line in re.findall(r"^← (.*}})$", text, re.MULTILINE)
+        if "…" not in line
+    ]
+    [held] = [reply["held"] for reply in replies if "held" in reply]
+    assert list(held) == [field.name for field in fields(Held)]
+    report = json.loads(re.findall(r'^← (.*"dropped".*)$', text, re.MULTILINE)[0])
+    assert list(report) == ["ok", *(field.name for field in fields(FlushReport))]
