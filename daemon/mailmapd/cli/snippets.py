@@ -21,13 +21,13 @@ def command(name: str, config_file: str) -> None:
     """
     from mailmapd.config.loader import load_config
     from mailmapd.snippets.dovecot import dovecot_23, dovecot_24
-    from mailmapd.snippets.postfix import postfix
+    from mailmapd.snippets.postfix import postfix, queue_directory_of
     from mailmapd.snippets.prometheus import prometheus
     from mailmapd.snippets.systemd import systemd
 
     config = load_config(config_file)
     write = {
-        "postfix": postfix,
+        "postfix": lambda config: postfix(config, queue_directory_of()),
         "dovecot-2.3": dovecot_23,
         "dovecot-2.4": dovecot_24,
         "prometheus": prometheus,

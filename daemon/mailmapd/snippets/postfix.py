@@ -14,6 +14,7 @@ from pathlib import Path
 from mailmapd.config.address import TcpAddress
 from mailmapd.config.schema import Config, MapSection
 from mailmapd.errors import ConfigError, Fault
+from mailmapd.formats.main_cf import read_main_cf
 from mailmapd.importers.postfix.parameters import (
     PARAMETERS,
     RESTRICTION_KEYS,
@@ -25,6 +26,14 @@ from mailmapd.importers.postfix.split import one_by_one
 
 QUEUE_DIRECTORY = "/var/spool/postfix"
 _NUMBERED = re.compile(r"_\d+$")
+
+
+def queue_directory_of(postfix_directory: Path = Path("/etc/postfix")) -> str:
+    """Return the queue directory of the Postfix that is configured there, or the usual one where there is none."""
+    try:
+        return read_main_cf(postfix_directory).value("queue_directory") or QUEUE_DIRECTORY
+    except ConfigError:
+        return QUEUE_DIRECTORY
 
 
 def postfix(config: Config, queue_directory: str = QUEUE_DIRECTORY) -> str:

@@ -10,7 +10,7 @@ import pytest
 from mailmapd.config.loader import parse_config
 from mailmapd.config.schema import Config
 from mailmapd.errors import ConfigError
-from mailmapd.snippets.postfix import postfix
+from mailmapd.snippets.postfix import postfix, queue_directory_of
 from mailmapd.snippets.program import Program
 from mailmapd.snippets.prometheus import prometheus
 from mailmapd.snippets.systemd import systemd
@@ -61,6 +61,16 @@ def test_tables_name_the_socket_as_postfix_finds_it(address: str, table: str) ->
     assert f"#   {table}:mine" in text
     assert "virtual_transport = lmtp:" in text
     assert ("chrooted" in text) is (address == "unix:/run/mailmapd/socketmap")
+
+
+def test_socket_below_another_queue_directory(tmp_path: Path) -> None:
+    """Where Postfix keeps its queue elsewhere, a socket below that place is one that chrooted services find."""
+    assert queue_directory_of(tmp_path) == "/var/spool/postfix"
+    (tmp_path / "main.cf").write_text("queue_directory = /srv/queue\n")
+    listen = 'socketmap = ["unix:/srv/queue/mailmapd/socketmap"]'
+    text = postfix(config(listen), queue_directory_of(tmp_path))
+    assert "socketmap:unix:mailmapd/socketmap:virtual_mailbox_maps'" in text
+    assert "chrooted" not in text
 
 
 def test_a_shell_takes_the_lines() -> None:
