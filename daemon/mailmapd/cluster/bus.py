@@ -17,7 +17,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mailmapd import __version__
@@ -357,21 +357,26 @@ class Bus:
         """Carry messages out. Nothing that they say may end the reading of those behind them."""
         for identity, fields in entries:
             try:
-                message = self._codec.decode(fields)
+                self._hear(identity, fields)
             except Stranger:
                 self.counts["foreign"] += 1
-                continue
             except NotUnderstood as error:
                 self._doubt(error)
-                continue
-            self.counts["received"] += 1
-            if message.flush is not None:
-                self.last_flush = identity
-            if message.run != self.run:
-                self._take(message)
+            except Exception:
+                log.exception("cluster: a message ended in a defect of mailmapd")
+                self._doubt(NotUnderstood("a defect of mailmapd"))
         self._watching.look()
         if not self._flushing:
             self._applied = self._reader.position
+
+    def _hear(self, identity: str, fields: Mapping[bytes, bytes]) -> None:
+        """Carry a message out. Raises Stranger, NotUnderstood."""
+        message = self._codec.decode(fields)
+        self.counts["received"] += 1
+        if message.flush is not None:
+            self.last_flush = identity
+        if message.run != self.run:
+            self._take(message)
 
     def _take(self, message: Message) -> None:
         if self.second is not None and not self._second_knows(message):
@@ -380,7 +385,11 @@ class Bus:
             self._forgetting.forget(self._named(message.forget))
         if message.hears is not None:
             moment = self._reader.moment(message.seen)
-            self._coverage.heard(message.host, message.run, message.hears, moment, self._clock())
+            hears = {
+                name: replace(heard, tables=heard.tables.intersection(self._names))
+                for name, heard in message.hears.items()
+            }
+            self._coverage.heard(message.host, message.run, hears, moment, self._clock())
         if message.flush is not None:
             task = asyncio.get_running_loop().create_task(self._flush(message.flush))
             self._flushing.add(task)

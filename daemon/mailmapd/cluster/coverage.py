@@ -25,6 +25,8 @@ BEFORE = float("-inf")
 """Since when a follower has vouched that did so already when memory was written down, and has not stopped since."""
 
 _FORGOTTEN = 60.0  # seconds after which a follower that is silent is not kept in mind
+MOST_SOURCES = 512
+"""Words that are kept in mind; a fleet of fifty hosts, all of which follow five databases, has half as many."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ class Coverage:
         for database, heard in hears.items():
             name = (host, run, database)
             source = self.sources.get(name)
+            if source is None and len(self.sources) >= MOST_SOURCES:
+                continue  # made up by a stranger, as many of the others
             if source is None or source.epoch != heard.epoch or source.servers != heard.servers:
                 if source is not None:
                     source.since.clear()

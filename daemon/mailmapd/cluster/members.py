@@ -11,6 +11,7 @@ A host that comes back goes on reading where its record says, as long as the str
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -75,12 +76,16 @@ def decode_member(record: bytes) -> Member | None:
         known = {attribute.name: members[attribute.name] for attribute in fields(Member)}
         if not all(isinstance(value, _TYPES[name]) for name, value in known.items()):
             return None
+        if not all(
+            math.isfinite(value) for value in known.values() if isinstance(value, int | float)
+        ):
+            return None  # an int that no float holds is an OverflowError
         order(known["last_id"])
         known["follows"] = tuple(str(name) for name in known["follows"])
         if not all(text == legible(text) for text in (*_texts(known), *known["follows"])):
             return None
         return Member(**known)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -39,6 +39,9 @@ MOST_BYTES = 256 * 1024  # of a message that is read
 _LONG_KEY = 64  # bytes; 500 such keys, each byte of which needs the six of an escape, are 190 KiB
 _SIGNATURE = 16  # bytes
 _ID_DIGITS = 20  # of each part of an id, which has 64 bits
+_LONGEST_NAME = 255  # characters of a host, a run, a server, a table or a database
+_MOST_DATABASES, _MOST_SERVERS, _MOST_TABLES = 64, 256, 4096  # of a heartbeat
+_LONGEST_AGE = 1e9  # seconds
 
 FIELD = b"m"
 SIGNATURE_FIELD = b"s"
@@ -129,7 +132,7 @@ class Codec:
             raise NotUnderstood("it is of another version")
         try:
             return _decode(members)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise NotUnderstood(f"it is malformed: {error!r:.100}") from None
 
     def _sign(self, text: bytes) -> bytes:
@@ -182,7 +185,7 @@ def _encode_touched(touched: Touched) -> dict[str, Any]:
 
 def _decode(members: dict[str, Any]) -> Message:
     host, run, seen = members.pop("host"), members.pop("run"), members.pop("seen")
-    if not (isinstance(host, str) and isinstance(run, str) and _is_id(seen)):
+    if not (_is_name(host) and _is_name(run) and _is_id(seen)):
         raise ValueError("host, run or seen")
     forget, flush, hears = (members.pop(name, None) for name in ("forget", "flush", "hears"))
     second = members.pop("second", "")
@@ -198,9 +201,13 @@ def _decode(members: dict[str, Any]) -> Message:
         seen,
         None if forget is None else _decode_touched(forget),
         flush,
-        None if hears is None else {str(name): _hears(heard) for name, heard in hears.items()},
+        None if hears is None else _all_heard(hears),
         second,
     )
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= _LONGEST_NAME
 
 
 def _is_id(text: object) -> bool:
@@ -228,11 +235,29 @@ def _decode_touched(tables: dict[str, dict[str, Any]]) -> Touched:
     return touched
 
 
+def _all_heard(hears: dict[str, dict[str, Any]]) -> dict[str, Hears]:
+    if len(hears) > _MOST_DATABASES or not all(map(_is_name, hears)):
+        raise ValueError("hears")
+    return {name: _hears(heard) for name, heard in hears.items()}
+
+
+def _names(said: object, most: int) -> frozenset[str]:
+    """Return what a list of not too many names holds."""
+    if not isinstance(said, list) or len(said) > most or not all(map(_is_name, said)):
+        raise ValueError("servers or tables")
+    return frozenset(said)
+
+
 def _hears(members: dict[str, Any]) -> Hears:
     epoch, age, since = members["epoch"], members["age"], members["since"]
-    servers, tables = frozenset(members["servers"]), frozenset(members["tables"])
-    if not isinstance(epoch, int) or not isinstance(age, int | float) or not age >= 0:
+    servers, tables = (
+        _names(members["servers"], _MOST_SERVERS),
+        _names(members["tables"], _MOST_TABLES),
+    )
+    if not isinstance(epoch, int) or not isinstance(age, int | float):
         raise ValueError("epoch or age")
+    if not 0 <= age <= _LONGEST_AGE:  # an int may be larger than any float
+        raise ValueError("age")
     if len(members) > len(("epoch", "age", "since", "servers", "tables")):
         raise ValueError("hears")
     if since != "" and not _is_id(since):

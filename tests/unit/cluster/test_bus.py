@@ -71,3 +71,46 @@ async def test_who_leaves_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -
     await bus.close()
     assert vouched[0]
     assert vouched[1:] == [{}]
+
+
+async def test_nothing_is_lost_behind_what_is_odd(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in a message, and whatever fails in us, the messages behind it are carried out."""
+    flushed: list[object] = []
+
+    async def flush(request: object) -> None:
+        flushed.append(request)
+
+    part = Part(Engine({}, {}, {}, {}), {}, {}, lambda: None, flush)
+    bus = Bus(ClusterSettings(url="unix:/nowhere", host="a"), part, FakeClock())
+    said = {"v": 1, "host": "b", "run": "r", "seen": "0-0"}
+    heard = {"epoch": 1, "age": 10**400, "since": "", "servers": [], "tables": []}
+    messages = [said | {"hears": {"mail": heard}}, said | {"flush": {"all": True}}]
+    bus._heard(
+        [
+            (f"{number}-0", {FIELD: json.dumps(message).encode()})
+            for number, message in enumerate(messages)
+        ]
+    )
+    await asyncio.gather(*bus._flushing)
+    assert flushed == [{"all": True}]
+    assert bus._doubted
+    assert "defect" not in caplog.text
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    bus._doubted = False
+    monkeypatch.setattr(bus._coverage, "heard", broken)
+    messages[0]["hears"] = {"mail": heard | {"age": 0}}
+    bus._heard(
+        [
+            (f"{number}-1", {FIELD: json.dumps(message).encode()})
+            for number, message in enumerate(messages)
+        ]
+    )
+    await asyncio.gather(*bus._flushing)
+    assert len(flushed) == 2
+    assert bus._doubted
+    await bus._server.close()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mailmapd.cluster.coverage import PATIENCE, Coverage, Source
+from mailmapd.cluster.coverage import MOST_SOURCES, PATIENCE, Coverage, Source
 from mailmapd.cluster.message import Hears
 
 SERVER = frozenset({"server"})
@@ -96,3 +96,15 @@ def test_gap() -> None:
     coverage.prove()
     assert vouching(coverage, 10.0) == []
     assert not source.vouches(SERVER, "table", 10.0)
+
+
+def test_made_up_words() -> None:
+    """No more words are kept in mind than a large fleet says, whoever makes them up, and those of before still hold."""
+    coverage = Coverage()
+    coverage.heard("mx1", "run", word(), 10.0, 10.0)
+    for number in range(2 * MOST_SOURCES):
+        coverage.heard(f"host {number}", "run", word(), 10.0, 10.0)
+    coverage.heard("mx1", "run", word(), 10.5, 10.5)
+    coverage.prove()
+    assert len(coverage.sources) == MOST_SOURCES
+    assert max(source.proven for source in vouching(coverage, 10.5)) == 10.5

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +45,19 @@ def test_gone() -> None:
     late = replace(MEMBER, at=MEMBER.at + GONE + 1)
     assert gone({"old": MEMBER, "new": late}) == ["old"]
     assert gone({"old": MEMBER}) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"at": 10**400}, {"lag": 10**400}, {"added": 10**400}, {"at": math.inf}, {"lag": math.nan}],
+    ids=["at", "lag", "added", "infinite", "none"],
+)
+def test_numbers_that_are_none(change: dict[str, float]) -> None:
+    """A record with a number that cannot be shown, or reckoned with, is nobody's."""
+    record = json.dumps(json.loads(MEMBER.encode()) | change).encode()
+    assert decode_members({"mx1": record}) == {}
+
+
+def test_a_record_within_records() -> None:
+    """A record without end is nobody's."""
+    assert decode_member(b"[" * 100_000) is None

@@ -44,6 +44,7 @@ HEARS = st.builds(
     st.frozensets(TABLES),
     st.sampled_from(["", "1790000000000-0"]),
 )
+HEARD: dict[str, object] = {"epoch": 1, "age": 0, "since": "", "servers": [], "tables": []}
 MESSAGES = st.builds(
     Message,
     st.text(max_size=9),
@@ -91,6 +92,13 @@ def test_anything_else(text: bytes) -> None:
         {"forget": {"aa": {"all": True, "some": 1}}},
         {"hears": {"mail": {"epoch": 1, "age": -1, "servers": [], "tables": []}}},
         {"hears": {"mail": {"epoch": 1, "age": 0, "servers": [], "tables": [], "not": []}}},
+        {"hears": {"mail": HEARD | {"age": 10**400}}},
+        {"hears": {"mail": HEARD | {"servers": "abc"}}},
+        {"hears": {"mail": HEARD | {"tables": [1]}}},
+        {"hears": {"mail": HEARD | {"tables": ["x" * 300]}}},
+        {"hears": {"mail": HEARD | {"servers": ["x"] * 300}}},
+        {"hears": {f"{number}": HEARD for number in range(100)}},
+        {"host": "x" * 300},
         {"flush": "all"},
     ],
 )
