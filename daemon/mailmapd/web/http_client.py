@@ -60,7 +60,7 @@ class HttpClient(asyncio.Protocol):
     @property
     def waiting_since(self) -> float | None:
         """Return since when we wait for the client, or None while it waits for us."""
-        if self._answering and not self._unread_bytes():
+        if self._answering and self._asked_since is None and not self._unread_bytes():
             return None
         return self._quiet_since if self._asked_since is None else self._asked_since
 

@@ -27,6 +27,7 @@ _EXPECTS_BODY = re.compile(
 )
 _HEALTH = re.compile(rb"(?:GET|HEAD) /healthz[ ?]")
 
+_NO_REQUEST = b"400 Bad Request"
 _TOO_LONG = b"431 Request Header Fields Too Large"
 _BODY_TOO_LONG = b"413 Content Too Large"
 _NO_BODY = b"No request has a body here.\n"
@@ -121,6 +122,9 @@ class Stranger(HttpClient):
         end = _END.search(request)
         head = request if end is None else request[: end.end()]
         health = _HEALTH.match(head) is not None
+        if not head.strip(b"\r\n"):
+            self._refuse(_NO_REQUEST, b"Empty lines are no request.\n")
+            return
         if len(head) == len(request) and _EXPECTS_BODY.search(head):
             text = b"A request has at most %d bytes of a body here.\n" % self._longest_body
             self._refuse(_BODY_TOO_LONG, text if self._longest_body else _NO_BODY)
@@ -137,6 +141,8 @@ class Stranger(HttpClient):
             return  # the client has gone
         if self._inner is None:
             super()._begin()
+        # Until it is taken: what aiohttp makes no request of is one that the client has not finished
+        self._asked_since = self._clock()
         super()._pass_on(request)
 
     def _refuse(self, status: bytes, text: bytes) -> None:

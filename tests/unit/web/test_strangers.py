@@ -263,3 +263,42 @@ async def test_end(served: Served) -> None:
     await reply(busy)
     async with asyncio.timeout(5):
         await served.server.close()
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        (b"\r\n\r\n",),
+        (b"\n\n",),
+        # Whoever changes the protocol is not read any more by aiohttp
+        (
+            b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            GET % b"page",
+        ),
+    ],
+    ids=["empty lines", "short ones", "another protocol"],
+)
+async def test_what_is_no_request_makes_room(
+    served: Served, stuck: tuple[bytes, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clients who send what no request is made of keep nobody out: they make room like idle ones."""
+    for _ in range(2 * PLACES):
+        reader, writer = await served.connect()
+        for number, text in enumerate(stuck):
+            if number:
+                await reader.readuntil(b"\r\n\r\n")
+            writer.write(text)
+    await asyncio.sleep(0.1)
+    for path in (b"page", b"healthz"):
+        client = await served.connect()
+        client[1].write(GET % path)
+        async with asyncio.timeout(5):
+            assert await reply(client) == b"200 /%b" % path
+    assert "defect" not in caplog.text
+
+
+async def test_an_empty_line_before_a_request(served: Served) -> None:
+    """One empty line before a request is passed over, as HTTP has it."""
+    client = await served.connect()
+    client[1].write(b"\r\n" + GET % b"page")
+    assert await reply(client) == b"200 /page"
