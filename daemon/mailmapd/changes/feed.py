@@ -46,6 +46,7 @@ from mailmapd.databases.mysql.binlog.events import (
     StatementLogged,
     TransactionEnded,
 )
+from mailmapd.databases.mysql.binlog.gtids import GtidError
 from mailmapd.databases.mysql.binlog.stream import (
     CATALOG_ANSWER,
     MAX_CATALOG,
@@ -554,6 +555,9 @@ class Feed:
             return
         try:
             self._take(events)
+        except GtidError as error:  # what came before it may not have been forgotten
+            self._is_broken = True
+            self._end(error)
         except Exception:
             log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
             self._is_broken = True

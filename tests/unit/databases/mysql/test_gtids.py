@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailmapd.databases.mysql.binlog.gtids import GtidError, GtidSet, GtidState
+from mailmapd.databases.mysql.binlog.gtids import (
+    MOST_DOMAINS,
+    MOST_SPANS,
+    GtidError,
+    GtidSet,
+    GtidState,
+)
 
 ONE = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 OTHER = "4e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -63,3 +71,24 @@ def test_states() -> None:
     assert GtidState() <= state
     with pytest.raises(GtidError):
         state.add("0-1")
+
+
+def test_more_than_any_server_has() -> None:
+    """Names of transactions with gaps, servers or domains without end are refused, and soon."""
+    began = time.perf_counter()
+    gaps = ":".join(str(2 * number + 1) for number in range(300_000))
+    with pytest.raises(GtidError, match="more than 4096 gaps"):
+        GtidSet(f"{ONE}:{gaps}")
+    with pytest.raises(GtidError, match="more than 4096 domains"):
+        GtidState(",".join(f"{number}-1-1" for number in range(300_000)))
+    assert time.perf_counter() - began < 1.0
+    gtids, state = GtidSet(), GtidState()
+    for number in range(MOST_SPANS):
+        gtids.add(f"{ONE}:{2 * number + 1}")
+    with pytest.raises(GtidError):
+        gtids.add(f"{OTHER}:1")
+    for number in range(MOST_DOMAINS):
+        state.add(f"{number}-1-1")
+    with pytest.raises(GtidError):
+        state.add(f"{MOST_DOMAINS}-1-1")
+    assert held(GtidSet(f"{ONE}:{':'.join(map(str, range(1, 8001, 2)))}")) == set(range(1, 40, 2))

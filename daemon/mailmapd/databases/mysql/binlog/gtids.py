@@ -2,6 +2,8 @@
 
 MySQL     uuid:1-5:7,uuid:1      a set: for each server that has begun transactions their numbers
 MariaDB   0-1-100,5-2-7          a state: for each domain the last transaction, which stands for all before it
+
+Both grow with what a server says: what is longer than any server's own is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +13,12 @@ import uuid
 from bisect import bisect_right
 
 from mailmapd.errors import DatabaseError
+
+MOST_SPANS = 4096
+"""Intervals of a set, of all servers together. One server has one for each gap in its numbers: a handful."""
+
+MOST_DOMAINS = 4096
+"""Domains of a state; MariaDB has one for each stream of transactions that are independent of each other."""
 
 _LAST_NUMBER = (1 << 63) - 1  # of a transaction
 
@@ -25,6 +33,9 @@ class GtidSet:
     def __init__(self, text: str = "") -> None:
         # For each server its spans, in order, apart from each other: the first number and the one behind the last
         self._spans: dict[str, list[tuple[int, int]]] = {}
+        self._count = 0  # of all spans
+        if text.count(",") + text.count(":") > 2 * MOST_SPANS:
+            raise _too_many(MOST_SPANS, "gaps in its numbers")
         for part in text.replace("\n", "").split(","):
             if not part.strip():
                 continue
@@ -39,7 +50,7 @@ class GtidSet:
                     self._add(server, numbers[0], numbers[1] + 1)
             except ValueError:
                 raise GtidError(
-                    f"gtid_executed has a part that is not understood: {part}"
+                    f"gtid_executed has a part that is not understood: {part:.100}"
                 ) from None
 
     def __str__(self) -> str:
@@ -77,6 +88,7 @@ class GtidSet:
                 for piece in pieces:
                     if piece[0] < piece[1]:
                         other._spans.setdefault(name, []).append(piece)
+        other._count = sum(map(len, other._spans.values()))
         return other
 
     def last(self, server: str) -> str:
@@ -106,13 +118,18 @@ class GtidSet:
         if spans and spans[-1][0] <= first <= spans[-1][1]:  # nearly always: the next one
             spans[-1] = spans[-1][0], max(end, spans[-1][1])
             return
-        merged: list[tuple[int, int]] = []
-        for span in sorted([*spans, (first, end)]):
-            if merged and span[0] <= merged[-1][1]:
-                merged[-1] = merged[-1][0], max(span[1], merged[-1][1])
-            else:
-                merged.append(span)
-        self._spans[server] = merged
+        at = bisect_right(spans, (first, _LAST_NUMBER + 2))
+        if at and first <= spans[at - 1][1]:
+            at -= 1
+            first = spans[at][0]
+        until = at
+        while until < len(spans) and spans[until][0] <= end:
+            end = max(end, spans[until][1])
+            until += 1
+        self._count += 1 - (until - at)
+        if self._count > MOST_SPANS:
+            raise _too_many(MOST_SPANS, "gaps in its numbers")
+        spans[at:until] = [(first, end)]
 
 
 def _interval(first: int, end: int) -> str:
@@ -125,14 +142,20 @@ def _one(gtid: str) -> tuple[str, int]:
     try:
         return str(uuid.UUID(name)), int(number)
     except ValueError:
-        raise GtidError(f"no identifier of a transaction: {gtid!a}") from None
+        raise GtidError(f"no identifier of a transaction: {gtid!a:.100}") from None
+
+
+def _too_many(most: int, what: str) -> GtidError:
+    return GtidError(f"the server names transactions with more than {most} {what}")
 
 
 class GtidState:
-    """A state of MariaDB's global identifiers: the last transaction of each domain."""
+    """A state of MariaDB's global identifiers: the last transaction of each domain. Raises GtidError."""
 
     def __init__(self, text: str = "") -> None:
         self._last: dict[int, tuple[int, str]] = {}
+        if text.count(",") >= 2 * MOST_DOMAINS:
+            raise _too_many(MOST_DOMAINS, "domains")
         for gtid in text.replace("\n", "").split(","):
             if gtid.strip():
                 self.add(gtid.strip())
@@ -147,9 +170,11 @@ class GtidState:
         )
 
     def add(self, gtid: str) -> None:
-        """Add the last transaction of a domain. Raises GtidError."""
+        """Add the last transaction of a domain."""
         try:
             domain, _, number = map(int, gtid.split("-"))
         except ValueError:
-            raise GtidError(f"no identifier of a transaction: {gtid!a}") from None
+            raise GtidError(f"no identifier of a transaction: {gtid!a:.100}") from None
+        if domain not in self._last and len(self._last) >= MOST_DOMAINS:
+            raise _too_many(MOST_DOMAINS, "domains")
         self._last[domain] = number, gtid
