@@ -291,6 +291,12 @@ class Exchange:
         said = await self._server.evaluate(
             ASK, keys, [len(names), MOST_BYTES, token, fetching, made]
         )
+        if (
+            not isinstance(said, list)
+            or len(said) != len(names) + len(batch)
+            or not all(isinstance(word, bytes) for word in said)
+        ):
+            raise ClusterError(f"{self._server.place}: an answer that is none of Valkey or Redis")
         marks = dict(zip(names, said, strict=False))
         replies = []
         for question, value in zip(batch, said[len(names) :], strict=True):

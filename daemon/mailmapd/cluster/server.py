@@ -14,9 +14,10 @@ of the stream is true of one moment:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import (
@@ -27,13 +28,14 @@ from redis.asyncio import (
     UnixDomainSocketConnection,
 )
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from mailmapd.cluster.replies import MOST_ELEMENTS, Replies
 from mailmapd.cluster.scripts import Script
 from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.databases.mysql.account import TlsContexts
 from mailmapd.databases.settings import TlsSettings
 from mailmapd.errors import ClusterError
 
@@ -47,6 +49,46 @@ Entry = tuple[str, Mapping[bytes, bytes]]
 
 Command = tuple[str | bytes | int, ...]
 """A command, in words."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""Errors that come of an answer which has not the form that the library, or we, expect."""
+
+
+def _understood(
+    method: Callable[Concatenate[Server, P], Awaitable[T]],
+) -> Callable[Concatenate[Server, P], Coroutine[Any, Any, T]]:
+    """Have a method raise ClusterError for an answer that is none of the server's."""
+
+    @wraps(method)
+    async def called(server: Server, /, *values: P.args, **named: P.kwargs) -> T:
+        try:
+            return await method(server, *values, **named)
+        except _ODD as error:
+            text = f"{server.place}: an answer that is none of Valkey or Redis ({type(error).__name__})"
+            raise ClusterError(text) from error
+
+    return called
+
+
+class Encrypted(SSLConnection):  # type: ignore[misc]  # redis-py has no types
+    """A connection with a TLS context of ours. The library's own trusts the system's authorities beside any named."""
+
+    def __init__(self, *, contexts: TlsContexts, tls: TlsSettings, **options: Any) -> None:
+        super().__init__(**options)
+        self._contexts = contexts
+        self._tls = tls
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        arguments = super(SSLConnection, self)._connection_arguments()
+        return {**arguments, "ssl": self._contexts.of(self._tls)}
+
+
+class EncryptedBySentinel(SentinelManagedConnection, Encrypted):  # type: ignore[misc]
+    """The same to whichever server the Sentinels name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +107,7 @@ class Server:
         self._settings = settings
         self._sentinel: Sentinel | None = None
         self._connecting = CONNECT * (1 + 2 * len(settings.sentinels))
+        self._contexts = TlsContexts()
         self._redis = self._client()
 
     async def close(self) -> None:
@@ -87,6 +130,7 @@ class Server:
         """End every connection; the next command opens another one, perhaps to another server."""
         await self._redis.connection_pool.disconnect()
 
+    @_understood
     async def add(
         self, messages: Iterable[Mapping[bytes, bytes]], before: Iterable[Command] = ()
     ) -> list[str]:
@@ -102,6 +146,7 @@ class Server:
         answers = await self._execute(pipeline)
         return [identity.decode() for identity in answers[added:]]
 
+    @_understood
     async def carry_out(self, commands: Iterable[Command]) -> None:
         """Carry out commands, all or none of them, in order."""
         pipeline = self._redis.pipeline(transaction=True)
@@ -109,6 +154,7 @@ class Server:
             pipeline.execute_command(*command)
         await self._execute(pipeline)
 
+    @_understood
     async def evaluate(
         self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
     ) -> Any:
@@ -121,17 +167,20 @@ class Server:
                 raise
         return await self._answer(self._redis.eval(script.text, *given))
 
+    @_understood
     async def memory(self) -> tuple[int, int]:
         """Return how many bytes the server uses, and how many it may use at most, 0 without a limit."""
         facts = await self._answer(self._redis.info("memory"))
         return int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
 
+    @_understood
     async def read(self, after: str, patience: float, count: int) -> list[Entry]:
         """Return messages behind an id, as soon as there is one, or none when `patience` (in seconds) is over."""
         wait = round(patience * 1000)
         call = self._redis.xread({self._settings.stream: after}, count=count, block=wait)
         return _entries(await self._answer(call, patience + ANSWER))
 
+    @_understood
     async def check(self, after: str, count: int = BATCH) -> tuple[list[Entry], Condition]:
         """Return messages behind an id, `count` at most, and how the stream is at that very moment."""
         place = self._settings.place
@@ -154,6 +203,7 @@ class Server:
         last = stream["last-generated-id"].decode()
         return _entries(found), Condition(last, int(stream["entries-added"]), history)
 
+    @_understood
     async def write_member(self, host: str, record: bytes) -> bytes:
         """Write a host's record; return the one before, or nothing."""
         pipeline = self._redis.pipeline(transaction=True)
@@ -162,10 +212,12 @@ class Server:
         before, _ = await self._answer(pipeline.execute())
         return bytes(before or b"")
 
+    @_understood
     async def remove_members(self, hosts: Iterable[str]) -> None:
         """Forget hosts."""
         await self._answer(self._redis.hdel(self._settings.members, *hosts))
 
+    @_understood
     async def members(self) -> dict[str, bytes]:
         """Return every host's record."""
         settings = self._settings
@@ -174,11 +226,13 @@ class Server:
             raise ClusterError(f"{settings.place}: too many hosts are in {settings.members}")
         return {host.decode("utf-8", "replace"): bytes(record) for host, record in found.items()}
 
+    @_understood
     async def facts(self) -> Mapping[str, Any]:
         """Return what the server says of itself, for `check`."""
         facts: Mapping[str, Any] = await self._answer(self._redis.info())
         return facts
 
+    @_understood
     async def may_configure(self) -> bool:
         """Return whether the account may do what only an administrator needs."""
         try:
@@ -238,12 +292,11 @@ class Server:
         }
         if url.username:
             common["username"] = unquote(url.username)
-        encrypted = url.scheme == "rediss" or settings.tls is not None
-        if encrypted:
-            common |= _tls(settings.tls or TlsSettings())
-        kind: type[Connection] = SSLConnection if encrypted else Connection
-        pool = self._pool(kind, **common)
-        return Redis(connection_pool=pool)
+        kind: type[Connection] = Connection
+        if url.scheme == "rediss" or settings.tls is not None:
+            kind = Encrypted
+            common |= self._tls(settings.tls or TlsSettings())
+        return Redis(connection_pool=self._pool(kind, **common))
 
     @staticmethod
     def _pool(kind: type[Connection], **options: Any) -> BlockingConnectionPool:
@@ -253,35 +306,29 @@ class Server:
 
     def _by_sentinels(self, common: dict[str, Any]) -> Redis:
         settings = self._settings
-        tls = {} if settings.tls is None else {"ssl": True, **_tls(settings.tls)}
         asked: dict[str, Any] = {
             "password": settings.sentinel_password or None,
             "socket_connect_timeout": CONNECT,
             "socket_timeout": ANSWER,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
-            **tls,
+            "parser_class": Replies,
+            "driver_info": None,
         }
-        places = [sentinel.rpartition(":")[::2] for sentinel in settings.sentinels]
-        self._sentinel = Sentinel(
-            [(host.strip("[]"), int(port)) for host, port in places],
-            sentinel_kwargs=asked,
-            **common,
-            **tls,
-        )
-        return self._sentinel.master_for(settings.service)
+        kind: type[Connection] = Connection
+        if settings.tls is not None:
+            kind = Encrypted
+            asked |= self._tls(settings.tls)
+            common |= self._tls(settings.tls) | {"connection_class": EncryptedBySentinel}
+        sentinel = self._sentinel = Sentinel((), sentinel_kwargs={}, **common)
+        for place in settings.sentinels:
+            host, _, port = place.rpartition(":")
+            pool = self._pool(kind, host=host.strip("[]"), port=int(port), **asked)
+            sentinel.sentinels.append(Redis(connection_pool=pool))
+        return sentinel.master_for(settings.service)
 
-
-def _tls(tls: TlsSettings) -> dict[str, Any]:
-    return {
-        "ssl_ca_certs": tls.ca,
-        "ssl_ca_path": tls.ca_path,
-        "ssl_certfile": tls.cert,
-        "ssl_keyfile": tls.key,
-        "ssl_ciphers": tls.ciphers,
-        "ssl_check_hostname": tls.verify,
-        "ssl_cert_reqs": "required" if tls.verify or tls.ca or tls.ca_path else "none",
-    }
+    def _tls(self, tls: TlsSettings) -> dict[str, Any]:
+        return {"contexts": self._contexts, "tls": tls}
 
 
 def _entries(found: Any) -> list[Entry]:

@@ -200,7 +200,12 @@ class SharedOrigin:
         value, _ = self._sealer.answer(self._digest, sql_key)
 
         def heard(reply: Reply) -> None:
-            self._stand_in(self._read(value, reply), known, done)
+            answer: SharedAnswer | None = None
+            try:
+                answer = self._read(value, reply)
+            except Exception:
+                log.exception("second level: a defect of mailmapd; nothing stands in")
+            self._stand_in(answer, known, done)
 
         # Without a token: nobody fetches it now
         self._exchange.ask(Question(self._marks, value, value, heard))

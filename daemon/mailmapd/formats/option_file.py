@@ -32,6 +32,11 @@ _ALIASES = {
     "tls_cipher": "ssl_cipher",
     "tls_enforce": "ssl_enforce",
     "tls_verify_peer": "ssl_verify_server_cert",
+    "tls_crl": "ssl_crl",
+    "tls_crlpath": "ssl_crlpath",
+    "tls_fp": "ssl_fp",
+    "tls_fplist": "ssl_fplist",
+    "ssl_fp_list": "ssl_fplist",
 }
 _QUOTES = ("'", '"')
 _MAX_DEPTH = 64
@@ -40,6 +45,14 @@ _MAX_DEPTH = 64
 REFUSED = {
     "init_command": "runs a statement at every login, which mailmapd does not",
     "connection": "holds a connection string, which mailmapd does not read",
+    **dict.fromkeys(
+        ("ssl_fp", "ssl_fplist"),
+        "names the server's certificate by its fingerprint, which mailmapd does not compare; write ssl-ca",
+    ),
+    **dict.fromkeys(
+        ("ssl_crl", "ssl_crlpath"),
+        "names revoked certificates, which mailmapd does not look for; remove it, or use another authority",
+    ),
 }
 """Options that would be needed to mean the same, and why they are not taken."""
 

@@ -122,7 +122,8 @@ def _tls(options: dict[str, str]) -> TlsSettings | None:
     named = {name: options.get(option) for name, option in _TLS_OPTIONS.items()}
     mode = options.get("ssl_mode", "").upper()
     verify = _is_on(options, "ssl_verify_server_cert") or mode == "VERIFY_IDENTITY"
-    wanted = verify or mode in _MODES_WITH_TLS or _is_on(options, "ssl")
+    wanted = verify or mode in _MODES_WITH_TLS
+    wanted = wanted or _is_on(options, "ssl") or _is_on(options, "ssl_enforce")
     if not any(named.values()) and not wanted:
         return None
     if mode == "VERIFY_CA" and not (named["ca"] or named["ca_path"]):
@@ -187,7 +188,31 @@ def make_tls_context(tls: TlsSettings) -> ssl.SSLContext:
     else:
         context.verify_mode = ssl.CERT_NONE
     if tls.cert:
-        context.load_cert_chain(tls.cert, tls.key)
+        # A password, even none, keeps OpenSSL from asking the terminal for that of an encrypted key
+        context.load_cert_chain(tls.cert, tls.key, password="")
     if tls.ciphers:
         context.set_ciphers(tls.ciphers)
     return context
+
+
+class TlsContexts:
+    """TLS contexts by their settings: each is made once, and anew when one of its files is another."""
+
+    def __init__(self) -> None:
+        self._made: dict[TlsSettings, tuple[tuple[object, ...], ssl.SSLContext]] = {}
+
+    def of(self, tls: TlsSettings) -> ssl.SSLContext:
+        """Return the context that the settings describe now. Raises OSError when a file cannot be used."""
+        files = tuple([_version_of(file) for file in (tls.ca, tls.ca_path, tls.cert, tls.key)])
+        made = self._made.get(tls)
+        if made is None or made[0] != files:
+            made = self._made[tls] = files, make_tls_context(tls)
+        return made[1]
+
+
+def _version_of(file: str | None) -> object:
+    """Return what tells a file, or a folder of files, from the one that had its name before."""
+    if file is None:
+        return None
+    found = Path(file).stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

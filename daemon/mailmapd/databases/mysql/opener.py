@@ -7,7 +7,7 @@ import logging
 import ssl
 from typing import TYPE_CHECKING
 
-from mailmapd.databases.mysql.account import account_for, make_tls_context
+from mailmapd.databases.mysql.account import TlsContexts, account_for
 from mailmapd.databases.mysql.connection import ConnectionOwner, MysqlConnection, PreparingOwner
 from mailmapd.databases.mysql.library_login import column_encoding
 from mailmapd.databases.mysql.login import log_in
@@ -30,7 +30,7 @@ class MysqlOpener:
         make_quote(settings.charset, no_backslash_escapes=False)
         self._settings = settings
         self._encoding = column_encoding(settings.charset)
-        self._contexts: dict[TlsSettings, ssl.SSLContext] = {}
+        self._contexts = TlsContexts()
 
     async def open(
         self, address: HostAddress, owner: ConnectionOwner, *, limit_queries: bool = True
@@ -100,18 +100,14 @@ class MysqlOpener:
                 log.debug("%s does not take %r: error %d", connection.host, wish, refusal.code)
 
     def _context(self, address: HostAddress, tls: TlsSettings | None) -> ssl.SSLContext | None:
-        """Return the TLS context, made once. Raises DatabaseUnavailable when a file cannot be used."""
+        """Return the TLS context. Raises DatabaseUnavailable when a file cannot be used."""
         if tls is None or address.is_local:
             return None
-        context = self._contexts.get(tls)
-        if context is None:
-            try:
-                context = make_tls_context(tls)
-            except OSError as error:
-                text = (
-                    f"{address.label}: TLS files (ca {tls.ca}, cert {tls.cert}, key "
-                    f"{tls.key}): {error.strerror or error}"
-                )
-                raise DatabaseUnavailable(text, host=address.label) from error
-            self._contexts[tls] = context
-        return context
+        try:
+            return self._contexts.of(tls)
+        except OSError as error:
+            text = (
+                f"{address.label}: TLS files (ca {tls.ca}, cert {tls.cert}, key "
+                f"{tls.key}): {error.strerror or error}"
+            )
+            raise DatabaseUnavailable(text, host=address.label) from error
