@@ -210,7 +210,7 @@ class Cluster:
                 "lag": bus.lag,
                 "gaps": self._gaps + bus.gaps,
                 "messages": {name: counts[name] + _count(bus, name) for name in counts},
-                "followers": bus.followers,
+                "followers": [legible(name) for name in bus.followers],
                 "watched": bus.watched(),
             }
         return state

@@ -8,6 +8,7 @@ import click
 
 from mailmapd.cli.control import ControlCommand, WrongUsage, connect, control_options
 from mailmapd.config.duration import parse_duration
+from mailmapd.model.legible import legible
 
 
 @click.command("flush", cls=ControlCommand)
@@ -84,7 +85,7 @@ def command(
     entries = "1 entry" if total == 1 else f"{total} entries"
     click.echo(f"{entries} dropped" if total else "nothing was cached")
     if report.failure:
-        raise NotEverywhere(report.failure)
+        raise NotEverywhere(legible(report.failure))
     if report.unconfirmed:
         raise NotEverywhere(f"not confirmed by {', '.join(report.unconfirmed)}")
     if wait is not None:

@@ -63,3 +63,15 @@ async def test_what_changes_before_it_is_left(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(bus, "standing", standing)
     await cluster.begin(assemble(plan(parse_config("", "/tmp/x.toml"))))
     assert told == [Touched(whole={"alias"})]
+
+
+async def test_followers_that_want_to_be_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name that a stranger has written into the stream is shown as text."""
+    cluster = Cluster(time.monotonic, flush_here)
+    assembled = assemble(plan(parse_config('[cluster]\nurl = "unix:/nowhere"', "/tmp/x.toml")))
+    await cluster.begin(assembled)
+    monkeypatch.setattr("mailmapd.cluster.bus.Bus.followers", ["mx\x1b[2J\u202e"])
+    state = cluster.state(assembled.plan.cluster)
+    assert state is not None
+    assert state["followers"] == ["mx\\x1b[2J\\u202e"]
+    await cluster.close()

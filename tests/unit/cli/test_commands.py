@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from mailmapd.cli import COMMANDS, mailmapd
+from mailmapd.engine.orders import FlushReport
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,13 @@ def test_import_of_nothing(tmp_path: Path) -> None:
     done = CliRunner().invoke(mailmapd, ["import", "--no-postfix", "--output", str(path)])
     assert (done.exit_code, "--dovecot-sql FILE" in done.output) == (2, True), done.output
     assert not path.exists()
+
+
+def test_why_a_flush_was_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server between hosts says as it refuses a flush is shown as text."""
+    report = FlushReport({}, failure="the other hosts were not told: \x1b[2Jforged")
+    daemon = SimpleNamespace(flush=lambda **_: report)
+    monkeypatch.setattr("mailmapd.cli.flush.connect", lambda *_: nullcontext(daemon))
+    done = CliRunner().invoke(mailmapd, ["flush", "--all"])
+    assert done.exit_code == 75
+    assert "\\x1b[2Jforged" in done.output
