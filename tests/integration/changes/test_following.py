@@ -567,6 +567,7 @@ async def test_found_again_while_keys_are_looked_for(server: SqlServer, tmp_path
             with connection.cursor() as cursor:
                 while not ended.is_set():
                     cursor.execute("UPDATE alias SET goto = goto + 1")
+                    ended.wait(0.01)  # so that it is visible before the next one
             connection.close()
 
         changing = asyncio.create_task(asyncio.to_thread(change))
