@@ -29,8 +29,9 @@ async def at_the_end(session: Session) -> Beginning:
     """
     if session.is_mariadb:
         gtid = await session.value("SELECT @@global.gtid_binlog_pos")
-        shown = await session.visible_place()
-        return Beginning(Progress(replace(shown, gtid=gtid), is_mariadb=True), shown)
+        committed = await session.committed()
+        place = replace(committed.place, gtid=gtid)
+        return Beginning(Progress(place, is_mariadb=True, shown=committed), committed.place)
     shown = await session.visible_place()
     try:
         executed = GtidSet(shown.gtid)
@@ -51,11 +52,14 @@ async def behind(mark: Mark, session: Session, identity: tuple[str, ...]) -> Beg
         raise NotProven(f"{session.host}: it is a server of another kind")
     if session.is_mariadb and not same_server and not mark.is_known_elsewhere:
         raise NotProven(f"{session.host}: it is another server")
-    shown = await session.visible_place()
+    committed = await session.committed() if session.is_mariadb else None
+    shown = await session.visible_place() if committed is None else committed.place
     try:
         if not session.is_mariadb and not GtidSet(mark.place.gtid) <= GtidSet(shown.gtid):
             raise NotProven(f"{session.host}: it lacks transactions that were heard of")
-        progress = Progress.after(mark, is_mariadb=session.is_mariadb, same_server=same_server)
+        progress = Progress.after(
+            mark, is_mariadb=session.is_mariadb, same_server=same_server, shown=committed
+        )
     except GtidError as error:
         raise NotProven(f"{session.host}: {error}") from None
     return Beginning(progress, shown)

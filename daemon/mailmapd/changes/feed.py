@@ -25,7 +25,7 @@ from mailmapd.changes.beginning import Beginning, NotProven, at_the_end, behind
 from mailmapd.changes.catalog import read_catalog
 from mailmapd.changes.fence import Pending, add_pending, passed, wait_until_visible
 from mailmapd.changes.lease import PATIENCE
-from mailmapd.changes.progress import Mark, Progress
+from mailmapd.changes.progress import Mark, Progress, order
 from mailmapd.changes.readers import Readers, find_readers
 from mailmapd.changes.reverse import ask
 from mailmapd.changes.selection import Asking, Selection
@@ -352,6 +352,8 @@ class Feed:
         self._selection = Selection(readers)
         self._dropped.clear()
         self._progress, self._shown, self._sweeps_due = progress, shown, None
+        for transaction in self._pending:  # of the stream before, which counted its own commits
+            transaction.commits = order(transaction.place) > order(progress.place)
         self._rows.clear()
         self._failure = None
         self._ended.clear()
@@ -452,25 +454,31 @@ class Feed:
                 await self._events.wait()
             else:
                 await asyncio.sleep(_SWEEP_PAUSE)
-        for transaction in self._pending:
-            if transaction.asking:
-                asking = list(transaction.asking)
-                await ask(session, asking, transaction.touched)
-                # Not before: when the connection ends, they are asked again where the feed goes on
-                del transaction.asking[: len(asking)]
-                self._told.forget(transaction.touched)
         if self._pending:
             if self._source is None:
-                count = await passed(session, self._pending)
+                count = await passed(session, self._pending, self._progress)
             else:
                 count = await applied(session, self._pending)
-            done, self._pending = self._pending[:count], self._pending[count:]
-            for transaction in done:
-                self._told.forget(transaction.touched)
-                self._dropped |= self._whole(transaction.touched)
+            await self._forget_visible(session, self._pending[:count])
             self._tell_visible()
             if not count:
                 await asyncio.sleep(_FENCE_PAUSE)
+
+    async def _forget_visible(self, session: Session, visible: list[Pending]) -> None:
+        """Forget for the last time what was touched by transactions that are visible now.
+
+        Reverse queries are asked now, and not at the event: they find keys by rows that transactions before this one
+        have changed, which were perhaps not visible then. Raises DatabaseError.
+        """
+        if visible:
+            visible[-1].is_asked = True
+        for transaction in visible:
+            if transaction.asking:
+                await ask(session, transaction.asking, transaction.touched)
+            # Not before: when the connection ends, they are asked again where the feed goes on
+            self._pending.remove(transaction)
+            self._told.forget(transaction.touched)
+            self._dropped |= self._whole(transaction.touched)
 
     async def _compare_with_source(self) -> None:
         """End the feed when the replica shows what its source's log does not say, or others may write to it."""
@@ -538,7 +546,8 @@ class Feed:
         touched = _read_otherwise(before, self.readers)
         self._told.forget(touched)
         if touched:
-            add_pending(self._pending, Pending(self._progress.place, touched, []))
+            progress = self._progress
+            add_pending(self._pending, Pending(progress.place, touched, [], progress.commits))
             self._events.set()
         self._told.look()
 
@@ -605,12 +614,13 @@ class Feed:
                 heard.add_table(question.reader.table)
             asking = []
         self._told.forget(heard)
-        add_pending(self._pending, Pending(place, heard, asking))
+        add_pending(self._pending, Pending(place, heard, asking, self._progress.commits))
 
     def _move_pending(self) -> None:
         """Have what waits for the fence wait for a place in the log of the server that has taken the other one's."""
         for transaction in self._elsewhere:
             transaction.place, transaction.is_asked = self._progress.place, False
+            transaction.commits = self._progress.commits
         self._pending[:0] = self._elsewhere
         self._elsewhere.clear()
 

@@ -4,8 +4,12 @@ An event reaches a follower before its row does: a query that is sent at the eve
 an event touches is dropped at once and once more when the server proves that the commit is visible, and what was
 fetched in between is not kept.
 
-    MariaDB    a consistent snapshot that stands behind the event (`Binlog_snapshot_file` and `_position`)
+    MariaDB    its last commit stands behind the event (`Binlog_snapshot_file` and `_position`), or it has counted as
+               many commits as were heard (`Binlog_commits`)
     MySQL      the transaction is in `gtid_executed`
+
+MariaDB's place alone would be no proof: it moves on as soon as the log goes on in another file, before the transaction
+that ends the one before is visible, and with each checkpoint that is written to the log.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mailmapd.changes.progress import order
+from mailmapd.changes.progress import Progress, order
 from mailmapd.changes.selection import Asking
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog.stream import Place, Session
@@ -31,16 +35,18 @@ _MOST_ASKING = 100  # reverse queries of one transaction; with more, all of thei
 _QUOTED_GTID = frozenset("0123456789abcdefABCDEF-:,")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pending:
-    """A transaction's touched keys, and where it ends in the log; `asking` are reverse queries that are due.
+    """A transaction's touched keys, and where it ends in the log; `asking` are reverse queries that are due then.
 
-    Once the server is asked whether it is visible, nothing is added to it until it is asked the next time.
+    `commits` is which commit of a MariaDB it is, of those that were heard. Once the server is asked whether it is
+    visible, nothing is added to it until it is asked the next time.
     """
 
     place: Place
     touched: Touched
     asking: list[Asking]
+    commits: int = 0
     is_asked: bool = False
 
     @property
@@ -63,33 +69,33 @@ def add_pending(pending: list[Pending], later: Pending) -> None:
 
 
 def _add_to(pending: Pending, later: Pending) -> None:
-    pending.place = later.place
+    pending.place, pending.commits = later.place, later.commits
     pending.touched.add(later.touched)
     pending.asking += later.asking
 
 
-async def passed(session: Session, pending: list[Pending]) -> int:
-    """Return how many of the transactions, from the first on, are visible now. Raises DatabaseError.
-
-    One that has questions to be asked yet is not among them: it may have come meanwhile.
-    """
+async def passed(session: Session, pending: list[Pending], progress: Progress) -> int:
+    """Return how many of the transactions, from the first on, are visible now. Raises DatabaseError."""
     while len(pending) > MOST_PENDING:
         last = pending.pop()
         _add_to(pending[-1], last)
     if session.is_mariadb:  # one question about all of them
-        now = await session.visible_place()
-        return leading(pending, lambda transaction: order(transaction.place) <= order(now))
+        until, commits = progress.visible(await session.committed())
+        return leading(
+            pending,
+            lambda transaction: order(transaction.place) <= until or transaction.commits <= commits,
+        )
     # Where transactions come without a pause the last of them is hardly ever visible, but half of them are.
     asked = len(pending)
     pending[-1].is_asked = True
     while asked and not await _is_visible(session, pending[asked - 1].place):
         asked //= 2
-    return leading(pending[:asked], lambda _: True)
+    return asked
 
 
 def leading(pending: list[Pending], visible: Callable[[Pending], bool]) -> int:
-    """Return how many, from the first on, are visible and have no questions left."""
-    rest = (number for number, each in enumerate(pending) if each.asking or not visible(each))
+    """Return how many, from the first on, are visible."""
+    rest = (number for number, each in enumerate(pending) if not visible(each))
     return next(rest, len(pending))
 
 

@@ -16,6 +16,7 @@ from mailmapd.changes.catalog import read_catalog
 from mailmapd.changes.fence import MOST_PENDING, PENDING_BYTES, Pending, add_pending, passed
 from mailmapd.changes.forgetting import MOST_SWEPT, Forgetting
 from mailmapd.changes.layout import PostfixLayout
+from mailmapd.changes.progress import Progress
 from mailmapd.changes.readers import Reader, Readers
 from mailmapd.changes.selection import Asking, Selection
 from mailmapd.changes.touched import TOUCHED_BYTES, Touched
@@ -36,6 +37,7 @@ from support.memory_database import MemoryDatabase
 PATTERN = (Part("u"), Text("@"), Part("d"))
 READING = Reading("t", "alias", frozenset({"address"}), ((Binding("address", PATTERN),),))
 LAYOUT = PostfixLayout(MysqlTable.compile("aliases", b"SELECT 1 WHERE '%u@%d' = ''"))
+MYSQL = Progress(Place(), is_mariadb=False)
 READER = Reader("aliases", LAYOUT, READING, {"address": 0}, {"address": "varchar"})
 
 
@@ -128,35 +130,8 @@ async def test_the_fence_counts_what_it_asked_for(count: int) -> None:
     for number in range(count):
         add_pending(pending, Pending(Place(gtid=f"a:{number + 1}"), touching(number), []))
     asked = [(one.place, one.touched.size) for one in pending]
-    assert await passed(Answering(pending, count), pending) == count
+    assert await passed(Answering(pending, count), pending, MYSQL) == count
     assert [(one.place, one.touched.size) for one in pending[:count]] == asked
-
-
-class Visible(Session):
-    """A session in which everything is visible at once."""
-
-    def __init__(self, *, is_mariadb: bool) -> None:
-        self.is_mariadb = is_mariadb
-
-    async def value(self, sql: str) -> str:  # noqa: ARG002  # whatever the question
-        """Say that a transaction is visible."""
-        return "1"
-
-    async def visible_place(self) -> Place:
-        """Return a place behind every other one."""
-        return Place("f", 1 << 30)
-
-
-@pytest.mark.parametrize("is_mariadb", [True, False])
-async def test_questions_that_were_not_asked_yet(is_mariadb: bool) -> None:
-    """A transaction does not pass before its reverse queries were asked, however visible it is."""
-    pending: list[Pending] = []
-    for number in range(4):
-        asking = [Asking(READER, ())] if number == 2 else []
-        add_pending(pending, Pending(Place("f", number + 1, "a:1"), touching(number), asking))
-    assert await passed(Visible(is_mariadb=is_mariadb), pending) == 2
-    pending[2].asking = []
-    assert await passed(Visible(is_mariadb=is_mariadb), pending) == 4
 
 
 async def test_transactions_without_a_pause() -> None:
@@ -165,8 +140,8 @@ async def test_transactions_without_a_pause() -> None:
     for number in range(40):
         add_pending(pending, Pending(Place(gtid=f"a:{number + 1}"), touching(number), []))
     for _ in range(20):
-        assert 12 <= await passed(Answering(pending, 25), pending) <= 25
-        assert await passed(Answering(pending, 0), pending) == 0
+        assert 12 <= await passed(Answering(pending, 25), pending, MYSQL) <= 25
+        assert await passed(Answering(pending, 0), pending, MYSQL) == 0
     assert len(pending) <= MOST_PENDING + 1
 
 

@@ -17,8 +17,9 @@ from mailmapd.databases.mysql.binlog.events import (
     StatementLogged,
     TransactionBegun,
     TransactionEnded,
+    TransactionPrepared,
 )
-from mailmapd.databases.mysql.binlog.stream import Place
+from mailmapd.databases.mysql.binlog.stream import Committed, Place
 
 ME = ("1", "host", "3306", "/var/lib/mysql", "")
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -175,6 +176,78 @@ def test_mysql() -> None:
         again = Progress.after(mark, is_mariadb=False, same_server=True)
         again.add(TransactionBegun(f"{UUID}:5", 100, committed))
         assert bool(again.fault) is (committed == 98)
+
+
+def seen(progress: Progress, file: int, position: int, commits: int) -> int:
+    """Return the last commit of those that were heard which is visible then, by its number."""
+    shown = Committed(Place(f"binlog.00000{file}", position), commits)
+    until, number = progress.visible(shown)
+    ends = [end for at, end in progress._ends.items() if at <= until]
+    return max(number, *ends, -1)
+
+
+def test_places_that_prove_nothing() -> None:
+    """A transaction is not visible because the log goes on in another file, or holds something else behind it."""
+    progress = Progress(START, is_mariadb=True, shown=Committed(START, 40))
+    heard(progress, [*OPENED, *transaction(11, at=500), *transaction(12, at=600)])
+    assert progress.commits == 2
+    assert seen(progress, 1, 600, 41) == 1
+    heard(progress, [LogRotated("binlog.000002", 4), LogOpened(88)])
+    assert seen(progress, 2, 300, 41) == 1
+    assert seen(progress, 2, 300, 42) == 2
+    heard(progress, transaction(13, at=300)[:2])
+    assert progress.commits == 3
+    heard(progress, transaction(13, at=300)[2:])
+    assert seen(progress, 2, 440, 42) == 2  # at a checkpoint behind it
+    assert seen(progress, 2, 400, 43) == 3
+
+
+def test_what_a_mariadb_counts() -> None:
+    """DDL is no commit; the end of a first phase is one, and that of a second."""
+    in_two_phases: list[Event] = [
+        TransactionBegun("0-1-12", 610, 2, stands_alone=True),
+        StatementLogged("", "XA END X'78'", 650),
+        TransactionPrepared(700),
+        TransactionBegun("0-1-13", 710, 2, stands_alone=True),
+        StatementLogged("", "XA COMMIT X'78'", 800),
+    ]
+    progress = Progress(START, is_mariadb=True, shown=Committed(START, 40))
+    heard(progress, OPENED)
+    progress.add(TransactionBegun("0-1-11", 510, 1, stands_alone=True))
+    progress.add(StatementLogged("t", "TRUNCATE a", 600))
+    assert progress.commits == 0
+    assert seen(progress, 1, 600, 40) == 0
+    numbers = []
+    for event in in_two_phases:
+        progress.add(event)
+        numbers.append(progress.commits)
+    assert numbers == [1, 1, 1, 2, 2]
+    heard(progress, [begun("0-1-14", 810, 2), StatementLogged("t", "INSERT INTO a", 850)])
+    assert progress.commits == 3
+    heard(progress, [StatementLogged("t", "COMMIT", 900)])
+    assert progress.commits == 3
+    assert seen(progress, 1, 700, 41) == 1
+
+
+def test_commits_are_counted_from_a_mark_on() -> None:
+    """Behind a mark nobody knows how many commits there were, until all is heard that the server shows."""
+    progress = Progress.after(marked(), is_mariadb=True, same_server=True)
+    heard(progress, [LogRotated("binlog.000001", 700), LogOpened(77), *transaction(13, at=700)])
+    assert seen(progress, 2, 300, 7) == -1
+    heard(progress, [LogRotated("binlog.000002", 300), *transaction(14, at=300)])
+    assert seen(progress, 2, 500, 7) == 1  # as the place that was shown before was heard now
+    assert seen(progress, 2, 440, 7) == 1
+    assert seen(progress, 2, 440, 8) == 2
+    before = Committed(Place("binlog.000001", 600), 5)  # what was heard last was not visible yet
+    progress = Progress.after(marked(), is_mariadb=True, same_server=True, shown=before)
+    heard(progress, [LogRotated("binlog.000001", 700), LogOpened(77), *transaction(13, at=700)])
+    assert seen(progress, 1, 600, 5) == -1
+    assert seen(progress, 1, 700, 6) == 0
+    assert seen(progress, 2, 300, 7) == 1
+    assert (
+        seen(progress, 1, 800, 6) == 1
+    )  # a count that another session's question has made newer …
+    assert seen(progress, 2, 340, 6) == 0  # … proves no more than before
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,14 @@ class TransactionBegun(NamedTuple):
     """A transaction with its global identifier: ``uuid:number`` on MySQL, ``domain-server-number`` on MariaDB.
 
     `committed` is when, where it was committed first: every server that has the transaction says the same. It is in
-    seconds on MariaDB, in microseconds on MySQL, and 0 where the log does not say.
+    seconds on MariaDB, in microseconds on MySQL, and 0 where the log does not say. `stands_alone` is MariaDB's word for
+    what no commit ends: DDL, and what comes in two phases.
     """
 
     gtid: str
     position: int
     committed: int = 0
+    stands_alone: bool = False
 
 
 class TransactionEnded(NamedTuple):

@@ -76,6 +76,7 @@ _QUERY, _STOP, _ROTATE, _FORMAT_DESCRIPTION, _XID = 2, 3, 4, 15, 16
 _TABLE_MAP, _INCIDENT, _HEARTBEAT, _GTID, _XA_PREPARE, _PARTIAL_UPDATE = 19, 26, 27, 33, 38, 39
 _TRANSACTION_PAYLOAD, _HEARTBEAT_2, _TAGGED_GTID = 40, 41, 42
 _MARIADB_GTID, _MARIADB_QUERY_COMPRESSED = 162, 165
+_STANDS_ALONE = 1  # flag of MariaDB's GTID event
 
 _ROWS = {
     23: Kind.INSERT, 24: Kind.UPDATE, 25: Kind.DELETE,
@@ -194,8 +195,9 @@ class BinlogReader:
             end = len(payload) - (_CHECKSUM if self._checksum else 0)
             body = payload[1 + _HEADER.size : end]
             if kind == _MARIADB_GTID:
-                sequence, domain = struct.unpack_from("<QI", body)
-                yield TransactionBegun(f"{domain}-{server}-{sequence}", position, when)
+                sequence, domain, flags = struct.unpack_from("<QIB", body)
+                gtid = f"{domain}-{server}-{sequence}"
+                yield TransactionBegun(gtid, position, when, bool(flags & _STANDS_ALONE))
                 return
             yield from self._event(kind, position, body)
         except (

@@ -1,9 +1,10 @@
 """A stream: a server is asked for its log as a replica would ask, from a place where all before it is visible.
 
-On MariaDB the place is that of a consistent snapshot (`Binlog_snapshot_file` and `_position`), on MySQL the set of
+On MariaDB the place is that of the last commit (`Binlog_snapshot_file` and `_position`), on MySQL the set of
 transactions that are executed (`gtid_executed`): neither needs a privilege, and a row that is read after either was
 asked for is as the log before that place says, or newer. SHOW MASTER STATUS says no such thing: it runs ahead of what
-readers see. The stream itself needs REPLICATION SLAVE (REPLICATION REPLICA by MariaDB's newer name).
+readers see. So does MariaDB's place where the log has just gone on in another file; see `fence`. The stream itself
+needs REPLICATION SLAVE (REPLICATION REPLICA by MariaDB's newer name).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.commands import PlaceError, encode_dump, encode_dump_gtid
@@ -63,6 +65,13 @@ class Place:
     file: str = ""
     position: int = 0
     gtid: str = ""
+
+
+class Committed(NamedTuple):
+    """The place of MariaDB's last commit, and how many there were since the server started, at one moment."""
+
+    place: Place
+    commits: int
 
 
 class NoLog(CannotFollow):
@@ -356,17 +365,20 @@ class Session:
         if not self._connection.is_mariadb:
             executed = await self.value("SELECT @@global.gtid_executed")
             return Place(gtid=executed.replace("\n", ""))
-        await self.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT", 0)
-        status = await self.rows("SHOW STATUS LIKE 'Binlog_snapshot_%'", 2)
-        await self.rows("COMMIT", 0)
+        return (await self.committed()).place
+
+    async def committed(self) -> Committed:
+        """Return where MariaDB's commits stand: all until then are visible to whoever reads a row from now on."""
+        status = await self.rows("SHOW STATUS LIKE 'Binlog_%'", 2)
         found = {_text(name).lower(): _text(value) for name, value in status}
         file = found.get("binlog_snapshot_file", "")
         position = found.get("binlog_snapshot_position", "")
-        if not position.isdecimal() or not file:
+        count = found.get("binlog_commits", "")
+        if not (position.isdecimal() and count.isdecimal() and file):
             raise CannotFollow(
                 f"{self._connection.host}: the server writes no binary log; set log_bin"
             )
-        return Place(file, int(position))
+        return Committed(Place(file, int(position)), int(count))
 
     async def connect_behind(self, gtid: str) -> None:
         """Have MariaDB's stream begin behind the last transactions of each domain, exactly those. Raises PlaceError."""
