@@ -49,8 +49,12 @@ TABLES = (
     "hash:/x",
     "proxy:hash:/y",
 )
-REFERENCES = ("${0}", "${{{0}}}", "$({0})", "${{{0}?mysql:{{cf}}/b.cf}}", "${{{0}:static:x}}")
-WORDS = ("example.com", "localhost", "permit_mynetworks", "!no.test")
+REFERENCES = (
+    *("${0}", "${{{0}}}", "$({0})", "${{{0}?mysql:{{cf}}/b.cf}}", "${{{0}:static:x}}"),
+    *("${{{0}?{{${0}}}:{{hash:/z}}}}", "${{{{${0}}} != {{}} ? {{${0}}} : {{static:y}}}}"),
+    "${{{{$compatibility_level}} >=level {{3}} ? {{${0}}} : {{hash:/q}}}}",
+)
+WORDS = ("example.com", "localhost", "permit_mynetworks", "!no.test", "regexp:{{ {{/a$$/ b}} }}")
 BUNDLES = ("unionmap:{{static:x,{0}}}", "proxy:unionmap:{{{0},static:x}}")
 
 
@@ -163,19 +167,22 @@ def test_no_parameter_changes_without_being_meant_to(written: tuple[str, str]) -
         )
         assert done.returncode == 0, done.stderr
         after = views(folder, services)
-        for view, values_before in before.items():
-            moved = {
-                change.parameter
-                for change in plan.changes
-                if not change.keeps
-                and (
-                    change.service is None or f"{change.service.name}/{change.service.type}" == view
+        moved: dict[str, set[str]] = {view: set() for view in before}
+        for change in plan.changes:
+            if not change.keeps:
+                service = change.service
+                moved["" if service is None else f"{service.name}/{service.type}"].add(
+                    change.parameter
                 )
-            }
+        for view, values_before in before.items():
             for parameter, value in values_before.items():
-                if parameter in moved or parameter in OWN:
-                    continue
-                _holds(parameter, value, after[view][parameter], after[view])
+                # what main.cf changes is meant for those who see main.cf's value
+                meant = parameter in moved[view] or (
+                    parameter in moved[""] and value == before[""].get(parameter)
+                )
+                if not meant and parameter not in OWN:
+                    # postconf tells no parameter of one's own that nothing refers to any more
+                    _holds(parameter, value, after[view].get(parameter, value), after[view])
 
 
 def _tables(value: str) -> list[str]:

@@ -159,6 +159,17 @@ def test_white_space_does_not_go_into_an_option(postfix: Path) -> None:
     ]
 
 
+def test_a_condition_with_white_space_does_not_go_into_an_option(postfix: Path) -> None:
+    """What stays in an option as it is written may hold white space, too: then the option is not changed."""
+    (postfix / "master.cf").write_text(
+        f"smtp inet n - y - - smtpd -o virtual_alias_maps=${{mine ? {{hash:/x}}}},mysql:{postfix}/all.cf\n"
+    )
+    made = plan(postfix, "relay_domains = {cf}/all.cf\nmine = yes\n")
+    (refusal,) = made.refusals
+    assert "holds white space" in refusal.reason
+    assert not [change for change in made.changes if change.service]
+
+
 def test_a_service_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) -> None:
     """A service whose options change what is searched, and not the list of tables, has its own map.
 
@@ -340,6 +351,43 @@ def test_a_default_that_searches_otherwise_gets_a_map_of_its_own(postfix: Path) 
     found = {section.name: section.settings for section in made.draft.maps}
     assert found["relay_domains"]["search"] == "domain"
     assert found["mydestination"]["fold"] == "ascii"
+
+
+def test_what_a_service_sees_otherwise_is_not_changed_for_it(postfix: Path) -> None:
+    """A service whose option makes another value of a moved parameter, or of one that is kept, goes on to see it."""
+    (postfix / "master.cf").write_text(
+        "smtp inet n - y - - smtpd -o mine=hash:/b\n"
+        f"lmtp unix - - n - - lmtp -o relay_domains=mysql:{postfix}/aliases.cf\n"
+    )
+    made = plan(
+        postfix,
+        "mine = {cf}/all.cf\nvirtual_mailbox_maps = $mine\nvirtual_transport = lmtp:x\n"
+        "relay_domains = {cf}/all.cf\n",
+    )
+    assert "socketmap:" in changes(made)["virtual_mailbox_maps"]
+    own = {
+        (change.service.name, change.parameter): change.value
+        for change in made.changes
+        if change.service is not None
+    }
+    assert own.pop(("lmtp", "relay_domains")).startswith("socketmap:")
+    assert own == {
+        ("smtp", "virtual_mailbox_maps"): "hash:/b",
+        ("lmtp", "fast_flush_domains"): f"mysql:{postfix}/aliases.cf",
+    }
+
+
+def test_what_a_service_cannot_keep_keeps_the_parameter(postfix: Path) -> None:
+    """A value with white space that only an option could hold keeps the parameter as it is for all."""
+    (postfix / "master.cf").write_text(
+        "smtp inet n - y - - smtpd -o { mine = inline:{ {a = b c} } }\n"
+    )
+    made = plan(
+        postfix,
+        "mine = {cf}/all.cf\nvirtual_mailbox_maps = $mine\nrelay_domains = {cf}/all.cf\n",
+    )
+    assert changes(made).keys() == {"relay_domains", "fast_flush_domains"}
+    assert any("because it holds white space" in refusal.reason for refusal in made.refusals)
 
 
 def test_a_table_that_stays_behind_a_proxy_stays_approved(postfix: Path) -> None:

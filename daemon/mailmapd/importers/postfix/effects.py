@@ -28,8 +28,9 @@ _DOMAIN_LISTS = {
 class Scope:
     """Main.cf, or one service's view of it, before and after the changes.
 
-    `inherited` is main.cf's scope for a service: what changed there in the same way is no matter of
-    the service's own.
+    `changed` are the parameters that are meant to change here. `inherited` is main.cf's scope for a
+    service: what changed there in the same way is no matter of the service's own, and what it saw
+    otherwise before (a value made of an option's) was not meant to.
     """
 
     service: Service | None
@@ -43,12 +44,29 @@ class Scope:
         return [
             name
             for name in self.before.names()
-            if name not in self.changed
-            and name != PROXY_READ_MAPS
+            if name != PROXY_READ_MAPS
             and "$" in (self.before.raw(name) or "")
             and value(self.before, name) != value(self.after, name)
+            and not self.is_meant(name)
             and not self._as_in_main_cf(name)
         ]
+
+    def is_meant(self, name: str) -> bool:
+        """Return whether the parameter is meant to change here."""
+        if name in self.changed or self.inherited is None or self.service is None:
+            return name in self.changed
+        return (
+            name in self.inherited.changed
+            and name not in self.service.overrides
+            and value(self.inherited.before, name) == value(self.before, name)
+        )
+
+    def sources(self, name: str, direct: set[str]) -> tuple[str, ...]:
+        """Return the changed parameters that make one differ, of those that it refers to or itself in main.cf."""
+        everywhere = (
+            self.changed if self.inherited is None else self.changed | self.inherited.changed
+        )
+        return tuple(sorted(({name} | direct) & everywhere)) or tuple(sorted(direct))
 
     def _as_in_main_cf(self, name: str) -> bool:
         if self.inherited is None or self.service is None or name in self.service.overrides:
@@ -79,8 +97,7 @@ def scopes(main_cf: MainCf, services: Iterable[Service], changes: Sequence[Chang
         if service.overrides or own:
             before = main_cf.with_overrides(service.overrides)
             after = outer.after.with_overrides({**service.overrides, **own})
-            changed = outer.changed - service.overrides.keys() | own.keys()
-            found.append(Scope(service, before, after, frozenset(changed), outer))
+            found.append(Scope(service, before, after, frozenset(own), outer))
     return found
 
 
@@ -91,8 +108,7 @@ def drifts(found: Iterable[Scope]) -> Iterator[Drift]:
         for name in sorted(names):
             direct = references(scope.before.raw(name) or "")
             if not direct & names:
-                sources = tuple(sorted(direct & scope.changed)) or tuple(sorted(direct))
-                yield Drift(name, scope, value(scope.before, name), sources)
+                yield Drift(name, scope, value(scope.before, name), scope.sources(name, direct))
 
 
 def value(view: MainCf, name: str) -> str:
@@ -112,6 +128,7 @@ def means_the_same(drift: Drift, known: dict[str, Parameter], changes: Iterable[
     new = value(drift.scope.after, drift.name)
     return any(
         change.parameter in known
+        and drift.scope.is_meant(change.parameter)
         and value(drift.scope.before, change.parameter) == drift.old
         and value(drift.scope.after, change.parameter) == new
         and _alike(parameter, known[change.parameter], drift.scope.before)

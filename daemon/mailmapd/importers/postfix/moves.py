@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailmapd.formats.logical_lines import BLANKS
@@ -101,9 +101,6 @@ class Mover:
         if not all(fits_an_option(change.value) for change in kept):
             self._refuse(setting, _WHITE_SPACE)
             return
-        if service is not None and not fits_an_option(",".join(_staying(setting))):
-            self._refuse(setting, _WHITE_SPACE)
-            return
         try:
             change = self._change(setting)
         except Unmovable as error:
@@ -146,7 +143,9 @@ class Mover:
             needs.append(need)
             return f"socketmap:unix:{SOCKET_IN_QUEUE}:{need.owner}"
 
-        self._split(setting, check, domains)
+        split = self._split(setting, check, domains)
+        if setting.service is not None and not fits_an_option(",".join(split.members)):
+            raise Unmovable(_WHITE_SPACE)
         self._tables.check([file for need in needs for file in need.files], setting.where)
         maps: list[str] = []
 
@@ -213,14 +212,6 @@ class Mover:
             for service in self._services
             if service.command == "virtual" and (may_be_routed or service.name in transports)
         ]
-
-
-def _staying(setting: Setting) -> Iterator[str]:
-    """Yield what no map takes the place of, as it is written."""
-    for token in setting.tokens:
-        if token.options_block or not token.mentions_mysql:
-            yield token.text
-        yield from (member.text for member in token.member.inner if not member.mentions_mysql)
 
 
 def _joined(members: list[str]) -> str:

@@ -112,7 +112,10 @@ def plan_move(
             mover = Mover(main_cf, services, plan, keep_cf=keep_cf, held=held, served=served)
             made = _Planner(main_cf, services, plan, mover).plan()
         except _CannotKeep as error:
-            held |= dict.fromkeys(error.sources, str(error))
+            sources = set(error.sources) - held.keys() or {
+                change.parameter for change in plan.changes if change.service is None
+            }
+            held |= dict.fromkeys(sources, str(error))
             continue
         if not made.draft.maps:
             made.draft.listen.pop("socketmap", None)  # nobody would ask it
