@@ -17,7 +17,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mailmapd import __version__
@@ -95,7 +95,7 @@ class Bus:
             self._names.setdefault(digest, []).append(name)
         tables = {name: part.engine.tables[name] for name in part.digests}
         self._forgetting = Forgetting(part.engine, tables)
-        self._coverage = Coverage()
+        self._coverage = Coverage(self._names)
         self._watching = Watching(part.engine, part.databases, part.digests, self._coverage, clock)
         self._publisher = Publisher(
             self._server,
@@ -134,7 +134,7 @@ class Bus:
     @property
     def followers(self) -> list[str]:
         """Return the hosts whose word holds now."""
-        return sorted({name[0] for name, source in self._coverage.sources.items() if source.since})
+        return sorted({name[0] for name, source in self._coverage.sources.items() if source.follows})
 
     @property
     def sent(self) -> int:
@@ -385,11 +385,7 @@ class Bus:
             self._forgetting.forget(self._named(message.forget))
         if message.hears is not None:
             moment = self._reader.moment(message.seen)
-            hears = {
-                name: replace(heard, tables=heard.tables.intersection(self._names))
-                for name, heard in message.hears.items()
-            }
-            self._coverage.heard(message.host, message.run, hears, moment, self._clock())
+            self._coverage.heard(message.host, message.run, message.hears, moment, self._clock())
         if message.flush is not None:
             task = asyncio.get_running_loop().create_task(self._flush(message.flush))
             self._flushing.add(task)

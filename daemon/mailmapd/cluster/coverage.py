@@ -12,7 +12,7 @@ twice, proves nothing new. It counts only when the stream is proven to be withou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mailmapd.cluster.message import Hears
@@ -40,6 +40,7 @@ class Source:
     proven: float = float("-inf")
     began: tuple[int, int] | None = None
     claimed: float = float("-inf")  # until when its word will hold once the stream is proven
+    follows: bool = False  # whether it vouches for anything, be it what nobody asks here
 
     def vouches(self, servers: frozenset[str], table: str, now: float) -> bool:
         """Return whether its word holds now for a table that is read from these servers."""
@@ -61,10 +62,11 @@ class Vouched:
 
 
 class Coverage:
-    """The sources that are heard of."""
+    """The sources that are heard of, with the tables of their words that are `known` here, or all without that."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Collection[str] | None = None) -> None:
         self.sources: dict[Name, Source] = {}
+        self._known = known
 
     def heard(
         self, host: str, run: str, hears: Mapping[str, Hears], moment: float | None, now: float
@@ -73,6 +75,7 @@ class Coverage:
         for name in [name for name in self.sources if name[:2] == (host, run)]:
             if name[2] not in hears:
                 self.sources[name].since.clear()
+                self.sources[name].follows = False
         for database, heard in hears.items():
             name = (host, run, database)
             source = self.sources.get(name)
@@ -84,7 +87,9 @@ class Coverage:
                 source = self.sources[name] = Source(heard.epoch, heard.servers, now)
             source.heard = now
             source.began = order(heard.since) if heard.since else None
-            source.since = {table: source.since.get(table, now) for table in heard.tables}
+            source.follows = bool(heard.tables)
+            tables = heard.tables if self._known is None else heard.tables.intersection(self._known)
+            source.since = {table: source.since.get(table, now) for table in tables}
             if moment is not None:
                 source.claimed = max(source.claimed, moment - heard.age)
         for name, source in list(self.sources.items()):
@@ -95,7 +100,7 @@ class Coverage:
         """Begin with words that held where the stream is read from; they hold again when they are heard."""
         for vouched in sources:
             since = dict.fromkeys(vouched.tables, BEFORE)
-            source = Source(vouched.epoch, vouched.servers, now, since)
+            source = Source(vouched.epoch, vouched.servers, now, since, follows=bool(since))
             self.sources[vouched.name] = source
 
     def prove(self) -> None:
