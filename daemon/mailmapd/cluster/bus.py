@@ -134,7 +134,9 @@ class Bus:
     @property
     def followers(self) -> list[str]:
         """Return the hosts whose word holds now."""
-        return sorted({name[0] for name, source in self._coverage.sources.items() if source.follows})
+        return sorted(
+            {name[0] for name, source in self._coverage.sources.items() if source.follows}
+        )
 
     @property
     def sent(self) -> int:
