@@ -134,6 +134,7 @@ def _members(*, bad: bool) -> dict[str, MemberState]:
         "follows": [],
         "watched": 7,
         "left": False,
+        "same_key": True,
         "confirmed": True,
     }
     odd: MemberState = {

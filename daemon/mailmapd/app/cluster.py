@@ -146,16 +146,21 @@ class Cluster:
                 applied: list[Invalidation] = []
                 dropped = await self._flush_here(order.request, applied.append)
                 identity = await bus.flush(order.members, applied)
-            late = [] if order.wait is None else await bus.unconfirmed(identity, order.wait)
         except ClusterError as error:
             return FlushReport(dropped, failure=f"the other hosts were not told: {error}")
+        try:
+            late = [] if order.wait is None else await bus.unconfirmed(identity, order.wait)
+        except ClusterError as error:
+            failure = f"the other hosts were told, but who has done it is not known: {error}"
+            return FlushReport(dropped, failure=failure)
         return FlushReport(dropped, unconfirmed=late)
 
     async def members(self) -> dict[str, MemberState]:
         """Return every host of the fleet. Raises NoFleet, ClusterError."""
-        if self._bus is None:
+        bus = self._bus
+        if bus is None:
             raise NoFleet(self._hindrance or "there is no [cluster]")
-        last = self._bus.last_flush
+        last = bus.last_flush
         return {
             name: {
                 "version": member.version,
@@ -167,9 +172,10 @@ class Cluster:
                 "follows": list(member.follows),
                 "watched": member.watched,
                 "left": member.left,
-                "confirmed": member.has(last) if last else None,
+                "same_key": bus.roll.has_our_key(name, member),
+                "confirmed": bus.roll.has_done(name, member, last) if last else None,
             }
-            for name, member in (await self._bus.members()).items()
+            for name, member in (await bus.members()).items()
         }
 
     def problems(self) -> list[str]:

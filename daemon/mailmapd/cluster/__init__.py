@@ -10,7 +10,8 @@ publisher   says what this host's feeds hear, and that they hear
 coverage    for how long whose word holds
 watching    which tables are kept for long because of it
 standing    where this host stood when its memory was written down
-members     who is there, and how far each has read
+members     how each host is, and how far it has read
+roll        who is expected, whatever becomes of the records
 bus         all of it, for one engine
 
 Where they share answers, too:

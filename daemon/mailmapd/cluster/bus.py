@@ -25,10 +25,11 @@ from mailmapd.changes.following import Following
 from mailmapd.changes.forgetting import Forgetting
 from mailmapd.changes.touched import Touched
 from mailmapd.cluster.coverage import Coverage
-from mailmapd.cluster.members import Member, decode_member, decode_members, gone
+from mailmapd.cluster.members import Member, decode_member
 from mailmapd.cluster.message import Codec, Hears, Message, NotUnderstood, Stranger
 from mailmapd.cluster.publisher import Publisher
 from mailmapd.cluster.reader import Position, Reader, order
+from mailmapd.cluster.roll import Roll
 from mailmapd.cluster.server import Entry, Server
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.cluster.shared_answer import Place, SharedAnswer
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at what still holds
 REPORT = 1.0  # seconds between two reports of how this host is
+_ROLL = 10  # reports between two looks at those of the others
 _CONFIRM = 0.01  # seconds until it is looked who has confirmed; each time a half more, up to …
 _LONGEST_CONFIRM = 0.2  # … these
 _TWIN = 5.0  # seconds in which a record of another run was written by a daemon that is still there
@@ -107,6 +109,7 @@ class Bus:
             commands=lambda touched: [] if second is None else second.commands(touched),
             second="" if second is None else self._config,
         )
+        self.roll = Roll(settings.host, self._codec, clock)
         self._reader = Reader(
             self._server,
             Position(),
@@ -309,7 +312,7 @@ class Bus:
             late = [
                 name
                 for name, member in members.items()
-                if name != self._settings.host and not member.has(identity)
+                if name != self._settings.host and not self.roll.has_done(name, member, identity)
             ]
             if not late or self._clock() >= deadline:
                 return late
@@ -318,10 +321,11 @@ class Bus:
 
     async def members(self) -> dict[str, Member]:
         """Return every host, by name. Raises ClusterError."""
-        members = decode_members(await self._server.members())
-        if absent := gone(members):
-            await self._server.remove_members(absent)
-        return {name: member for name, member in members.items() if name not in absent}
+        records = await self._server.members()
+        members, given_up = self.roll.take(records, written=self.counts["reports"] > 0)
+        if given_up:
+            await self._server.remove_members(given_up)
+        return members
 
     async def _run(self, position: Position | None) -> None:
         """Find out where to begin, then read for ever."""
@@ -465,10 +469,12 @@ class Bus:
             try:
                 if self._applied.history:
                     record = self._member().encode()
-                    before = decode_member(
-                        await self._server.write_member(self._settings.host, record)
-                    )
-                    self._look_for_twin(before)
+                    before = await self._server.write_member(self._settings.host, record)
+                    if not before and self.counts["reports"]:
+                        self.roll.lost()
+                    self._look_for_twin(decode_member(before))
+                    if self.counts["reports"] % _ROLL == 1:
+                        await self.members()
             except ClusterError as error:
                 log.debug("cluster: %s", error)
             except Exception:
@@ -505,7 +511,7 @@ class Bus:
             follows=tuple(self.hears()),
             watched=sum(len(tables) for tables in self.watched().values()),
             left=left,
-        )
+        ).signed(self._settings.host, self._codec)
 
 
 def _ratio(engine: Engine) -> float | None:

@@ -3,19 +3,22 @@
     HSET mailmapd:hosts mx1 {"run": "9f3c…", "version": "0.2.0", "at": 1790000000.0,      seconds since the epoch
                              "last_id": "1790000000000-0", "added": 731, "history": "5a…",   what it has carried out
                              "lag": 0.6, "ratio": 0.997, "config": "5d0c…", "follows": ["mail"], "watched": 7,
-                             "left": false}
+                             "left": false, "signature": "07…"}
 
-A host that comes back goes on reading where its record says, as long as the stream reaches back to there.
+A host that comes back goes on reading where its record says, as long as the stream reaches back to there. Its record is
+signed with the key, if there is one: without the same key it does not believe what others say.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from mailmapd.cluster.message import Codec
 from mailmapd.cluster.reader import Position, order
 from mailmapd.model.legible import legible
 
@@ -38,6 +41,7 @@ class Member:
     follows: tuple[str, ...]
     watched: int
     left: bool
+    signature: str = ""
 
     @property
     def position(self) -> Position:
@@ -47,6 +51,20 @@ class Member:
     def has(self, identity: str) -> bool:
         """Return whether it has carried out this message, or does not have to because it has stopped properly."""
         return self.left or order(self.last_id) >= order(identity)
+
+    def signed(self, host: str, codec: Codec) -> Member:
+        """Return the record as a host writes it that has this key, or none."""
+        return replace(self, signature=codec.sign_record(self._said_of(host)))
+
+    def is_signed(self, host: str, codec: Codec) -> bool:
+        """Return whether this host has written it, with this key, or without one where there is none."""
+        return hmac.compare_digest(
+            self.signature.encode("utf-8", "replace"),
+            codec.sign_record(self._said_of(host)).encode(),
+        )
+
+    def _said_of(self, host: str) -> bytes:
+        return json.dumps([host, asdict(replace(self, signature=""))]).encode()
 
     def encode(self) -> bytes:
         """Return the record."""
@@ -66,13 +84,14 @@ _TYPES: dict[str, Any] = {
     "follows": list,
     "watched": int,
     "left": bool,
+    "signature": str,
 }
 
 
 def decode_member(record: bytes) -> Member | None:
     """Return what a record says, or None when it is none that this version understands."""
     try:
-        members = json.loads(record)
+        members = {"signature": "", **json.loads(record)}
         known = {attribute.name: members[attribute.name] for attribute in fields(Member)}
         if not all(isinstance(value, _TYPES[name]) for name, value in known.items()):
             return None

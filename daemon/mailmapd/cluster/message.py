@@ -135,11 +135,13 @@ class Codec:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise NotUnderstood(f"it is malformed: {error!r:.100}") from None
 
-    def _sign(self, text: bytes) -> bytes:
+    def sign_record(self, text: bytes) -> str:
+        """Return the signature of a host's record, or nothing without a key."""
+        return self._sign(text, b"mailmapd hosts").decode() if self.key else ""
+
+    def _sign(self, text: bytes, purpose: bytes = b"mailmapd stream") -> bytes:
         key = hashlib.blake2b(self.key).digest()
-        signature = hashlib.blake2b(
-            text, key=key, digest_size=_SIGNATURE, person=b"mailmapd stream"
-        )
+        signature = hashlib.blake2b(text, key=key, digest_size=_SIGNATURE, person=purpose)
         return signature.hexdigest().encode()
 
 

@@ -36,21 +36,28 @@ def rows(snapshot: Snapshot, members: Mapping[str, MemberState]) -> Iterator[tup
     here = members.get(own)
     for name, member in members.items():
         silence = max(snapshot["time"] - member["at"], 0.0)
-        same = here is None or member["config"] == here["config"]
-        digest = member["config"][:8]
         yield (
             Figure(f"{name} (this host)" if name == own else name),
             Figure("stopped")
             if member["left"]
             else Figure(f"{as_age(silence)} ago", silence > SILENT),
             Figure(member["version"], here is not None and member["version"] != here["version"]),
-            Figure(digest if same else f"{digest} DIFFERS", not same),
+            _queries(member, here),
             Figure(", ".join(member["follows"]) or NOTHING),
             Figure(as_ratio(member["ratio"])),
             Figure(as_count(member["watched"])),
             Figure(_flushed(member), member["confirmed"] is False),
             Figure(f"{as_age(member['lag'])} ago"),
         )
+
+
+def _queries(member: MemberState, here: MemberState | None) -> Figure:
+    """Return what a host asks; one with another key would not be told of anything."""
+    digest = member["config"][:8]
+    if not member.get("same_key", True):  # an older daemon does not say
+        return Figure(f"{digest} OTHER KEY", odd=True)
+    same = here is None or member["config"] == here["config"]
+    return Figure(digest) if same else Figure(f"{digest} DIFFERS", odd=True)
 
 
 def _flushed(member: MemberState) -> str:

@@ -115,7 +115,8 @@ class ClusterState(TypedDict):
 class MemberState(TypedDict):
     """One host of the fleet, as it says itself; `at` is when it said so, in seconds since the epoch.
 
-    `confirmed` tells whether it has carried out the last flush of any host; None when there was none that is known.
+    `same_key` tells whether it has the key of this host, and `confirmed` whether it has carried out the last flush of
+    any host; None when there was none that is known.
     """
 
     version: str
@@ -127,6 +128,7 @@ class MemberState(TypedDict):
     follows: list[str]
     watched: int
     left: bool
+    same_key: bool
     confirmed: bool | None
 
 
