@@ -41,7 +41,11 @@ VERSION = b"5.5.5-10.11.6-MariaDB"
 COLUMNS = (b"address", b"goto")
 VARIABLES = {b"log_bin": b"ON", b"binlog_format": b"ROW", b"log_slave_updates": b"ON"}
 SCHEMA, TABLE = b"\4mail\0", b"\5alias\0"
-PLACE = ((b"Binlog_snapshot_file", b"binlog.000001"), (b"Binlog_snapshot_position", b"4"))
+PLACE = (
+    (b"Binlog_commits", b"0"),
+    (b"Binlog_snapshot_file", b"binlog.000001"),
+    (b"Binlog_snapshot_position", b"4"),
+)
 EVIL = "x\x1b[2J\nERROR forged\u009b31m\u202e <b>"
 HARM = ("rows", "nulls", "columns", "chained", "text")
 HEARTBEATS = 0.2  # seconds
