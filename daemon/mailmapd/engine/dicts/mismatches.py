@@ -98,9 +98,8 @@ class Mismatches:
         self._lately: TTLCache[bytes, None] = TTLCache(KEYS, WINDOW, timer=clock)
         self._allowance = Allowance(AT_ONCE, RATE, clock())
         self._flights: SingleFlight[Outcome] = SingleFlight()
-        self._sent: dict[
-            bytes, Flight[Outcome]
-        ] = {}  # the flights of the table that these wait for
+        # The flights of the table that these wait for
+        self._sent: dict[bytes, Flight[Outcome]] = {}
 
     def note_first(self, sql_key: bytes) -> bool:
         """Note that memory answered the first question about a doubted key; return whether it is doubted still."""
