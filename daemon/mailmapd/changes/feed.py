@@ -352,8 +352,11 @@ class Feed:
         self._selection = Selection(readers)
         self._dropped.clear()
         self._progress, self._shown, self._sweeps_due = progress, shown, None
-        for transaction in self._pending:  # of the stream before, which counted its own commits
-            transaction.commits = order(transaction.place) > order(progress.place)
+        # Of the stream before, which counted its own commits. What was heard behind the place where this
+        # one begins comes again, and is pending once more then
+        for transaction in self._pending:
+            is_behind = order(transaction.place) > order(progress.place)
+            transaction.commits = 1 if is_behind else 0
         self._rows.clear()
         self._failure = None
         self._ended.clear()
