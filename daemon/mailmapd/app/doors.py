@@ -44,7 +44,9 @@ class Doors:
             )
             raise ConfigError([fault])
         opening = self._sockets.open(
-            config.file, [place for place in wanted if place not in served]
+            config.file,
+            [place for place in wanted if place not in served],
+            has_token=config.listen.webhook_token_file is not None,
         )
         refusals = self._refusals(wanted, opening, at_start=at_start)
         if refusals:
@@ -57,7 +59,8 @@ class Doors:
         """Return the sockets that could not be had before and can be now."""
         if not self._closed:
             return {}
-        opening = self._sockets.open(config.file, self._closed)
+        has_token = config.listen.webhook_token_file is not None
+        opening = self._sockets.open(config.file, self._closed, has_token=has_token)
         for place in opening.sockets:
             log.info("listener %s is open now", place.name)
         self._note(opening.faults)

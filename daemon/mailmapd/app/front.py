@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 from mailmapd.app.doors import Doors
 from mailmapd.app.served import Served
 from mailmapd.cache.memory import Share
-from mailmapd.config.address import TcpAddress
-from mailmapd.config.schema import Config
+from mailmapd.config.schema import Config, LimitsSection
 from mailmapd.control.server import ControlServer
 from mailmapd.engine.dicts.service import DictService
 from mailmapd.engine.engine import Engine
@@ -33,7 +32,7 @@ from mailmapd.server.dict_conversation import DictConversation
 from mailmapd.server.listener import Listener
 from mailmapd.server.reply_cache import ReplyCaches
 from mailmapd.sockets.gate import Gate
-from mailmapd.sockets.opening import Wanted, wanted_sockets
+from mailmapd.sockets.opening import Wanted, lets_others_in, wanted_sockets
 from mailmapd.sockets.peers import Peers
 
 if TYPE_CHECKING:
@@ -231,6 +230,9 @@ class Front:
         self.doors.release(server.entry.address for server in self._side_servers)
         await asyncio.gather(*[server.close() for server in self._side_servers.values()])
 
+    def _limits(self) -> LimitsSection:
+        return self._daemon.config.limits
+
     def _served(self) -> list[Wanted]:
         return [*self._listeners, *self._side_servers]
 
@@ -315,10 +317,9 @@ class Front:
         from mailmapd.web.lookup_api import lookup_app
 
         service = self._dict_service(wanted.name, config, engine)
-        app = lookup_app(
-            service, Peers(wanted.entry.peers), lambda: self._daemon.config.limits.stall_timeout
-        )
-        server = HttpServer(app, bound, wanted.name, lambda: self._daemon.config.limits)
+        app = lookup_app(service, lambda: self._limits().stall_timeout)
+        peers = Peers(wanted.entry.peers)
+        server = HttpServer(app, bound, wanted.name, self._limits, peers=peers)
         await server.start()
         self._side_servers[wanted] = server
 
@@ -327,15 +328,14 @@ class Front:
         from mailmapd.web.http_server import HttpServer
         from mailmapd.web.webhook import BODY_LIMIT, webhook_app
 
-        app = webhook_app(
-            self._daemon.flush, Peers(wanted.entry.peers), lambda: self._daemon.webhook_token
-        )
+        app = webhook_app(self._daemon.flush, lambda: self._daemon.webhook_token)
         server = HttpServer(
             app,
             bound,
             wanted.name,
-            lambda: self._daemon.config.limits,
-            strangers=isinstance(wanted.entry.address, TcpAddress),
+            self._limits,
+            peers=Peers(wanted.entry.peers),
+            strangers=lets_others_in(wanted.entry),
             longest_body=BODY_LIMIT,
         )
         await server.start()
@@ -352,7 +352,12 @@ class Front:
             exposition.pieces, exposition.content_type, self._daemon.health, self._view
         )
         server = HttpServer(
-            app, bound, wanted.name, lambda: self._daemon.config.limits, strangers=True
+            app,
+            bound,
+            wanted.name,
+            self._limits,
+            peers=Peers(wanted.entry.peers),
+            strangers=True,
         )
         await server.start()
         self._side_servers[wanted] = server

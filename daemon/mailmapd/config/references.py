@@ -15,6 +15,7 @@ from mailmapd.config.schema import (
     Config,
     DatabaseSection,
     ListenAddress,
+    ListenSection,
     TableSection,
 )
 from mailmapd.errors import Fault
@@ -96,18 +97,30 @@ def _listen_faults(config: Config) -> Iterator[_Finding]:
             "must be a UNIX socket, because its clients are known by their user id",
             'write "unix:/run/mailmapd/control"',
         )
-    webhook, token = config.listen.webhook, config.listen.webhook_token_file
-    if webhook is not None and isinstance(webhook.address, TcpAddress) and token is None:
-        yield (
-            "listen.webhook_token_file",
-            "is missing: everybody who can connect could have everything forgotten",
-            "write a secret into a file and name it here, or use a UNIX socket",
-        )
-    if webhook is None and token is not None:
-        yield "listen.webhook_token_file", "means nothing without webhook", "remove it"
+    yield from _webhook_faults(config.listen)
     for name in config.listen.tcp_table:
         if name not in config.maps:
             yield _missing(f"listen.tcp_table.{name}", "map", name, config.maps)
+
+
+def _webhook_faults(listen: ListenSection) -> Iterator[_Finding]:
+    """Yield why others than a panel could have everything forgotten."""
+    webhook, token = listen.webhook, listen.webhook_token_file
+    if webhook is not None and token is None:
+        if isinstance(webhook.address, TcpAddress):
+            yield (
+                "listen.webhook_token_file",
+                "is missing: everybody who can connect could have everything forgotten",
+                "write a secret into a file and name it here, or use a UNIX socket",
+            )
+        elif _open_to_all(webhook):
+            yield (
+                "listen.webhook",
+                f"mode {webhook.mode:04o} lets every account of this machine have everything forgotten",
+                'write mode = "0660" and a group, name the peers, or set webhook_token_file',
+            )
+    if webhook is None and token is not None:
+        yield "listen.webhook_token_file", "means nothing without webhook", "remove it"
 
 
 def _hash_faults(where: str, entry: ListenAddress) -> Iterator[_Finding]:
@@ -121,12 +134,17 @@ def _hash_faults(where: str, entry: ListenAddress) -> Iterator[_Finding]:
             "gives password hashes to every account that can connect over TCP",
             f'write {{address = "unix:/run/mailmapd/{name}", group = "dovecot"}}',
         )
-    elif entry.mode is not None and entry.mode & OTHERS and not entry.peers:
+    elif _open_to_all(entry):
         yield (
             where,
             f"mode {entry.mode:04o} gives password hashes to every account of this machine",
             'write mode = "0660" and group = "dovecot", or name the peers',
         )
+
+
+def _open_to_all(entry: ListenAddress) -> bool:
+    """Return whether the mode of a UNIX socket lets every account in, and no peers are named."""
+    return entry.mode is not None and bool(entry.mode & OTHERS) and not entry.peers
 
 
 def _database_faults(config: Config) -> Iterator[_Finding]:

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 MAX_CLIENTS = 64
 # Connections, with those that are told so as soon as they ask; even more are closed without a word
 _MOST = 2 * MAX_CLIENTS
+_MOST_REFUSED = 16  # connections of those who may not ask, until they are told so; more are closed without a word
+_LAST_WORDS = 1.0  # seconds in which one of them may ask, to be told
 IDLE_TIMEOUT = 300.0  # seconds that a client may ask nothing, or leave a reply unread
 
 
@@ -88,6 +90,7 @@ class ControlServer:
         self._controlled = controlled
         self._server: asyncio.Server | None = None
         self._clock = clock
+        self._refused: dict[asyncio.WriteTransport, asyncio.Task[None] | None] = {}
         self.clients: Clients[_Client] = Clients(
             "control",
             log,
@@ -113,10 +116,14 @@ class ControlServer:
             self._server.close()
             self._server = None
         self.clients.stop()
-        serving = [client.serving for client in self.clients.all if client.serving is not None]
-        await end_tasks(serving)
+        serving = [client.serving for client in self.clients.all] + [*self._refused.values()]
+        await end_tasks([task for task in serving if task is not None])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refusal = self._gate.refusal(writer.get_extra_info("socket"))
+        if refusal:
+            await self._turn_away(refusal, reader, writer)
+            return
         client = _Client(writer.transport, asyncio.current_task(), self._clock())
         if not self.clients.have_room:
             self.clients.note_full()
@@ -125,7 +132,7 @@ class ControlServer:
         self.clients.add(client)
         try:
             with suppress(OSError):
-                while line := await self._next_line(reader, writer):
+                while line := await self._next_line(reader):
                     client.waiting_since = self._clock()
                     writer.write(await self._reply(line))
                     await writer.drain()
@@ -136,16 +143,32 @@ class ControlServer:
             self.clients.remove(client)
             writer.close()
 
-    async def _next_line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    async def _turn_away(
+        self, refusal: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Say why nobody is served, as soon as he asks: he takes none of the places of those who are."""
+        if len(self._refused) >= _MOST_REFUSED:
+            writer.transport.abort()
+            return
+        self._refused[writer.transport] = asyncio.current_task()
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                asks = await reader.readline()
+            if asks:
+                log.warning("control: %s", refusal)
+                writer.write(encode_error(RequestError("no_permission", refusal)))
+        except (ValueError, OSError):  # a TimeoutError is one of these
+            log.warning("control: %s", refusal)
+        finally:
+            del self._refused[writer.transport]
+            writer.close()
+
+    async def _next_line(self, reader: asyncio.StreamReader) -> bytes:
         """Return the next request, or nothing at the end. Raises RequestError for what ends the connection."""
         try:
             line = await reader.readline()
         except ValueError:
             raise RequestError("too_long", f"a request has at most {LINE_LIMIT} bytes") from None
-        refusal = self._gate.refusal(writer.get_extra_info("socket")) if line else ""
-        if refusal:
-            log.warning("control: %s", refusal)
-            raise RequestError("no_permission", refusal)
         if len(self.clients.all) > MAX_CLIENTS:
             raise RequestError("busy", f"{MAX_CLIENTS} clients are connected already")
         return line if line.endswith(b"\n") else b""

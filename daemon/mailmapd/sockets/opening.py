@@ -89,16 +89,17 @@ class SocketSet:
         self._inherited = inherited
         self._own: dict[Address, socket.socket] = {}
 
-    def open(self, file: str, wanted: Iterable[Wanted]) -> Opening:
-        """Bind every wanted socket that can be had."""
+    def open(self, file: str, wanted: Iterable[Wanted], *, has_token: bool = False) -> Opening:
+        """Bind every wanted socket that can be had. `has_token` says that a webhook asks for one."""
         before = set(self._own)
         opening = Opening({}, {}, set())
         for place in wanted:
-            if place.name in _GIVE_HASHES and self._lets_others_in(place.entry):
+            what = _of_no_others(place.name, has_token=has_token)
+            if what and place.entry.address in self._inherited and lets_others_in(place.entry):
                 opening.faults[place] = Fault(
                     file,
                     place.where,
-                    "systemd's socket file lets every account of this machine ask for password hashes",
+                    f"systemd's socket file lets every account of this machine {what}",
                     f"write SocketMode=0660 with systemctl edit {socket_unit(place.name)}, or name the peers here",
                 )
                 continue
@@ -134,16 +135,6 @@ class SocketSet:
             with suppress(OSError):
                 Path(address.path).unlink()
 
-    def _lets_others_in(self, entry: ListenAddress) -> bool:
-        """Return whether a socket of systemd's has a mode that lets in who is neither owner nor in its group."""
-        if entry.address not in self._inherited or entry.peers:
-            return False
-        if not isinstance(entry.address, UnixAddress):
-            return True
-        with suppress(OSError):  # a file that is gone lets nobody in
-            return bool(Path(entry.address.path).stat().st_mode & OTHERS)
-        return False
-
     def _take(self, entry: ListenAddress) -> socket.socket:
         address = entry.address
         inherited = self._inherited.get(address)
@@ -154,6 +145,24 @@ class SocketSet:
         elif isinstance(address, UnixAddress):
             set_access(address.path, entry)
         return self._own[address]
+
+
+def lets_others_in(entry: ListenAddress) -> bool:
+    """Return whether a bound socket lets in who is neither its owner, nor in its group, nor one of its peers."""
+    if entry.peers:
+        return False
+    if not isinstance(entry.address, UnixAddress):
+        return True
+    with suppress(OSError):  # a file that is gone lets nobody in
+        return bool(Path(entry.address.path).stat().st_mode & OTHERS)
+    return False
+
+
+def _of_no_others(listener: str, *, has_token: bool) -> str:
+    """Return what accounts could do that a listener lets in by mistake, or an empty text where all may come."""
+    if listener in _GIVE_HASHES:
+        return "ask for password hashes"
+    return "have everything forgotten" if listener == "webhook" and not has_token else ""
 
 
 def _remedy(error: OSError, wanted: Wanted) -> str:

@@ -1,4 +1,4 @@
-"""The doorway of an HTTP socket: accepts clients, one after the other when there is a pace to keep.
+"""The doorway of an HTTP socket: accepts clients, one after the other when there is a pace to keep, and only peers.
 
 asyncio's own servers accept as fast as clients connect, a thousand in a row if a thousand wait; each
 costs time that lookups would have to wait for.
@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 
+from mailmapd.sockets.peers import Peers
 from mailmapd.web.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,10 @@ NO_DESCRIPTORS = 1.0  # seconds until the next attempt when none can be accepted
 
 
 class Doorway:
-    """Accepts on `bound`; `make` gives the protocol of each client."""
+    """Accepts on `bound`; `make` gives the protocol of each client.
+
+    Who is none of `peers` is sent away before anything is made for it, and takes no place.
+    """
 
     def __init__(
         self,
@@ -28,11 +32,13 @@ class Doorway:
         name: str,
         make: Callable[[], asyncio.BaseProtocol],
         turns: Turns | None,
+        peers: Peers,
     ) -> None:
         self._bound = bound
         self._name = name
         self._make = make
         self._turns = turns
+        self._peers = peers
         self._later: asyncio.TimerHandle | None = None
         self._entering: set[asyncio.Task[None]] = set()
         self._open = False
@@ -75,7 +81,7 @@ class Doorway:
                 self._watch()
 
     def _accept(self) -> bool:
-        """Accept a client; return whether there was one."""
+        """Accept a client; return whether the next one may be accepted in the same turn."""
         loop = asyncio.get_running_loop()
         try:
             client, _ = self._bound.accept()
@@ -85,6 +91,11 @@ class Doorway:
             log.error("listener %s: no client can be accepted: %s", self._name, error.strerror)  # noqa: TRY400
             loop.remove_reader(self._bound)
             self._later = loop.call_later(NO_DESCRIPTORS, self._watch)
+            return False
+        refusal = self._peers.refusal(client) if self._peers else ""
+        if refusal:
+            client.close()
+            log.warning("listener %s: refused %s, who is not one of its peers", self._name, refusal)
             return False
         client.setblocking(False)
         self._entering.add(task := loop.create_task(self._enter(client)))

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 
 from mailmapd.config.schema import LimitsSection
 from mailmapd.sockets.clients import Clients
-from mailmapd.sockets.peers import peer_of
+from mailmapd.sockets.peers import Peers, peer_of
 from mailmapd.web.doorway import Doorway
 from mailmapd.web.http_client import HttpClient
 from mailmapd.web.stranger import Stranger
@@ -53,8 +53,9 @@ log.addFilter(_is_our_fault)
 class HttpServer:
     """One application on one socket; `name` is the listener's.
 
-    `limits` is asked for at each use: a reload may change it. `strangers` says that anybody may
-    connect, and that no request has a body of more than `longest_body` bytes.
+    `limits` is asked for at each use: a reload may change it. Nobody but `peers` is served, if there
+    are any. `strangers` says that anybody may connect, and that no request has a body of more than
+    `longest_body` bytes.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class HttpServer:
         name: str,
         limits: Callable[[], LimitsSection],
         *,
+        peers: Peers,
         strangers: bool = False,
         longest_body: int = 0,
         clock: Callable[[], float] = time.monotonic,
@@ -102,7 +104,9 @@ class HttpServer:
                 (CONNECTIONS, NEW_BURST),
             )
         ]
-        self._doorway = Doorway(bound, name, self._client, self._turns[2] if strangers else None)
+        # Where only peers come in, those who do not must not use up the pace
+        pace = self._turns[2] if strangers and not peers else None
+        self._doorway = Doorway(bound, name, self._client, pace, peers)
 
     async def start(self) -> None:
         """Accept requests from now on."""

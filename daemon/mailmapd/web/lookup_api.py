@@ -8,7 +8,7 @@
     200  {"result": "found", "fields": {"user": "a@example.com", "password": "{BLF-CRYPT}…"}}     passdb and userdb
     200  {"result": "not_found"}
     200  {"result": "found", "users": ["a@example.com", …]}   users, complete with its closing bracket
-    400, 403, 421  {"result": "temporary_failure", "reason": "…"}   the request is at fault, or its sender no peer
+    400, 421  {"result": "temporary_failure", "reason": "…"}       the request is at fault
     503  {"result": "temporary_failure", "reason": "…"}            nobody could tell
 
 Only the words ``not_found`` mean that a user does not exist: a missing path, a proxy's error page
@@ -36,7 +36,6 @@ from aiohttp import web
 from mailmapd.engine.dicts.service import DictService
 from mailmapd.errors import DatabaseError, DataError
 from mailmapd.model import Answer, Found, NotFound, PermFail, TempFail
-from mailmapd.sockets.peers import Peers
 from mailmapd.template.dovecot_variables import BOUNDED, FREE, canonical_name
 from mailmapd.web.dovecot_fields import for_dovecot24
 from mailmapd.web.shield import host_allowed
@@ -57,34 +56,20 @@ class BadRequest(Exception):
     """The request cannot be understood; the text says why and holds nothing that the client sent."""
 
 
-def lookup_app(
-    service: DictService, peers: Peers, stall_timeout: Callable[[], float]
-) -> web.Application:
-    """Return the application over one dict service; only `peers` get an answer.
-
-    `stall_timeout` is asked for at each list of users.
-    """
+def lookup_app(service: DictService, stall_timeout: Callable[[], float]) -> web.Application:
+    """Return the application over one dict service. `stall_timeout` is asked for at each list of users."""
 
     @web.middleware
-    async def check_peer(
+    async def check_host(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         # A browser asks with the name of the page that made it ask, see `shield`
         host = request.headers.get("Host", "")
         if host != OUR_NAME and not host_allowed(host):
             return _failure(421, "this name is not served")
-        connection = (
-            None if request.transport is None else request.transport.get_extra_info("socket")
-        )
-        refusal = peers.refusal(connection) if peers and connection is not None else ""
-        if refusal:
-            log.warning(
-                "listener %s: refused %s, who is not one of its peers", service.listener, refusal
-            )
-            return _failure(403, "this user may not ask")
         return await handler(request)
 
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[check_peer])
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[check_host])
 
     async def passdb(request: web.Request) -> web.StreamResponse:
         return await _lookup(service, "passdb", request)

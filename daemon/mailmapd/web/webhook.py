@@ -6,7 +6,7 @@
     200  {"dropped": {"alias": 1}, "unconfirmed": [], "failure": ""}
     202  the same: not every host was told, or has confirmed; `unconfirmed` and `failure` say more
     400  {"failure": "…"}   what is not understood, or names a table or map that is not there
-    401, 403                 without the token; not one of the peers
+    401  {"failure": "…"}   without the token
 
 A browser cannot be made to send it from another page: it would have to ask first, for the type or the token.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -24,27 +23,17 @@ from aiohttp import web
 
 from mailmapd.engine.flush import UnknownName
 from mailmapd.engine.orders import FlushOrder, FlushReport, NoFleet, OrderError, decode_order
-from mailmapd.sockets.peers import Peers
-
-log = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024  # bytes of a request
 
 
 def webhook_app(
     flush: Callable[[FlushOrder], Awaitable[FlushReport]],
-    peers: Peers,
     token: Callable[[], str],
 ) -> web.Application:
-    """Return the application; only `peers` get an answer, and only with the `token` if there is one."""
+    """Return the application; only who brings the `token` gets an answer, if there is one."""
 
     async def post(request: web.Request) -> web.Response:
-        transport = request.transport
-        connection = None if transport is None else transport.get_extra_info("socket")
-        refusal = peers.refusal(connection) if peers and connection is not None else ""
-        if refusal:
-            log.warning("listener webhook: refused %s, who is not one of its peers", refusal)
-            return _failure(403, "this user may not ask")
         if not _bears(request, token()):
             return _failure(401, "the token is missing, or another one")
         if request.content_type != "application/json":

@@ -80,11 +80,12 @@ def test_peers_of_the_dict(daemon: Daemon) -> None:
 
 
 def test_peers_of_the_lookup_socket(daemon: Daemon) -> None:
-    """The HTTP socket answers a listed user and refuses another with 403."""
+    """The HTTP socket answers a listed user, and hangs up on another before it has asked."""
     assert "{PLAIN}geheim" in ask("mail", ASK_HTTP, daemon.directory / "http")
     told = ask("nobody", ASK_HTTP, daemon.directory / "http")
-    assert " 403 " in told
+    assert "HTTP/" not in told
     assert "geheim" not in told
+    assert "listener lookup_http: refused process" in daemon.text()
 
 
 def test_default_mode(daemon: Daemon) -> None:

@@ -198,6 +198,14 @@ tables = []
             ),
         ),
         (
+            "[listen]",
+            '[listen]\nwebhook = {address = "unix:/run/mailmapd/webhook", mode = "0666"}',
+            (
+                "listen.webhook: mode 0666 lets every account of this machine have everything forgotten; "
+                'write mode = "0660" and a group, name the peers, or set webhook_token_file'
+            ),
+        ),
+        (
             'mode = "0660"',
             "mode = 432",
             'listen.dict[0].mode: must be an octal file mode in quotes, such as "0660"',

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
 from pathlib import Path
 from typing import Any, cast
 
-from mailmapd.control.server import IDLE_TIMEOUT, ControlServer
+import pytest
+
+from mailmapd.control.server import IDLE_TIMEOUT, MAX_CLIENTS, ControlServer
 from mailmapd.sockets.gate import Gate
 from mailmapd.sockets.peers import Peers
 from support.clock import FakeClock
 from support.polling import until
+from support.strangers import connect_as_nobody, heard
+
+DAEMON = 1  # a group
 
 
 class Quiet:
@@ -18,6 +25,28 @@ class Quiet:
     def stats(self) -> dict[str, object]:
         """Return none."""
         return {}
+
+
+@pytest.mark.root
+async def test_who_may_not_ask_takes_no_place(short_path: Path) -> None:
+    """Accounts without permission take no place, are told so when they ask, and are hung up on when they do not."""
+    path = str(short_path / "control")
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(path)
+    os.chown(path, 0, DAEMON)
+    server = ControlServer(bound, Gate(path, Peers(())), cast("Any", Quiet()), FakeClock())
+    await server.start()
+    strangers = connect_as_nobody(short_path / "control", MAX_CLIENTS)
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b'{"do": "stats"}\n')
+    assert json.loads(await reader.readline())["ok"] is True
+    strangers[0].sendall(b'{"do": "stats"}\n')
+    await until(lambda: len(server.clients.all) == 1)
+    told = [await asyncio.to_thread(heard, client) for client in strangers]
+    assert b"may not control mailmapd" in told[0]
+    assert set(told[1:]) == {b""}
+    writer.close()
+    await server.close()
 
 
 async def test_silent_client(short_path: Path) -> None:

@@ -30,12 +30,14 @@ print(*opening.faults.values())
         ("dict", 0o666, ("root",), False),
         ("lookup_http", 0o662, (), True),
         ("socketmap", 0o666, (), False),
+        ("webhook", 0o666, (), True),
+        ("webhook", 0o660, (), False),
     ],
 )
 def test_mode_of_systemds_sockets(
     short_path: Path, name: str, mode: int, peers: tuple[str, ...], refused: bool
 ) -> None:
-    """A socket of systemd's that lets every account ask for password hashes is a fault, unless the peers are named."""
+    """A socket of systemd's that lets every account ask for password hashes, or flush, is a fault without peers."""
     path = short_path / "s"
     address = UnixAddress(str(path))
     with socket.socket(socket.AF_UNIX) as inherited:
@@ -45,6 +47,9 @@ def test_mode_of_systemds_sockets(
         wanted = Wanted(name, f"listen.{name}", ListenAddress(address=address, peers=peers))
         opening = sockets.open("mailmapd.toml", [wanted])
         assert list(opening.sockets) == ([] if refused else [wanted])
+        with_token = sockets.open("mailmapd.toml", [wanted], has_token=True)
+        assert bool(with_token.faults) is (refused and name != "webhook")
+        sockets.give_back(with_token)
         assert ["SocketMode=0660" in fault.remedy for fault in opening.faults.values()] == [
             True
         ] * refused

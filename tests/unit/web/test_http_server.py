@@ -12,9 +12,11 @@ import pytest
 from aiohttp import web
 
 from mailmapd.config.schema import LimitsSection, Seconds
+from mailmapd.sockets.peers import Peers
 from mailmapd.web.http_server import HttpServer
 from support.clock import FakeClock
 from support.polling import until
+from support.strangers import connect_as_nobody, heard
 
 LIMITS = LimitsSection(max_connections=3, stall_timeout=Seconds(30.0), idle_timeout=Seconds(600.0))
 GET = b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -65,7 +67,7 @@ async def served(short_path: Path) -> AsyncIterator[Served]:
     )
     bound = socket.socket(socket.AF_UNIX)
     bound.bind(path)
-    server = HttpServer(app, bound, "http", lambda: LIMITS, clock=clock)
+    server = HttpServer(app, bound, "http", lambda: LIMITS, peers=Peers(()), clock=clock)
     await server.start()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.close)
@@ -214,6 +216,31 @@ async def test_broken_body(
     writer.write(b"POST /echo HTTP/1.1\r\nHost: localhost\r\n" + body)
     assert status in await head(reader)
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("strangers", [False, True])
+async def test_who_is_no_peer_takes_no_place(
+    short_path: Path, caplog: pytest.LogCaptureFixture, strangers: bool
+) -> None:
+    """An account that is none of the peers is sent away before it has a place, however often it comes."""
+    path = str(short_path / "peers")
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(path)
+    app = web.Application()
+    server = HttpServer(
+        app, bound, "lookup_http", lambda: LIMITS, peers=Peers(("daemon",)), strangers=strangers
+    )
+    await server.start()
+    unwelcome = connect_as_nobody(short_path / "peers", 20)
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(GET % b"")
+    assert b" 404 " in await head(reader)
+    assert len(server.clients.all) == 1
+    assert {heard(client) for client in unwelcome} == {b""}
+    assert len([line for line in caplog.messages if "not one of its peers" in line]) == 20
+    writer.close()
+    await server.close()
 
 
 async def test_sweeps_by_itself(served: Served) -> None:

@@ -9,7 +9,6 @@ from aiohttp import ClientError, ClientSession
 from aiohttp.test_utils import TestServer
 
 from mailmapd.errors import DatabaseUnavailable
-from mailmapd.sockets.peers import Peers
 from mailmapd.web.lookup_api import BODY_LIMIT, lookup_app
 from support.dict_samples import SampleDatabase, sample_service
 from support.polling import until
@@ -25,7 +24,7 @@ def database() -> SampleDatabase:
 @pytest.fixture
 async def client(database: SampleDatabase) -> AsyncIterator[ClientSession]:
     """A client of the application over the sample dicts."""
-    server = TestServer(lookup_app(sample_service(database), Peers(()), lambda: 0.1))
+    server = TestServer(lookup_app(sample_service(database), lambda: 0.1))
     await server.start_server()
     async with ClientSession(server.make_url("/")) as session:
         yield session

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from mailmapd.config.schema import LimitsSection
+from mailmapd.sockets.peers import Peers
 from mailmapd.web.http_server import BURST, REQUESTS, HttpServer
 from mailmapd.web.stranger import HEAD_LIMIT
 from support.polling import until
@@ -45,6 +46,7 @@ async def served(short_path: Path, request: pytest.FixtureRequest) -> AsyncItera
         bound,
         "http",
         lambda: LimitsSection(max_connections=PLACES),
+        peers=Peers(()),
         strangers=True,
         longest_body=longest,
     )
