@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mailmapd.check.files_read import FileRead
 from mailmapd.check.finding import Finding, Level
 from mailmapd.config.address import UnixAddress
 from mailmapd.config.schema import Config
@@ -17,39 +19,19 @@ from mailmapd.sockets.opening import Wanted, wanted_sockets
 from mailmapd.sockets.units import socket_unit
 
 _ACCOUNT = "mailmapd"
+_FOR_OTHERS = stat.S_IROTH | stat.S_IWOTH
 _FOLDER = re.compile(r"['\"](/(?:[\w.-]+/)*[\w.-]+)/?['\"]")
 
 
-def secret_findings(config: Config) -> Iterator[Finding]:
-    """Yield every file with a password that others than its owner and group can read."""
-    folder = Path(config.file).resolve().parent
-    if any(database.password for database in config.databases.values()):
-        yield from _readable(Path(config.file), "it holds a database's password")
-    for database in config.databases.values():
-        if database.password_file is not None:
-            yield from _readable(folder / database.password_file, "it holds a database's password")
-        if database.option_file is not None:
-            yield from _readable(folder / database.option_file, "it may hold a database's password")
-        if database.tls is not None and database.tls.key is not None:
-            yield from _readable(folder / database.tls.key, "it is a private key")
-    for table in config.tables.values():
-        if table.postfix_cf is not None:
-            yield from _readable(folder / table.postfix_cf, "it holds a database's password")
-    for section in config.dicts.values():
-        if section.dovecot_sql is not None:
-            yield from _readable(folder / section.dovecot_sql, "it holds a database's password")
-
-
-def _readable(path: Path, why: str) -> Iterator[Finding]:
-    mode = _mode(path)
-    if mode is not None and mode & stat.S_IROTH:
-        yield Finding(
-            Level.WARNING,
-            "readable_secret",
-            str(path),
-            f"everybody can read it, and {why}",
-            f"chmod o= {path}",
-        )
+def secret_findings(files: Iterable[FileRead]) -> Iterator[Finding]:
+    """Yield every file with a secret that others than its owner and group can read, or write anew."""
+    for path, why in {file.path: file.why_closed for file in files if file.why_closed}.items():
+        mode = _mode(path)
+        if mode is not None and mode & _FOR_OTHERS:
+            what = "read it" if mode & stat.S_IROTH else "write it"
+            problem = f"everybody can {what}, and {why}"
+            remedy = f"chmod o= {shlex.quote(str(path))}"
+            yield Finding(Level.WARNING, "readable_secret", str(path), problem, remedy)
 
 
 def socket_findings(config: Config, account: str = _ACCOUNT) -> Iterator[Finding]:

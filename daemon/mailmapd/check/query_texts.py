@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from mailmapd.config.files import path_beside
 from mailmapd.config.schema import Config
 from mailmapd.formats.postfix_cf import read_postfix_cf
 
@@ -16,6 +15,6 @@ def query_texts(config: Config) -> dict[str, str]:
 def _text(config: Config, name: str) -> str:
     table = config.tables[name]
     if table.postfix_cf is not None:
-        cf = read_postfix_cf(Path(config.file).resolve().parent / table.postfix_cf)
+        cf = read_postfix_cf(path_beside(config.file, table.postfix_cf))
         return cf.query.decode("utf-8", "surrogateescape")
     return table.query or table.dovecot_query or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mailmapd.check.accounts import grants, login_findings
@@ -24,6 +24,7 @@ from mailmapd.check.explain import (
     tells_nothing,
 )
 from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
+from mailmapd.check.files_read import FileRead, files_read
 from mailmapd.check.finding import Finding, Level
 from mailmapd.check.mail_tables import plain_password_findings, unique_name_findings
 from mailmapd.check.password_columns import password_findings
@@ -63,12 +64,13 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
     """
     config = plan.config
     texts = query_texts(config)
+    files = list(files_read(config, plan.databases))
     for finding in [
-        *secret_findings(config),
+        *secret_findings(files),
         *socket_findings(config),
         *account_findings(config),
         *unit_findings(config),
-        *_service_findings(config),
+        *_service_findings(config, files),
         *_text_findings(config, texts),
         *password_findings(config, texts),
         *folder_findings(texts.values(), "queries"),
@@ -100,10 +102,10 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
             yield finding
 
 
-def _service_findings(config: Config) -> Iterator[Finding]:
+def _service_findings(config: Config, files: Iterable[FileRead]) -> Iterator[Finding]:
     service = service_of(config)
     if service is not None:
-        yield from service_file_findings(config, service)
+        yield from service_file_findings(files, service)
 
 
 def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding]:

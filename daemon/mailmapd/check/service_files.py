@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mailmapd.check.files_read import FileRead
 from mailmapd.check.finding import Finding, Level
-from mailmapd.config.schema import Config, TlsSection
-from mailmapd.config.secrets import locate_secret, secret_files
 from mailmapd.formats.systemd_unit import Unit
 
 _LOADING = (
@@ -34,30 +33,25 @@ done
 
 
 def service_file_findings(
-    config: Config, service: Unit, environment: Mapping[str, str] = os.environ
+    files: Iterable[FileRead], service: Unit, environment: Mapping[str, str] = os.environ
 ) -> Iterator[Finding]:
-    """Yield what `service`, which runs this configuration, could not read."""
+    """Yield which of the files `service`, which runs this configuration, could not read."""
     store = environment.get("CREDENTIALS_DIRECTORY", "")
-    secrets = {
-        where: locate_secret(config.file, file, environment)
-        for where, file in secret_files(config).items()
-    }
-    credentials = {
-        where: path.name for where, path in secrets.items() if store and path.parent == Path(store)
-    }
-    for where, name in credentials.items():
-        yield from _not_loaded(where, name, service)
-    files = {config.file: Path(config.file).absolute(), **secrets, **_other_files(config)}
-    own = {where: path for where, path in files.items() if where not in credentials}
+    own = []
+    for file in files:
+        if store and file.path.parent == Path(store):
+            yield from _not_loaded(file.where, file.path.name, service)
+        else:
+            own.append(file)
     account = service.values.get("User", ["root"])[-1]
-    closed = _closed({path for path in own.values() if path.exists()}, account)
-    for where, path in own.items():
-        if path in closed:
-            problem = f"{account}, as whom the service runs, may not read {path}"
-            remedy = f"setfacl -m u:{account}:r {shlex.quote(str(path))}"
-            if closed[path] == "folder":
+    closed = _closed({file.path for file in own if os.path.exists(file.path)}, account)  # noqa: PTH110
+    for file in own:
+        if file.path in closed:
+            problem = f"{account}, as whom the service runs, may not read {file.path}"
+            remedy = f"setfacl -m u:{account}:r {shlex.quote(str(file.path))}"
+            if closed[file.path] == "folder":
                 remedy = f"move it into a folder that {account} may enter, such as /etc/mailmapd"
-            yield Finding(Level.FAULT, "closed_file", where, problem, remedy)
+            yield Finding(Level.FAULT, "closed_file", file.where, problem, remedy)
 
 
 def _not_loaded(where: str, name: str, service: Unit) -> Iterator[Finding]:
@@ -72,32 +66,6 @@ def _not_loaded(where: str, name: str, service: Unit) -> Iterator[Finding]:
         f"systemctl daemon-reload; systemctl restart {service.name}"
     )
     yield Finding(Level.FAULT, "credential", where, problem, remedy)
-
-
-def _other_files(config: Config) -> dict[str, Path]:
-    """Return the files that are no secrets of ours and that the daemon reads, by the key that names each."""
-    named: dict[str, str | None] = {}
-    for name, database in config.databases.items():
-        where = f"database.{name}"
-        for key in ("path", "option_file", "server_public_key"):
-            named[f"{where}.{key}"] = getattr(database, key)
-        named |= _tls_files(f"{where}.tls", database.tls)
-    for name, table in config.tables.items():
-        named[f"table.{name}.postfix_cf"] = table.postfix_cf
-    for name, section in config.dicts.items():
-        named[f"dict.{name}.dovecot_sql"] = section.dovecot_sql
-    if config.cluster is not None:
-        named |= _tls_files("cluster.tls", config.cluster.tls)
-    folder = Path(config.file).resolve().parent
-    return {where: folder / file for where, file in named.items() if file is not None}
-
-
-def _tls_files(where: str, tls: TlsSection | None) -> dict[str, str | None]:
-    return (
-        {}
-        if tls is None
-        else {f"{where}.{key}": getattr(tls, key) for key in ("ca", "cert", "key")}
-    )
 
 
 def _closed(files: Iterable[Path], account: str) -> dict[Path, str]:

@@ -27,6 +27,30 @@ class Mode(int):
     """A file mode; the file says it in octal, such as "0660"."""
 
 
+class Secret(str):
+    """A password that stands in the configuration itself, which must then be closed to others."""
+
+    __slots__ = ()
+
+
+class FileName(str):
+    """The name of a file or a folder that is read; a relative one is meant from the configuration's folder."""
+
+    __slots__ = ()
+
+
+class SecretFile(FileName):
+    """A file that is a secret and nothing else: one of systemd's credentials of that name comes first."""
+
+    __slots__ = ()
+
+
+class FileWithSecret(FileName):
+    """A file in which a password or a private key may stand."""
+
+    __slots__ = ()
+
+
 _positive: Any = validators.gt(0)
 _not_negative: Any = validators.ge(0)
 _fraction: Any = validators.and_(validators.ge(0), validators.lt(1))
@@ -64,7 +88,7 @@ class ListenSection:
     control: ListenAddress | None = DEFAULT_CONTROL
     lookup_http: ListenAddress | None = None
     webhook: ListenAddress | None = None
-    webhook_token_file: str | None = None
+    webhook_token_file: SecretFile | None = None
     tcp_table: dict[str, ListenAddress] = field(factory=dict)
     allow_remote: bool = False
 
@@ -97,7 +121,7 @@ class LogSection:
 class StateSection:
     """`[state]`: what outlives the process."""
 
-    directory: str | None = None
+    directory: FileName | None = None
     save_interval: Seconds = field(default=Seconds(600.0), validator=_positive)
     passwords: bool = False
 
@@ -109,10 +133,10 @@ class TlsSection:
     With a `ca` or `capath` the certificate must come from that authority, whatever `verify` says.
     """
 
-    ca: str | None = None
-    capath: str | None = None
-    cert: str | None = None
-    key: str | None = None
+    ca: FileName | None = None
+    capath: FileName | None = None
+    cert: FileName | None = None
+    key: FileWithSecret | None = None
     ciphers: str | None = None
     verify: bool = True
 
@@ -126,7 +150,7 @@ class ChangesSection:
     watched_negative_ttl: Seconds = field(default=Seconds(86400.0), validator=_positive)
     audit: float = field(default=1.0, validator=(validators.ge(0), validators.le(1000)))
     user: str | None = None
-    password_file: str | None = None
+    password_file: SecretFile | None = None
 
 
 @frozen(kw_only=True)
@@ -134,14 +158,14 @@ class DatabaseSection:
     """`[database.NAME]`: a server group (driver "mysql") or a file (driver "sqlite")."""
 
     driver: str = field(validator=validators.in_(("mysql", "sqlite")))
-    path: str | None = None
+    path: FileName | None = None
     hosts: tuple[str, ...] = ()
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    password_file: str | None = None
+    password: Secret | None = field(default=None, repr=False)
+    password_file: SecretFile | None = None
     dbname: str | None = None
     charset: str = "utf8mb4"
-    option_file: str | None = None
+    option_file: FileWithSecret | None = None
     option_group: str = "client"
     pool_size: int = field(default=8, validator=_positive)
     max_queued: int = field(default=1000, validator=_positive)
@@ -153,7 +177,7 @@ class DatabaseSection:
     prefer: tuple[str, ...] = ()
     read_only: bool = True
     tls: TlsSection | None = None
-    server_public_key: str | None = None
+    server_public_key: FileName | None = None
     get_server_public_key: bool = False
     identity: str | None = None
     changes: ChangesSection | None = None
@@ -167,14 +191,14 @@ class ClusterSection:
     sentinels: tuple[str, ...] = ()
     service: str | None = None
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    password_file: str | None = None
-    sentinel_password_file: str | None = None
+    password: Secret | None = field(default=None, repr=False)
+    password_file: SecretFile | None = None
+    sentinel_password_file: SecretFile | None = None
     tls: TlsSection | None = None
     stream: str = field(default="mailmapd", validator=validators.min_len(1))
     host: str | None = None
     max_messages: int = field(default=20_000, validator=validators.ge(1000))
-    key_file: str | None = None
+    key_file: SecretFile | None = None
     second_level: bool = False
     second_level_passwords: bool = False
     second_level_max_bytes: Size = field(default=Size("256MiB"))
@@ -250,7 +274,7 @@ class TableSection:
     expansion_limit: int = field(default=0, validator=_not_negative)
     require_result_set: bool = True
     fold: bool = True
-    postfix_cf: str | None = None
+    postfix_cf: FileWithSecret | None = None
     preload: str | None = None
     secret: bool = False
     cache: TableCacheSection = field(factory=TableCacheSection)
@@ -286,7 +310,7 @@ class DictSection:
     passdb: str | None = None
     userdb: str | None = None
     iterate: str | None = None
-    dovecot_sql: str | None = None
+    dovecot_sql: FileWithSecret | None = None
     database: str | None = None
     default_pass_scheme: str | None = None
 

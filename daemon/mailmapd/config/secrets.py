@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from mailmapd.config.files import path_beside
 from mailmapd.config.schema import Config, DatabaseSection
 from mailmapd.errors import ConfigError, Fault
+
+_MOST_BYTES = 65536  # of a file of a secret
 
 
 def database_password(
@@ -43,12 +47,7 @@ def webhook_token(config: Config, environment: Mapping[str, str] = os.environ) -
     file, where = config.listen.webhook_token_file, "listen.webhook_token_file"
     if file is None:
         return ""
-    token = _read(config.file, file, where, environment).strip()
-    if not token:
-        raise ConfigError(
-            [Fault(config.file, where, f"{file} is empty", "write a long secret into it")]
-        )
-    return token
+    return _read(config.file, file, where, environment).strip()
 
 
 def cluster_secret(config: Config, key: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -60,44 +59,37 @@ def cluster_secret(config: Config, key: str, environment: Mapping[str, str] = os
     return "" if file is None else _read(config.file, file, f"cluster.{key}", environment)
 
 
-def secret_files(config: Config) -> dict[str, str]:
-    """Return every file of a secret that the configuration names, by the key that names it."""
-    named: dict[str, str | None] = {"listen.webhook_token_file": config.listen.webhook_token_file}
-    for name, database in config.databases.items():
-        named[f"database.{name}.password_file"] = database.password_file
-        if database.changes is not None:
-            named[f"database.{name}.changes.password_file"] = database.changes.password_file
-    if config.cluster is not None:
-        for key in ("password_file", "sentinel_password_file", "key_file"):
-            named[f"cluster.{key}"] = getattr(config.cluster, key)
-    return {where: file for where, file in named.items() if file is not None}
-
-
-def _read(config_file: str, password_file: str, where: str, environment: Mapping[str, str]) -> str:
-    path = locate_secret(config_file, password_file, environment)
+def _read(config_file: str, file: str, where: str, environment: Mapping[str, str]) -> str:
+    path = locate_secret(config_file, file, environment)
+    problem, remedy = "", ""
     try:
-        text = path.read_bytes().decode("utf-8")
+        if not stat.S_ISREG(path.stat().st_mode):
+            problem, remedy = "is no plain file", "name the file that holds the secret"
+        elif path.stat().st_size > _MOST_BYTES:
+            problem, remedy = "is too large for a secret", "name the file that holds the secret"
+        else:
+            text = path.read_bytes().decode("utf-8")
+            if text.strip():
+                return text.removesuffix("\n").removesuffix("\r")
+            problem = "is empty, which would be no secret at all"
+            remedy = f"write the secret into it, or remove {where}"
     except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
         remedy = "check the path and its permissions for the daemon's user"
-        if "CREDENTIALS_DIRECTORY" not in environment and not Path(password_file).is_absolute():
+        if "CREDENTIALS_DIRECTORY" not in environment and not Path(file).is_absolute():
             remedy += "; for a secret of systemd's, set CREDENTIALS_DIRECTORY=/etc/credstore"
-        raise ConfigError(
-            [Fault(config_file, where, f"{path} cannot be read: {error.strerror}", remedy)]
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            [Fault(config_file, where, f"{path} is not UTF-8", "save the password as UTF-8 text")]
-        ) from error
-    return text.removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        problem, remedy = "is not UTF-8", "save the secret as UTF-8 text"
+    raise ConfigError([Fault(config_file, where, f"{path} {problem}", remedy)])
 
 
-def locate_secret(config_file: str, password_file: str, environment: Mapping[str, str]) -> Path:
+def locate_secret(config_file: str, file: str, environment: Mapping[str, str]) -> Path:
     """Return where a secret is: among systemd's credentials, or else beside the configuration."""
-    path = Path(password_file)
+    path = Path(file)
     if path.is_absolute():
         return path
     credentials = environment.get("CREDENTIALS_DIRECTORY")
     # Path.exists raises what os.path.exists takes for "no"
     if credentials and os.path.exists(Path(credentials) / path):  # noqa: PTH110
         return Path(credentials) / path
-    return Path(config_file).resolve().parent / path
+    return path_beside(config_file, file)

@@ -75,6 +75,11 @@ def make_converter() -> Converter:
         schema.Seconds, lambda value, _: schema.Seconds(parse_duration(value))
     )
     converter.register_structure_hook(schema.Mode, _mode)
+    converter.register_structure_hook(
+        schema.Secret, lambda value, _: schema.Secret(_strict(str)(value, str))
+    )
+    for named in (schema.FileName, schema.SecretFile, schema.FileWithSecret):
+        converter.register_structure_hook(named, _file_name)
     converter.register_structure_hook(schema.Size, lambda value, _: schema.Size(check_size(value)))
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     converter.register_structure_hook_func(lambda kind: kind == str | tuple[str, ...], _search)
@@ -134,6 +139,17 @@ def _mode(value: object, _: object) -> schema.Mode:
     if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
         raise ValueError('must be an octal file mode in quotes, such as "0660"')
     return schema.Mode(value, 8)
+
+
+def _file_name(value: object, kind: type) -> object:
+    name = _strict(str)(value, str)
+    if not name:
+        raise ValueError("must not be empty: name a file, or remove the key")
+    if not name.isprintable():
+        raise ValueError(
+            f"must be the name of a file, without control characters: {_quoted([name])[1:-1]}"
+        )
+    return kind(name)
 
 
 def _listen_addresses(converter: Converter) -> Hook:

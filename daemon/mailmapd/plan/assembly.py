@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mailmapd.cache import TableCache
 from mailmapd.cache.memory import Memory
 from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.config.files import path_beside
 from mailmapd.config.schema import CacheSection, Config, MapSection, TableSection
 from mailmapd.config.secrets import webhook_token
 from mailmapd.databases.interface import Database, DatabaseObserver, SilentObserver
@@ -105,7 +105,7 @@ def _plan_table(result: Plan, name: str, table: TableSection) -> None:
     over = table.cache.over_for_passwords if table.secret else table.cache.over
     cache = over(result.config.cache)
     if table.postfix_cf is not None:
-        cf = read_postfix_cf(Path(result.config.file).resolve().parent / table.postfix_cf)
+        cf = read_postfix_cf(path_beside(result.config.file, table.postfix_cf))
         settings = cf_settings(cf)
         check_settings(settings)
         database = _database_of_cf(result, name, settings)

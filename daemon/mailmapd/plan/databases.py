@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from mailmapd.config.files import path_beside
 from mailmapd.config.schema import Config, TlsSection
 from mailmapd.config.secrets import changes_password, database_password
 from mailmapd.databases.interface import Database, DatabaseObserver
@@ -75,11 +74,7 @@ def changes_settings(config: Config, name: str) -> ChangesSettings:
 
 
 def _file(config: Config, name: str | None) -> str | None:
-    """Return a file's path.
-
-    A relative one is meant from the configuration's folder, wherever the command is started.
-    """
-    return name and str(Path(config.file).absolute().parent / name)
+    return name and str(path_beside(config.file, name))
 
 
 def tls_settings(config: Config, tls: TlsSection | None) -> TlsSettings | None:

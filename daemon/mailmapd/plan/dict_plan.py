@@ -10,13 +10,17 @@ database that its `connect` names (``dict.NAME``) unless the section names anoth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
+from mailmapd.config.files import path_beside
 from mailmapd.config.schema import (
     Config,
     DatabaseSection,
     DictSection,
+    FileName,
+    FileWithSecret,
     Seconds,
+    Secret,
     TableCacheSection,
     TableSection,
     TlsSection,
@@ -33,6 +37,8 @@ from mailmapd.template.sql_quoting import check_literals
 
 DEFAULT_SCHEME = "CRYPT"
 """The scheme of an unprefixed password of a `passdb` table when `default_pass_scheme` is not set."""
+
+Text = TypeVar("Text", bound=str)
 
 _DEFAULTS = DatabaseSection(driver="mysql")
 _FILE_KEYS = {"passdb": "password_query", "userdb": "user_query", "iterate": "iterate_query"}
@@ -96,9 +102,7 @@ class _Planner:
         if self._section.dovecot_sql is None:
             tables = {use: self._configured(use, getattr(self._section, use)) for use in _FILE_KEYS}
         else:
-            conf = read_dovecot_sql(
-                Path(self._config.file).resolve().parent / self._section.dovecot_sql
-            )
+            conf = read_dovecot_sql(path_beside(self._config.file, self._section.dovecot_sql))
             self._scheme = conf.default_pass_scheme
             own = None if self._section.database else database_of(conf)
             tables = {use: self._from_file(use, conf) for use in _FILE_KEYS}
@@ -178,14 +182,14 @@ def database_of(conf: DovecotSqlConf) -> DatabaseSection:
     """Return the database section that says what `connect` says."""
     connect = conf.connect
     if conf.driver == "sqlite":
-        return DatabaseSection(driver="sqlite", path=connect.path)
+        return DatabaseSection(driver="sqlite", path=_named(FileName, connect.path))
     tls = None
     if connect.ssl_ca or connect.ssl_ca_path:
         tls = TlsSection(
-            ca=connect.ssl_ca,
-            capath=connect.ssl_ca_path,
-            cert=connect.ssl_cert,
-            key=connect.ssl_key,
+            ca=_named(FileName, connect.ssl_ca),
+            capath=_named(FileName, connect.ssl_ca_path),
+            cert=_named(FileName, connect.ssl_cert),
+            key=_named(FileWithSecret, connect.ssl_key),
             ciphers=connect.ssl_cipher,
             verify=connect.ssl_verify_server_cert,
         )
@@ -193,9 +197,9 @@ def database_of(conf: DovecotSqlConf) -> DatabaseSection:
         driver="mysql",
         hosts=connect.hosts,
         user=connect.user,
-        password=connect.password,
+        password=_named(Secret, connect.password),
         dbname=connect.dbname,
-        option_file=connect.option_file,
+        option_file=_named(FileWithSecret, connect.option_file),
         option_group=connect.option_group or _DEFAULTS.option_group,
         connect_timeout=Seconds(connect.connect_timeout or _DEFAULTS.connect_timeout),
         query_timeout=Seconds(
@@ -203,3 +207,8 @@ def database_of(conf: DovecotSqlConf) -> DatabaseSection:
         ),
         tls=tls,
     )
+
+
+def _named(kind: type[Text], text: str | None) -> Text | None:
+    """Return a text as the kind of text that the schema has in its place."""
+    return None if text is None else kind(text)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mailmapd.config.address import UnixAddress
-from mailmapd.config.schema import Config, ListenAddress
-from mailmapd.config.secrets import secret_files
+from mailmapd.config.files import values_of
+from mailmapd.config.schema import Config, ListenAddress, SecretFile
 from mailmapd.snippets.program import Program, this_program
 from mailmapd.snippets.shipped import shipped
 from mailmapd.sockets.units import SOCKET_UNITS
@@ -78,7 +78,7 @@ def _service(config: Config, program: Program) -> Iterator[str]:
         yield f"ExecReload=\nExecReload={program.path} reload --config {file}"
     yield from program.settings()
     loaded = _loaded()
-    for name in sorted(set(secret_files(config).values())):
+    for name in sorted({name for _, name in values_of(config, SecretFile)}):
         if (
             not name.startswith("/")
             and name not in loaded

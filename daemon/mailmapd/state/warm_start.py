@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mailmapd.config.files import path_beside
 from mailmapd.engine.invalidation import Invalidation, TouchedSince
 from mailmapd.engine.table import Table
 from mailmapd.plan.assembly import Assembled
@@ -101,7 +102,7 @@ class WarmStart:
         return (
             None
             if config.state.directory is None
-            else Path(config.file).absolute().parent / config.state.directory / FILE_NAME
+            else path_beside(config.file, config.state.directory) / FILE_NAME
         )
 
     def begin(self) -> None:

@@ -70,7 +70,7 @@ def _dotted(name: str, key: str) -> str:
 
 
 def _text(key: str, value: Any) -> str:
-    if key == "password":
+    if isinstance(value, schema.Secret):
         return HIDDEN
     if isinstance(value, schema.ListenAddress):
         return str(value.address)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
 from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
+from mailmapd.check.files_read import files_read
 from mailmapd.check.finding import Finding, Level
 from mailmapd.config.loader import parse_config
-from mailmapd.config.schema import Config
+from mailmapd.config.schema import Config, FileWithSecret, Secret, SecretFile
+from mailmapd.plan.assembly import plan
+from support.schema_keys import keys_of_kind
 
 DATABASE = '[database.d]\ndriver = "mysql"\nhosts = ["127.0.0.1"]\nuser = "u"\ndbname = "m"\n'
 MAP = """[table.t]
@@ -38,34 +42,105 @@ def sockets(folder: Path, entry: str, account: str = NAMELESS) -> list[Finding]:
     return list(socket_findings(config(folder, text), account))
 
 
+def secrets(made: Config) -> list[Finding]:
+    """Return what is found about the files with secrets of a configuration."""
+    return list(secret_findings(files_read(made, plan(made).databases, {})))
+
+
+CLUSTER = '[cluster]\nurl = "redis://127.0.0.1:6379/0"\n'
+SECRETS = {
+    "database.d.password": (DATABASE + 'password = "x"\n', "mailmapd.toml"),
+    "database.d.password_file": (DATABASE + 'password_file = "secret"\n', "secret"),
+    "database.d.option_file": (DATABASE + 'option_file = "my.cnf"\n', "my.cnf"),
+    "database.d.tls.key": (DATABASE + 'tls = {ca = "ca.pem", key = "key.pem"}\n', "key.pem"),
+    "database.d.changes.password_file": (
+        DATABASE + '[database.d.changes]\nuser = "c"\npassword_file = "log"\n',
+        "log",
+    ),
+    "cluster.password": (CLUSTER + 'password = "x"\n', "mailmapd.toml"),
+    "cluster.password_file": (CLUSTER + 'password_file = "shared"\n', "shared"),
+    "cluster.sentinel_password_file": (CLUSTER + 'sentinel_password_file = "watch"\n', "watch"),
+    "cluster.key_file": (CLUSTER + 'key_file = "signature"\n', "signature"),
+    "cluster.tls.key": (CLUSTER + 'tls = {ca = "ca.pem", key = "key.pem"}\n', "key.pem"),
+    "listen.webhook_token_file": (
+        '[listen]\nwebhook = "127.0.0.1:9781"\nwebhook_token_file = "token"\n',
+        "token",
+    ),
+    "table.t.postfix_cf": ('[table.t]\npostfix_cf = "mysql.cf"\n', "mysql.cf"),
+    "dict.auth.dovecot_sql": ('[dict.auth]\ndovecot_sql = "sql.conf.ext"\n', "sql.conf.ext"),
+}
+"""For every key of a secret or its file: a configuration with it, and the file that must be closed."""
+
+CF = "dbname = m\nuser = u\nquery = SELECT a FROM t WHERE k = '%s'\n"
+DOVECOT = "driver = mysql\nconnect = host=127.0.0.1\npassword_query = SELECT a AS password FROM t\n"
+
+
+def files(folder: Path) -> None:
+    """Make every file that a configuration of `SECRETS` names, readable by all."""
+    texts = {name: "x" * 40 for _, name in SECRETS.values()}
+    texts |= {"mysql.cf": CF, "sql.conf.ext": DOVECOT, "my.cnf": "", "ca.pem": ""}
+    for name in texts.keys() - {"mailmapd.toml"}:
+        (folder / name).write_text(texts[name])
+        (folder / name).chmod(0o644)
+
+
+@pytest.mark.parametrize("where", SECRETS)
+def test_readable_secrets(tmp_path: Path, where: str) -> None:
+    """Each file that holds a secret is named while everybody can read or write it, with the command that ends this."""
+    text, name = SECRETS[where]
+    made = config(tmp_path, text)
+    files(tmp_path)
+    file = tmp_path / name
+    for mode, may in ((0o644, "read"), (0o642, "write")):
+        file.chmod(mode)
+        [finding] = secrets(made)
+        assert (finding.level, finding.code) == (Level.WARNING, "readable_secret")
+        assert (finding.where, finding.remedy) == (str(file), f"chmod o= {file}")
+        assert finding.problem.startswith(f"everybody can {may} it, and it ")
+    file.chmod(0o640)
+    assert secrets(made) == []
+
+
+def test_no_secret_is_forgotten() -> None:
+    """Every key of the schema that is a secret or names a file with one is in the test above."""
+    assert {re.sub(r"\.(d|t|auth)\b", "", where) for where in SECRETS} == {
+        where
+        for kind in (Secret, SecretFile, FileWithSecret)
+        for where in keys_of_kind(Config, kind)
+    }
+
+
 @pytest.mark.parametrize(
-    ("text", "name"),
+    ("file", "text", "config_text"),
     [
-        (DATABASE + 'password = "x"\n', "mailmapd.toml"),
-        (DATABASE + 'password_file = "secret"\n', "secret"),
-        (DATABASE + 'option_file = "my.cnf"\n', "my.cnf"),
-        (DATABASE + 'tls = {ca = "ca.pem", key = "key.pem"}\n', "key.pem"),
-        ('[table.t]\npostfix_cf = "mysql.cf"\n', "mysql.cf"),
-        ('[dict.auth]\ndovecot_sql = "dovecot-sql.conf.ext"\n', "dovecot-sql.conf.ext"),
+        ("mysql.cf", f"{CF}tls_key_file = {{}}\n", '[table.t]\npostfix_cf = "mysql.cf"\n'),
+        ("my.cnf", "[client]\nssl-ca = /x\nssl-key = {}\n", DATABASE + 'option_file = "my.cnf"\n'),
+        ("mysql.cf", f"{CF}option_file = {{}}\n", '[table.t]\npostfix_cf = "mysql.cf"\n'),
+        (
+            "sql.conf.ext",
+            DOVECOT.replace("host=", "ssl_ca=/x ssl_key={} host="),
+            '[dict.auth]\ndovecot_sql = "sql.conf.ext"\n',
+        ),
     ],
 )
-def test_readable_secrets(tmp_path: Path, text: str, name: str) -> None:
-    """Each file that holds a secret is named while everybody can read it, with the command that ends this."""
-    made = config(tmp_path, text)
-    for readable in {name, "ca.pem"}:
-        (tmp_path / readable).touch()
-        (tmp_path / readable).chmod(0o644)
-    [finding] = secret_findings(made)
-    file = tmp_path / name
-    assert (finding.level, finding.code) == (Level.WARNING, "readable_secret")
-    assert (finding.where, finding.remedy) == (str(file), f"chmod o= {file}")
-    file.chmod(0o640)
-    assert list(secret_findings(made)) == []
+def test_secrets_that_other_files_name(
+    tmp_path: Path, file: str, text: str, config_text: str
+) -> None:
+    """The private key or option file that a .cf file, an option file or Dovecot's SQL file names is looked at, too."""
+    made = config(tmp_path, config_text)
+    named = tmp_path / "named"
+    named.touch(0o644)
+    (tmp_path / file).write_text(text.format(named))
+    (tmp_path / file).chmod(0o640)
+    assert [finding.where for finding in secrets(made)] == [str(named)]
+    named.chmod(0o640)
+    assert secrets(made) == []
 
 
 def test_missing_secret_is_another_findings_matter(tmp_path: Path) -> None:
     """A file that is not there, such as a credential of systemd's, is readable by nobody."""
-    assert list(secret_findings(config(tmp_path, DATABASE + 'password_file = "secret"\n'))) == []
+    made = config(tmp_path, DATABASE + 'password_file = "secret"\n')
+    assert list(secret_findings(files_read(made, {}, {}))) == []
 
 
 @pytest.mark.parametrize(

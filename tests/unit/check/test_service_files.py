@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mailmapd.check.files_read import files_read
 from mailmapd.check.service_files import service_file_findings
 from mailmapd.config.loader import parse_config
 from mailmapd.formats.systemd_unit import Unit
@@ -29,7 +30,9 @@ def found(folder: Path, text: str, store: Path, loaded: str = "") -> list[tuple[
     values = {"User": [ACCOUNT], "LoadCredential": [loaded] if loaded else []}
     service = Unit("mailmapd.service", True, values)
     config = parse_config(text, str(file))
-    findings = service_file_findings(config, service, {"CREDENTIALS_DIRECTORY": str(store)})
+    environment = {"CREDENTIALS_DIRECTORY": str(store)}
+    files = files_read(config, {}, environment)
+    findings = service_file_findings(files, service, environment)
     return [(finding.code, finding.where, finding.remedy) for finding in findings]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mailmapd.config.loader import load_config
-from mailmapd.config.schema import Seconds, TlsSection
+from mailmapd.config.schema import FileName, Seconds, TlsSection
 from mailmapd.engine.dicts.definition import PostfixUserQuery
 from mailmapd.errors import ConfigError
 from mailmapd.plan import assembly
@@ -82,7 +82,7 @@ def test_dovecot_sql_file(tmp_path: Path) -> None:
         "geheim",
         "mail",
     )
-    assert planned.own_database.tls == TlsSection(ca="/ca.pem", ciphers=None)
+    assert planned.own_database.tls == TlsSection(ca=FileName("/ca.pem"), ciphers=None)
     assert planned.own_database.query_timeout == Seconds(2.0)
 
 
