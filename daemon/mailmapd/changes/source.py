@@ -7,9 +7,11 @@ source, is in no log that is followed: so it has to be `read_only`, and is looke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 
 from mailmapd.changes.fence import Pending, leading
+from mailmapd.changes.lease import PATIENCE
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.gtids import GtidError, GtidSet, GtidState
 from mailmapd.databases.mysql.binlog.stream import (
@@ -23,6 +25,7 @@ from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 
 _GTID_LETTERS = frozenset("0123456789abcdefABCDEF-:,")
+_COMPARE = 1.0  # seconds between two looks whether a replica shows only what its source's log says
 WAIT = 1.0  # seconds for which the server holds a question whether something is applied
 
 
@@ -85,6 +88,28 @@ async def wait_until_applied(session: Session, gtid: str) -> bool:
         raise DatabaseError(f"no identifiers of transactions: {gtid!a}")
     wait = "MASTER_GTID_WAIT" if session.is_mariadb else "WAIT_FOR_EXECUTED_GTID_SET"
     return await session.value(f"SELECT {wait}('{gtid}', {WAIT:g})") == "0"
+
+
+async def compare_with_source(
+    session: Session, source: str, has_heard: Callable[[Place], bool], clock: Callable[[], float]
+) -> None:
+    """Raise CannotFollow, DatabaseError when a replica shows for long what its source's log does not say.
+
+    Also when others may write to it.
+    """
+    strange_since: float | None = None
+    while True:
+        await check_read_only(session)
+        shown, now = await applied_place(session), clock()
+        if has_heard(shown):
+            strange_since = None
+        elif strange_since is None:
+            strange_since = now
+        elif now - strange_since > PATIENCE:
+            raise DatabaseUnavailable(
+                f"{session.host}: it has changes that the log of {source} does not say"
+            )
+        await asyncio.sleep(_COMPARE)
 
 
 async def applied(session: Session, pending: list[Pending]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mailmapd.cache.table_cache import ABSENCE
-from mailmapd.changes import audit, feed, fence, reverse
+from mailmapd.changes import audit, feed, fence, followed_host, kept_catalog, reverse
 from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.fence import Pending
 from mailmapd.changes.progress import Progress
@@ -215,7 +215,7 @@ async def test_while_the_catalog_is_read(
         await go_on.wait()
         return await read(rows)
 
-    monkeypatch.setattr(feed, "read_catalog", slow)
+    monkeypatch.setattr(kept_catalog, "read_catalog", slow)
     sql = bench.server.run_sql
     sql("CREATE TABLE t.unrelated (a INT)")
     await until(lambda: readings == 1)
@@ -341,7 +341,7 @@ async def test_visible_late(
         async def at_once(_: Session, pending: list[Pending], *__: object) -> int:
             return len(pending)
 
-        monkeypatch.setattr(feed, "passed", at_once)
+        monkeypatch.setattr(followed_host, "passed", at_once)
     key = b"late@example.com"
     assert await bench.ask("alias", key) == NOT_FOUND
     try:
@@ -381,7 +381,7 @@ async def test_reverse_queries_behind_the_fence(
         active.append(value)
         await reverse.ask(*given)
 
-    monkeypatch.setattr(feed, "ask", asking)
+    monkeypatch.setattr(fence, "ask", asking)
     assert await bench.ask("active", b"a@example.com") == Found(b"one")
     sql(
         "SET GLOBAL rpl_semi_sync_master_timeout = 200, GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC',"
@@ -475,7 +475,7 @@ async def test_half_dead_at_the_fence(
         bench.server.pause()
         return await fence.passed(session, pending, progress)
 
-    monkeypatch.setattr(feed, "passed", passed)
+    monkeypatch.setattr(followed_host, "passed", passed)
     bench.server.run_sql("UPDATE t.alias SET goto = 'frozen' WHERE address = 'a@example.com'")
     try:
         await until(lambda: not bench.database.lease.holds)

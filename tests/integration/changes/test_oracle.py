@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mailmapd.changes import feed, selection
+from mailmapd.changes import feed, fence, hearing, selection
 from mailmapd.changes.catalog import Catalog
 from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
@@ -87,7 +87,7 @@ def _no_reverse_queries(patch: pytest.MonkeyPatch) -> None:
     async def ask(*_: object) -> None:
         pass
 
-    patch.setattr(feed, "ask", ask)
+    patch.setattr(fence, "ask", ask)
 
 
 def _only_rows_after(patch: pytest.MonkeyPatch) -> None:
@@ -213,15 +213,17 @@ async def test_in_bulk(
     mariadb: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: bool
 ) -> None:
     """Readers of a table that changes in bulk are forgotten; if not, what its passed-over rows change is outdated."""
-    monkeypatch.setattr(feed, "BULK", 1)
+    monkeypatch.setattr(hearing, "BULK", 1)
     monkeypatch.setattr(stream, "_TOGETHER", 0.0)  # each event is told before the next is read
     if not forgotten:
-        count = feed.Feed._count
+        count = hearing.Hearing._count
 
-        def only_pass_over(self: feed.Feed, schema: str, table: str, rows: int, _: Touched) -> None:
+        def only_pass_over(
+            self: hearing.Hearing, schema: str, table: str, rows: int, _: Touched
+        ) -> None:
             count(self, schema, table, rows, Touched())
 
-        monkeypatch.setattr(feed.Feed, "_count", only_pass_over)
+        monkeypatch.setattr(hearing.Hearing, "_count", only_pass_over)
     keys = [f"{name}@example.com" for name in "abc"]
     rows = ", ".join(f"('{key}', 'old')" for key in keys)
     updates = "; ".join(

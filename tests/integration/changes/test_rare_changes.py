@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from mailmapd.cache.table_cache import ABSENCE
-from mailmapd.changes import feed, fence, reverse
+from mailmapd.changes import feed, fence, followed_host, kept_catalog, reverse
 from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.feed import Feed
 from mailmapd.changes.selection import Asking, Selection
@@ -313,7 +313,7 @@ async def test_altered_while_the_catalog_is_read(
             )
         return found
 
-    monkeypatch.setattr(feed, "read_catalog", read_and_alter)
+    monkeypatch.setattr(kept_catalog, "read_catalog", read_and_alter)
     query = "SELECT goto FROM alias WHERE address = '%s'"
     async with followed(server, tmp_path, {"alias": query}) as bench:
         await bench.database.catch_up()
@@ -332,15 +332,15 @@ async def test_the_catalog_before_the_statement_is_visible(
         order.append("read")
         return await read(rows)
 
-    async def waiting(session: Session, place: Place, pause: float) -> None:
-        await visible(session, place, pause)
+    async def waiting(session: Session, place: Place) -> None:
+        await visible(session, place)
         order.append("visible")
 
     server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
     server.run_sql(PLAIN, database="t")
     server.grant("mail", "p", "t")
-    monkeypatch.setattr(feed, "read_catalog", reading)
-    monkeypatch.setattr(feed, "wait_until_visible", waiting)
+    monkeypatch.setattr(kept_catalog, "read_catalog", reading)
+    monkeypatch.setattr(followed_host, "wait_until_visible", waiting)
     async with followed(
         server, tmp_path, {"alias": "SELECT goto FROM alias WHERE address = '%s'"}
     ) as bench:
@@ -370,7 +370,7 @@ async def test_a_foreign_key_that_is_new(
         database="t",
     )
     server.grant("mail", "p", "t")
-    monkeypatch.setattr(feed, "read_catalog", late)
+    monkeypatch.setattr(kept_catalog, "read_catalog", late)
     query = "SELECT goto FROM alias WHERE address = '%s'"
     mark = "SELECT address FROM mark WHERE address = '%s'"
     async with followed(server, tmp_path, {"alias": query, "mark": mark}) as bench:
@@ -418,7 +418,7 @@ async def test_cut_in_a_reverse_query(
             raise DatabaseUnavailable("cut")
         await reverse.ask(session, asking, touched)
 
-    monkeypatch.setattr(feed, "ask", cut)
+    monkeypatch.setattr(fence, "ask", cut)
     async with followed(server, tmp_path, {"alias": JOINED}) as bench:
         assert await find_outdated(bench, "alias", ["a@x"], "UPDATE t.d SET active = 0") == []
     assert asked > 1

@@ -356,12 +356,12 @@ async def test_the_same_server_id(
         await remember(run)
         [feed] = run.database.feeds
         assert isinstance(feed, Feed)
-        taken = other._replica.server_id = feed._replica.server_id
+        taken = other._replica.server_id = feed._host.replica.server_id
         async with other:
             await until(lambda: not run.database.holds)
             change(server)
             await run.settled()
-            assert feed._replica.server_id != taken
+            assert feed._host.replica.server_id != taken
             assert run.left(b"same") > KEEPS
             await answers_are_new(run)
             heartbeats = len(other.events)

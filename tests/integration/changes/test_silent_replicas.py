@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.changes import feed
+from mailmapd.changes import followed_host
 from mailmapd.changes.fence import Pending
 from mailmapd.check.freshness import freshness
 from mailmapd.config.loader import load_config
@@ -75,7 +75,7 @@ async def test_a_replica_that_lags(
         async def at_once(_: Session, pending: list[Pending]) -> int:
             return len(pending)
 
-        monkeypatch.setattr(feed, "applied", at_once)
+        monkeypatch.setattr(followed_host, "applied", at_once)
     prefer = f'prefer = ["unix:{replica.socket}"]\n'
     write_config(tmp_path, source.socket, replica.socket, more=prefer)
     async with Run(tmp_path) as run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -13,16 +12,14 @@ import pytest
 from mailmapd.cache import TableCache
 from mailmapd.cache.table_cache import KEPT_KEY
 from mailmapd.changes.catalog import read_catalog
-from mailmapd.changes.fence import MOST_PENDING, PENDING_BYTES, Pending, add_pending, passed
 from mailmapd.changes.forgetting import MOST_SWEPT, Forgetting
 from mailmapd.changes.layout import PostfixLayout
-from mailmapd.changes.progress import Progress
 from mailmapd.changes.readers import Reader, Readers
-from mailmapd.changes.selection import Asking, Selection
+from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import TOUCHED_BYTES, Touched
 from mailmapd.config.schema import CacheSection
 from mailmapd.databases.mysql.binlog.events import Change, Kind, RowsChanged, StatementLogged
-from mailmapd.databases.mysql.binlog.stream import MAX_CATALOG, Place, Session
+from mailmapd.databases.mysql.binlog.stream import MAX_CATALOG
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import SLICE, Engine
 from mailmapd.engine.invalidation import Invalidation
@@ -37,7 +34,6 @@ from support.memory_database import MemoryDatabase
 PATTERN = (Part("u"), Text("@"), Part("d"))
 READING = Reading("t", "alias", frozenset({"address"}), ((Binding("address", PATTERN),),))
 LAYOUT = PostfixLayout(MysqlTable.compile("aliases", b"SELECT 1 WHERE '%u@%d' = ''"))
-MYSQL = Progress(Place(), is_mariadb=False)
 READER = Reader("aliases", LAYOUT, READING, {"address": 0}, {"address": "varchar"})
 
 
@@ -77,72 +73,6 @@ def test_touched() -> None:
     touched = Touched()
     touched.add_key("aliases", b"k" * (KEPT_KEY + 1))
     assert not touched
-
-
-def test_pending() -> None:
-    """Transactions without end wait for the fence together, and what they touched is neither lost nor too much."""
-    pending: list[Pending] = []
-    for number in range(10 * MOST_PENDING):
-        add_pending(pending, Pending(Place("f", number + 1), touching(number), []))
-    assert len(pending) == MOST_PENDING
-    assert pending[-1].place.position == 10 * MOST_PENDING
-    assert len(set().union(*[one.touched.keys["aliases"] for one in pending])) == 10 * MOST_PENDING
-    row = (("address", b"x" * 10_000),)
-    for number in range(2000):
-        asking = [Asking(READER, row)] * 10
-        add_pending(pending, Pending(Place("f", 10_000 + number), touching(number), asking))
-    assert sum([one.size for one in pending]) < 2 * PENDING_BYTES
-    assert pending[-1].touched.whole == {"aliases"}
-
-
-def test_very_many_questions() -> None:
-    """A transaction that would have very many reverse queries asked touches all of their tables instead."""
-    pending: list[Pending] = []
-    add_pending(pending, Pending(Place("f", 1), Touched(), [Asking(READER, ())] * 1000))
-    assert pending[0].asking == []
-    assert pending[0].touched.whole == {"aliases"}
-
-
-class Answering(Session):
-    """A session with MySQL that hears of other transactions while it is asked about those before.
-
-    Transactions up to the number `visible` are.
-    """
-
-    def __init__(self, pending: list[Pending], visible: int) -> None:
-        self.is_mariadb = False
-        self._pending = pending
-        self._visible = visible
-
-    async def value(self, sql: str) -> str:
-        """Say whether a transaction is visible."""
-        for number in range(2 * MOST_PENDING):
-            add_pending(self._pending, Pending(Place(gtid="a:999"), touching(number), []))
-        asked = re.search(r"'a:(\d+)'", sql)
-        assert asked
-        return "1" if int(asked[1]) <= self._visible else "0"
-
-
-@pytest.mark.parametrize("count", [1, MOST_PENDING])
-async def test_the_fence_counts_what_it_asked_for(count: int) -> None:
-    """What is heard of while the server is asked is not taken for visible, nor added to what it was asked for."""
-    pending: list[Pending] = []
-    for number in range(count):
-        add_pending(pending, Pending(Place(gtid=f"a:{number + 1}"), touching(number), []))
-    asked = [(one.place, one.touched.size) for one in pending]
-    assert await passed(Answering(pending, count), pending, MYSQL) == count
-    assert [(one.place, one.touched.size) for one in pending[:count]] == asked
-
-
-async def test_transactions_without_a_pause() -> None:
-    """When the last transaction is not visible yet, earlier ones are found that are, and the rest does not grow."""
-    pending: list[Pending] = []
-    for number in range(40):
-        add_pending(pending, Pending(Place(gtid=f"a:{number + 1}"), touching(number), []))
-    for _ in range(20):
-        assert 12 <= await passed(Answering(pending, 25), pending, MYSQL) <= 25
-        assert await passed(Answering(pending, 0), pending, MYSQL) == 0
-    assert len(pending) <= MOST_PENDING + 1
 
 
 @pytest.mark.parametrize("value", [b"-" * 200_000, b"-" * 320, b"a" * 319 + b"--"])

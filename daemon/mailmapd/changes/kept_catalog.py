@@ -1,0 +1,89 @@
+"""The catalog as a feed keeps it: who reads what of its server, from DDL to DDL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from mailmapd.changes.catalog import read_catalog
+from mailmapd.changes.readers import Readers, find_readers
+from mailmapd.changes.selection import Selection
+from mailmapd.changes.touched import Touched
+from mailmapd.databases.mysql.binlog.stream import CATALOG_ANSWER, MAX_CATALOG, Session
+from mailmapd.engine.definition import Definition
+
+
+class KeptCatalog:
+    """Keeps who reads what, and the selection by it. `is_old` after DDL that has not been read yet."""
+
+    def __init__(self, definitions: Mapping[str, Definition], schema: str) -> None:
+        self.readers = Readers()
+        self.selection = Selection(self.readers)
+        self.is_old = False
+        self._definitions = definitions
+        self._schema = schema
+        self._altered = asyncio.Event()
+
+    async def find(self, session: Session) -> Readers:
+        """Return who reads what, as the server says now. Raises DatabaseError."""
+        ask_all = partial(session.rows, seconds=CATALOG_ANSWER, most=MAX_CATALOG)
+        catalog = await read_catalog(ask_all)
+        return await asyncio.to_thread(find_readers, self._definitions, catalog, self._schema)
+
+    def begin(self, readers: Readers) -> Touched:
+        """Take what was found when a stream begins; return tables that were read in another way before."""
+        before, self.readers = self.readers, readers
+        self.selection = Selection(readers)
+        self.is_old = False
+        self._altered.clear()
+        return _read_otherwise(before, readers) if before.followed else Touched()
+
+    def alter(self) -> None:
+        """Hear of DDL."""
+        self.is_old = True
+        self._altered.set()
+
+    async def wait_until_altered(self) -> None:
+        """Return when there is DDL that the next reading finds."""
+        await self._altered.wait()
+        self._altered.clear()
+
+    async def read_again(self, session: Session) -> Touched:
+        """Take the catalog as it is after DDL; return tables that are read in another way, or not known any more.
+
+        Raises DatabaseError.
+        """
+        self.selection.begin_reading()
+        before = self.readers
+        self.readers = await self.find(session)
+        self.selection = self.selection.with_readers(self.readers)
+        return _read_otherwise(before, self.readers)
+
+    def be_read(self) -> None:
+        """Be old no more, unless there was DDL since the reading began."""
+        self.is_old = self._altered.is_set()
+
+    async def unheard(self, session: Session, table: str) -> str:
+        """Return in which way the server says something else of a table than is known here; nothing if in none.
+
+        Raises DatabaseError.
+        """
+        known = self.readers
+        now = await self.find(session)
+        if table in now.not_followed:
+            return f"{now.not_followed[table]}, and no log says since when"
+        if now.parents_of(table) != known.parents_of(table):
+            return "a foreign key changes its rows, which the log does not say"
+        if known.same(now, table):
+            return ""
+        return "what it reads was altered, which the log does not say"
+
+
+def _read_otherwise(before: Readers, now: Readers) -> Touched:
+    """Return the tables that are read in another way, or not known any more."""
+    touched = Touched()
+    for table in before.followed | now.followed:
+        if not before.same(now, table):
+            touched.add_table(table)
+    return touched
