@@ -12,13 +12,17 @@ came from there, or when the user is not known. The others are answered from mem
 away. Equal ones share a query, unless a change was heard of since it was sent. A row that has changed takes the place
 of the one in memory, so that the old password is refused from then on, and everybody who remembers it hears of it.
 
-Of a login that fits we see its first question and no second one. So the first questions about a key are counted after
-a mismatch, in `doubted`, and until one has fitted, no reply to them is remembered before the engine.
+Of a login that fits we see its first question and no second one. So the first questions about a key are noted after
+a mismatch, in `doubted`, and until one has fitted, no reply to them is remembered before the engine. The next first
+question shows that the one before has fitted, if logins come one after the other. Those of a guesser come side by side,
+and each would show it of another: so that is believed a few times within `WINDOW`, and then only of a first question
+that no mismatch has followed for `SETTLED` seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -36,14 +40,18 @@ WINDOW = 30.0  # seconds
 AT_ONCE, RATE = 100, 20.0
 KEYS = 10_000  # that are doubted at the same time
 PATIENCE = 2.0  # seconds until memory answers in place of a database that should
+SETTLED = (
+    2.0  # seconds within which Dovecot has compared a password, and asks again if it does not fit
+)
+BELIEVED = (
+    3  # logins that fitted, as another one so soon behind them says, for one key within WINDOW
+)
+_SIDE_BY_SIDE = 100  # first questions about a key that are noted; of more, the last ones
 
 RESULTS = ("changed", "same", "limited", "failed")
 """Ends of questions: of the database, which has another row, or the same; in memory, because it was asked of the key
 a moment ago, or too often in all; in memory, because the database could not answer.
 """
-
-_MISMATCH = -1  # the last login did not fit
-_TOLD = 0  # the database has just told, or a login has come since a mismatch
 
 _ASKED_OFTEN = Failure("the database is asked about too many passwords that did not match")
 
@@ -90,12 +98,14 @@ class Mismatches:
     def __init__(self, table: Table, clock: Callable[[], float]) -> None:
         self.table = table
         self.counts = dict.fromkeys(RESULTS, 0)
-        self.doubted: dict[bytes, int] = {}
+        # When first questions were put that no mismatch has followed so far
+        self.doubted: dict[bytes, deque[float]] = {}
         self.forget: Callable[[Invalidation], object] = table.apply
         self.recall: Callable[[Invalidation], object] = _no_replies
         self._clock = clock
         self._used = self._probing = False
         self._lately: TTLCache[bytes, None] = TTLCache(KEYS, WINDOW, timer=clock)
+        self._believed: TTLCache[bytes, int] = TTLCache(KEYS, WINDOW, timer=clock)
         self._allowance = Allowance(AT_ONCE, RATE, clock())
         self._flights: SingleFlight[Outcome] = SingleFlight()
         # The flights of the table that these wait for
@@ -103,17 +113,28 @@ class Mismatches:
 
     def note_first(self, sql_key: bytes) -> bool:
         """Note that memory answered the first question about a doubted key; return whether it is doubted still."""
-        state = self.doubted[sql_key] + 1
-        if state > _TOLD:
+        unanswered = self.doubted[sql_key]
+        now = self._clock()
+        if unanswered and self._has_fitted(sql_key, now - unanswered[0]):
             del self.doubted[sql_key]
             return False
-        self.doubted[sql_key] = state
+        unanswered.append(now)
+        return True
+
+    def _has_fitted(self, sql_key: bytes, age: float) -> bool:
+        """Return whether a login has fitted, because no mismatch has followed since its first question."""
+        if age >= SETTLED:
+            return True
+        believed = self._believed.get(sql_key, 0)
+        if believed == BELIEVED:
+            return False
+        self._believed[sql_key] = believed + 1
         return True
 
     def note_fetched(self, sql_key: bytes) -> None:
         """Note that the database answered a first question."""
         if self._used:
-            self._doubt(sql_key, _TOLD)
+            self._doubt(sql_key, [self._clock()])
             self._note_asked(sql_key)
 
     def ask(
@@ -132,14 +153,16 @@ class Mismatches:
         now = self._clock()
         sql_keys = frozenset((sql_key, *(key for _, key in original)))
         sql_key, held = self._in_memory(user, sql_key, original, now)
+        fitted = sql_key not in self.doubted
+        if not fitted and self.doubted[sql_key]:
+            self.doubted[sql_key].popleft()
         flight = self._flights.find(sql_key)
         if flight is not None and self.table.awaits(sql_key, self._sent[sql_key]):
             flight.join(done)
             return None
-        fitted = sql_key not in self.doubted
         if fitted:
             self.recall(Invalidation(self.table.name, frozenset((sql_key,))))
-        self._doubt(sql_key, _MISMATCH)
+            self._doubt(sql_key)
         likely = fitted or sql_key not in self._lately or held is None
         if not likely or held is ABSENCE or not self._allowance.take(now):
             return self._from_memory("limited", held, Source.CACHE)
@@ -190,12 +213,12 @@ class Mismatches:
         if len(sql_key) <= KEPT_KEY:
             self._lately[sql_key] = None
 
-    def _doubt(self, sql_key: bytes, state: int) -> None:
+    def _doubt(self, sql_key: bytes, unanswered: Sequence[float] = ()) -> None:
         if len(sql_key) > KEPT_KEY:
             return  # memory has no answer that could be doubted
         if len(self.doubted) >= KEYS and sql_key not in self.doubted:
             del self.doubted[next(iter(self.doubted))]
-        self.doubted[sql_key] = state
+        self.doubted[sql_key] = deque(unanswered, _SIDE_BY_SIDE)
 
     def _from_memory(self, result: str, held: Payload | Absence | None, source: Source) -> Outcome:
         self.counts[result] += 1
@@ -225,5 +248,5 @@ class Mismatches:
             self.forget(Invalidation(self.table.name, sql_keys))
             if kept is not None and kept[0] == known:  # else it was touched on its way
                 self.table.keep(sql_key, known)
-            self._doubt(sql_key, _TOLD)  # the login probably fits now
+            self._doubt(sql_key, [self._clock()])  # the login probably fits now
         flight.land(outcome)

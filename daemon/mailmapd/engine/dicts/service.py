@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Container, Mapping
 from typing import NamedTuple
 
 from mailmapd.cache.table_cache import ABSENCE, Absence, Payload
@@ -54,7 +54,7 @@ class PlainTable(NamedTuple):
     held: Callable[[bytes, float], tuple[bytes, float] | None]
     use: Use
     mismatches: Mismatches | None
-    doubted: Mapping[bytes, int]
+    doubted: Container[bytes]
 
     def still_doubted(self, sql_key: bytes) -> bool:
         """Note a question about a doubted key; return whether it is doubted still."""

@@ -12,7 +12,16 @@ from mailmapd.engine.dicts import mismatches as module
 from mailmapd.engine.dicts.definition import DictDefinition
 from mailmapd.engine.dicts.dict import Dict, DictTable
 from mailmapd.engine.dicts.fields import PassdbFields
-from mailmapd.engine.dicts.mismatches import AT_ONCE, KEYS, RATE, WINDOW, Allowance, Mismatches
+from mailmapd.engine.dicts.mismatches import (
+    AT_ONCE,
+    BELIEVED,
+    KEYS,
+    RATE,
+    SETTLED,
+    WINDOW,
+    Allowance,
+    Mismatches,
+)
 from mailmapd.engine.dicts.service import DictService
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.origin import QueryOrigin
@@ -141,6 +150,35 @@ async def test_window(host: Host) -> None:
             assert await host.login(b"a", b"guess") is False
         assert host.selects == 2 + window
         host.clock.now += WINDOW
+
+
+@pytest.mark.parametrize("together", [2, 3, 50])
+async def test_guesses_side_by_side(host: Host, together: int) -> None:
+    """Guesses that come together are not taken for logins that fit: they cost a few queries in each window at most."""
+    assert await host.login(b"a", b"old") is True
+    for window in range(2):
+        host.database.asked.clear()
+        for _ in range(100):
+            for _ in range(together):
+                assert isinstance(await host.ask(b"shared/passdb/a", b"a"), Found)
+            for _ in range(together):
+                assert isinstance(await host.ask(b"shared/passdb-fresh/a/a", b"a"), Found)
+            host.clock.now += WINDOW / 200
+        assert host.selects <= 1 + BELIEVED, window
+        host.clock.now += WINDOW
+
+
+async def test_fitted_among_guesses(host: Host) -> None:
+    """A login that fits between guesses that come together counts as soon as no mismatch can follow it any more."""
+    assert await host.login(b"a", b"old") is True
+    for _ in range(100):
+        for key in (b"shared/passdb/a", b"shared/passdb-fresh/a/a"):
+            for _ in range(2):
+                await host.ask(key, b"a")
+    assert await host.login(b"a", b"old") is True
+    host.passwords[b"a"] = b"new"
+    host.clock.now += SETTLED
+    assert await host.login(b"a", b"new") is True
 
 
 async def test_first_answer_from_the_database(host: Host) -> None:
@@ -290,7 +328,7 @@ async def test_changed_while_it_is_asked(host: Host) -> None:
 async def test_doubts_are_bounded(host: Host) -> None:
     """Doubts take no more memory than so many keys, whoever guesses."""
     for number in range(KEYS + 10):
-        host.mismatches._doubt(b"%d" % number, -1)
+        host.mismatches._doubt(b"%d" % number)
     assert len(host.mismatches.doubted) == KEYS
 
 
