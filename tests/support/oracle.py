@@ -188,6 +188,7 @@ async def oracle(
     server: SqlServer, folder: Path, schemas: tuple[str, ...] = ()
 ) -> AsyncIterator[Oracle]:
     """Make the databases (all, or some by name), empty, and follow them."""
+    asyncio.get_running_loop().set_debug(False)  # it takes a third of the time, and sees no answers
     parts = [f'[listen]\nsocketmap = ["unix:{folder}/s"]\n']
     made: list[str] = []
     for stack in (*STACKS, TANGLED, LOOSE):
