@@ -34,6 +34,12 @@ _VIEWS = (
     "SELECT table_schema, table_name, view_definition "
     f"FROM information_schema.views WHERE table_schema NOT IN {_SYSTEM}"
 )
+_TRANSACTIONAL = frozenset(("INNODB", "ROCKSDB"))
+"""Engines whose changes are seen by every reader from the moment on that the fence waits for.
+
+Others have no such moment: a row of MyISAM is logged while its table is locked, and seen when the lock has gone.
+"""
+
 _ELSEWHERE = frozenset(
     (
         *("FEDERATED", "CONNECT", "SPIDER", "SPHINX", "S3", "OQGRAPH", "NDBCLUSTER"),
@@ -41,6 +47,8 @@ _ELSEWHERE = frozenset(
     )
 )
 """Engines whose rows may change without this server's log saying so of their table."""
+
+_VIEW_TYPES = frozenset(("VIEW", "SYSTEM VIEW"))
 
 _LOG_STATUS = (("SHOW BINARY LOG STATUS", 5), ("SHOW MASTER STATUS", 4), ("SHOW MASTER STATUS", 5))
 """MySQL since 8.2, MariaDB, and MySQL before: the statement, and how many columns its one row has."""
@@ -67,15 +75,21 @@ class Catalog:
         views: Mapping[Name, str],
         definitions: Mapping[Name, str],
         sql_mode: str = "",
+        faults: Mapping[Name, str] | None = None,
     ) -> None:
         self.sql_mode = sql_mode
         self._columns = columns
         self._views = views
         self._definitions = definitions
+        self._faults = faults or {}
 
     def columns(self, schema: str, table: str) -> Mapping[str, Column] | None:
-        """Return a base table's columns by name, or None when there is no such table whose rows are logged."""
+        """Return a base table's columns by name, or None when there is no such table, or it cannot be followed."""
         return self._columns.get((schema, table))
+
+    def fault(self, schema: str, table: str) -> str:
+        """Return why a table that is there cannot be followed, empty where nothing keeps it from that."""
+        return self._faults.get((schema, table), "")
 
     def view(self, schema: str, name: str) -> str | None:
         """Return a view's query; empty where the account may not see it; None when there is no such view."""
@@ -128,12 +142,17 @@ async def read_catalog(rows: Rows) -> Catalog:
         )
         columns.setdefault((schema, table), {})[name.lower()] = column
     definitions: dict[Name, str] = {}
+    faults: dict[Name, str] = {}
     left_out = await _left_out(rows)
     size = 0
     for row in await rows(_TABLES, 4):
         schema, table, kind, engine = map(_text, row)
-        if kind.upper() != "BASE TABLE" or engine.upper() in _ELSEWHERE or left_out(schema):
+        fault = "" if kind.upper() in _VIEW_TYPES else _fault(kind, engine, left_out(schema))
+        if fault or kind.upper() in _VIEW_TYPES:
             columns.pop((schema, table), None)
+        if fault:
+            faults[schema, table] = f"{schema}.{table} {fault}"
+        if (schema, table) not in columns:
             continue
         definition = await _definition(rows, schema, table)
         if definition is not None:
@@ -147,7 +166,25 @@ async def read_catalog(rows: Rows) -> Catalog:
     for row in await rows(_VIEWS, 3):
         schema, table, query = map(_text, row)
         views[schema, table] = query if len(query) <= _LONGEST else ""
-    return Catalog(columns, views, definitions, _text(modes[0][0]) if modes else "")
+    return Catalog(columns, views, definitions, _text(modes[0][0]) if modes else "", faults)
+
+
+def _fault(kind: str, engine: str, left_out: bool) -> str:
+    """Return why a table of this type and engine cannot be followed, or an empty text."""
+    if kind.upper() != "BASE TABLE":
+        return f"is of the type {kind}, whose log is not that of plain rows"
+    if engine.upper() in _ELSEWHERE:
+        return (
+            f"has the engine {engine}, whose rows change without this server's log saying so of it"
+        )
+    if engine.upper() not in _TRANSACTIONAL:
+        return (
+            f"has the engine {engine or 'that cannot be seen'}, where nothing says from when on everybody sees a "
+            "change; ALTER TABLE … ENGINE = InnoDB would do"
+        )
+    if left_out:
+        return "is in a database that binlog_do_db or binlog_ignore_db leave out of the log"
+    return ""
 
 
 async def read_filters(rows: Rows) -> tuple[frozenset[str], frozenset[str]] | None:

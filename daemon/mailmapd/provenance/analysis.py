@@ -93,9 +93,8 @@ def _resolve_views(
             continue
         text = schema.view(name, table.name)
         if text is None:
-            raise CannotTell(
-                f"{name}.{table.name} is not there, or no table that its log speaks of"
-            )
+            fault = schema.fault(name, table.name)
+            raise CannotTell(fault or f"{name}.{table.name} is not there, or not to be seen")
         if not text:
             raise CannotTell(f"{name}.{table.name} is a view; GRANT SHOW VIEW on it to the account")
         if depth == 0:

@@ -140,7 +140,11 @@ class Schema(Protocol):
     """Knows tables and views. Names of columns are in lower case."""
 
     def columns(self, schema: str, table: str) -> Mapping[str, Column] | None:
-        """Return a base table's columns, or None when there is no such base table."""
+        """Return a base table's columns, or None when there is no such base table that can be followed."""
+        ...
+
+    def fault(self, schema: str, table: str) -> str:
+        """Return why a table that is there cannot be followed, empty where nothing keeps it from that."""
         ...
 
     def view(self, schema: str, name: str) -> str | None:

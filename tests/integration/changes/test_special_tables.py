@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mailmapd.changes import feed
 from mailmapd.databases.settings import ChangesSettings
 from mailmapd.model import NOT_FOUND, Found
 from support.followed import PASSWORD, REPLICA
-from support.followed_engine import BOTH, following
+from support.followed_engine import BOTH, FollowedEngine, following
+from support.mariadb import MariaDB
 from support.polling import until
 from support.sql_server import SqlServer
 
@@ -17,7 +21,8 @@ pytestmark = [pytest.mark.servers, pytest.mark.root]
 
 CHANGES = ChangesSettings(follow="yes", user=REPLICA, password=PASSWORD)
 VIRTUAL = "is a virtual column, whose changes the log need not say; a STORED one would do"
-ELSEWHERE = "is not there, or no table that its log speaks of"
+ELSEWHERE = "whose rows change without this server's log saying so of it"
+NO_MOMENT = "where nothing says from when on everybody sees a change; ALTER TABLE … ENGINE = InnoDB would do"
 
 
 @BOTH
@@ -44,8 +49,8 @@ async def test_columns(server: SqlServer, tmp_path: Path) -> None:
     try:
         async with following(server, tmp_path, CHANGES, queries) as bench:
             await until(lambda: bench.database.lease.holds)
-            [feed] = bench.database.feeds
-            assert feed.readers.not_followed == dict.fromkeys(
+            [followed] = bench.database.feeds
+            assert followed.readers.not_followed == dict.fromkeys(
                 ("open", "all"), f"t.alias.is_open {VIRTUAL}"
             )
             assert await bench.ask("kept", b"a") == Found(b"one")
@@ -62,7 +67,7 @@ async def test_columns(server: SqlServer, tmp_path: Path) -> None:
 async def test_merged_tables(
     server: SqlServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A table that merges others is not followed: the log speaks of those. It is said once."""
+    """A table that merges others is not followed, and neither are those: without transactions. It is said once."""
     caplog.set_level("INFO", "mailmapd.changes.following")
     server.run_sql(
         "DROP DATABASE IF EXISTS t; CREATE DATABASE t;"
@@ -74,8 +79,72 @@ async def test_merged_tables(
     queries = {name: f"SELECT goto FROM {name} WHERE address = '%s'" for name in ("merged", "one")}
     async with following(server, tmp_path, CHANGES, queries) as bench:
         await until(lambda: bench.database.lease.holds)
-        [feed] = bench.database.feeds
-        assert feed.readers.not_followed == {"merged": f"t.merged {ELSEWHERE}"}
+        [followed] = bench.database.feeds
+        reasons = followed.readers.not_followed
+        assert reasons["merged"].endswith(ELSEWHERE)
+        assert reasons["one"] == f"t.one has the engine MyISAM, {NO_MOMENT}"
         for _ in range(3):
             bench.database.look()
-        assert caplog.text.count(f"table merged is not followed: t.merged {ELSEWHERE}") == 1
+        for name, reason in reasons.items():
+            assert caplog.text.count(f"table {name} is not followed: {reason}") == 1
+
+
+def kept_for_long(bench: FollowedEngine, name: str, key: bytes) -> bool:
+    """Return whether an answer is kept for longer than the ordinary time."""
+    entry = bench.engine.tables[name].cache.peek(key)
+    return entry is not None and entry[1] > time.monotonic() + 600
+
+
+def followed_now(bench: FollowedEngine, expected: frozenset[str]) -> bool:
+    """Return whether these tables are followed, and no others."""
+    return bench.database.followed == expected
+
+
+@BOTH
+async def test_engines(server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept without transactions has the ordinary time, from the ALTER on that makes it so to the next one."""
+    monkeypatch.setattr(feed, "CATALOG_PAUSE", 0.0)
+    server.run_sql(
+        "DROP DATABASE IF EXISTS t; CREATE DATABASE t;"
+        "CREATE TABLE t.alias (address VARCHAR(99) NOT NULL PRIMARY KEY, goto VARCHAR(99)) ENGINE = MEMORY"
+    )
+    server.grant("mail", "p", "t")
+    query = {"alias": "SELECT goto FROM alias WHERE address = '%s'"}
+    async with following(server, tmp_path, CHANGES, query) as bench:
+        await until(lambda: bench.database.lease.holds)
+        [followed] = bench.database.feeds
+        assert followed.readers.not_followed == {
+            "alias": f"t.alias has the engine MEMORY, {NO_MOMENT}"
+        }
+        for engine in ("InnoDB", "MyISAM", "InnoDB"):
+            server.run_sql(f"ALTER TABLE t.alias ENGINE = {engine}")
+            is_followed = engine == "InnoDB"
+            expected = frozenset({"alias"} if is_followed else ())
+            await until(partial(followed_now, bench, expected))
+            await until(lambda: bench.database.is_settled)
+            await bench.ask("alias", b"a")
+            assert kept_for_long(bench, "alias", b"a") is is_followed
+
+
+async def test_seen_behind_its_event(mariadb: MariaDB, tmp_path: Path) -> None:
+    """A row of MyISAM is logged before it is seen: what is asked in between has the ordinary time."""
+    mariadb.run_sql(
+        "DROP DATABASE IF EXISTS t; CREATE DATABASE t;"
+        "CREATE TABLE t.alias (address VARCHAR(99) PRIMARY KEY, goto VARCHAR(99)) ENGINE = MyISAM;"
+        "CREATE TABLE t.plain (address VARCHAR(99) PRIMARY KEY, goto VARCHAR(99)) ENGINE = InnoDB"
+    )
+    mariadb.grant("mail", "p", "t")
+    queries = {name: f"SELECT goto FROM {name} WHERE address = '%s'" for name in ("alias", "plain")}
+    async with following(mariadb, tmp_path, CHANGES, queries) as bench:
+        await until(lambda: bench.database.lease.holds)
+        with mariadb.connect("t") as connection, connection.cursor() as cursor:
+            cursor.execute("LOCK TABLES alias WRITE CONCURRENT")
+            cursor.execute("INSERT INTO alias VALUES ('a', 'new')")
+            mariadb.run_sql("INSERT INTO t.plain VALUES ('b', 'new')")
+            await bench.known(
+                "plain", b"b", Found(b"new")
+            )  # so the event has come, and the fence has passed it
+            await until(lambda: bench.database.is_settled)
+            assert await bench.ask("alias", b"a") == NOT_FOUND
+            cursor.execute("UNLOCK TABLES")
+        assert not kept_for_long(bench, "alias", b"a")
