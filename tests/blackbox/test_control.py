@@ -160,6 +160,9 @@ def test_flush_under_load(daemon: Daemon, folder: Path) -> None:
         (["--all", "--socket", "unix:/nothere/control"], 75, "is mailmapd running"),
         (["--all", "--socket", "127.0.0.1:1"], 64, "no UNIX socket"),
         (["--all", "--config", "/nothere.toml"], 78, "No such file"),
+        (["--all", "--config", "/nothere.toml"], 78, "--socket unix:/run/mailmapd/control"),
+        (["--all", "--config", "/nothere.toml"], 78, "mailmapd import writes one"),
+        (["--all", "--config", "/etc"], 78, "Is a directory; say with which one the daemon runs"),
     ],
 )
 def test_flush_refused(daemon: Daemon, options: list[str], status: int, words: str) -> None:

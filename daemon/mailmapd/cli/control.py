@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailmapd.cli.options import config_option
-from mailmapd.config.address import UnixAddress, parse_address
+from mailmapd.cli.options import DEFAULT_CONFIG, config_option
+from mailmapd.config.address import Address, UnixAddress, parse_address
 from mailmapd.config.schema import DEFAULT_CONTROL
 from mailmapd.model.legible import legible
 
@@ -36,6 +36,8 @@ _STATUSES = {
     "unavailable": os.EX_TEMPFAIL,
     "failed": os.EX_SOFTWARE,
 }
+
+_NAME_IT = f"name the socket with --socket {DEFAULT_CONTROL.address} (the usual one)"
 
 _socket_option = click.option(
     "--socket",
@@ -99,27 +101,27 @@ def connect(config_file: str, address: str | None) -> ControlClient:
 def _configured(config_file: str) -> str:
     """Return `listen.control`.
 
-    Nothing else in the file is looked at: the daemon may run on while it is being edited.
+    Nothing else in the file is looked at: the daemon may run on while it is being edited. Whoever
+    has no usual file, or may not read it, may still be let in at the usual socket.
     """
+    usual = DEFAULT_CONTROL.address
     try:
         listen = tomllib.loads(Path(config_file).read_text(encoding="utf-8-sig")).get("listen", {})
         control = listen.get("control", str(DEFAULT_CONTROL.address))
         found = control.get("address") if isinstance(control, dict) else control
     except OSError as error:
-        raise WrongConfig(
-            f"{config_file}: {error.strerror}; name the socket with --socket"
-        ) from None
+        if config_file == DEFAULT_CONFIG and _is_there(usual):
+            return str(usual)
+        raise WrongConfig(f"{config_file}: {error.strerror}; {_remedy(error)}") from None
     except UnicodeDecodeError:
-        raise WrongConfig(
-            f"{config_file}: is not UTF-8; correct it, or name the socket with --socket"
-        ) from None
+        raise WrongConfig(f"{config_file}: is not UTF-8; correct it, or {_NAME_IT}") from None
     except tomllib.TOMLDecodeError as error:
         raise WrongConfig(
-            f"{config_file}: is not TOML: {error}; correct it, or name the socket with --socket"
+            f"{config_file}: is not TOML: {error}; correct it, or {_NAME_IT}"
         ) from None
     except AttributeError:
         raise WrongConfig(
-            f"{config_file}: listen is no section; correct it, or name the socket with --socket"
+            f"{config_file}: listen is no section; correct it, or {_NAME_IT}"
         ) from None
     if not isinstance(found, str):
         word = "false" if control is False else "no address"
@@ -128,3 +130,18 @@ def _configured(config_file: str) -> str:
             '"unix:/run/mailmapd/control" in [listen] and reload'
         )
     return found
+
+
+def _remedy(error: OSError) -> str:
+    """Return what to do about a configuration that cannot be read."""
+    if isinstance(error, PermissionError):
+        return f"run this as root, or {_NAME_IT}, which the members of its group may use"
+    return (
+        f"say with which one the daemon runs (--config FILE), or {_NAME_IT}; "
+        "where none runs yet, mailmapd import writes one, and systemctl start mailmapd.service starts it"
+    )
+
+
+def _is_there(address: Address) -> bool:
+    """Return whether a socket can be seen from here."""
+    return isinstance(address, UnixAddress) and os.path.exists(address.path)  # noqa: PTH110 - no error

@@ -27,6 +27,8 @@ def load_config(path: str | Path) -> Config:
             remedy = (
                 "check the path; `mailmapd import` writes one from what Postfix and Dovecot use"
             )
+        elif isinstance(error, PermissionError):
+            remedy = "run this as root, or as an account that may read it"
         fault = Fault(file, "", f"cannot be read: {error.strerror}", remedy)
         raise ConfigError([fault]) from error
     try:

@@ -115,5 +115,6 @@ class ControlClient:
         reason = error.strerror or str(error)
         return ControlError(
             "unreachable",
-            f"{self._path}: no daemon answers ({reason}); is mailmapd running, and is listen.control its socket?",
+            f"{self._path}: no daemon answers ({reason}); is mailmapd running (systemctl status mailmapd.service), "
+            "and is this the listen.control of its configuration?",
         )

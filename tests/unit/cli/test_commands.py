@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from mailmapd.cli import COMMANDS, mailmapd
+from mailmapd.config.address import UnixAddress
+from mailmapd.config.schema import ListenAddress
 from mailmapd.engine.orders import FlushReport
 
 
@@ -52,3 +55,26 @@ def test_why_a_flush_was_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(mailmapd, ["flush", "--all"])
     assert done.exit_code == 75
     assert "\\x1b[2Jforged" in done.output
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_daemon_without_a_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Whoever has no configuration, or may not read it, asks at the usual socket where it is, and is
+    told both ways out where it is not; a configuration that he named himself is never passed over.
+    """
+    path = tmp_path / "control"
+    monkeypatch.setattr("mailmapd.cli.control.DEFAULT_CONFIG", str(tmp_path / "none.toml"))
+    address = UnixAddress(str(path))
+    monkeypatch.setattr("mailmapd.cli.control.DEFAULT_CONTROL", ListenAddress(address=address))
+    with socket.socket(socket.AF_UNIX) as bound:
+        if there:
+            bound.bind(str(path))
+        done = CliRunner().invoke(mailmapd, ["stats", "--config", str(tmp_path / "none.toml")])
+        other = CliRunner().invoke(mailmapd, ["stats", "--config", str(tmp_path / "other.toml")])
+    expected = (
+        (75, f"{path}: no daemon answers") if there else (78, "No such file or directory; say")
+    )
+    assert (done.exit_code, expected[1] in done.output) == (expected[0], True), done.output
+    assert (other.exit_code, "--socket unix:/run/mailmapd/control" in other.output) == (78, True)
