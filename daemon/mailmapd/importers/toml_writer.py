@@ -19,8 +19,11 @@ from mailmapd.errors import ConfigError, Fault
 from mailmapd.importers.draft import Draft, DraftDatabase, DraftSection
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_ACCOUNT = "mailmapd"
 _SECRET_MODE = 0o600
-_CONFIG_MODE = 0o644
+_CONFIG_MODE = (
+    0o640  # what a query holds, such as a key of AES_DECRYPT, may have stood in a closed file
+)
 _LINE_WIDTH = 120  # characters; longer lists are written one item a line
 
 
@@ -55,8 +58,9 @@ def write(
     """Write the configuration and its password files; return what was written, the configuration last.
 
     `text` is the whole configuration when the draft only adds to one. What is overwritten with
-    something else is kept beside it, under another name (see `backup_name`). Password files get the owner
-    of the folder's existing daemon account when there is one (``mailmapd``). Raises ConfigError,
+    something else is kept beside it, under another name (see `backup_name`). Password files belong to
+    the daemon's account (``mailmapd``) when there is one, and the configuration to its group: nobody else
+    can read it, because the files that it is made of may be closed, too. Raises ConfigError,
     with nothing changed, when a file exists already or cannot be written.
     """
     secrets = {
@@ -118,25 +122,34 @@ def _stage(target: Path, text: str, mode: int) -> Path:
         os.fsync(file.fileno())
     temporary = Path(name)
     temporary.chmod(mode)
-    if mode == _SECRET_MODE and os.getuid() == 0:
-        _give_to_daemon(name)
-    elif mode != _SECRET_MODE and target.exists():
+    if mode == _SECRET_MODE:
+        _give_to_daemon(temporary, user=_ACCOUNT)
+    elif target.exists():
         _keep_permissions(target, temporary)
+    else:
+        _give_to_daemon(temporary)
     return temporary
 
 
 def _keep_permissions(target: Path, temporary: Path) -> None:
-    """Let a replaced configuration stay as readable as it was: somebody may write a password into it."""
+    """Let a replaced configuration stay as closed as it was: somebody may write a password into it.
+
+    One that everybody could read is for the daemon's group from now on.
+    """
     status = target.stat()
     if os.getuid() == 0:
         os.chown(temporary, status.st_uid, status.st_gid)
-    temporary.chmod(stat.S_IMODE(status.st_mode))
+    temporary.chmod(stat.S_IMODE(status.st_mode) & ~stat.S_IRWXO)
+    if status.st_mode & stat.S_IROTH:
+        _give_to_daemon(temporary)
 
 
-def _give_to_daemon(name: str) -> None:
-    """Let the daemon's account own the file, where the account exists."""
+def _give_to_daemon(path: Path, user: str | None = None) -> None:
+    """Give root's file to the daemon's group, and to its account, where there is such an account."""
+    if os.getuid() != 0:
+        return
     try:
-        shutil.chown(name, user="mailmapd", group="mailmapd")
+        shutil.chown(path, user=user, group=_ACCOUNT)
     except LookupError:
         return
 

@@ -126,3 +126,33 @@ def test_replaced_file_stays_as_readable_as_it_was(tmp_path: Path) -> None:
     target.chmod(0o640)
     toml_writer.write(draft(), target, overwrite=True)
     assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("before", [None, 0o644, 0o666, 0o640, 0o600])
+def test_no_query_becomes_more_open(tmp_path: Path, before: int | None) -> None:
+    """The configuration is closed to others, also in the place of one that was not: the `.cf` file
+    of a query with a key in it may have been closed.
+    """
+    target = tmp_path / "mailmapd.toml"
+    if before is not None:
+        target.write_text("# mine\n")
+        target.chmod(before)
+    toml_writer.write(draft(), target, overwrite=True)
+    assert target.stat().st_mode & 0o007 == 0
+    assert target.stat().st_mode & 0o640 == (0o640 if before is None else before & 0o640)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_the_daemon_may_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int | None
+) -> None:
+    """Its group is the daemon's where that exists, so that closing it to others does not stop the daemon."""
+    monkeypatch.setattr(toml_writer, "_ACCOUNT", "daemon")
+    target = tmp_path / "mailmapd.toml"
+    if before is not None:
+        target.write_text("# mine\n")
+        target.chmod(before)
+    toml_writer.write(draft(), target, overwrite=True)
+    assert (target.owner(), target.group()) == ("root", "daemon")
+    assert (tmp_path / "mail-imported-password").owner() == "daemon"
