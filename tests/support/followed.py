@@ -15,7 +15,8 @@ from typing import Self
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.binlog.events import Event
 from mailmapd.databases.mysql.binlog.reader import Wanted
-from mailmapd.databases.mysql.binlog.stream import BinlogStream, CannotFollow, Place, Replica
+from mailmapd.databases.mysql.binlog.session import CannotFollow, Place
+from mailmapd.databases.mysql.binlog.stream import BinlogStream, Replica
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.errors import DatabaseError

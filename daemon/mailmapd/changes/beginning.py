@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mailmapd.changes.progress import Mark, Progress
 from mailmapd.databases.mysql.binlog.gtids import GtidError, GtidSet
-from mailmapd.databases.mysql.binlog.stream import CannotFollow, Place, Session
+from mailmapd.databases.mysql.binlog.session import CannotFollow, Place, Session
 from mailmapd.errors import DatabaseError
 
 

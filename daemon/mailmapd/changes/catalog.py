@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from mailmapd.databases.mysql.binlog.stream import MAX_CATALOG
+from mailmapd.databases.mysql.binlog.session import MAX_CATALOG
 from mailmapd.errors import DatabaseError
 from mailmapd.provenance.reading import Column
 

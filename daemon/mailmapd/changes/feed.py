@@ -30,14 +30,8 @@ from mailmapd.changes.told import Told
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.events import Event
 from mailmapd.databases.mysql.binlog.gtids import GtidError
-from mailmapd.databases.mysql.binlog.stream import (
-    BinlogStream,
-    CannotFollow,
-    LogLost,
-    Place,
-    SameServerId,
-    Session,
-)
+from mailmapd.databases.mysql.binlog.session import CannotFollow, Place, Session
+from mailmapd.databases.mysql.binlog.stream import BinlogStream, LogLost, SameServerId
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.engine.definition import Definition
 from mailmapd.errors import DEFECT, DatabaseError, DatabaseUnavailable

@@ -23,7 +23,7 @@ from mailmapd.changes.reverse import ask
 from mailmapd.changes.selection import Asking
 from mailmapd.changes.told import Told
 from mailmapd.changes.touched import Touched
-from mailmapd.databases.mysql.binlog.stream import Place, Session
+from mailmapd.databases.mysql.binlog.session import Place, Session
 from mailmapd.errors import DatabaseError
 
 MOST_PENDING = 64

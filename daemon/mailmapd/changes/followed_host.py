@@ -19,14 +19,14 @@ from mailmapd.changes.source import (
     wait_until_applied,
 )
 from mailmapd.databases.host_list import HostAddress
-from mailmapd.databases.mysql.binlog.stream import (
+from mailmapd.databases.mysql.binlog.session import (
     CannotFollow,
     NoLog,
     Place,
-    Replica,
     Session,
     open_session,
 )
+from mailmapd.databases.mysql.binlog.stream import Replica
 from mailmapd.databases.mysql.opener import MysqlOpener
 
 

@@ -26,7 +26,7 @@ from mailmapd.databases.mysql.binlog.events import (
     StatementLogged,
     TransactionEnded,
 )
-from mailmapd.databases.mysql.binlog.stream import Place
+from mailmapd.databases.mysql.binlog.session import Place
 
 BULK = 1000
 """Changed rows of a table in one transaction, above which all of its readers are forgotten."""

@@ -10,7 +10,7 @@ from mailmapd.changes.catalog import read_catalog
 from mailmapd.changes.readers import Readers, find_readers
 from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
-from mailmapd.databases.mysql.binlog.stream import CATALOG_ANSWER, MAX_CATALOG, Session
+from mailmapd.databases.mysql.binlog.session import CATALOG_ANSWER, MAX_CATALOG, Session
 from mailmapd.engine.definition import Definition
 
 

@@ -28,7 +28,7 @@ from mailmapd.databases.mysql.binlog.events import (
     TransactionPrepared,
 )
 from mailmapd.databases.mysql.binlog.gtids import GtidSet, GtidState
-from mailmapd.databases.mysql.binlog.stream import Committed, Place
+from mailmapd.databases.mysql.binlog.session import Committed, Place
 
 TRAIL = 8
 """The last transactions that have to come again on a server that has taken another one's place."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from mailmapd.changes.readers import Reader
 from mailmapd.changes.selection import Asking, add_parts
 from mailmapd.changes.touched import Touched
-from mailmapd.databases.mysql.binlog.stream import Session
+from mailmapd.databases.mysql.binlog.session import Session
 from mailmapd.errors import DatabaseError
 from mailmapd.provenance.match import normal
 from mailmapd.provenance.reading import Placeholder, Reverse

@@ -14,7 +14,7 @@ from mailmapd.changes.fence import Pending, leading
 from mailmapd.changes.lease import PATIENCE
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.gtids import GtidError, GtidSet, GtidState
-from mailmapd.databases.mysql.binlog.stream import (
+from mailmapd.databases.mysql.binlog.session import (
     CannotFollow,
     NoLog,
     Place,

@@ -13,14 +13,14 @@ from mailmapd.changes.source import find_source
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.host_list import HostAddress, parse_hosts
 from mailmapd.databases.mysql.account import account_for
-from mailmapd.databases.mysql.binlog.stream import (
+from mailmapd.databases.mysql.binlog.session import (
     CATALOG_ANSWER,
     CannotFollow,
     NoLog,
-    Replica,
     Session,
     open_session,
 )
+from mailmapd.databases.mysql.binlog.stream import Replica
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings, SqliteSettings
 from mailmapd.engine.definition import Definition

@@ -19,7 +19,7 @@ from mailmapd.changes.lease import Lease
 from mailmapd.cluster.coverage import BEFORE, Coverage, Name, Source, Vouched
 from mailmapd.cluster.shared_answer import SharedAnswer
 from mailmapd.databases.host_list import HostAddress, parse_hosts
-from mailmapd.databases.mysql.binlog.stream import Session, open_session
+from mailmapd.databases.mysql.binlog.session import Session, open_session
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.engine import Engine

@@ -20,7 +20,7 @@ from mailmapd.databases.mysql.binlog.events import (
     TransactionBegun,
     TransactionPrepared,
 )
-from mailmapd.databases.mysql.binlog.stream import CannotFollow
+from mailmapd.databases.mysql.binlog.session import CannotFollow
 from mailmapd.errors import DatabaseError
 from support.debian_sid import Mysql9
 from support.followed import Followed, grant_replication

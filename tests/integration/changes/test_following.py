@@ -19,7 +19,7 @@ from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.fence import Pending
 from mailmapd.changes.progress import Progress
 from mailmapd.databases.host_list import parse_hosts
-from mailmapd.databases.mysql.binlog.stream import Session, open_session
+from mailmapd.databases.mysql.binlog.session import Session, open_session
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.invalidation import Invalidation

@@ -19,7 +19,7 @@ from mailmapd.changes.selection import Asking, Selection
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog import stream
 from mailmapd.databases.mysql.binlog.events import Event, Heartbeat, TransactionEnded
-from mailmapd.databases.mysql.binlog.stream import Place, Session
+from mailmapd.databases.mysql.binlog.session import Place, Session
 from mailmapd.databases.settings import ChangesSettings
 from mailmapd.engine.outcome import Outcome
 from mailmapd.engine.table import Table

@@ -11,7 +11,7 @@ from mailmapd.changes import followed_host
 from mailmapd.changes.fence import Pending
 from mailmapd.check.freshness import freshness
 from mailmapd.config.loader import load_config
-from mailmapd.databases.mysql.binlog.stream import Session
+from mailmapd.databases.mysql.binlog.session import Session
 from mailmapd.model import Found
 from mailmapd.plan.assembly import plan
 from support.followed import grant_replication

@@ -19,7 +19,7 @@ from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import TOUCHED_BYTES, Touched
 from mailmapd.config.schema import CacheSection
 from mailmapd.databases.mysql.binlog.events import Change, Kind, RowsChanged, StatementLogged
-from mailmapd.databases.mysql.binlog.stream import MAX_CATALOG
+from mailmapd.databases.mysql.binlog.session import MAX_CATALOG
 from mailmapd.engine.definition import PostfixDefinition
 from mailmapd.engine.engine import SLICE, Engine
 from mailmapd.engine.invalidation import Invalidation

@@ -15,7 +15,7 @@ from mailmapd.changes.readers import Reader
 from mailmapd.changes.selection import Asking
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog.events import LogOpened, TransactionBegun, TransactionEnded
-from mailmapd.databases.mysql.binlog.stream import Committed, Place, Session
+from mailmapd.databases.mysql.binlog.session import Committed, Place, Session
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.provenance.reading import Binding, Part, Reading
 from mailmapd.template.mysql_table import MysqlTable

@@ -19,7 +19,7 @@ from mailmapd.databases.mysql.binlog.events import (
     TransactionEnded,
     TransactionPrepared,
 )
-from mailmapd.databases.mysql.binlog.stream import Committed, Place
+from mailmapd.databases.mysql.binlog.session import Committed, Place
 
 ME = ("1", "host", "3306", "/var/lib/mysql", "")
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
