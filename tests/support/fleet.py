@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mailmapd.changes.following import Following
-from mailmapd.cluster.bus import Bus, Part
+from mailmapd.cluster.bus import Bus
 from mailmapd.cluster.message import NotUnderstood
+from mailmapd.cluster.part import Part
 from mailmapd.cluster.reader import Position
 from mailmapd.cluster.second_level import SecondLevel
 from mailmapd.config.loader import load_config
@@ -195,7 +196,7 @@ class Host:
         """Wait until a table is kept for long and the second level can be asked."""
         await self.watched(name)
         await until(lambda: self.second.exchange.is_open, "the second level is not open")
-        await until(lambda: self.bus.place(name) is not None, "its place is not known")
+        await until(lambda: self.bus.beliefs.place(name) is not None, "its place is not known")
 
     async def _flush(self, members: Mapping[str, Any]) -> None:
         try:

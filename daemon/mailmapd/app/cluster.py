@@ -86,7 +86,8 @@ class Cluster:
                 )
                 log.error("%s", self._hindrance)  # noqa: TRY400
                 return
-            from mailmapd.cluster.bus import Bus, Part
+            from mailmapd.cluster.bus import Bus
+            from mailmapd.cluster.part import Part
 
             databases = {
                 name: (settings, assembled.plan.changes[name])
@@ -111,7 +112,7 @@ class Cluster:
             self._bus = Bus(settings, part, self._clock, second)
             self._bus.start((place if settings == before else None) or _decoded(saved))
             if self._loaded:
-                self._bus.believe()
+                self._bus.beliefs.loaded()
 
     async def keep(self) -> dict[str, Any] | None:
         """Return what a later process goes on from, with the names of the tables that this is about, if anything."""
@@ -122,7 +123,7 @@ class Cluster:
         """Believe what was loaded as soon as that is proven: all of it is there."""
         self._loaded = True
         if self._bus is not None:
-            self._bus.believe()
+            self._bus.beliefs.loaded()
 
     async def close(self) -> None:
         """Leave, and say so."""
@@ -149,7 +150,7 @@ class Cluster:
         except ClusterError as error:
             return FlushReport(dropped, failure=f"the other hosts were not told: {error}")
         try:
-            late = [] if order.wait is None else await bus.unconfirmed(identity, order.wait)
+            late = [] if order.wait is None else await bus.reports.unconfirmed(identity, order.wait)
         except ClusterError as error:
             failure = f"the other hosts were told, but who has done it is not known: {error}"
             return FlushReport(dropped, failure=failure)
@@ -172,10 +173,10 @@ class Cluster:
                 "follows": list(member.follows),
                 "watched": member.watched,
                 "left": member.left,
-                "same_key": bus.roll.has_our_key(name, member),
-                "confirmed": bus.roll.has_done(name, member, last) if last else None,
+                "same_key": bus.reports.roll.has_our_key(name, member),
+                "confirmed": bus.reports.roll.has_done(name, member, last) if last else None,
             }
-            for name, member in (await bus.members()).items()
+            for name, member in (await bus.reports.members()).items()
         }
 
     def problems(self) -> list[str]:
@@ -188,7 +189,7 @@ class Cluster:
         second = self._bus.second
         if second is not None and second.exchange.reason and not self._bus.reason:
             found.append(f"cluster: second level: {second.exchange.reason}")
-        if self._bus.twin:
+        if self._bus.reports.twin:
             found.append(f"cluster: another daemon calls itself {self._settings.host}, too")
         return found
 

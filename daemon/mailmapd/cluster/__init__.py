@@ -10,8 +10,12 @@ publisher   says what this host's feeds hear, and that they hear
 coverage    for how long whose word holds
 watching    which tables are kept for long because of it
 standing    where this host stood when its memory was written down
+own_word    what this host's feeds can vouch for
 members     how each host is, and how far it has read
 roll        who is expected, whatever becomes of the records
+reports     this host's record, and what is read from those of the others
+beliefs     what may be believed that others have asked, or this host before it was away
+part        what a bus serves, and what its tables are called in the fleet
 bus         all of it, for one engine
 
 Where they share answers, too:

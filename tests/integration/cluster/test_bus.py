@@ -43,7 +43,9 @@ async def test_many_flushes_at_once(database: MariaDB, valkey: Valkey, tmp_path:
         identities = await asyncio.gather(
             *[one.bus.flush({"user": f"u{number}@example.com"}) for number in range(300)]
         )
-        late = await asyncio.gather(*[one.bus.unconfirmed(last, 10.0) for last in identities[-50:]])
+        late = await asyncio.gather(
+            *[one.bus.reports.unconfirmed(last, 10.0) for last in identities[-50:]]
+        )
         assert late == [[]] * 50
         assert two.held("alias", b"a@example.com")
         assert two.bus.counts["received"] >= len(identities)

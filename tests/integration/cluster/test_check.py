@@ -71,7 +71,7 @@ async def test_least_account(
                 applied = [Invalidation("alias", frozenset({b"a@example.com"}))]
                 await hosts["mx1"].bus.flush({"all": True}, [*applied, Invalidation("of_domain")])
             identity = await hosts["mx1"].bus.flush({"user": "a@example.com"})
-            assert await hosts["mx1"].bus.unconfirmed(identity, 5.0) == []
+            assert await hosts["mx1"].bus.reports.unconfirmed(identity, 5.0) == []
             assert not two.held("alias", b"a@example.com")
         settings = ClusterSettings(
             url=server.url, user="mail", password="secret", second_level=shares

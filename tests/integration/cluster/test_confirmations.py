@@ -22,7 +22,7 @@ WAIT = 1.3  # seconds: longer than it takes until each host writes down where it
 async def known(host: Host, *names: str) -> None:
     """Wait until a host sees the records of others."""
     async with asyncio.timeout(10):
-        while not set(names) <= set(await host.bus.members()):  # noqa: ASYNC110
+        while not set(names) <= set(await host.bus.reports.members()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -45,7 +45,7 @@ async def test_host_with_another_key(
             await host.joined()
             await known(host, "mx1", "mx2")
         identity = await one.bus.flush(EVERYTHING)
-        assert await one.bus.unconfirmed(identity, WAIT) == ["mx2"]
+        assert await one.bus.reports.unconfirmed(identity, WAIT) == ["mx2"]
     finally:
         await one.close()
         await two.close()
@@ -61,14 +61,14 @@ async def test_records_that_were_lost(
         await known(one, "mx1", "mx2", "mx3")
         await hosts["mx2"].bus.close()  # as if it were killed
         await hosts["mx3"].stop()
-        await one.bus.members()
+        await one.bus.reports.members()
         valkey.run("FLUSHALL")
         if asked != "at once":
             await until(lambda: bool(valkey.run("HEXISTS", "mailmapd:hosts", "mx1")))
         identity = await one.bus.flush(EVERYTHING)
-        assert await one.bus.unconfirmed(identity, 0.1) == ["mx2"]
+        assert await one.bus.reports.unconfirmed(identity, 0.1) == ["mx2"]
         hosts["mx2"].start()
-        assert await one.bus.unconfirmed(identity, 5.0) == []
+        assert await one.bus.reports.unconfirmed(identity, 5.0) == []
 
 
 @pytest.mark.parametrize("days", [-2, 2])
@@ -85,4 +85,4 @@ async def test_host_whose_clock_is_wrong(
         record["at"] += days * 86_400.0
         valkey.run("HSET", "mailmapd:hosts", "mx2", json.dumps(record))
         identity = await one.bus.flush(EVERYTHING)
-        assert await one.bus.unconfirmed(identity, WAIT) == ["mx2", "mx3"]
+        assert await one.bus.reports.unconfirmed(identity, WAIT) == ["mx2", "mx3"]

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from mailmapd.cluster import bus as bus_module
-from mailmapd.cluster.bus import Bus, Part
+from mailmapd.cluster.bus import Bus
 from mailmapd.cluster.message import FIELD, Hears
+from mailmapd.cluster.part import Part
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.engine.engine import Engine
 from support.clock import FakeClock

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.cluster.bus import Bus, Part
+from mailmapd.cluster.bus import Bus
 from mailmapd.cluster.coverage import BEFORE, Vouched
 from mailmapd.cluster.message import Hears
+from mailmapd.cluster.part import Part
 from mailmapd.cluster.reader import Position
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.cluster.standing import Standing
@@ -80,7 +81,7 @@ async def test_believed(bench: Bench) -> None:
     """What was loaded is believed when its follower says that it has told everything since."""
     bench.begin()
     bench.load()
-    bench.bus.believe()
+    bench.bus.beliefs.loaded()
     assert not bench.is_believed
     bench.vouch()
     assert bench.is_believed
@@ -92,7 +93,7 @@ async def test_all_of_it_is_loaded_first(bench: Bench) -> None:
     bench.vouch()
     bench.load()
     assert not bench.is_believed
-    bench.bus.believe()
+    bench.bus.beliefs.loaded()
     bench.vouch()
     assert bench.is_believed
 
@@ -102,7 +103,7 @@ async def test_gap(bench: Bench) -> None:
     bench.begin()
     bench.bus._missed("messages were removed")
     bench.load()
-    bench.bus.believe()
+    bench.bus.beliefs.loaded()
     bench.vouch()
     assert bench.engine.tables["alias"].watch is not None
     assert not bench.is_believed
@@ -112,6 +113,6 @@ async def test_another_stream(bench: Bench) -> None:
     """What was written down beside another stream is not believed because of this one."""
     bench.begin(replace(STANDING, stream="other"))
     bench.load()
-    bench.bus.believe()
+    bench.bus.beliefs.loaded()
     bench.vouch()
     assert not bench.is_believed

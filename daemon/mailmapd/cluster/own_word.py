@@ -1,0 +1,41 @@
+"""This host's word: what its feeds can vouch for, before the other hosts and before itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mailmapd.changes.following import FollowedDatabase
+from mailmapd.cluster.message import Hears
+from mailmapd.cluster.part import Part
+from mailmapd.cluster.watching import server_digest
+
+
+class OwnWord:
+    """Says what the feeds of a part can vouch for at this moment."""
+
+    def __init__(self, part: Part, clock: Callable[[], float]) -> None:
+        self._part = part
+        self._clock = clock
+
+    @property
+    def databases(self) -> dict[str, FollowedDatabase]:
+        """Return the databases that are followed here, by name."""
+        following = self._part.following()
+        return {} if following is None else following.databases
+
+    def hears(self) -> dict[str, Hears]:
+        """Return what can be vouched for, by database."""
+        found = {name: self.hears_of(database) for name, database in self.databases.items()}
+        return {name: hears for name, hears in found.items() if hears is not None}
+
+    def hears_of(self, database: FollowedDatabase) -> Hears | None:
+        """Return what can be vouched for of a database, if anything."""
+        if not database.lease.holds or not all(feed.identity for feed in database.feeds):
+            return None
+        digests = self._part.digests
+        return Hears(
+            database.epoch,
+            max(self._clock() - database.last_heard, 0.0),
+            frozenset(server_digest(feed.identity) for feed in database.feeds),
+            frozenset(digests[table] for table in database.followed if table in digests),
+        )
