@@ -79,7 +79,7 @@ async def _carry(valkey: Valkey, rate: int) -> Carried:
     server = Server(ClusterSettings(url=valkey.url, host="mx1", max_messages=1_000_000))
     codec = Codec()
     publisher = Publisher(
-        server, codec, ("mx1", "run"), seen=lambda: "0-0", hears=dict, clock=time.monotonic
+        server, codec, ("mx1", "run"), place=Position, hears=dict, clock=time.monotonic
     )
     server_before, began = _server_time(valkey), time.process_time()
     publisher.start()

@@ -5,6 +5,7 @@ with Proxy(server.port) as proxy:
     proxy.swallow()     # nothing is forwarded and nobody is told, as behind a firewall that drops packets
     proxy.forward()     # what was held back goes on, as TCP sends lost packets again
     proxy.cut()         # every connection is reset
+    proxy.aim(port)     # new connections reach another server, as behind an address that moves
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ class Proxy:
         """Forward again, first of all what was held back."""
         self._tell(self._open.set)
         self._tell(self._answering.set)
+
+    def aim(self, target: int) -> None:
+        """Have new connections reach another server; those that are there stay where they are."""
+        self._target = target
 
     def cut(self) -> None:
         """Reset every connection."""

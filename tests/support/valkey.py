@@ -59,7 +59,7 @@ class Valkey:
         self.port = free_port() if tcp else 0
         self.url = f"unix:{self.socket}"
         self._program = server_program(kind)
-        self._settings = list(settings)
+        self.settings = list(settings)
         self._process: ServerProcess | None = None
 
     def __enter__(self) -> Self:
@@ -86,7 +86,7 @@ class Valkey:
             str(self.socket),
         ]
         options += ["--dir", str(self.directory), "--save", "", "--daemonize", "no"]
-        command = [self._program, *self._file, *options, *self._settings]
+        command = [self._program, *self._file, *options, *self.settings]
         self._process = ServerProcess(command, self.directory / "valkey.log")
         self._process.wait_ready(self.answers, "valkey")
 

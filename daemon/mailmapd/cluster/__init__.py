@@ -3,6 +3,7 @@
 Hosts tell each other by one stream in a Valkey or Redis server what is to be forgotten.
 
 server      what is asked of the server, by way of redis-py
+connections at a path, at each address of a name, or where Sentinels say that it is
 replies     what it answers, of which no more is kept than there can be
 message     what is said, as bytes
 reader      reads the stream, and proves that nothing of it was missed

@@ -18,7 +18,10 @@ from mailmapd.cluster.watching import Watching
 
 
 class Beliefs:
-    """Knows what may be believed now. `here` is the last message that was read, or None while nothing is proven."""
+    """Knows what may be believed now. `here` is the last message that was read, or None while nothing is proven.
+
+    `history` is that of the server that carries the stream.
+    """
 
     def __init__(
         self,
@@ -29,8 +32,10 @@ class Beliefs:
         watching: Watching,
         publisher: Publisher,
         here: Callable[[], Position | None],
+        history: Callable[[], str],
         clock: Callable[[], float],
     ) -> None:
+        self.history = history
         self._part = part
         self._word = word
         self._coverage = coverage

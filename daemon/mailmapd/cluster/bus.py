@@ -65,7 +65,7 @@ class Bus:
         self._clock = clock
         self._server = Server(settings)
         self._codec = Codec(settings.key)
-        self._word = OwnWord(part, clock)
+        self._word = OwnWord(part, lambda: self._reader.moves, clock)
         self.second = second
         tables = {name: part.engine.tables[name] for name in part.digests}
         self._forgetting = Forgetting(part.engine, tables)
@@ -75,7 +75,7 @@ class Bus:
             self._server,
             self._codec,
             (settings.host, self.run),
-            seen=lambda: self._reader.position.last_id,
+            place=lambda: self._reader.position,
             hears=self._word.hears,
             clock=clock,
             commands=lambda touched: [] if second is None else second.commands(touched),
@@ -106,6 +106,7 @@ class Bus:
             watching=self._watching,
             publisher=self._publisher,
             here=lambda: None if self.reason else self._reader.position,
+            history=lambda: self._reader.position.history,
             clock=clock,
         )
         self._applied = Position()
@@ -269,8 +270,10 @@ class Bus:
         if message.forget is not None:
             self._forgetting.forget(self._part.named(message.forget))
         if message.hears is not None:
+            is_told_here = message.history == self._reader.position.history
+            hears = message.hears if is_told_here else {}
             moment = self._reader.moment(message.seen)
-            self._coverage.heard(message.host, message.run, message.hears, moment, self._clock())
+            self._coverage.heard(message.host, message.run, hears, moment, self._clock())
         if message.flush is not None:
             task = asyncio.get_running_loop().create_task(self._flush(message.flush))
             self._flushing.add(task)

@@ -92,6 +92,9 @@ class Exchange:
         self.reason = "not reached yet"
         self.counts: Counter[str] = Counter()
         self.used = 0
+        self.history: Callable[[], str] = (
+            str  # of the server that carries the stream, once it is known
+        )
         self._server = server
         self._max_bytes = max_bytes
         self._clock = clock
@@ -270,7 +273,7 @@ class Exchange:
             await self._server.disconnect()
         began = asyncio.get_running_loop().time()
         try:
-            await self._server.evaluate(ASK, [], [0, MOST_BYTES, "", 1, ""])
+            await self._server.evaluate(ASK, [], [0, MOST_BYTES, "", 1, ""], self.history())
         except ClusterError as error:
             self.reason = str(error)
         except Exception:
@@ -288,9 +291,8 @@ class Exchange:
         token = f"{self._run_of_daemon}:{next(self._numbers)}".encode()
         made = secrets.token_hex(8)
         fetching = round(FETCHING * 1000)
-        said = await self._server.evaluate(
-            ASK, keys, [len(names), MOST_BYTES, token, fetching, made]
-        )
+        arguments: list[bytes | str | int] = [len(names), MOST_BYTES, token, fetching, made]
+        said = await self._server.evaluate(ASK, keys, arguments, self.history())
         if (
             not isinstance(said, list)
             or len(said) != len(names) + len(batch)
@@ -316,7 +318,7 @@ class Exchange:
             try:
                 while self._commands:
                     commands = list(self._commands)
-                    await self._server.carry_out(commands)
+                    await self._server.carry_out(commands, self.history())
                     for _ in commands:
                         self._commands.popleft()
                 if self._unusable:
@@ -355,7 +357,7 @@ class Exchange:
             for fill in fitting
             for text in (fill.token, fill.sealed, max(round(fill.lifetime * 1000), 1))
         ]
-        filled = int(await self._server.evaluate(FILL, keys, arguments))
+        filled = int(await self._server.evaluate(FILL, keys, arguments, self.history()))
         self.counts["filled"] += filled
         self.counts["refused"] += len(fitting) - filled
 

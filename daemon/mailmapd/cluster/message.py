@@ -9,14 +9,16 @@ lone surrogates. With a key, the field ``s`` holds a keyed BLAKE2b of ``m``: who
      "flush": {"user": "info@example.com"},      as of the control protocol: key, user, domain, table, map, all
      "hears": {"mail": {"epoch": 3, "age": 0.2, "since": "1790000000000-0",
                         "servers": [SERVER, …], "tables": [TABLE, …]}},
+     "history": "5a…",                            of the server to which all of that was told
      "second": "5d0c…"}                          the second level was told, too, by a host with these tables
 
 TABLE is the digest of a table's name, its query and the logical database that it asks, but not of which server: hosts
 whose queries differ never mean each other's tables. KEY is a SQL key. ``hears`` is a heartbeat: of
 these servers every change has been told that was heard of `age` seconds ago, for these tables, without a break since
-the epoch began; `since` is a message that was made after it had, once there is one.
+the epoch began; `since` is a message that was made after it had, once there is one. It counts at the server
+with that history, and at no other one that a connection of its sender may have reached.
 
-A message may have any of the last three members, and members that are not known are an error: whoever does not
+A message may have any of the last four members, and members that are not known are an error: whoever does not
 understand all of a message must take it for more than it says.
 """
 
@@ -80,6 +82,7 @@ class Message:
     flush: Mapping[str, Any] | None = None
     hears: Mapping[str, Hears] | None = None
     second: str = ""
+    history: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,8 @@ class Codec:
                 }
                 for name, heard in message.hears.items()
             }
+        if message.history:
+            members["history"] = message.history
         if message.second:
             members["second"] = message.second
         text = json.dumps(members, separators=(",", ":")).encode()
@@ -190,13 +195,13 @@ def _decode(members: dict[str, Any]) -> Message:
     if not (_is_name(host) and _is_name(run) and _is_id(seen)):
         raise ValueError("host, run or seen")
     forget, flush, hears = (members.pop(name, None) for name in ("forget", "flush", "hears"))
-    second = members.pop("second", "")
+    second, history = members.pop("second", ""), members.pop("history", "")
     if members:
         raise ValueError(f"members that are not known: {', '.join(sorted(members))}")
     if flush is not None and not isinstance(flush, dict):
         raise ValueError("flush")
-    if not isinstance(second, str):
-        raise ValueError("second")
+    if not isinstance(second, str) or not _is_name(history):
+        raise ValueError("second or history")
     return Message(
         host,
         run,
@@ -205,6 +210,7 @@ def _decode(members: dict[str, Any]) -> Message:
         flush,
         None if hears is None else _all_heard(hears),
         second,
+        history,
     )
 
 

@@ -11,10 +11,11 @@ from mailmapd.cluster.watching import server_digest
 
 
 class OwnWord:
-    """Says what the feeds of a part can vouch for at this moment."""
+    """Says what the feeds of a part can vouch for at this moment; `moves` counts those from one server to another."""
 
-    def __init__(self, part: Part, clock: Callable[[], float]) -> None:
+    def __init__(self, part: Part, moves: Callable[[], int], clock: Callable[[], float]) -> None:
         self._part = part
+        self._moves = moves
         self._clock = clock
 
     @property
@@ -33,8 +34,9 @@ class OwnWord:
         if not database.lease.holds or not all(feed.identity for feed in database.feeds):
             return None
         digests = self._part.digests
+        # What was told at another server was not told at this one
         return Hears(
-            database.epoch,
+            database.epoch + self._moves(),
             max(self._clock() - database.last_heard, 0.0),
             frozenset(server_digest(feed.identity) for feed in database.feeds),
             frozenset(digests[table] for table in database.followed if table in digests),

@@ -3,6 +3,10 @@
 What was touched gathers until it has been told, however long the server is away; where that is too much, all of the
 tables is meant. A heartbeat goes out after it, in the same transaction, so that it vouches for nothing that
 was not told. Sends are a few milliseconds apart, in which changes gather.
+
+What was told to another server than the one that this host reads was not told: its connections may reach two, where
+a name or a balancer leads to both. It is told again; and a heartbeat names the server at which it counts, so that
+nobody relies on it who reads the other one.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Any
 
 from mailmapd.changes.touched import Touched
 from mailmapd.cluster.message import Codec, Hears, Message, split
+from mailmapd.cluster.reader import Position
 from mailmapd.cluster.server import Command, Server
 from mailmapd.errors import ClusterError
 from mailmapd.tasks import end_tasks
@@ -40,8 +45,9 @@ class _Order:
 class Publisher:
     """Publishes as `host` in one `run` of the daemon, between `start` and `close`.
 
-    `seen` gives the id of the last message that was read, `hears` what this host's feeds can vouch for at this moment.
-    `commands` make the second level forget what was touched, in the same transaction; messages then say `second`.
+    `place` is up to where this host has read, and so at which server it must tell, `hears` what its feeds can vouch for
+    at this moment. `commands` make the second level forget what was touched, in the same transaction; messages then say
+    `second`.
     """
 
     def __init__(
@@ -50,7 +56,7 @@ class Publisher:
         codec: Codec,
         names: tuple[str, str],
         *,
-        seen: Callable[[], str],
+        place: Callable[[], Position],
         hears: Callable[[], Mapping[str, Hears]],
         clock: Callable[[], float],
         commands: Callable[[Touched], list[Command]] = lambda _: [],
@@ -60,7 +66,7 @@ class Publisher:
         self._server = server
         self._codec = codec
         self._host, self._run_of_daemon = names
-        self._seen = seen
+        self._place = place
         self._hears = hears
         self._clock = clock
         self._commands = commands
@@ -145,6 +151,7 @@ class Publisher:
             told = await self._server.add(
                 [self._codec.encode(order.message) for order in orders],
                 [command for order in orders for command in order.before],
+                self._place().history,
             )
         except ClusterError as error:
             for order in orders:
@@ -179,6 +186,7 @@ class Publisher:
     async def _send(self) -> None:
         """Send what is pending, and a heartbeat after it."""
         pending, self._pending = self._pending, Touched()
+        history = self._place().history
         # What is vouched for is what was heard until now: all of it is in `pending`, or was told before.
         hears = {
             name: replace(heard, since=self.began(name, heard)[0])
@@ -195,7 +203,7 @@ class Publisher:
         self._sending = pending
         try:
             encoded = [self._codec.encode(message) for message in messages]
-            identities = await self._server.add(encoded, self._commands(pending))
+            identities = await self._server.add(encoded, self._commands(pending), history)
         except BaseException:
             self.touched(pending)
             raise
@@ -217,7 +225,10 @@ class Publisher:
         hears: Mapping[str, Hears] | None = None,
     ) -> Message:
         second = "" if forget is None and flush is None else self._second
-        return Message(self._host, self._run_of_daemon, self._seen(), forget, flush, hears, second)
+        place = self._place()
+        history = "" if hears is None else place.history
+        names = self._host, self._run_of_daemon
+        return Message(*names, place.last_id, forget, flush, hears, second, history)
 
 
 def _is_same(before: Hears, now: Hears) -> bool:

@@ -22,10 +22,12 @@ from dataclasses import dataclass, replace
 
 from mailmapd.cluster.server import BATCH, Condition, Entry, Server
 from mailmapd.errors import ClusterError
+from mailmapd.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
 CHECK = 0.5  # seconds between two proofs
+COMPARE = 15.0  # seconds between two looks whether new connections reach the same server
 WAIT = 0.5  # seconds for which a message is waited for
 RETRY = 0.5  # seconds until a server that did not answer is asked again
 REST = 0.002  # seconds between two reads, in which messages gather: a read costs a quarter of a millisecond
@@ -70,6 +72,7 @@ class Reader:
         changed: Callable[[str], None],
     ) -> None:
         self.position = position
+        self.moves = 0  # from one history to another, so from one server to another
         self._server = server
         self._clock = clock
         self._heard = heard
@@ -90,6 +93,13 @@ class Reader:
 
     async def run(self) -> None:
         """Read, and go on reading, whatever happens to the server."""
+        comparing = asyncio.get_running_loop().create_task(self._compare())
+        try:
+            await self._read_on()
+        finally:
+            await end_tasks([comparing])
+
+    async def _read_on(self) -> None:
         while True:
             try:
                 await self._read()
@@ -100,6 +110,20 @@ class Reader:
                 log.exception("cluster: a defect of mailmapd ended the reading of the stream")
                 self._changed("a defect of mailmapd; its log says more")
             await asyncio.sleep(RETRY)
+
+    async def _compare(self) -> None:
+        """See now and then that a name, or what stands before the server, still leads to the one that is read."""
+        while True:
+            await asyncio.sleep(COMPARE)
+            try:
+                if self.position.history and (
+                    other := await self._server.compare(self.position.history)
+                ):
+                    log.warning("cluster: %s", other)
+            except ClusterError as error:
+                log.debug("cluster: not compared: %s", error)
+            except Exception:
+                log.exception("cluster: a defect of mailmapd; servers are not compared")
 
     async def _read(self) -> None:
         await self._check()
@@ -130,6 +154,7 @@ class Reader:
         if fault := self._fault(condition):
             self._ids.clear()
             self._moments.clear()
+            self.moves += condition.history != self.position.history
             self._missed(fault)
             if order(condition.last_id) < order(self.position.last_id):
                 self.position = Position(history=condition.history)  # all of it, from the start

@@ -23,13 +23,31 @@ class Script:
         object.__setattr__(self, "digest", digest)
 
 
+ELSEWHERE = "ELSEWHERE"
+"""Begins the refusal of a server that is not the one that was meant."""
+
+_WHERE_MEANT = f"""
+local of = redis.call('INFO', 'replication')
+if string.match(of, 'role:(%a+)') ~= 'master' then
+  return redis.error_reply('READONLY a replica is not asked, because it may be behind')
+end
+if ARGV[1] ~= '' and ARGV[1] ~= string.match(of, 'master_replid:(%x+)') then
+  return redis.error_reply('{ELSEWHERE} another history')
+end
+"""
+"""Begins each script. Its first argument is whose history the server must have, or nothing.
+
+A replica may have an answer that the primary has removed already, and lack the tombstone.
+"""
+
 GIVEN, REFUSED = b"+", b"-"
 """Words for a value that is not there: whoever asked has the token now, or has not."""
 
 ASK = Script(
-    """
-local marks, longest = tonumber(ARGV[1]), tonumber(ARGV[2])
-local token, fetching, made = ARGV[3], ARGV[4], ARGV[5]
+    _WHERE_MEANT
+    + """
+local marks, longest = tonumber(ARGV[2]), tonumber(ARGV[3])
+local token, fetching, made = ARGV[4], ARGV[5], ARGV[6]
 local said = {}
 for i = 1, marks do
   local mark = redis.pcall('GETRANGE', KEYS[i], 0, 63)
@@ -38,7 +56,7 @@ for i = 1, marks do
     local written = redis.pcall('SET', KEYS[i], mark)
     if written.err then mark = '' end
   end
-  said[i] = mark
+  said[#said + 1] = mark
 end
 for i = marks + 1, #KEYS, 2 do
   local value = redis.pcall('GETRANGE', KEYS[i], 0, longest)
@@ -57,8 +75,8 @@ return said
 )
 """Keys: marks, then a value and its guard for each answer; the value twice, where no token is wanted.
 
-Arguments: the number of marks, the most bytes of a value, a token and its milliseconds, a new mark. Returns the marks,
-then for each answer its value, "+" or "-".
+Arguments, behind the history: the number of marks, the most bytes of a value, a token and its milliseconds, a new
+mark. Returns the marks, then for each answer its value, "+" or "-".
 """
 
 TOUCH = Script(
@@ -75,10 +93,11 @@ A full server has no room for it; the answer and every token are gone all the sa
 """
 
 FILL = Script(
-    """
+    _WHERE_MEANT
+    + """
 local filled = 0
 for i = 1, #KEYS, 2 do
-  local first = (i - 1) / 2 * 3 + 1
+  local first = (i - 1) / 2 * 3 + 2
   if redis.pcall('GET', KEYS[i + 1]) == ARGV[first] then
     redis.call('SET', KEYS[i], ARGV[first + 1], 'PX', ARGV[first + 2])
     redis.call('UNLINK', KEYS[i + 1])
@@ -88,6 +107,6 @@ end
 return filled
 """
 )
-"""Keys: a value and its guard for each answer. Arguments for each: the token that must still stand there, the new
-value, its milliseconds. Returns how many were written.
+"""Keys: a value and its guard for each answer. Arguments for each, behind the history: the token that must still stand
+there, the new value, its milliseconds. Returns how many were written.
 """

@@ -71,6 +71,7 @@ class SecondLevel:
         for mismatches in self._mismatches(engine):
             mismatches.forget = partial(self._forget, engine)
         self._engine = engine
+        self.exchange.history = trust.history
         self.exchange.start()
 
     async def close(self) -> None:

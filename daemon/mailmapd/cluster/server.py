@@ -15,34 +15,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import unquote, urlsplit
 
-from redis.asyncio import (
-    BlockingConnectionPool,
-    Connection,
-    Redis,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from mailmapd.cluster.replies import MOST_ELEMENTS, Replies
-from mailmapd.cluster.scripts import Script
+from mailmapd.cluster.connections import Connections
+from mailmapd.cluster.replies import MOST_ELEMENTS
+from mailmapd.cluster.scripts import ELSEWHERE, Script
 from mailmapd.cluster.settings import ClusterSettings
-from mailmapd.databases.mysql.account import TlsContexts
-from mailmapd.databases.settings import TlsSettings
 from mailmapd.errors import ClusterError
 
-CONNECT = 1.0  # seconds for a connection, and for the login on it
 ANSWER = 1.0  # seconds in which a command is answered
 BATCH = 100  # messages that are read at once
-_CONNECTIONS = 8  # beside the one that waits for messages; who finds none free waits for one
 
 Entry = tuple[str, Mapping[bytes, bytes]]
 """A message of the stream: its id, and its fields."""
@@ -74,21 +62,8 @@ def _understood(
     return called
 
 
-class Encrypted(SSLConnection):  # type: ignore[misc]  # redis-py has no types
-    """A connection with a TLS context of ours. The library's own trusts the system's authorities beside any named."""
-
-    def __init__(self, *, contexts: TlsContexts, tls: TlsSettings, **options: Any) -> None:
-        super().__init__(**options)
-        self._contexts = contexts
-        self._tls = tls
-
-    def _connection_arguments(self) -> Mapping[str, Any]:
-        arguments = super(SSLConnection, self)._connection_arguments()
-        return {**arguments, "ssl": self._contexts.of(self._tls)}
-
-
-class EncryptedBySentinel(SentinelManagedConnection, Encrypted):  # type: ignore[misc]
-    """The same to whichever server the Sentinels name."""
+class Elsewhere(ClusterError):
+    """A connection has reached a server that is none of those meant: a replica, or one with another history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +80,17 @@ class Server:
 
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
-        self._sentinel: Sentinel | None = None
-        self._connecting = CONNECT * (1 + 2 * len(settings.sentinels))
-        self._contexts = TlsContexts()
-        self._redis = self._client()
+        self._connections = Connections(settings)
+        self._redis = self._connections.client()
+        # Reads go over one connection, so that nothing is read from another server than was looked at
+        self._reading = self._connections.client(1, redis_connect_func=self._has_begun_to_read)
+        self._begun = 0  # connections to read
+        self._looked_at = 0  # the one of them over which the stream was looked at
 
     async def close(self) -> None:
         """End every connection."""
-        clients = [self._redis]
-        if self._sentinel is not None:
-            clients += self._sentinel.sentinels
-        for client in clients:
-            try:
-                await client.aclose(close_connection_pool=True)
-            except (RedisError, OSError):
-                continue  # it is closed all the same
+        for client in (self._redis, self._reading, *self._connections.sentinels()):
+            await _close(client)
 
     @property
     def place(self) -> str:
@@ -132,9 +103,15 @@ class Server:
 
     @_understood
     async def add(
-        self, messages: Iterable[Mapping[bytes, bytes]], before: Iterable[Command] = ()
+        self,
+        messages: Iterable[Mapping[bytes, bytes]],
+        before: Iterable[Command] = (),
+        history: str = "",
     ) -> list[str]:
-        """Carry out commands and add messages, all or none of them, in order; return the messages' ids."""
+        """Carry out commands and add messages, all or none of them, in order; return the messages' ids.
+
+        Raises Elsewhere when that was done at a server with another `history`.
+        """
         settings = self._settings
         pipeline = self._redis.pipeline(transaction=True)
         for command in before:
@@ -143,29 +120,46 @@ class Server:
         for message in messages:
             fields: Any = dict(message)
             pipeline.xadd(settings.stream, fields, maxlen=settings.max_messages, approximate=True)
-        answers = await self._execute(pipeline)
-        return [identity.decode() for identity in answers[added:]]
+        return [
+            identity.decode() for identity in (await self._execute_at(pipeline, history))[added:]
+        ]
 
     @_understood
-    async def carry_out(self, commands: Iterable[Command]) -> None:
-        """Carry out commands, all or none of them, in order."""
+    async def carry_out(self, commands: Iterable[Command], history: str = "") -> None:
+        """Carry out commands, all or none of them, in order.
+
+        Raises Elsewhere when that was done at a server with another `history`.
+        """
         pipeline = self._redis.pipeline(transaction=True)
         for command in commands:
             pipeline.execute_command(*command)
-        await self._execute(pipeline)
+        await self._execute_at(pipeline, history)
 
     @_understood
     async def evaluate(
-        self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        arguments: Sequence[bytes | str | int],
+        history: str = "",
     ) -> Any:
-        """Return what a script says."""
-        given: list[Any] = [len(keys), *keys, *arguments]
+        """Return what a script says.
+
+        Raises Elsewhere, and nothing is done, at a replica or a server with another `history`.
+        """
+        given: list[Any] = [len(keys), *keys, history, *arguments]
         try:
-            return await self._answer(self._redis.evalsha(script.digest, *given))
+            try:
+                return await self._answer(self._redis.evalsha(script.digest, *given))
+            except ClusterError as error:
+                if not isinstance(error.__cause__, NoScriptError):
+                    raise
+            return await self._answer(self._redis.eval(script.text, *given))
         except ClusterError as error:
-            if not isinstance(error.__cause__, NoScriptError):
-                raise
-        return await self._answer(self._redis.eval(script.text, *given))
+            if str(error.__cause__).startswith(ELSEWHERE):
+                await self.disconnect()
+                raise Elsewhere(f"{self.place}: connections reach different servers") from error
+            raise await self._left_if_replica(error) from error.__cause__
 
     @_understood
     async def memory(self) -> tuple[int, int]:
@@ -175,16 +169,22 @@ class Server:
 
     @_understood
     async def read(self, after: str, patience: float, count: int) -> list[Entry]:
-        """Return messages behind an id, as soon as there is one, or none when `patience` (in seconds) is over."""
+        """Return messages behind an id, as soon as there is one, or none when `patience` (in seconds) is over.
+
+        Raises Elsewhere when they may be of another server than `check` has looked at.
+        """
         wait = round(patience * 1000)
-        call = self._redis.xread({self._settings.stream: after}, count=count, block=wait)
-        return _entries(await self._answer(call, patience + ANSWER))
+        call = self._reading.xread({self._settings.stream: after}, count=count, block=wait)
+        entries = _entries(await self._answer(call, patience + ANSWER))
+        if self._begun != self._looked_at:
+            raise Elsewhere(f"{self.place}: connected anew, perhaps to another server")
+        return entries
 
     @_understood
     async def check(self, after: str, count: int = BATCH) -> tuple[list[Entry], Condition]:
         """Return messages behind an id, `count` at most, and how the stream is at that very moment."""
         place = self._settings.place
-        pipeline = self._redis.pipeline(transaction=True)
+        pipeline = self._reading.pipeline(transaction=True)
         pipeline.xread({self._settings.stream: after}, count=count)
         pipeline.xinfo_stream(self._settings.stream)
         pipeline.info("replication")
@@ -193,15 +193,42 @@ class Server:
         for said in (found, replication, None if missing else stream):
             if isinstance(said, Exception):
                 raise ClusterError(f"{place}: {said}") from said
-        if replication.get("role") != "master":
-            raise ClusterError(f"{place}: is a replica, not the primary")
-        history = str(replication.get("master_replid", ""))
+        try:
+            history = self._history_of_primary(replication)
+        except Elsewhere as error:
+            raise await self._left_if_replica(error) from None
+        self._looked_at = self._begun
         if missing:
             return [], Condition(history=history)
         if "entries-added" not in stream:
             raise ClusterError(f"{place}: is too old; Redis 7.0, or any Valkey, is needed")
         last = stream["last-generated-id"].decode()
         return _entries(found), Condition(last, int(stream["entries-added"]), history)
+
+    @_understood
+    async def compare(self, history: str) -> str:
+        """See by new connections, one to each address, which primary is reached; leave the one that is read for it.
+
+        Return why, or nothing when it is the one that is read, or when none is reached.
+        """
+        try:
+            clients = await self._connections.each()
+        except OSError as error:
+            raise ClusterError(f"{self.place}: {error.strerror or error}") from error
+        for client in clients:
+            try:
+                replication = await self._answer(client.info("replication"))
+                reached = self._history_of_primary(replication)
+            except ClusterError:
+                continue  # the next address may be that of the primary
+            finally:
+                await _close(client)
+            if reached == history:
+                return ""
+            self._connections.prefer(client)
+            await self._disconnect_all()
+            return f"{self.place}: new connections reach another server than the one that was read"
+        return ""
 
     @_understood
     async def write_member(self, host: str, record: bytes) -> bytes:
@@ -241,12 +268,48 @@ class Server:
             return False
         return True
 
-    async def _execute(self, pipeline: Any) -> list[Any]:
-        answers: list[Any] = await self._answer(pipeline.execute(raise_on_error=False))
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise ClusterError(f"{self.place}: {answer}") from answer
+    async def _execute_at(self, pipeline: Any, history: str) -> list[Any]:
+        """Execute what must be done at the primary, with this `history` if there is one; return the answers."""
+        pipeline.info("replication")
+        try:
+            answers: list[Any] = await self._answer(pipeline.execute(raise_on_error=False))
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise ClusterError(f"{self.place}: {answer}") from answer
+            reached = self._history_of_primary(answers.pop())
+        except ClusterError as error:
+            raise await self._left_if_replica(error) from error.__cause__
+        if history and reached != history:
+            await self.disconnect()
+            raise Elsewhere(f"{self.place}: connections reach different servers")
         return answers
+
+    async def _left_if_replica(self, error: ClusterError) -> ClusterError:
+        """Leave a server that is not the primary: a name, or another address of it, may lead to that."""
+        if isinstance(error.__cause__, ReadOnlyError):
+            error = self._of_replica()
+        if isinstance(error, Elsewhere):
+            self._connections.leave()
+            await self._disconnect_all()
+        return error
+
+    def _of_replica(self) -> Elsewhere:
+        return Elsewhere(f"{self.place}: is a replica, not the primary")
+
+    def _history_of_primary(self, replication: Mapping[str, Any]) -> str:
+        """Return whose history a server has. Raises Elsewhere for that of a replica."""
+        if replication.get("role") != "master":
+            raise self._of_replica()
+        return str(replication.get("master_replid", ""))
+
+    async def _disconnect_all(self) -> None:
+        await self.disconnect()
+        await self._reading.connection_pool.disconnect()
+
+    async def _has_begun_to_read(self, connection: Any) -> None:
+        """Note a new connection over which the stream is read."""
+        await connection.on_connect()
+        self._begun += 1
 
     async def _answer(self, call: Any, seconds: float = ANSWER) -> Any:
         """Return what a call of the library answers in time. Raises ClusterError.
@@ -256,7 +319,7 @@ class Server:
         """
         place = self._settings.place
         try:
-            async with asyncio.timeout(seconds + self._connecting):
+            async with asyncio.timeout(seconds + self._connections.seconds):
                 return await call
         except TimeoutError:
             raise ClusterError(f"{place}: no answer for {seconds:g} s") from None
@@ -265,70 +328,10 @@ class Server:
         except OSError as error:
             raise ClusterError(f"{place}: {error.strerror or error}") from error
 
-    def _client(self) -> Redis:
-        settings = self._settings
-        common: dict[str, Any] = {
-            "password": settings.password or None,
-            "username": settings.user,
-            "socket_connect_timeout": CONNECT,
-            "socket_timeout": None,  # each call has its own deadline
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-            "parser_class": Replies,
-            "driver_info": None,  # no CLIENT SETINFO, which Redis 7.0 does not know, nor a least account may
-        }
-        if settings.sentinels:
-            return self._by_sentinels(common)
-        if settings.url.startswith("unix:"):
-            path = settings.url.removeprefix("unix:")
-            pool = self._pool(UnixDomainSocketConnection, path=path, **common)
-            return Redis(connection_pool=pool)
-        url = urlsplit(settings.url)
-        common |= {
-            "host": url.hostname or "localhost",
-            "port": url.port or 6379,
-            "db": int(url.path.strip("/") or 0),
-            "socket_keepalive": True,
-        }
-        if url.username:
-            common["username"] = unquote(url.username)
-        kind: type[Connection] = Connection
-        if url.scheme == "rediss" or settings.tls is not None:
-            kind = Encrypted
-            common |= self._tls(settings.tls or TlsSettings())
-        return Redis(connection_pool=self._pool(kind, **common))
 
-    @staticmethod
-    def _pool(kind: type[Connection], **options: Any) -> BlockingConnectionPool:
-        return BlockingConnectionPool(
-            connection_class=kind, max_connections=_CONNECTIONS, timeout=ANSWER, **options
-        )
-
-    def _by_sentinels(self, common: dict[str, Any]) -> Redis:
-        settings = self._settings
-        asked: dict[str, Any] = {
-            "password": settings.sentinel_password or None,
-            "socket_connect_timeout": CONNECT,
-            "socket_timeout": ANSWER,
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-            "parser_class": Replies,
-            "driver_info": None,
-        }
-        kind: type[Connection] = Connection
-        if settings.tls is not None:
-            kind = Encrypted
-            asked |= self._tls(settings.tls)
-            common |= self._tls(settings.tls) | {"connection_class": EncryptedBySentinel}
-        sentinel = self._sentinel = Sentinel((), sentinel_kwargs={}, **common)
-        for place in settings.sentinels:
-            host, _, port = place.rpartition(":")
-            pool = self._pool(kind, host=host.strip("[]"), port=int(port), **asked)
-            sentinel.sentinels.append(Redis(connection_pool=pool))
-        return sentinel.master_for(settings.service)
-
-    def _tls(self, tls: TlsSettings) -> dict[str, Any]:
-        return {"contexts": self._contexts, "tls": tls}
+async def _close(client: Redis) -> None:
+    with suppress(RedisError, OSError):  # it is closed all the same
+        await client.aclose(close_connection_pool=True)
 
 
 def _entries(found: Any) -> list[Entry]:

@@ -33,6 +33,10 @@ _SKEW = 300.0  # seconds by which the clocks of two hosts may differ
 class Trust(Protocol):
     """Knows what may be believed of the second level at this moment."""
 
+    def history(self) -> str:
+        """Return whose history the server has that carries the stream, or nothing while that is not known."""
+        ...
+
     def may_ask(self, table: str, sql_key: bytes) -> bool:
         """Return whether nothing is known of a key that the second level may not know yet."""
         ...

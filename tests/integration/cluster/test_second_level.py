@@ -131,7 +131,7 @@ async def test_server_silent(database: MariaDB, valkey: Valkey, tmp_path: Path) 
         two = hosts["mx2"]
         await two.shares()
         level = two.second
-        level.exchange._server._connecting = (
+        level.exchange._server._connections.seconds = (
             60.0  # so that nothing but the deadline ends the waiting
         )
         valkey.pause()

@@ -52,7 +52,9 @@ async def test_who_leaves_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -
     bus = Bus(ClusterSettings(url="unix:/nowhere", host="a"), part, FakeClock())
     vouched: list[object] = []
 
-    async def add(messages: Iterable[Mapping[bytes, bytes]], _: object = ()) -> list[str]:
+    async def add(
+        messages: Iterable[Mapping[bytes, bytes]], _: object = (), __: str = ""
+    ) -> list[str]:
         said = [json.loads(message[FIELD]).get("hears") for message in messages]
         vouched.extend(said)
         return ["1-0" for _ in said]

@@ -11,6 +11,7 @@ import pytest
 
 from mailmapd.cluster.message import FIELD, Codec
 from mailmapd.cluster.publisher import Publisher
+from mailmapd.cluster.reader import Position
 from mailmapd.errors import ClusterError
 
 
@@ -22,7 +23,9 @@ class Script:
         self.lots: list[list[Any]] = []
         self.failure = ""
 
-    async def add(self, messages: Iterable[Mapping[bytes, bytes]], _: object = ()) -> list[str]:
+    async def add(
+        self, messages: Iterable[Mapping[bytes, bytes]], _: object = (), __: str = ""
+    ) -> list[str]:
         """Take messages."""
         lot = [json.loads(one[FIELD])["flush"]["user"] for one in messages]
         self.lots.append(lot)
@@ -38,7 +41,7 @@ def bench() -> tuple[Script, Publisher]:
         script,
         Codec(),
         ("mx1", "run"),
-        seen=lambda: "0-0",
+        place=Position,
         hears=dict,
         clock=lambda: 0.0,
     )

@@ -1,0 +1,219 @@
+"""Connections to the server: at a path, at each address that a name has, or wherever Sentinels say that it is.
+
+A name may have several addresses, of which one is the primary's. All connections go to the one that was reached last,
+as long as the name still has it, so that what is told and what is read is told to and read from one server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
+from redis.backoff import NoBackoff
+
+from mailmapd.cluster.replies import Replies
+from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.databases.mysql.account import TlsContexts
+from mailmapd.databases.settings import TlsSettings
+
+CONNECT = 1.0  # seconds for a connection to an address, and for the login on it
+WAIT = 1.0  # seconds for which who finds no connection free waits for one
+MOST_CONNECTIONS = 8  # beside the one that waits for messages
+_MOST_ADDRESSES = 4  # of a name, which are tried
+
+
+class Addresses:
+    """The addresses of a host, the one that was reached last at the head unless that was left."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self._reached = ""
+        self._is_left = False
+
+    async def in_order(self) -> list[str]:
+        """Return the addresses that the name has now. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        # Every host of the fleet begins with the same one
+        addresses = sorted({str(place[0]) for *_, place in found})[:_MOST_ADDRESSES]
+        first = 0
+        if self._reached in addresses:
+            first = addresses.index(self._reached) + self._is_left
+        return addresses[first:] + addresses[:first]
+
+    def reached(self, address: str) -> None:
+        """Note that there is a server."""
+        if address != self._reached:
+            self._reached, self._is_left = address, False
+
+    def leave(self) -> None:
+        """Begin with another address next time: the server that was reached last is not the primary."""
+        self._is_left = True
+
+
+class Named(Connection):  # type: ignore[misc]  # redis-py has no types
+    """A connection to one of the addresses of a name, or to the one given as `only`."""
+
+    def __init__(self, *, addresses: Addresses, only: str = "", **options: Any) -> None:
+        super().__init__(host=addresses.host, port=addresses.port, **options)
+        self._addresses = addresses
+        self._only = only
+        self._address = ""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "host": self._address}
+
+    async def _connect(self) -> None:
+        failure: Exception = OSError(f"{self.host} has no address")
+        async with asyncio.timeout(CONNECT):
+            addresses = [self._only] if self._only else await self._addresses.in_order()
+        for address in addresses:
+            self._address = address
+            try:
+                await super()._connect()
+            except (OSError, TimeoutError) as error:
+                failure = error
+                continue
+            if not self._only:
+                self._addresses.reached(address)
+            return
+        raise failure
+
+
+class Encrypted(SSLConnection):  # type: ignore[misc]
+    """A connection with a TLS context of ours. The library's own trusts the system's authorities beside any named."""
+
+    def __init__(self, *, contexts: TlsContexts, tls: TlsSettings, **options: Any) -> None:
+        super().__init__(**options)
+        self._contexts = contexts
+        self._tls = tls
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        arguments = super(SSLConnection, self)._connection_arguments()
+        return {**arguments, "ssl": self._contexts.of(self._tls)}
+
+
+class EncryptedNamed(Named, Encrypted):
+    """The same to one of the addresses of a name, which is the one that the certificate must have."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "server_hostname": self.host}
+
+
+class EncryptedBySentinel(SentinelManagedConnection, Encrypted):  # type: ignore[misc]
+    """The same to whichever server the Sentinels name."""
+
+
+class Connections:
+    """Makes clients of the library for the server of `settings`, each of which has connections of its own."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self.seconds = CONNECT * (1 + 2 * len(settings.sentinels))
+        self._settings = settings
+        self._contexts = TlsContexts()
+        self._common: dict[str, Any] = {
+            "password": settings.password or None,
+            "username": settings.user,
+            "socket_connect_timeout": CONNECT,
+            "socket_timeout": None,  # each call has its own deadline
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "parser_class": Replies,
+            "driver_info": None,  # no CLIENT SETINFO, which Redis 7.0 does not know, nor a least account may
+        }
+        self._addresses: Addresses | None = None
+        self._sentinel: Sentinel | None = None
+        if settings.sentinels:
+            self._find_sentinels()
+        elif not settings.url.startswith("unix:"):
+            url = urlsplit(settings.url)
+            self._addresses = Addresses(url.hostname or "localhost", url.port or 6379)
+            self.seconds += CONNECT * _MOST_ADDRESSES
+
+    def client(self, most: int = MOST_CONNECTIONS, **options: Any) -> Redis:
+        """Return a client with `most` connections at most."""
+        options = self._common | options
+        settings = self._settings
+        if self._sentinel is not None:
+            return self._sentinel.master_for(settings.service, **options)
+        kind: type[Connection] = UnixDomainSocketConnection
+        if self._addresses is None:
+            options["path"] = settings.url.removeprefix("unix:")
+        else:
+            kind = Named
+            url = urlsplit(settings.url)
+            options |= {"db": int(url.path.strip("/") or 0), "socket_keepalive": True}
+            options["addresses"] = self._addresses
+            if url.username:
+                options["username"] = unquote(url.username)
+            if url.scheme == "rediss" or settings.tls is not None:
+                kind = EncryptedNamed
+                options |= self._tls(settings.tls or TlsSettings())
+        pool = BlockingConnectionPool(
+            connection_class=kind, max_connections=most, timeout=WAIT, **options
+        )
+        return Redis(connection_pool=pool)
+
+    async def each(self) -> Iterator[Redis]:
+        """Return a client with one new connection for every address there is. Raises OSError, TimeoutError."""
+        if self._addresses is None:
+            return iter([self.client(1)])
+        async with asyncio.timeout(CONNECT):
+            found = sorted(await self._addresses.in_order())
+        return (self.client(1, only=address) for address in found)
+
+    def leave(self) -> None:
+        """Connect to another address next time, if there is one."""
+        if self._addresses is not None:
+            self._addresses.leave()
+
+    def prefer(self, client: Redis) -> None:
+        """Connect from now on to the address of this client, which is one of `each`."""
+        address = client.connection_pool.connection_kwargs.get("only", "")
+        if self._addresses is not None and address:
+            self._addresses.reached(address)
+
+    def sentinels(self) -> list[Redis]:
+        """Return the clients that ask the Sentinels."""
+        return [] if self._sentinel is None else list(self._sentinel.sentinels)
+
+    def _find_sentinels(self) -> None:
+        settings = self._settings
+        asked = self._common | {
+            "username": None,
+            "password": settings.sentinel_password or None,
+            "socket_timeout": CONNECT,
+        }
+        kind: type[Connection] = Connection
+        if settings.tls is not None:
+            kind = Encrypted
+            asked |= self._tls(settings.tls)
+            self._common |= self._tls(settings.tls) | {"connection_class": EncryptedBySentinel}
+        sentinel = self._sentinel = Sentinel((), sentinel_kwargs={})
+        for place in settings.sentinels:
+            host, _, port = place.rpartition(":")
+            pool = BlockingConnectionPool(
+                connection_class=kind,
+                max_connections=MOST_CONNECTIONS,
+                timeout=WAIT,
+                host=host.strip("[]"),
+                port=int(port),
+                **asked,
+            )
+            sentinel.sentinels.append(Redis(connection_pool=pool))
+
+    def _tls(self, tls: TlsSettings) -> dict[str, Any]:
+        return {"contexts": self._contexts, "tls": tls}
