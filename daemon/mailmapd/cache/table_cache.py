@@ -274,6 +274,12 @@ class TableCache:
             return None
         return ABSENCE, self._fresh_until(expires, self.settings.negative_ttl)
 
+    def is_distrusted(self, key: bytes) -> bool:
+        """Return whether a key's entry is distrusted: it is never fresh, and fetched anew when it is used."""
+        packed = self.rows.peek(key)
+        until = self.absences.peek(key) if packed is None else _unpack(packed)[1]
+        return until is not None and _era_of(until) in self._ended
+
     def last_used(self, *, absent: bool) -> bytes | None:
         """Return the key of the row, or of the absence, that was used or stored last."""
         return next(reversed((self.absences if absent else self.rows).entries), None)

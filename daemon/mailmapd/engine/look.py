@@ -1,9 +1,11 @@
 """Look: what memory holds of one key of one table, without using it, fetching it or showing it.
 
-nothing   never asked, forgotten, or too old for anything
+nothing   never asked, forgotten, or too old for anything: the database is asked
 fresh     answered from memory
 refresh   answered from memory, and fetched anew in the background
-stale     answered only while the database cannot
+stale     the database is asked, and this is the answer only while it cannot say
+
+What was stored before a moment from which changes may have been missed is distrusted: it is never fresh.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ class LookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An entry as it is held: its age, whether it is a row, and the seconds for which it is fresh (negative: past).
+    """An entry as it is held: its age, whether it is a row, and for how many seconds it is fresh.
 
-    `known_for` is how many seconds ago the database said so, if that can be told. `followed` says that a change of what
-    it was made of is heard of, `reason` why not.
+    `fresh_for` is 0 or negative where it is not. `known_for` is how many seconds ago the database said so, if that can
+    be told. `followed` says that a change of what it was made of is heard of, `reason` why not.
     """
 
     age: str
@@ -49,12 +51,12 @@ def look(engine: Engine, request: LookRequest, now: float) -> Held:
     entry = table.cache.peek(request.sql_key)
     if entry is None or table.cache.useless(entry, now):
         return Held("nothing")
-    row, fresh_for, known_for = (
-        entry[0] is not ABSENCE,
-        entry[1] - now,
-        table.known_for(request.sql_key, now),
-    )
+    row, fresh_for = entry[0] is not ABSENCE, entry[1] - now
+    age, settings = "stale", table.cache.settings
     if fresh_for > 0:
-        return Held("fresh", row, fresh_for, known_for)
-    answered = row and fresh_for > -table.cache.settings.ttl * table.cache.settings.refresh_ahead
-    return Held("refresh" if answered else "stale", row, fresh_for, known_for)
+        age = "fresh"
+        if table.cache.is_distrusted(request.sql_key):
+            age, fresh_for = "refresh", 0.0
+    elif row and fresh_for > -settings.ttl * settings.refresh_ahead:
+        age = "refresh"
+    return Held(age, row, fresh_for, table.known_for(request.sql_key, now))

@@ -40,9 +40,10 @@ def described(held: Held) -> str:
         case "fresh":
             return f"{what}, {_fresh(held)}"
         case "refresh":
-            return f"{what}, to be fetched anew in the background"
+            return f"{what}, which answers, and is fetched anew in the background then"
         case "stale":
-            return f"{what}, stale for {-held.fresh_for:.0f} s: only while the database is away"
+            stale = f"stale for {-held.fresh_for:.0f} s"
+            return f"{what}, {stale}: the database is asked, and this stands in while it is away"
         case _:
             return "nothing"
 

@@ -55,6 +55,30 @@ def test_every_age_is_told(found: bytes | Absence, now: float, held: Held) -> No
     assert look(engine(found), LookRequest("t", b"key"), now) == held
 
 
+def used(engine: Engine, now: float) -> str:
+    """Return what a lookup does with the entry, by the calls of `Table.entry` and `Table.ask`."""
+    cache = engine.tables["t"].cache
+    entry = cache.get(b"key", now)
+    if entry is not None:
+        return "fresh" if now < entry[1] else "refresh"
+    return "nothing" if cache.stale(b"key", now) is None else "stale"
+
+
+@pytest.mark.parametrize("found", [b"row", ABSENCE])
+@pytest.mark.parametrize("before", [None, -200.0, -70.0, -30.0, 0.0, 20.0])
+@pytest.mark.parametrize("doubted", [False, True])
+def test_what_a_lookup_does(found: bytes | Absence, before: float | None, doubted: bool) -> None:
+    """An age is what a lookup would do with the entry, also when it was distrusted or is in doubt."""
+    for now in (0.0, 10.0, 40.0, 49.0, 60.0, 79.0, 90.0, 101.0, 400.0, 490.0, 900.0, 2000.0):
+        there = engine(found)
+        if before is not None:
+            cache = there.tables["t"].cache
+            (cache.doubt if doubted else cache.distrust)(before)
+        held = look(there, LookRequest("t", b"key"), now)
+        assert held.age == used(there, now), now
+        assert (held.fresh_for > 0) == (held.age == "fresh")
+
+
 def test_an_unknown_key_and_an_unknown_table() -> None:
     """A key that was never asked is nothing; a table that is not there is an error with the names that are."""
     assert look(engine(b"row"), LookRequest("t", b"other"), 0.0) == Held("nothing")
