@@ -55,9 +55,15 @@ class Followed:
     """The events of one stream, in order; `lost` is why it ended."""
 
     def __init__(
-        self, server: SqlServer, wanted: Wanted, *, place: Place | None = None, user: str = REPLICA
+        self,
+        server: SqlServer,
+        wanted: Wanted,
+        *,
+        place: Place | None = None,
+        user: str = REPLICA,
+        settings: MysqlSettings | None = None,
     ) -> None:
-        settings = MysqlSettings(
+        settings = settings or MysqlSettings(
             hosts=(f"unix:{server.socket}",),
             user=user,
             password=PASSWORD if user == REPLICA else "",

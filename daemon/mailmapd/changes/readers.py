@@ -17,7 +17,9 @@ from mailmapd.provenance.reading import CannotTell, Reading
 class Reader:
     """A table of the engine at one place where its query reads a base table.
 
-    `slots` are the places of the base table's columns in a row image, `types` their data types, by name.
+    `slots` are the places of the base table's columns in a row image, `types` their data types, by name. Worked out of
+    them once for all rows: the slots that the query `mentions`, those that are `compared` with the key, and whether a
+    row `names_keys`.
     """
 
     table: str
@@ -25,6 +27,17 @@ class Reader:
     reading: Reading
     slots: Mapping[str, int]
     types: Mapping[str, str]
+    mentions: tuple[int, ...] = field(init=False)
+    compared: tuple[int, ...] = field(init=False)
+    names_keys: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        reading, slots = self.reading, self.slots
+        mentions = tuple(slots[column] for column in reading.columns)
+        compared = tuple(slots[column] for column in reading.bound)
+        object.__setattr__(self, "mentions", mentions)
+        object.__setattr__(self, "compared", compared)
+        object.__setattr__(self, "names_keys", reading.grade == "key")
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ is asked later (see `Asking`), or all of the table is touched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -194,27 +194,38 @@ def add_parts(reader: Reader, parts: Parts, touched: Touched) -> None:
     if sql_key is None:
         some: SomeParts = tuple(sorted(parts.items()))
         touched.add_parts(reader.table, some)
-    elif all(reader.layout.parts(sql_key).get(name) == value for name, value in parts.items()):
-        touched.add_key(reader.table, sql_key)
+        return
+    if len(parts) > 1:  # of a single part the key says nothing else
+        said = reader.layout.parts(sql_key)
+        if any(said.get(name) != value for name, value in parts.items()):
+            return  # no key has these parts together
+    touched.add_key(reader.table, sql_key)
 
 
-def _images(reader: Reader, change: Change) -> Iterator[Image]:
-    """Yield the images of a change that matter to a reader; none when no column that it mentions has changed."""
+def _images(reader: Reader, change: Change) -> tuple[Image, ...]:
+    """Return the images of a change that matter to a reader; none when no column that it mentions has changed."""
     before, after = change
     if before is None or after is None:
-        yield before or after or ()
-        return
+        return (before or after or (),)
     if not before:
-        yield ()
-        return
-    slots = [reader.slots[column] for column in reader.reading.columns]
-    if all(after[slot] is ABSENT or after[slot] == before[slot] for slot in slots):
-        return
-    filled = tuple(old if new is ABSENT else new for old, new in zip(before, after, strict=True))
-    yield filled
-    bound = [reader.slots[column] for column in reader.reading.bound]
-    if reader.reading.grade != "key" or any(before[slot] != filled[slot] for slot in bound):
-        yield before
+        return ((),)
+    for slot in reader.mentions:
+        if after[slot] != before[slot] and after[slot] is not ABSENT:
+            break
+    else:
+        return ()
+    filled = after
+    if ABSENT in after:
+        filled = tuple(
+            [old if new is ABSENT else new for old, new in zip(before, after, strict=True)]
+        )
+    if reader.names_keys:
+        for slot in reader.compared:
+            if before[slot] != filled[slot]:
+                break
+        else:
+            return (filled,)
+    return filled, before
 
 
 def _fitting(
@@ -234,6 +245,8 @@ def _fitting(
         fitting = list(islice(parts_of(binding.pattern, value), _WAYS + 1))
         if len(fitting) * len(found) > _WAYS:
             continue
+        if len(alternative) == 1:
+            return fitting
         found = [
             {**known, **more}
             for known in found

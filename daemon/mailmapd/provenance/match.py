@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from mailmapd.provenance.reading import Part, Pattern, Text
 
@@ -22,8 +22,10 @@ def normal(value: bytes) -> bytes | None:
 
 
 def parts_of(pattern: Pattern, value: bytes) -> Iterator[Parts]:
-    """Yield every way in which a normal value fits a pattern, as the parts of the key."""
-    yield from _fit(pattern, 0, value, 0, {})
+    """Return every way in which a normal value fits a pattern, as the parts of the key."""
+    if len(pattern) == 1 and isinstance(pattern[0], Part):  # as most are, for every changed row
+        return iter(({pattern[0].name: value},))
+    return _fit(pattern, 0, value, 0, {})
 
 
 def _fit(
@@ -39,18 +41,27 @@ def _fit(
         if value.startswith(text, at):
             yield from _fit(pattern, index + 1, value, at + len(text), found)
         return
-    last = index == len(pattern) - 1
-    for end in (len(value),) if last else range(at, len(value) + 1):
+    for end in _ends(pattern, index, value, at):
         text = value[at:end]
-        if not last and not _may_go_on(pattern, index + 1, value, end):
-            continue
         if not isinstance(piece, Part):
             yield from _fit(pattern, index + 1, value, end, found)
         elif found.get(piece.name, text) == text:
             yield from _fit(pattern, index + 1, value, end, {**found, piece.name: text})
 
 
-def _may_go_on(pattern: Pattern, index: int, value: bytes, at: int) -> bool:
-    """Return whether literal text, if it comes next, stands there: a cheap look before going deeper."""
-    piece = pattern[index]
-    return not isinstance(piece, Text) or value.startswith(piece.text.lower().encode(), at)
+def _ends(pattern: Pattern, index: int, value: bytes, at: int) -> Iterable[int]:
+    """Return where a piece that is not literal may end: before the literal text behind it, if that is what follows."""
+    if index == len(pattern) - 1:
+        return (len(value),)
+    following = pattern[index + 1]
+    if not isinstance(following, Text):
+        return range(at, len(value) + 1)
+    return _places(value, following.text.lower().encode(), at)
+
+
+def _places(value: bytes, text: bytes, at: int) -> Iterator[int]:
+    """Yield every place of a text in a value."""
+    place = value.find(text, at)
+    while place >= 0:
+        yield place
+        place = value.find(text, place + 1)

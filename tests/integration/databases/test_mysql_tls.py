@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from mailmapd.databases.mysql.binlog.events import Event, RowsChanged
 from mailmapd.databases.mysql.database import MysqlDatabase
 from mailmapd.databases.settings import MysqlSettings, TlsSettings
 from mailmapd.errors import DatabaseUnavailable
 from support.certificates import Certificates, make_certificates
+from support.followed import LOGGED, Followed
 from support.mariadb import MariaDB, private_directory
 from support.mysql_lookups import USER, Connect, mailbox, prepare, settings_for, statement
 from support.sha2_server import Sha2Server
@@ -26,7 +28,10 @@ def certificates() -> Iterator[Certificates]:
 @pytest.fixture(scope="module")
 def tls_server(certificates: Certificates) -> Iterator[MariaDB]:
     files = (certificates.ca, certificates.server, certificates.server_key)
-    with private_directory() as directory, MariaDB(directory, tcp=True, tls=files) as server:
+    with (
+        private_directory() as directory,
+        MariaDB(directory, tcp=True, tls=files, settings=LOGGED) as server,
+    ):
         yield prepare(server)
 
 
@@ -75,6 +80,35 @@ async def test_tls(server: MariaDB, connect: Connect, certificates: Certificates
         )
         == 20_000
     )
+
+
+async def test_log(server: MariaDB, certificates: Certificates) -> None:
+    """A log comes over TLS as well, also more of it at a time than fits in what is read at one go."""
+    server.run_sql(f"ALTER USER {USER}@127.0.0.1 REQUIRE SSL")
+    server.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {USER}@127.0.0.1")
+    server.run_sql("CREATE OR REPLACE TABLE lookups.logged (word VARCHAR(20), much MEDIUMTEXT)")
+    settings = settings_for(
+        server,
+        hosts=(f"127.0.0.1:{server.port}",),
+        tls=TlsSettings(ca=str(certificates.ca)),
+    )
+
+    def words(events: list[Event]) -> list[bytes]:
+        changed = [event for event in events if isinstance(event, RowsChanged)]
+        images = [change.after for event in changed for change in event.changes]
+        return [image[0] for image in images if image and isinstance(image[0], bytes)]
+
+    def wanted(_schema: str, table: str, _count: int) -> tuple[int, ...] | None:
+        return (0,) if table == "logged" else None
+
+    async with Followed(server, wanted, settings=settings) as followed:
+        server.run_sql(
+            "INSERT INTO lookups.logged SELECT CONCAT('word', seq), REPEAT('x', 1000) FROM lookups.seq_1_to_10000"
+        )
+        server.run_sql("INSERT INTO lookups.logged VALUES ('last', REPEAT('x', 200000))")
+        await followed.until(lambda events: b"last" in words(events))
+    assert followed.lost is None
+    assert words(followed.events) == [*(b"word%d" % n for n in range(1, 10_001)), b"last"]
 
 
 async def test_refused_without_tls(server: MariaDB, connect: Connect) -> None:

@@ -83,7 +83,7 @@ class MysqlConnection(asyncio.Protocol):
         self._in_query = True
         self._transport.write(encode_query(sql))
 
-    def hand_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+    def hand_over(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         """Let another protocol have the transport; the connection itself may only be asked for its `quote` then."""
         self._closing = self._lost = True
         self._transport.set_protocol(protocol)

@@ -131,8 +131,11 @@ class TableShape:
         image = plan.image.copy()
         for skip, length, fixed, slot in plan.steps:
             at += skip
-            if length:
-                fixed = int.from_bytes(data[at : at + length], "little")  # noqa: PLW2901 (of this value)
+            if length == 2:
+                fixed = data[at] | data[at + 1] << 8  # noqa: PLW2901 (of this value)
+                at += 2
+            elif length:
+                fixed = int.from_bytes(data[at : at + length], "little")  # noqa: PLW2901
                 at += length
             if slot >= 0:
                 image[slot] = data[at : at + fixed]

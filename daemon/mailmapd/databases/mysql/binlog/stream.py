@@ -19,7 +19,7 @@ from mailmapd.databases.mysql.connection import MysqlConnection, PreparingOwner
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 
-_LONG = 64 * 1024  # bytes at one go, after which more comes before anybody else has a turn
+_BUFFER = 64 * 1024  # bytes that are taken at one go; when it is full, more is there already
 _TURN = 0.0001  # seconds of reading after which lookups have theirs
 _TOGETHER = 0.00003  # seconds of events that are told together: telling takes longer still
 
@@ -40,7 +40,7 @@ Heard = Callable[[list[Event]], None]
 Lost = Callable[[DatabaseError], None]
 
 
-class BinlogStream(asyncio.Protocol):
+class BinlogStream(asyncio.BufferedProtocol):
     """A running stream. `heard` is told events, `lost` once why there will be no more of them."""
 
     def __init__(self, reader: BinlogReader, host: str, heard: Heard, lost: Lost) -> None:
@@ -50,6 +50,9 @@ class BinlogStream(asyncio.Protocol):
         self._lost: Lost | None = lost
         self._transport: asyncio.Transport | None = None
         self._working = False
+        self._buffer = memoryview(
+            bytearray(_BUFFER)
+        )  # TLS takes slices of it, which must be no copies
         self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self, connection: MysqlConnection, command: bytes) -> None:
@@ -76,12 +79,16 @@ class BinlogStream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the interface's
+        """Return where bytes go: always to the same place, whose memory is there already."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Read events, for a moment; what is left waits for the next turn, and the server with it."""
-        self.reader.receive_data(data)
+        self.reader.receive_data(self._buffer[:nbytes])
         if self._working:
             return
-        if len(data) < _LONG:
+        if nbytes < _BUFFER:
             self._work()
         elif self._transport is not None:  # more will come at once, again and again
             self._rest(self._transport)
