@@ -212,14 +212,15 @@ def make_host(
     url: str,
     *,
     follows: bool,
-    hosts: Iterable[SqlServer] = (),
+    hosts: Iterable[SqlServer | str] = (),
     tables: Mapping[str, str] = TABLES,
     more: str = "",
 ) -> Host:
     """Return a host that has not joined yet."""
     own = folder / name
     own.mkdir(exist_ok=True)
-    servers = ", ".join(f'"unix:{one.socket}"' for one in hosts or (server,))
+    places = [one if isinstance(one, str) else f"unix:{one.socket}" for one in hosts or (server,)]
+    servers = ", ".join(f'"{place}"' for place in places)
     follow = (
         'follow = "yes"\nuser = "replica"\npassword_file = "replica"'
         if follows

@@ -20,7 +20,7 @@ from contextlib import suppress
 from mailmapd.changes.backoff import Backoff
 from mailmapd.changes.beginning import NotProven
 from mailmapd.changes.fence import FENCE_PAUSE, Fence
-from mailmapd.changes.followed_host import FollowedHost
+from mailmapd.changes.followed_host import FollowedHost, OtherServer
 from mailmapd.changes.hearing import Hearing
 from mailmapd.changes.kept_catalog import KeptCatalog
 from mailmapd.changes.lease import PATIENCE
@@ -163,6 +163,9 @@ class Feed:
                 if self._give_up_the_mark(error):
                     continue
                 self._lose(str(error))
+            except OtherServer as error:
+                self._lose(str(error))
+                self._forget_the_mark()  # it is no place in what that server has shown
             except SameServerId as error:
                 self._leave_the_server_id(error)
             except DatabaseError as error:
@@ -272,6 +275,7 @@ class Feed:
                 beside = [
                     asyncio.create_task(self._watch(patience)),
                     asyncio.create_task(self._beside(self._keep_catalog)),
+                    asyncio.create_task(self._beside(self._compare)),
                 ]
                 if self._host.source is not None:
                     beside.append(asyncio.create_task(self._beside(self._compare_with_source)))
@@ -324,6 +328,10 @@ class Feed:
         except Exception:
             log.exception("changes of %s: a defect of mailmapd ended the feed", self.host)
             self._end(DatabaseError(DEFECT))
+
+    async def _compare(self) -> None:
+        """See that new connections reach the server that is followed. Raises OtherServer."""
+        await self._host.compare(self.identity)
 
     async def _compare_with_source(self) -> None:
         """See that the replica shows nothing that its source's log does not say. Raises DatabaseError."""

@@ -6,6 +6,8 @@ the host itself tells what it has applied of it.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from mailmapd.changes.beginning import Beginning, at_the_end, behind
@@ -28,6 +30,16 @@ from mailmapd.databases.mysql.binlog.session import (
 )
 from mailmapd.databases.mysql.binlog.stream import Replica
 from mailmapd.databases.mysql.opener import MysqlOpener
+from mailmapd.errors import DatabaseError, DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+COMPARE = 15.0
+"""Seconds between two looks whether new connections, such as those of lookups, reach the server that is followed."""
+
+
+class OtherServer(DatabaseUnavailable):
+    """New connections reach another server. What lookups have fetched lately may be of that one."""
 
 
 class FollowedHost:
@@ -81,6 +93,22 @@ class FollowedHost:
         finally:
             other.close()
         return identity
+
+    async def compare(self, identity: tuple[str, ...]) -> None:
+        """See for ever that new connections reach the same server. Raises OtherServer."""
+        while True:
+            await asyncio.sleep(COMPARE)
+            try:
+                session = await self.open()
+                try:
+                    reached = await session.identity()
+                finally:
+                    session.close()
+            except DatabaseError as error:
+                log.debug("changes of %s: not compared: %s", self.label, error)
+                continue
+            if reached != identity:
+                raise OtherServer(f"{self.label}: new connections reach another server")
 
     async def find_beginning(
         self, session: Session, mark: Mark | None, identity: tuple[str, ...]

@@ -31,6 +31,7 @@ from mailmapd.tasks import end_tasks
 log = logging.getLogger(__name__)
 
 _ASKED = 1.0  # seconds between two questions which server it is
+COMPARE = 15.0  # seconds between two looks whether a new connection reaches the same one
 _RETRY = 1.0  # seconds until a server that did not answer is asked again
 
 
@@ -42,10 +43,13 @@ def server_digest(identity: tuple[str, ...]) -> str:
 class OwnServers:
     """The servers of one database of this host; `digests` is None while it is not known which they are."""
 
-    def __init__(self, settings: MysqlSettings, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: MysqlSettings, changed: Callable[[], None], clock: Callable[[], float]
+    ) -> None:
         self._opener = MysqlOpener(settings)
         self._known: dict[HostAddress, str | None] = dict.fromkeys(parse_hosts(settings.hosts))
         self._changed = changed
+        self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -75,22 +79,26 @@ class OwnServers:
             await asyncio.sleep(_RETRY)
 
     async def _ask(self, address: HostAddress) -> None:
-        """Ask until the server does not answer, or a second connection to its address reaches another one."""
+        """Ask until the server does not answer, or a new connection to its address reaches another one."""
         session = await open_session(self._opener, address)
         try:
+            compared = float("-inf")
             while True:
                 identity = await session.identity()
-                if self._known[address] is None and not await self._same(address, identity):
-                    raise DatabaseError(f"{address.label}: connections reach different servers")
+                if self._clock() - compared >= COMPARE:
+                    await self._compare(address, identity)
+                    compared = self._clock()
                 self._set(address, server_digest(identity))
                 await asyncio.sleep(_ASKED)
         finally:
             session.close()
 
-    async def _same(self, address: HostAddress, identity: tuple[str, ...]) -> bool:
+    async def _compare(self, address: HostAddress, identity: tuple[str, ...]) -> None:
+        """See that a new connection, such as a lookup's, reaches the same server. Raises DatabaseError."""
         other: Session = await open_session(self._opener, address)
         try:
-            return await other.identity() == identity
+            if await other.identity() != identity:
+                raise DatabaseError(f"{address.label}: connections reach different servers")
         finally:
             other.close()
 
@@ -102,13 +110,17 @@ class OwnServers:
 
 @dataclass(slots=True)
 class _Watched:
-    """A table, the digest of what it asks, and whose word keeps it, until when."""
+    """A table, the digest of what it asks, and whose word keeps it, until when.
+
+    `left` is a moment from which on it is left to this host, which follows its changes itself.
+    """
 
     table: Table
     digest: str
     lease: Lease
     source: Source | None = None
     proven: float = float("-inf")
+    left: float = float("inf")
     others: frozenset[str] = (
         frozenset()
     )  # servers that hosts have asked whose answers are kept here
@@ -150,7 +162,7 @@ class Watching:
                 if table.database is engine.databases[name] and table.name in digests
             ]
             if tables:
-                self._databases[name] = _Database(OwnServers(settings, self.look), tables)
+                self._databases[name] = _Database(OwnServers(settings, self.look, clock), tables)
         self._by_name = {
             watched.table.name: watched
             for database in self._databases.values()
@@ -197,7 +209,11 @@ class Watching:
     def watched(self) -> dict[str, list[str]]:
         """Return the tables that are watched because of others, by database."""
         return {
-            name: [watched.table.name for watched in database.tables if watched.source is not None]
+            name: [
+                watched.table.name
+                for watched in database.tables
+                if watched.source is not None and watched.table.watch is watched.lease
+            ]
             for name, database in self._databases.items()
         }
 
@@ -264,6 +280,8 @@ class Watching:
                 self._look(watched, servers, now)
 
     def _look(self, watched: _Watched, servers: frozenset[str] | None, now: float) -> None:
+        is_left = watched.table.watch not in (None, watched.lease)
+        watched.left = min(watched.left, now) if is_left else float("inf")
         if servers is not None:
             servers = watched.vouched(servers)
         if watched.source is not None:
@@ -296,4 +314,6 @@ class Watching:
         watched.lease.holds = False
         if watched.table.watch is watched.lease:
             watched.table.watch = None
+        if watched.proven >= watched.left:
+            return  # from there on this host knows itself what has changed
         self._engine.apply(Invalidation(watched.table.name, before=watched.proven, doubt=doubt))

@@ -289,12 +289,17 @@ async def test_followers_away(database: MariaDB, valkey: Valkey, tmp_path: Path)
         other = next(one for name, one in sources.items() if name != first)
         # Until the other one vouches for a time that has been proven already.
         await until(lambda: max(other.since.values()) < sources[first].proven)
-        await three.ask("alias", KEY)
+        second = hosts["mx1" if first[0] == "mx2" else "mx2"]
+        for host in (second, three):
+            await host.ask("alias", KEY)
+        [own] = second.bus._watching._databases.values()
+        await until(lambda: own.tables[0].proven >= own.tables[0].left)
         await hosts[first[0]].stop()
         await until(lambda: mail.tables[0].source is other)
+        await until(lambda: own.tables[0].source is None, "it relies on the other one")
+        assert second.fresh("alias", KEY) > LONG, "it follows the database itself"
         assert three.is_watched()
         assert three.fresh("alias", KEY) > LONG
-        second = hosts["mx1" if first[0] == "mx2" else "mx2"]
         await second.bus.close()
         three.clock.ahead += coverage.PATIENCE
         await three.unwatched()
