@@ -60,9 +60,10 @@ def figures(command: Sequence[str], core: int | None = None) -> Figures:
     return measured
 
 
-def pin(pid: int, core: int | None) -> None:
-    """Keep every thread of a process on one core, ahead of whatever else wants it; None leaves it to the kernel."""
+def pin(pid: int, core: int | None, *, ahead: bool = True) -> None:
+    """Keep every thread of a process on one core, `ahead` of whatever else wants it; None leaves it to the kernel."""
     if core is not None:
         for task in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), {core})
-            put_ahead(int(task.name))
+            if ahead:
+                put_ahead(int(task.name))

@@ -20,3 +20,12 @@ def put_ahead(identity: int, nice: int = MEASURED) -> None:
         os.setpriority(os.PRIO_PROCESS, identity, nice)
     with suppress(OSError):  # a kernel without sched_autogroup has no such file
         Path(f"/proc/{identity}/autogroup").write_text(str(nice))
+
+
+def put_first(identity: int, place: int = 1) -> None:
+    """Let a process or thread run whenever it can, before all that have a lower place or none (sched(7)).
+
+    It has to be idle most of the time: the kernel does not let it have a whole second. Only root may do that.
+    """
+    with suppress(PermissionError):
+        os.sched_setscheduler(identity, os.SCHED_FIFO, os.sched_param(place))

@@ -14,9 +14,10 @@ import secrets
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from bench import programs
 from bench.accounting import processor_seconds
@@ -27,7 +28,7 @@ from bench.workbench import BenchDaemon, Workbench
 from support.clients import SocketmapClient
 from support.followed import LOGGED
 from support.mariadb import MariaDB
-from support.priority import put_ahead
+from support.priority import put_first
 from support.process import ServerFailed, wait_until
 from support.process_figures import resident_bytes
 
@@ -103,7 +104,8 @@ def measure(bench: Workbench, _: set[int]) -> Iterator[Line]:
             yield _memory(daemon, empty)
             yield from _freshness(server, daemon, commits)
             yield from _rows(server, daemon, rows)
-            yield from _bulk(bench, server, daemon, rows)
+            with bench.daemon(alone, pinned=False) as other:
+                yield from _bulk(bench, server, daemon, other, rows)
 
 
 def _fill(server: MariaDB, rows: int) -> None:
@@ -231,40 +233,57 @@ def _change(server: MariaDB, table: str, rows: int) -> None:
             cursor.execute(f"UPDATE {table} SET goto = 'in part' WHERE address IN ({names})")
 
 
-def _bulk(bench: Workbench, server: MariaDB, daemon: BenchDaemon, rows: int) -> Iterator[Line]:
-    """Ask beside UPDATE after UPDATE. The daemon and who asks come before the server, which has most of either core."""
-    programs.pin(daemon.process.pid, bench.server_core)
+def _bulk(
+    bench: Workbench, server: MariaDB, followed: BenchDaemon, alone: BenchDaemon, rows: int
+) -> Iterator[Line]:
+    """Ask beside UPDATE after UPDATE: a daemon that follows them, and one that follows nothing.
+
+    The daemons have a core of their own, and that one comes first which has less to do. The server shares the other
+    core with who asks, who comes first.
+    """
+    programs.pin(server.process.pid, bench.load_core, ahead=False)
+    for place, daemon in enumerate((followed, alone), 1):
+        programs.pin(daemon.process.pid, bench.server_core)
+        put_first(daemon.process.pid, place)
+        with daemon.socketmap() as client:
+            for number in range(BULK_KEYS):
+                _answer(client, f"user{number}@example.com", "mailbox")
     seconds = bench.scale.seconds * 2
-    with ThreadPoolExecutor(1, initializer=_ahead, initargs=(bench.load_core,)) as asker:
+    with ThreadPoolExecutor(1, initializer=_first, initargs=(bench.load_core,)) as asker:
 
         def quiet(table: str) -> float:
-            return asker.submit(_tail, daemon, table, seconds).result()
+            return asker.submit(_tail, followed, table, seconds).result()
 
-        def busy(table: str) -> float:
-            with _updating(server, daemon, rows):
-                return quiet(table)
+        def busy(table: str, daemon: BenchDaemon) -> float:
+            with _updating(server, followed, rows):
+                return asker.submit(_tail, daemon, table, seconds).result()
 
         for table, of_which in (("mailbox", "of another table"), ("alias", "of this table")):
-            contenders = {"quiet": quiet, "busy": busy}
+            contenders: dict[str, Callable[[str], float]] = {
+                "quiet": quiet,
+                "busy": partial(busy, daemon=followed),
+                "alone": partial(busy, daemon=alone),
+            }
             rounds = interleave([table] * bench.scale.repetitions, contenders)
             ratio = median_ratio(rounds["busy"], rounds["quiet"])
+            middle = {name: micros(statistics.median(found)) for name, found in rounds.items()}
             target = BULK_TARGET if table == "mailbox" else None
             yield Line(
                 15,
                 f"p99 of lookups {of_which} while UPDATE after UPDATE changes {count(rows)} rows",
-                micros(statistics.median(rounds["busy"])),
-                f"quiet {micros(statistics.median(rounds['quiet']))}",
+                middle["busy"],
+                f"quiet {middle['quiet']}; the same UPDATEs, not followed: {middle['alone']}",
                 times(ratio),
                 "reported" if target is None else f"≤ {target:g}",
                 None if target is None else ratio <= target,
             )
 
 
-def _ahead(core: int | None) -> None:
-    """Keep this thread on one core, ahead of whatever else wants it."""
+def _first(core: int | None) -> None:
+    """Keep this thread on one core, before whatever else wants it."""
     if core is not None:
         os.sched_setaffinity(0, {core})
-        put_ahead(0)
+        put_first(0)
 
 
 def _tail(daemon: BenchDaemon, name: str, seconds: float) -> float:
