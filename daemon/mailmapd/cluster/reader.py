@@ -133,8 +133,10 @@ class Reader:
             if now - self._checked >= CHECK:
                 await self._check()
             else:
-                batch = self._batch
-                self._take(await self._server.read(self.position.last_id, WAIT, batch), now)
+                entries = await self._server.read(self.position.last_id, WAIT, self._batch)
+                # Lookups have their turn between: to read messages takes as long as to carry them out
+                await asyncio.sleep(0)
+                self._take(entries, now)
             await asyncio.sleep(REST)
 
     async def _check(self) -> None:

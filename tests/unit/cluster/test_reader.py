@@ -9,6 +9,7 @@ from mailmapd.cluster import reader
 from mailmapd.cluster.reader import Position, Reader
 from mailmapd.cluster.server import BATCH, Condition, Entry
 from mailmapd.errors import ClusterError
+from mailmapd.tasks import end_tasks
 from support.clock import FakeClock
 from support.polling import until
 
@@ -166,3 +167,26 @@ async def test_long_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert bench.missed == []
+
+
+async def test_turns() -> None:
+    """Whoever else is ready has a turn between the reading of messages and what they say."""
+    bench = Bench()
+    order: list[str] = []
+
+    class Slow(Script):
+        async def read(self, after: str, patience: float, count: int) -> list[Entry]:
+            found = await super().read(after, patience, count)
+            if found:
+                order.append("read")
+                asyncio.get_running_loop().call_soon(order.append, "lookup")
+            return found
+
+    bench.reader._server = slow = Slow()  # type: ignore[assignment]
+    bench.reader._heard = lambda _: order.append("heard")
+    reading = asyncio.create_task(bench.reader.run())
+    await asyncio.sleep(0)
+    slow.add("1-0")
+    await until(lambda: "heard" in order)
+    await end_tasks([reading])
+    assert order == ["read", "lookup", "heard"]
