@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote as percent_quote
 
 import aiosqlite
@@ -33,6 +34,20 @@ INTERRUPT_INTERVAL = 0.02
 """Seconds between two attempts to break off a statement."""
 
 
+class _Connection(aiosqlite.Connection):
+    """A connection that tells when its thread has ended, also where the file could not be opened.
+
+    Nobody else would wait for the thread then, whose last word to an event loop that is closed is a traceback.
+    """
+
+    stopped: asyncio.Future[Any] | None = None
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End the thread."""
+        self.stopped = super().stop()
+        return self.stopped
+
+
 class SqliteReader:
     """One connection to a file, opened by `open`."""
 
@@ -45,15 +60,20 @@ class SqliteReader:
     @classmethod
     async def open(cls, path: str) -> SqliteReader:
         """Open a file for reading only. Raises DatabaseUnavailable."""
+        opening = partial(
+            sqlite3.connect,
+            f"file:{percent_quote(path)}?mode=ro",
+            uri=True,
+            timeout=BUSY_TIMEOUT,
+            isolation_level=None,
+            cached_statements=256,
+        )
+        connection = _Connection(opening, iter_chunk_size=64)
         try:
-            connection = await aiosqlite.connect(
-                f"file:{percent_quote(path)}?mode=ro",
-                uri=True,
-                timeout=BUSY_TIMEOUT,
-                isolation_level=None,
-                cached_statements=256,
-            )
+            await connection
         except sqlite3.Error as error:
+            if connection.stopped is not None:
+                await connection.stopped
             raise DatabaseUnavailable(str(translate(error, path, "")), host=path) from error
         return cls(path, connection)
 

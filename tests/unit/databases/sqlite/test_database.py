@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -321,3 +322,21 @@ async def test_stream(database: Open) -> None:
 async def test_describe(database: Open) -> None:
     """The description is the SQL as sent."""
     assert database().describe(select("SELECT '%s'", b"o'brien")) == "SELECT 'o''brien'"
+
+
+def test_file_that_cannot_be_opened_leaves_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread whose file could not be opened ended before that is told, and says nothing to a closed loop."""
+    said: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+
+    async def fail() -> None:
+        database = SqliteDatabase("mail", SqliteSettings(path=str(tmp_path)))
+        with pytest.raises(DatabaseUnavailable):
+            await database.fetch(select("SELECT 1"))
+        await database.close()
+
+    for _ in range(50):
+        asyncio.run(fail())
+    assert said == []
