@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from mailmapd.check.finding import Finding, Level
+from mailmapd.check.plain_tcp import any_certificate, is_this_host, takes_any_certificate
 from mailmapd.cluster.scripts import ASK
 from mailmapd.cluster.settings import SPARED, ClusterSettings
 from mailmapd.cluster.shared_answer import MOST_BYTES
+from mailmapd.config.cluster_address import parse_cluster_url
 from mailmapd.errors import ClusterError
 
 _WHERE = "cluster"
@@ -43,7 +44,7 @@ async def cluster_findings(settings: ClusterSettings) -> AsyncIterator[Finding]:
         remedy = "install mailmapd with its extra [cluster], see docs/fleet.md"
         yield Finding(Level.FAULT, "cluster", _WHERE, problem, remedy)
         return
-    for finding in _network_findings(settings):
+    async for finding in _network_findings(settings):
         yield finding
     server = Server(settings)
     try:
@@ -72,23 +73,27 @@ async def cluster_findings(settings: ClusterSettings) -> AsyncIterator[Finding]:
 
 
 def _user_of(url: str) -> str:
-    return "" if url.startswith("unix:") else urlsplit(url).username or ""
+    return parse_cluster_url(url).user if url else ""
 
 
-def _network_findings(settings: ClusterSettings) -> Iterator[Finding]:
-    if settings.url.startswith("unix:") or settings.tls is not None:
-        return
-    url = urlsplit(settings.url)
-    host = url.hostname or ""
-    if url.scheme == "rediss" or host in ("localhost", "::1") or host.startswith("127."):
-        return
-    yield Finding(
-        Level.WARNING,
-        "cluster_plain",
-        _WHERE,
-        "the password and every message cross the network in the clear",
-        'write rediss:// and tls = {ca = "…"}, or keep this network to these hosts',
-    )
+async def _network_findings(settings: ClusterSettings) -> AsyncIterator[Finding]:
+    """Yield what others may read or change on the way to the server, and to its Sentinels."""
+    encrypted = settings.tls is not None
+    if settings.url:
+        address = parse_cluster_url(settings.url)
+        if address.path or await is_this_host(address.host, address.port):
+            return
+        encrypted = encrypted or address.encrypted
+    if not encrypted:
+        yield Finding(
+            Level.WARNING,
+            "cluster_plain",
+            _WHERE,
+            "the password and every message cross the network in the clear",
+            'write rediss:// and tls = {ca = "…"}, or keep this network to these hosts',
+        )
+    elif settings.tls is not None and takes_any_certificate(settings.tls):
+        yield any_certificate(_WHERE, settings.place)
 
 
 def _memory_findings(facts: Mapping[str, Any], settings: ClusterSettings) -> Iterator[Finding]:

@@ -7,9 +7,9 @@ import socket
 from collections.abc import AsyncIterator
 
 from mailmapd.check.finding import Finding, Level
-from mailmapd.databases.host_list import HostAddress, parse_hosts
+from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.account import account_for
-from mailmapd.databases.settings import MysqlSettings
+from mailmapd.databases.settings import MysqlSettings, TlsSettings
 from mailmapd.errors import DatabaseUnavailable
 
 
@@ -20,7 +20,7 @@ async def plain_tcp_findings(name: str, settings: MysqlSettings) -> AsyncIterato
             address, account = account_for(configured, settings)
         except DatabaseUnavailable:
             continue  # the login itself says so
-        if address.is_local or await _is_here(address):
+        if address.is_local or await is_this_host(address.name, address.port):
             continue
         where = f"database {name}"
         if account.tls is None:
@@ -31,18 +31,26 @@ async def plain_tcp_findings(name: str, settings: MysqlSettings) -> AsyncIterato
             if account.get_server_public_key:
                 problem += ", and may ask for the password (get_server_public_key)"
             yield Finding(Level.WARNING, "plain_tcp", where, problem, 'set tls = {ca = "…"}')
-        elif not (account.tls.verify or account.tls.ca or account.tls.ca_path):
-            problem = f"TLS with {address.name} takes any certificate: whoever is between may show one of his own"
-            yield Finding(Level.WARNING, "any_certificate", where, problem, 'set tls = {ca = "…"}')
+        elif takes_any_certificate(account.tls):
+            yield any_certificate(where, address.name)
 
 
-async def _is_here(address: HostAddress) -> bool:
+def takes_any_certificate(tls: TlsSettings) -> bool:
+    """Tell whether no certificate of a server would be refused."""
+    return not (tls.verify or tls.ca or tls.ca_path)
+
+
+def any_certificate(where: str, server: str) -> Finding:
+    """Return the finding about TLS with whoever answers."""
+    problem = f"TLS with {server} takes any certificate: whoever is between may show one of his own"
+    return Finding(Level.WARNING, "any_certificate", where, problem, 'set tls = {ca = "…"}')
+
+
+async def is_this_host(name: str, port: int) -> bool:
     """Tell whether a name leads to this host only."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            address.name, address.port, type=socket.SOCK_STREAM
-        )
-    except OSError:
+        found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # none that there is, or that can be
         return False
     return all(_is_own(family, target[0]) for family, _, _, _, target in found)
 

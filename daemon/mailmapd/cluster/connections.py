@@ -10,7 +10,6 @@ import asyncio
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import (
     BlockingConnectionPool,
@@ -25,6 +24,7 @@ from redis.backoff import NoBackoff
 
 from mailmapd.cluster.replies import Replies
 from mailmapd.cluster.settings import ClusterSettings
+from mailmapd.config.cluster_address import parse_cluster_url, parse_host_port
 from mailmapd.databases.mysql.account import TlsContexts
 from mailmapd.databases.settings import TlsSettings
 
@@ -139,8 +139,8 @@ class Connections:
         if settings.sentinels:
             self._find_sentinels()
         elif not settings.url.startswith("unix:"):
-            url = urlsplit(settings.url)
-            self._addresses = Addresses(url.hostname or "localhost", url.port or 6379)
+            address = parse_cluster_url(settings.url)
+            self._addresses = Addresses(address.host, address.port)
             self.seconds += CONNECT * _MOST_ADDRESSES
 
     def client(self, most: int = MOST_CONNECTIONS, **options: Any) -> Redis:
@@ -151,15 +151,15 @@ class Connections:
             return self._sentinel.master_for(settings.service, **options)
         kind: type[Connection] = UnixDomainSocketConnection
         if self._addresses is None:
-            options["path"] = settings.url.removeprefix("unix:")
+            options["path"] = parse_cluster_url(settings.url).path
         else:
             kind = Named
-            url = urlsplit(settings.url)
-            options |= {"db": int(url.path.strip("/") or 0), "socket_keepalive": True}
+            address = parse_cluster_url(settings.url)
+            options |= {"db": address.database, "socket_keepalive": True}
             options["addresses"] = self._addresses
-            if url.username:
-                options["username"] = unquote(url.username)
-            if url.scheme == "rediss" or settings.tls is not None:
+            if address.user:
+                options["username"] = address.user
+            if address.encrypted or settings.tls is not None:
                 kind = EncryptedNamed
                 options |= self._tls(settings.tls or TlsSettings())
         pool = BlockingConnectionPool(
@@ -204,13 +204,13 @@ class Connections:
             self._common |= self._tls(settings.tls) | {"connection_class": EncryptedBySentinel}
         sentinel = self._sentinel = Sentinel((), sentinel_kwargs={})
         for place in settings.sentinels:
-            host, _, port = place.rpartition(":")
+            host, port = parse_host_port(place)
             pool = BlockingConnectionPool(
                 connection_class=kind,
                 max_connections=MOST_CONNECTIONS,
                 timeout=WAIT,
-                host=host.strip("[]"),
-                port=int(port),
+                host=host,
+                port=port,
                 **asked,
             )
             sentinel.sentinels.append(Redis(connection_pool=pool))

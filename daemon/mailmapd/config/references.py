@@ -6,12 +6,11 @@ Names that must exist, keys that exclude each other, sockets used twice.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 
 from mailmapd.config.address import TcpAddress
+from mailmapd.config.cluster_references import cluster_faults
 from mailmapd.config.schema import (
-    ClusterSection,
     Config,
     DatabaseSection,
     ListenAddress,
@@ -26,7 +25,7 @@ def reference_faults(config: Config) -> list[Fault]:
     faults = [
         *_listen_faults(config),
         *_database_faults(config),
-        *_cluster_faults(config),
+        *cluster_faults(config),
         *_table_faults(config),
         *_map_faults(config),
         *_hosted_domains_faults(config),
@@ -201,55 +200,6 @@ def _database_faults(config: Config) -> Iterator[_Finding]:
                         f'"{host}" is not one of the hosts',
                         "write it exactly as in hosts",
                     )
-
-
-_URL = re.compile(r"(unix:/|rediss?://)[^@]+|rediss?://[^@:]*@[^@]+")
-
-
-def _cluster_faults(config: Config) -> Iterator[_Finding]:
-    if config.dovecot is not None and isinstance(config.dovecot.auth_master, TcpAddress):
-        remedy = 'write auth_master = "unix:/run/dovecot/mailmapd-master"'
-        yield "dovecot.auth_master", "must be a UNIX socket", remedy
-    cluster = config.cluster
-    if cluster is None:
-        return
-    if (cluster.url is None) == (not cluster.sentinels):
-        problem = "is missing" if cluster.url is None else "cannot stand beside sentinels"
-        remedy = 'write url = "unix:/run/valkey/valkey.sock", "redis://…" or "rediss://…", or sentinels and service'
-        yield "cluster.url", problem, remedy
-    elif cluster.url is not None and not _URL.fullmatch(cluster.url):
-        yield (
-            "cluster.url",
-            "is no address of a Valkey or Redis server, or holds a password",
-            'write "unix:/run/valkey/valkey.sock" or "redis://host:6379/0", and the password into password_file',
-        )
-    if bool(cluster.sentinels) != (cluster.service is not None):
-        yield "cluster.service", "goes with sentinels", "name the service as the sentinels know it"
-    for index, sentinel in enumerate(cluster.sentinels):
-        host, colon, port = sentinel.rpartition(":")
-        if not (host and colon and port.isdecimal()):
-            where = f"cluster.sentinels[{index}]"
-            yield where, f'"{sentinel}" has no port', 'write "host:26379"'
-    if cluster.password is not None and cluster.password_file is not None:
-        yield "cluster.password", "password and password_file are both set", "keep one of them"
-    if cluster.tls is not None and cluster.url is not None and cluster.url.startswith("unix:"):
-        yield "cluster.tls", "means nothing for a UNIX socket", "remove it"
-    yield from _second_level_faults(cluster)
-    if not re.fullmatch(r"[\w.:{}-]+", cluster.stream):
-        yield (
-            "cluster.stream",
-            "is no plain name",
-            'write letters, digits and "-", such as "mailmapd"',
-        )
-
-
-def _second_level_faults(cluster: ClusterSection) -> Iterator[_Finding]:
-    if cluster.second_level and cluster.key_file is None:
-        remedy = "name a file with a random secret that all hosts have: openssl rand -base64 32"
-        yield "cluster.key_file", "is missing, and second_level needs it", remedy
-    if "%" in cluster.second_level_max_bytes:
-        where = "cluster.second_level_max_bytes"
-        yield where, "is a part of this machine's memory", 'write a size, such as "256MiB"'
 
 
 def _foreign(
