@@ -66,7 +66,7 @@ def test_sections_of_the_file_are_called_so() -> None:
     sections = {node.name for node in schema.body if isinstance(node, ast.ClassDef)}
     assert {name for name in sections if not name.endswith("Section")} <= {
         *("Config", "ListenAddress", "Mode", "Seconds", "Size"),  # values, not sections
-        *("Secret", "FileName", "SecretFile", "FileWithSecret"),
+        *("Lines", "Secret", "FileName", "SecretFile", "FileWithSecret"),
     }
 
 

@@ -1,4 +1,4 @@
-"""Where the server of `[cluster]` and its Sentinels are.
+"""The addresses of the server of `[cluster]` and of its Sentinels.
 
 unix:/run/valkey/valkey.sock        redis://user@host:6379/0        rediss://host        host:26379 of a Sentinel
 """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)?")
+DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>ms|s|m|h|d|w)?")
+_MOST = 3_153_600_000.0  # seconds, a hundred years
 
 
 def parse_duration(value: object) -> float:
@@ -26,7 +27,11 @@ def parse_duration(value: object) -> float:
             raise ValueError(
                 f'"{value}" is a duration without a unit; write "{number}s", "{number}m" or "{number}h"'
             )
-        return float(number) * _UNITS[match["unit"] or "s"]
-    if not 0 <= value < float("inf"):
-        raise ValueError("a duration cannot be negative or infinite")
-    return float(value)
+        return _in_range(float(number) * _UNITS[match["unit"] or "s"])
+    return _in_range(value)
+
+
+def _in_range(seconds: float) -> float:
+    if not 0 <= seconds <= _MOST:
+        raise ValueError("a duration cannot be negative, or longer than a hundred years")
+    return float(seconds)

@@ -12,6 +12,9 @@ from attrs import evolve, field, frozen, validators
 
 from mailmapd.config.address import Address, UnixAddress
 
+MOST = 2**31 - 1
+"""The largest whole number, which libraries and servers take as well."""
+
 
 class Seconds(float):
     """A duration; the file may say it with a unit, such as "5m"."""
@@ -25,6 +28,12 @@ class Size(str):
 
 class Mode(int):
     """A file mode; the file says it in octal, such as "0660"."""
+
+
+class Lines(str):
+    """A text that may have several lines, such as a query."""
+
+    __slots__ = ()
 
 
 class Secret(str):
@@ -51,9 +60,11 @@ class FileWithSecret(FileName):
     __slots__ = ()
 
 
+_AS_IT_IS = Lines("%s")
 _positive: Any = validators.gt(0)
 _not_negative: Any = validators.ge(0)
 _fraction: Any = validators.and_(validators.ge(0), validators.lt(1))
+_not_empty: Any = validators.optional(validators.min_len(1))
 _optional_positive: Any = validators.optional(_positive)
 _optional_not_negative: Any = validators.optional(_not_negative)
 _optional_fraction: Any = validators.optional(_fraction)
@@ -189,14 +200,14 @@ class ClusterSection:
 
     url: str | None = None
     sentinels: tuple[str, ...] = ()
-    service: str | None = None
-    user: str | None = None
-    password: Secret | None = field(default=None, repr=False)
+    service: str | None = field(default=None, validator=_not_empty)
+    user: str | None = field(default=None, validator=_not_empty)
+    password: Secret | None = field(default=None, repr=False, validator=_not_empty)
     password_file: SecretFile | None = None
     sentinel_password_file: SecretFile | None = None
     tls: TlsSection | None = None
     stream: str = field(default="mailmapd", validator=validators.min_len(1))
-    host: str | None = None
+    host: str | None = field(default=None, validator=_not_empty)
     max_messages: int = field(default=20_000, validator=validators.ge(1000))
     key_file: SecretFile | None = None
     second_level: bool = False
@@ -267,15 +278,15 @@ class TableSection:
     """`[table.NAME]`: a query with mysql_table(5) meaning, a .cf file used as it is, or a query for Dovecot."""
 
     database: str | None = None
-    query: str | None = None
-    dovecot_query: str | None = None
-    result_format: str = "%s"
+    query: Lines | None = None
+    dovecot_query: Lines | None = None
+    result_format: Lines = _AS_IT_IS
     domain: tuple[str, ...] = ()
     expansion_limit: int = field(default=0, validator=_not_negative)
     require_result_set: bool = True
     fold: bool = True
     postfix_cf: FileWithSecret | None = None
-    preload: str | None = None
+    preload: Lines | None = None
     secret: bool = False
     cache: TableCacheSection = field(factory=TableCacheSection)
 

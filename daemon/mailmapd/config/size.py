@@ -6,8 +6,9 @@ import os
 import re
 from pathlib import Path
 
-SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|B|KiB|MiB|GiB)?")
+SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>%|B|KiB|MiB|GiB)?")
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_MOST = 2**53  # bytes, or whatever the unit: more than any machine has
 _LEAST_OF_PART = 64 * 2**20  # bytes; a part of the memory is not less
 _PART_OF_GROUP = 0.25  # of what this process' control group may use, at most
 
@@ -16,7 +17,7 @@ def check_size(value: object) -> str:
     """Return the size as a text. Raises ValueError with what to write instead."""
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
     match = SIZE.fullmatch(text.strip())
-    if match is None or float(match["number"]) <= 0:
+    if match is None or not 0 < float(match["number"]) < _MOST:
         raise ValueError(f'"{value}" is not a size; write "10%" of the memory, or "512MiB"')
     if match["unit"] == "%" and float(match["number"]) > 100:
         raise ValueError(f'"{value}" is more memory than there is; write "10%" or "512MiB"')

@@ -26,6 +26,8 @@ from mailmapd.errors import Fault
 
 Hook = Callable[[Any, Any], Any]
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 _TYPE_WORDS = {
     str: "a text in quotes",
     int: "a whole number",
@@ -69,22 +71,22 @@ def structure_config(
 def make_converter() -> Converter:
     """Return the strict converter for `schema.Config`, made once: it writes and compiles code for each class."""
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
-    for wanted in (str, int, float, bool):
+    converter.register_structure_hook(str, _text)
+    for wanted in (int, float, bool):
         converter.register_structure_hook(wanted, _strict(wanted))
     converter.register_structure_hook(
         schema.Seconds, lambda value, _: schema.Seconds(parse_duration(value))
     )
     converter.register_structure_hook(schema.Mode, _mode)
-    converter.register_structure_hook(
-        schema.Secret, lambda value, _: schema.Secret(_strict(str)(value, str))
-    )
+    for of_lines in (schema.Lines, schema.Secret):
+        converter.register_structure_hook(of_lines, _lines)
     for named in (schema.FileName, schema.SecretFile, schema.FileWithSecret):
         converter.register_structure_hook(named, _file_name)
     converter.register_structure_hook(schema.Size, lambda value, _: schema.Size(check_size(value)))
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     converter.register_structure_hook_func(lambda kind: kind == str | tuple[str, ...], _search)
     converter.register_structure_hook_func(
-        lambda kind: kind == Address, lambda value, _: parse_address(_strict(str)(value, str))
+        lambda kind: kind == Address, lambda value, _: parse_address(_text(value))
     )
     converter.register_structure_hook_func(
         lambda kind: kind == tuple[schema.ListenAddress, ...], _listen_addresses(converter)
@@ -106,6 +108,8 @@ def _strict(wanted: type) -> Hook:
             return float(value)
         if type(value) is not wanted:
             raise ValueError(f"must be {_TYPE_WORDS[wanted]}, not {_describe(value)}")
+        if wanted is int and isinstance(value, int) and abs(value) > schema.MOST:
+            raise ValueError(f"must be at most {schema.MOST}")
         return value
 
     return strict
@@ -124,7 +128,7 @@ def _texts(value: object, _: object = None) -> tuple[str, ...]:
         raise ValueError(f"must be a list: write {_quoted([value])}")
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError('must be a list of texts, such as ["one", "two"]')
-    return tuple(value)
+    return tuple(map(_text, value))
 
 
 def _quoted(texts: list[str]) -> str:
@@ -132,7 +136,7 @@ def _quoted(texts: list[str]) -> str:
 
 
 def _search(value: object, _: object) -> str | tuple[str, ...]:
-    return value if isinstance(value, str) else _texts(value)
+    return _text(value) if isinstance(value, str) else _texts(value)
 
 
 def _mode(value: object, _: object) -> schema.Mode:
@@ -142,14 +146,27 @@ def _mode(value: object, _: object) -> schema.Mode:
 
 
 def _file_name(value: object, kind: type) -> object:
-    name = _strict(str)(value, str)
+    name = _text(value)
     if not name:
         raise ValueError("must not be empty: name a file, or remove the key")
-    if not name.isprintable():
-        raise ValueError(
-            f"must be the name of a file, without control characters: {_quoted([name])[1:-1]}"
-        )
     return kind(name)
+
+
+def _text(value: object, _: object = None) -> str:
+    """Return a text of one line, which names, addresses and files are."""
+    text = str(_strict(str)(value, str))
+    odd = _CONTROL.search(text)
+    if odd is not None:
+        raise ValueError(f"holds a control character, {odd[0]!a}: write a text of one line")
+    return text
+
+
+def _lines(value: object, kind: type) -> object:
+    """Return a text of any form, but for NUL, with which texts end in protocols and in C."""
+    text = str(_strict(str)(value, str))
+    if "\0" in text:
+        raise ValueError("holds a NUL character: remove it")
+    return kind(text)
 
 
 def _listen_addresses(converter: Converter) -> Hook:

@@ -34,7 +34,7 @@ from mailmapd.plan.databases import (
     section_settings,
 )
 from mailmapd.plan.dict_assembly import DictPlans, build_dicts, build_tables, plan_all_dicts
-from mailmapd.plan.faults import Faults
+from mailmapd.plan.faults import Faults, named_by
 from mailmapd.plan.own_addresses import own_literals
 from mailmapd.search import Search
 from mailmapd.template.fold import FOLDS, as_it_is
@@ -87,8 +87,11 @@ def plan(config: Config) -> Plan:
         with faults.collect(f"table.{name}"):
             _plan_table(result, name, table)
     for name, section in config.maps.items():
+        literals: list[str] = []
+        with faults.collect(f"map.{name}.own_addresses"):
+            literals = own_literals(section.own_addresses)
         with faults.collect(f"map.{name}.search"):
-            result.searches[name] = _search(section)
+            result.searches[name] = _search(section, literals)
     result.dicts = plan_all_dicts(config, result.databases, faults)
     for name in result.databases:
         with faults.collect(f"database.{name}.changes"):
@@ -105,7 +108,8 @@ def _plan_table(result: Plan, name: str, table: TableSection) -> None:
     over = table.cache.over_for_passwords if table.secret else table.cache.over
     cache = over(result.config.cache)
     if table.postfix_cf is not None:
-        cf = read_postfix_cf(path_beside(result.config.file, table.postfix_cf))
+        with named_by(result.config.file, f"table.{name}.postfix_cf"):
+            cf = read_postfix_cf(path_beside(result.config.file, table.postfix_cf))
         settings = cf_settings(cf)
         check_settings(settings)
         database = _database_of_cf(result, name, settings)
@@ -154,15 +158,12 @@ def _database_of_cf(result: Plan, table: str, settings: Settings) -> str:
     return name
 
 
-def _search(section: MapSection) -> Search:
+def _search(section: MapSection, literals: list[str]) -> Search:
     return Search.compile(
         section.search,
         recipient_delimiter=section.recipient_delimiter.encode(),
         owner_request_special=section.owner_request_special,
-        local_domains=[
-            domain.encode()
-            for domain in (*section.local_domains, *own_literals(section.own_addresses))
-        ],
+        local_domains=[domain.encode() for domain in (*section.local_domains, *literals)],
         parent_domain_matches_subdomains=section.parent_domain_matches_subdomains,
         external_only=section.propagate_unmatched_extensions is not None,
     )

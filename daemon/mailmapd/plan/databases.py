@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from mailmapd.config.files import path_beside
 from mailmapd.config.schema import Config, TlsSection
 from mailmapd.config.secrets import changes_password, database_password
+from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.interface import Database, DatabaseObserver
 from mailmapd.databases.mysql.account import check_option_file
 from mailmapd.databases.mysql.database import MysqlDatabase
@@ -17,6 +21,7 @@ from mailmapd.databases.settings import (
 )
 from mailmapd.databases.sqlite.database import SqliteDatabase
 from mailmapd.formats.postfix_cf import PostfixCf
+from mailmapd.template.sql_quoting import make_quote
 
 Settings = MysqlSettings | SqliteSettings
 
@@ -132,7 +137,20 @@ def check_settings(settings: Settings) -> None:
     """Raise ValueError for a host, replica, character set or option file that cannot be."""
     if isinstance(settings, MysqlSettings):
         check_option_file(settings)
+        with _of("hosts"):
+            parse_hosts(settings.hosts)
+        with _of("charset"):
+            make_quote(settings.charset, no_backslash_escapes=False)
         MysqlDatabase("", settings)
+
+
+@contextmanager
+def _of(key: str) -> Iterator[None]:
+    """Let a ValueError name the key that is at fault."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 def make_database(name: str, settings: Settings, observer: DatabaseObserver) -> Database:

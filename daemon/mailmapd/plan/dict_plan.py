@@ -30,6 +30,7 @@ from mailmapd.engine.dicts.fields import PassdbFields, UserdbFields
 from mailmapd.errors import ConfigError, Fault, TemplateError
 from mailmapd.formats.dovecot_sql import read_dovecot_sql
 from mailmapd.formats.dovecot_sql_conf import DovecotSqlConf
+from mailmapd.plan.faults import named_by
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.mysql_table import MysqlTable
@@ -102,7 +103,8 @@ class _Planner:
         if self._section.dovecot_sql is None:
             tables = {use: self._configured(use, getattr(self._section, use)) for use in _FILE_KEYS}
         else:
-            conf = read_dovecot_sql(path_beside(self._config.file, self._section.dovecot_sql))
+            with named_by(self._config.file, f"dict.{self._name}.dovecot_sql"):
+                conf = read_dovecot_sql(path_beside(self._config.file, self._section.dovecot_sql))
             self._scheme = conf.default_pass_scheme
             own = None if self._section.database else database_of(conf)
             tables = {use: self._from_file(use, conf) for use in _FILE_KEYS}

@@ -29,3 +29,18 @@ class Faults:
         """Raise ConfigError if anything was found."""
         if self.found:
             raise ConfigError(self.found)
+
+
+@contextmanager
+def named_by(config_file: str, key: str) -> Iterator[None]:
+    """Let a fault of a whole file, such as one that is not there, name the key that names the file."""
+    try:
+        yield
+    except ConfigError as error:
+        faults = [
+            fault
+            if fault.where
+            else Fault(config_file, key, f"{fault.file} {fault.problem}", fault.remedy)
+            for fault in error.faults
+        ]
+        raise ConfigError(faults) from error

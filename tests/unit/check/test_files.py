@@ -59,7 +59,10 @@ SECRETS = {
     ),
     "cluster.password": (CLUSTER + 'password = "x"\n', "mailmapd.toml"),
     "cluster.password_file": (CLUSTER + 'password_file = "shared"\n', "shared"),
-    "cluster.sentinel_password_file": (CLUSTER + 'sentinel_password_file = "watch"\n', "watch"),
+    "cluster.sentinel_password_file": (
+        '[cluster]\nsentinels = ["h:26379"]\nservice = "mail"\nsentinel_password_file = "watch"\n',
+        "watch",
+    ),
     "cluster.key_file": (CLUSTER + 'key_file = "signature"\n', "signature"),
     "cluster.tls.key": (CLUSTER + 'tls = {ca = "ca.pem", key = "key.pem"}\n', "key.pem"),
     "listen.webhook_token_file": (

@@ -47,7 +47,9 @@ def test_names_and_addresses_are_taken_as_inet_interfaces_has_them() -> None:
 def test_a_name_that_does_not_resolve_is_a_fault_of_its_map() -> None:
     """An unknown host name is named with the map, before anything is answered."""
     text = CONFIG + 'own_addresses = ["no-such-host.invalid"]\n'
-    with pytest.raises(ConfigError, match=r"map\.m\.search: 'no-such-host.invalid' is no address"):
+    with pytest.raises(
+        ConfigError, match=r"map\.m\.own_addresses: 'no-such-host.invalid' is no address"
+    ):
         plan(parse_config(text, "/m.toml"))
 
 

@@ -97,11 +97,15 @@ def check_option_file(settings: MysqlSettings) -> None:
 
     One that cannot be read is told at the login.
     """
-    if settings.option_file is None or not os.access(settings.option_file, os.R_OK):
+    path = settings.option_file
+    if path is None or not os.access(path, os.R_OK):
         return
-    reason = refused_option(read_option_file(settings.option_file, settings.option_group))
+    try:
+        reason = refused_option(read_option_file(path, settings.option_group))
+    except OSError as error:
+        raise ValueError(f"option_file {path}: {error.strerror}") from error
     if reason:
-        raise ValueError(f"option_file {settings.option_file}: {reason}")
+        raise ValueError(f"option_file {path}: {reason}")
 
 
 def _directed(address: HostAddress, options: dict[str, str]) -> HostAddress:
