@@ -140,7 +140,7 @@ def results(rows: Sequence[tuple[bytes, ...]], columns: int) -> list[bytes]:
 
 def answer(sql: bytes, kind: str) -> list[bytes]:
     """Return what such a server answers to a statement."""
-    if sql.startswith(b"SHOW GLOBAL VARIABLES"):
+    if sql.startswith((b"SHOW GLOBAL VARIABLES", b"SHOW SESSION VARIABLES")):
         names = re.findall(rb"'(\w+)'", sql)
         return results([(name, VARIABLES.get(name, b"")) for name in names], 2)
     if sql.startswith(b"SELECT table_schema, table_name, column_name"):

@@ -10,8 +10,16 @@ import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
-from mailmapd.databases.mysql.binlog.session import MAX_CATALOG
+from mailmapd.databases.mysql.binlog.session import (
+    ANSWER,
+    CATALOG_ANSWER,
+    MAX_CATALOG,
+    CannotFollow,
+    Session,
+    TooSlow,
+)
 from mailmapd.errors import DatabaseError
 from mailmapd.provenance.reading import Column
 
@@ -120,6 +128,19 @@ class Catalog:
 
 def _unquoted(name: str) -> str:
     return name.replace("``", "`")
+
+
+async def ask_for_catalog(session: Session) -> Catalog:
+    """Return a server's catalog, however long that takes it within reason. Raises CannotFollow, DatabaseError."""
+    await session.limit(CATALOG_ANSWER)
+    try:
+        return await read_catalog(
+            partial(session.rows, seconds=CATALOG_ANSWER + ANSWER, most=MAX_CATALOG)
+        )
+    except TooSlow as error:
+        raise CannotFollow(
+            f"{session.host}: it takes longer than {CATALOG_ANSWER:g} s to say what its tables are: {error}"
+        ) from None
 
 
 async def read_catalog(rows: Rows) -> Catalog:

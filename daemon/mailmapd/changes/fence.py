@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mailmapd.changes.progress import Progress, order
-from mailmapd.changes.reverse import ask
+from mailmapd.changes.reverse import ask, deadline
 from mailmapd.changes.selection import Asking
 from mailmapd.changes.told import Told
 from mailmapd.changes.touched import Touched
@@ -134,9 +134,10 @@ class Fence:
         visible = self.pending[:count]
         if visible:
             visible[-1].is_asked = True
+        until = deadline()
         for transaction in visible:
             if transaction.asking:
-                await ask(session, transaction.asking, transaction.touched)
+                await ask(session, transaction.asking, transaction.touched, until)
             # Not before: when the connection ends, they are asked again where the feed goes on
             self.pending.remove(transaction)
             self._told.forget(transaction.touched)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 
-from mailmapd.changes.catalog import read_catalog
+from mailmapd.changes.catalog import ask_for_catalog
 from mailmapd.changes.readers import Readers, find_readers
 from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
-from mailmapd.databases.mysql.binlog.session import CATALOG_ANSWER, MAX_CATALOG, Session
+from mailmapd.databases.mysql.binlog.session import Session
 from mailmapd.engine.definition import Definition
 
 
@@ -27,8 +26,7 @@ class KeptCatalog:
 
     async def find(self, session: Session) -> Readers:
         """Return who reads what, as the server says now. Raises DatabaseError."""
-        ask_all = partial(session.rows, seconds=CATALOG_ANSWER, most=MAX_CATALOG)
-        catalog = await read_catalog(ask_all)
+        catalog = await ask_for_catalog(session)
         return await asyncio.to_thread(find_readers, self._definitions, catalog, self._schema)
 
     def begin(self, readers: Readers) -> Touched:

@@ -1,13 +1,18 @@
-"""Reverse queries, asked for changed rows: which keys does a row matter to."""
+"""Reverse queries, asked for changed rows: which keys does a row matter to.
+
+Nothing else passes the fence while they are asked, and what they would find is not forgotten yet. So they have a
+moment, all together, and what is left of them then drops all of its table.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 from mailmapd.changes.readers import Reader
 from mailmapd.changes.selection import Asking, add_parts
 from mailmapd.changes.touched import Touched
-from mailmapd.databases.mysql.binlog.session import Session
+from mailmapd.databases.mysql.binlog.session import ANSWER, NoAnswer, Session
 from mailmapd.errors import DatabaseError
 from mailmapd.provenance.match import normal
 from mailmapd.provenance.reading import Placeholder, Reverse
@@ -15,22 +20,40 @@ from mailmapd.provenance.reading import Placeholder, Reverse
 MOST = 2000
 """Rows of a reverse query; with more, all of the table is forgotten."""
 
+LONGEST = 0.5
+"""Seconds that reverse queries may take of what is visible at one time."""
+
+_SHORTEST = 0.01  # seconds that a query is worth beginning with
+
 _INTEGERS = frozenset(("tinyint", "smallint", "mediumint", "int", "bigint"))
 _TEXTS = frozenset(("char", "varchar", "tinytext", "text", "mediumtext"))
 
 
-async def ask(session: Session, asking: Iterable[Asking], touched: Touched) -> None:
-    """Add the keys that rows matter to. Whatever cannot be asked, or answered, touches all of its table."""
+def deadline() -> float:
+    """Return until when reverse queries may be asked that are due now, by the loop's time."""
+    return asyncio.get_running_loop().time() + LONGEST
+
+
+async def ask(session: Session, asking: Iterable[Asking], touched: Touched, until: float) -> None:
+    """Add the keys that rows matter to. Whatever cannot be asked, or answered, touches all of its table.
+
+    Raises DatabaseError when the connection ends.
+    """
     for asked in asking:
         reader, reverse = asked.reader, asked.reader.reading.reverse
         if reader.table in touched.whole:
             continue
         sql = None if reverse is None else _sql(reader, reverse, dict(asked.row))
-        if reverse is None or sql is None or not sql.isascii():
+        left = until - asyncio.get_running_loop().time()
+        if reverse is None or sql is None or not sql.isascii() or left < _SHORTEST:
             touched.add_table(reader.table)
             continue
+        limited = session.limited(f"{sql} LIMIT {MOST + 1}", left)
         try:
-            rows = await session.rows(f"{sql} LIMIT {MOST + 1}", len(reverse.parts))
+            rows = await session.rows(limited, len(reverse.parts), left + ANSWER)
+        except NoAnswer:
+            touched.add_table(reader.table)  # or it would be asked again where the feed goes on
+            raise
         except DatabaseError:
             if not session.is_open:
                 raise

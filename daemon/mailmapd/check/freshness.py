@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 
-from mailmapd.changes.catalog import read_catalog, read_filters
+from mailmapd.changes.catalog import ask_for_catalog, read_filters
 from mailmapd.changes.layout import layout_of
 from mailmapd.changes.readers import Reader, Readers, find_readers
 from mailmapd.changes.source import find_source
@@ -14,7 +13,6 @@ from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.host_list import HostAddress, parse_hosts
 from mailmapd.databases.mysql.account import account_for
 from mailmapd.databases.mysql.binlog.session import (
-    CATALOG_ANSWER,
     CannotFollow,
     NoLog,
     Session,
@@ -123,7 +121,7 @@ async def _look_at_hosts(
         try:
             if not checked.drops and not checked.not_followed:
                 schema = account_for(address, settings)[1].dbname
-                catalog = await read_catalog(partial(session.rows, seconds=CATALOG_ANSWER))
+                catalog = await ask_for_catalog(session)
                 readers = find_readers(definitions, catalog, schema)
                 checked.drops, checked.not_followed = list(_drops(readers)), readers.not_followed
             try:

@@ -23,7 +23,7 @@ from mailmapd.databases.mysql.binlog.events import (
 from mailmapd.databases.mysql.binlog.session import CannotFollow
 from mailmapd.errors import DatabaseError
 from support.debian_sid import Mysql9
-from support.followed import Followed, grant_replication
+from support.followed import LOGGED, Followed, grant_replication
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.sql_server import SqlServer
@@ -316,6 +316,15 @@ async def test_commits_out_of_order(mysql: Mysql9) -> None:
             await Followed(mysql, first_and_last).__aenter__()
     finally:
         mysql.run_sql("SET GLOBAL binlog_order_commits = ON")
+
+
+async def test_commits_one_by_one() -> None:
+    """A MariaDB that says how far its commits are before they can be seen is not followed."""
+    options = (*LOGGED, "--binlog-optimize-thread-scheduling=OFF")
+    with private_directory() as folder, MariaDB(folder, settings=options) as server:
+        grant_replication(server)
+        with pytest.raises(CannotFollow, match="binlog_optimize_thread_scheduling is OFF"):
+            await Followed(server, first_and_last).__aenter__()
 
 
 async def test_replicas_that_do_not_log(mariadb: MariaDB) -> None:

@@ -170,6 +170,12 @@ WRONG = [
         "binlog_format is MIXED, which logs statements, not rows; set binlog_format = ROW",
     ),
     Wrong(
+        "TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+        "TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "the account's sessions have the isolation level READ-UNCOMMITTED: they see rows that are rolled back later, "
+        "of which the log says nothing; set transaction_isolation = REPEATABLE-READ or READ-COMMITTED",
+    ),
+    Wrong(
         "binlog_row_image = NOBLOB",
         "binlog_row_image = FULL",
         "binlog_row_image is NOBLOB: a change that does not log the column of the key drops all of a table; "

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mailmapd.cache.table_cache import ABSENCE
-from mailmapd.changes import audit, feed, fence, followed_host, kept_catalog, reverse
+from mailmapd.changes import audit, feed, fence, followed_host, reverse
 from mailmapd.changes.catalog import Catalog, Rows, read_catalog
 from mailmapd.changes.fence import Pending
 from mailmapd.changes.progress import Progress
@@ -215,7 +215,7 @@ async def test_while_the_catalog_is_read(
         await go_on.wait()
         return await read(rows)
 
-    monkeypatch.setattr(kept_catalog, "read_catalog", slow)
+    monkeypatch.setattr("mailmapd.changes.catalog.read_catalog", slow)
     sql = bench.server.run_sql
     sql("CREATE TABLE t.unrelated (a INT)")
     await until(lambda: readings == 1)

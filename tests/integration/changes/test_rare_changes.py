@@ -7,25 +7,29 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from mailmapd.cache.table_cache import ABSENCE
-from mailmapd.changes import feed, fence, followed_host, kept_catalog, reverse
-from mailmapd.changes.catalog import Catalog, Rows, read_catalog
+from mailmapd.changes import feed, fence, followed_host, reverse
+from mailmapd.changes.catalog import Catalog, Rows, ask_for_catalog, read_catalog
 from mailmapd.changes.feed import Feed
-from mailmapd.changes.selection import Asking, Selection
+from mailmapd.changes.selection import Selection
 from mailmapd.changes.touched import Touched
+from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.binlog import stream
 from mailmapd.databases.mysql.binlog.events import Event, Heartbeat, TransactionEnded
-from mailmapd.databases.mysql.binlog.session import Place, Session
-from mailmapd.databases.settings import ChangesSettings
+from mailmapd.databases.mysql.binlog.session import CannotFollow, Place, Session, open_session
+from mailmapd.databases.mysql.opener import MysqlOpener
+from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.outcome import Outcome
 from mailmapd.engine.table import Table
 from mailmapd.errors import DatabaseUnavailable
+from mailmapd.model import NOT_FOUND, Found
 from support.followed import PASSWORD, REPLICA
 from support.followed_engine import BOTH, FollowedEngine, following
+from support.mariadb import MariaDB
 from support.polling import until
 from support.sql_server import SqlServer
 
@@ -313,7 +317,7 @@ async def test_altered_while_the_catalog_is_read(
             )
         return found
 
-    monkeypatch.setattr(kept_catalog, "read_catalog", read_and_alter)
+    monkeypatch.setattr("mailmapd.changes.catalog.read_catalog", read_and_alter)
     query = "SELECT goto FROM alias WHERE address = '%s'"
     async with followed(server, tmp_path, {"alias": query}) as bench:
         await bench.database.catch_up()
@@ -339,7 +343,7 @@ async def test_the_catalog_before_the_statement_is_visible(
     server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
     server.run_sql(PLAIN, database="t")
     server.grant("mail", "p", "t")
-    monkeypatch.setattr(kept_catalog, "read_catalog", reading)
+    monkeypatch.setattr("mailmapd.changes.catalog.read_catalog", reading)
     monkeypatch.setattr(followed_host, "wait_until_visible", waiting)
     async with followed(
         server, tmp_path, {"alias": "SELECT goto FROM alias WHERE address = '%s'"}
@@ -370,7 +374,7 @@ async def test_a_foreign_key_that_is_new(
         database="t",
     )
     server.grant("mail", "p", "t")
-    monkeypatch.setattr(kept_catalog, "read_catalog", late)
+    monkeypatch.setattr("mailmapd.changes.catalog.read_catalog", late)
     query = "SELECT goto FROM alias WHERE address = '%s'"
     mark = "SELECT address FROM mark WHERE address = '%s'"
     async with followed(server, tmp_path, {"alias": query, "mark": mark}) as bench:
@@ -411,17 +415,78 @@ async def test_cut_in_a_reverse_query(
     server.grant("mail", "p", "t")
     asked = 0
 
-    async def cut(session: Session, asking: Sequence[Asking], touched: Touched) -> None:
+    async def cut(*given: Any) -> None:
         nonlocal asked
         asked += 1
         if asked == 1:
             raise DatabaseUnavailable("cut")
-        await reverse.ask(session, asking, touched)
+        await reverse.ask(*given)
 
     monkeypatch.setattr(fence, "ask", cut)
     async with followed(server, tmp_path, {"alias": JOINED}) as bench:
         assert await find_outdated(bench, "alias", ["a@x"], "UPDATE t.d SET active = 0") == []
     assert asked > 1
+
+
+@pytest.mark.parametrize(
+    ("server", "is_limited"),
+    [("MariaDB", True), ("MySQL 9", True), ("MariaDB", False)],
+    indirect=["server"],
+)
+async def test_reverse_query_that_takes_long(
+    server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_limited: bool
+) -> None:
+    """A reverse query that takes long drops all of its table, once, and the feed goes on.
+
+    The server ends it; where it does not, the connection is given up, and it is not asked again.
+    """
+    server.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    server.run_sql(TWO, database="t")
+    server.grant("mail", "p", "t")
+    if not is_limited:
+        monkeypatch.setattr(Session, "limited", lambda _, select, __: select)
+        monkeypatch.setattr(reverse, "ANSWER", 0.0)
+    asked = 0
+
+    async def counted(*given: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await reverse.ask(*given)
+
+    monkeypatch.setattr(fence, "ask", counted)
+    async with followed(server, tmp_path, {"alias": JOINED}) as bench:
+        await until(lambda: bench.database.lease.holds)
+        assert await bench.ask("alias", b"a@x") == Found(b"one")
+        with server.connect("t") as connection, connection.cursor() as cursor:
+            cursor.execute("LOCK TABLES alias WRITE, d WRITE")  # and it waits for that
+            cursor.execute("UPDATE d SET active = 0")
+            await until(lambda: not bench.held("alias", b"a@x"), seconds=10.0)
+            if is_limited:
+                assert bench.database.lease.holds
+                assert bench.database.epoch == 1
+            cursor.execute("UNLOCK TABLES")
+        await until(lambda: bench.database.lease.holds and bench.database.is_settled)
+        assert await bench.ask("alias", b"a@x") == NOT_FOUND
+    assert asked == 1 if is_limited else asked <= 2
+
+
+async def test_catalog_that_takes_long(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server's tables are may take longer than a lookup; where it takes too long, that is said."""
+    mariadb.run_sql("DROP DATABASE IF EXISTS t; CREATE DATABASE t")
+    mariadb.run_sql(TWO, database="t")
+    mariadb.grant("mail", "p", "t")
+    settings = MysqlSettings(
+        hosts=(f"unix:{mariadb.socket}",), user="mail", password="p", query_timeout=0.001
+    )
+    address = parse_hosts(settings.hosts)[0]
+    session = await open_session(MysqlOpener(settings), address)
+    try:
+        assert (await ask_for_catalog(session)).columns("t", "alias") is not None
+        monkeypatch.setattr("mailmapd.changes.catalog.CATALOG_ANSWER", 0.001)
+        with pytest.raises(CannotFollow, match="takes longer than"):
+            await ask_for_catalog(session)
+    finally:
+        session.close()
 
 
 async def test_a_defect(server: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

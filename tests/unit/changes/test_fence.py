@@ -186,7 +186,7 @@ async def test_in_order(fence: Fence, told: Told) -> None:
 async def test_cut_in_a_question(fence: Fence, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction whose reverse query has no answer, because the connection ends, stays pending as it was."""
 
-    async def cut(_: Session, asking: Sequence[Asking], __: Touched) -> None:
+    async def cut(_: Session, asking: Sequence[Asking], __: Touched, ___: float) -> None:
         if asking[0].row:
             raise DatabaseUnavailable("cut")
 

@@ -33,12 +33,17 @@ class MysqlOpener:
         self._contexts = TlsContexts()
 
     async def open(
-        self, address: HostAddress, owner: ConnectionOwner, *, limit_queries: bool = True
+        self,
+        address: HostAddress,
+        owner: ConnectionOwner,
+        *,
+        limit_queries: bool = True,
+        longest: float | None = None,
     ) -> MysqlConnection:
         """Return a connection that belongs to `owner`, within connect_timeout. Raises DatabaseUnavailable.
 
-        `limit_queries` has the server end a query after query_timeout, so that what we no longer
-        wait for does not go on there.
+        `limit_queries` has the server end a query after `longest` seconds (query_timeout), so that what
+        we no longer wait for does not go on there.
         """
         settings = self._settings
         target, account = account_for(address, settings)
@@ -56,7 +61,8 @@ class MysqlOpener:
         )
         try:
             async with asyncio.timeout_at(deadline):
-                await self._prepare(connection, preparing, limit_queries)
+                limit = (longest or settings.query_timeout) if limit_queries else None
+                await self._prepare(connection, preparing, limit)
         except TimeoutError:
             connection.abort()
             text = f"{address.label}: the session was not ready within connect_timeout ({settings.connect_timeout:g} s)"
@@ -68,7 +74,7 @@ class MysqlOpener:
         return connection
 
     async def _prepare(
-        self, connection: MysqlConnection, preparing: PreparingOwner, limit_queries: bool
+        self, connection: MysqlConnection, preparing: PreparingOwner, seconds: float | None
     ) -> None:
         """Make the session's settings.
 
@@ -83,8 +89,7 @@ class MysqlOpener:
         wishes = []
         if self._settings.read_only:
             wishes.append(_READ_ONLY)
-        if limit_queries:
-            seconds = self._settings.query_timeout
+        if seconds is not None:
             in_ms = max(1, round(seconds * 1000))
             limit = (
                 f"max_statement_time = {seconds:.3f}"

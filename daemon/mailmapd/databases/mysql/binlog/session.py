@@ -37,6 +37,8 @@ MAX_ANSWER = 4 * 1024 * 1024
 MAX_CATALOG = 64 * 1024 * 1024
 """The same of one about all tables: two hundred thousand columns."""
 
+_ENDED_FOR_TIME = frozenset((1969, 3024))  # of MariaDB, of MySQL
+_UNPROVEN_LEVEL = "READ-UNCOMMITTED"
 _GTID_LETTERS = frozenset("0123456789-,")
 
 
@@ -63,14 +65,25 @@ class Committed(NamedTuple):
     commits: int
 
 
+class TooSlow(DatabaseError):
+    """The server has ended a statement that took longer than it may."""
+
+
+class NoAnswer(DatabaseUnavailable):
+    """The server has not answered in time, and the connection is ended."""
+
+
 class NoLog(CannotFollow):
     """The server does not log what changes in it."""
 
 
 async def open_session(opener: MysqlOpener, address: HostAddress) -> Session:
-    """Return a session on a connection of its own. Raises DatabaseUnavailable."""
+    """Return a session on a connection of its own. Raises DatabaseUnavailable.
+
+    Its statements may take as long as their answers are waited for, and not as long as a lookup.
+    """
     owner = PreparingOwner()
-    return Session(await opener.open(address, owner), owner)
+    return Session(await opener.open(address, owner, longest=ANSWER), owner)
 
 
 class Session:
@@ -110,9 +123,10 @@ class Session:
                 refusal = await self._owner.run(self._connection, sql, most)
         except TimeoutError:
             self._connection.abort()
-            raise DatabaseUnavailable(f"{host}: no answer for {seconds:g} s", host=host) from None
+            raise NoAnswer(f"{host}: no answer for {seconds:g} s", host=host) from None
         if refusal is not None:
-            raise DatabaseError(f"{host}: {refusal.text} (error {refusal.code})")
+            kind = TooSlow if refusal.code in _ENDED_FOR_TIME else DatabaseError
+            raise kind(f"{host}: {refusal.text} (error {refusal.code})")
         reader = self._connection.reader
         if len(reader.columns or ()) != columns:
             raise DatabaseError(f"{host}: an answer has not the columns that were asked for: {sql}")
@@ -132,6 +146,20 @@ class Session:
         found = {_text(row[0]).lower(): _text(row[1]) for row in await self.rows(sql, 2)}
         return {name: found.get(name, "") for name in names}
 
+    async def limit(self, seconds: float) -> None:
+        """Have the server end a SELECT that takes longer from now on. Raises DatabaseError."""
+        limit = f"max_statement_time = {seconds:g}"
+        if not self.is_mariadb:
+            limit = f"max_execution_time = {_milliseconds(seconds)}"
+        await self.rows(f"SET SESSION {limit}", 0)
+
+    def limited(self, select: str, seconds: float) -> str:
+        """Return a SELECT that the server ends when it takes longer."""
+        if self.is_mariadb:
+            return f"SET STATEMENT max_statement_time = {seconds:.3f} FOR {select}"
+        hint = f"SELECT /*+ MAX_EXECUTION_TIME({_milliseconds(seconds)}) */"
+        return select.replace("SELECT", hint, 1)
+
     async def check_fitness(self) -> None:
         """Raise CannotFollow where the log would not say what has changed."""
         host = self._connection.host
@@ -143,6 +171,7 @@ class Session:
             "log_replica_updates",
             "gtid_slave_pos",
             "binlog_order_commits",
+            "binlog_optimize_thread_scheduling",
         )
         # MySQL logs what it replicates unless told not to, MariaDB only when told to. A position says that it does.
         replicates = not self._connection.is_mariadb or settings["gtid_slave_pos"]
@@ -163,11 +192,30 @@ class Session:
                 f"{host}: binlog_order_commits is OFF, so that a change may be visible later than one that is logged "
                 "behind it; set binlog_order_commits = ON"
             )
+        if settings["binlog_optimize_thread_scheduling"].upper() == "OFF":
+            raise CannotFollow(
+                f"{host}: binlog_optimize_thread_scheduling is OFF, so that the server names a place in its log before "
+                "the changes there can be seen; start it without that option"
+            )
+        level = await self._isolation()
+        if level.upper() == _UNPROVEN_LEVEL:
+            raise CannotFollow(
+                f"{host}: the account's sessions have the isolation level {level}: they see rows that are rolled back "
+                "later, of which the log says nothing; set transaction_isolation = REPEATABLE-READ or READ-COMMITTED"
+            )
         if not self._connection.is_mariadb and settings["gtid_mode"].upper() != "ON":
             raise CannotFollow(
                 f"{host}: gtid_mode is {settings['gtid_mode'] or 'not there'}, and without it the server cannot "
                 "prove that a change is visible; set gtid_mode = ON and enforce_gtid_consistency = ON"
             )
+
+    async def _isolation(self) -> str:
+        """Return the isolation level of the account's sessions; it has another name on MariaDB before 11.1."""
+        found = await self.rows(
+            "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')",
+            2,
+        )
+        return _text(found[0][1]) if found else ""
 
     async def visible_place(self) -> Place:
         """Return a place in the log: whoever reads a row from now on reads what the log before it says, or newer."""
@@ -212,6 +260,10 @@ class Session:
         ):
             await self.rows("SET " + ", ".join(f"@{name} = {value}" for name in names), 0)
         return checksum.upper() not in {"NONE", ""}
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 def _text(value: bytes | None) -> str:
