@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 MOST_SWEPT = 5000
 """Parts of keys that are looked for in one table; with more, all of it is forgotten."""
 
+MOST_NAMES = 100
+"""Names of parts that are looked for in each key of one table; queries have a handful, in a few choices."""
+
 _PAUSE = 0.001  # seconds between looks whether keys have been looked for
 
 
@@ -117,28 +120,48 @@ class Forgetting:
         self._swept = self.sweeps_asked
 
     async def _sweep_table(self, name: str, wanted: Iterable[SomeParts]) -> None:
-        """Look at all keys of a table, in slices, for many parts at a time."""
+        """Look at all keys of a table, in slices, for many parts at a time.
+
+        Parts that are named in too many different ways, as no change of a row does, mean all of the table.
+        """
         table, layout = self._tables[name], self._layouts[name]
-        found = _Wanted(wanted)
+        found = _Wanted()
+        for number, parts in enumerate(wanted):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            found.add(parts)
+            if found.names > MOST_NAMES:
+                self._engine.apply(Invalidation(name))
+                return
         # What is on its way could be one of them, too, and so could what is kept elsewhere.
         table.cut_flights()
         self._engine.apply(Invalidation(name, frozenset(), unseen=True, reverse=True))
         keys = table.keys()
-        for start in range(0, len(keys), SLICE):
-            fitting = [key for key in keys[start : start + SLICE] if found.fits(layout, key)]
+        step = SLICE // found.names
+        for start in range(0, len(keys), step):
+            fitting = [key for key in keys[start : start + step] if found.fits(layout, key)]
             if fitting:
                 self._engine.apply(Invalidation(name, frozenset(fitting), reverse=True))
             await asyncio.sleep(0)
 
 
 class _Wanted:
-    """Parts of keys that are looked for: which names, and for each choice of names which values."""
+    """Parts of keys that are looked for: which names, and for each choice of names which values.
 
-    def __init__(self, wanted: Iterable[SomeParts]) -> None:
+    `names` are those of all choices, one more for each: what a look at a key costs.
+    """
+
+    def __init__(self) -> None:
+        self.names = 1
         self._values: dict[tuple[str, ...], set[tuple[bytes, ...]]] = {}
-        for parts in wanted:
-            names = tuple(name for name, _ in parts)
-            self._values.setdefault(names, set()).add(tuple(value for _, value in parts))
+
+    def add(self, parts: SomeParts) -> None:
+        """Look for these, too."""
+        names = tuple([name for name, _ in parts])
+        if names not in self._values:
+            self.names += 1 + len(names)
+            self._values[names] = set()
+        self._values[names].add(tuple([value for _, value in parts]))
 
     def fits(self, layout: KeyLayout, sql_key: bytes) -> bool:
         """Return whether a key has any of them."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at what still holds
+MOST_FLUSHES = 100  # that are carried out at a time; with more, everything is forgotten
 
 
 class Bus:
@@ -274,7 +275,10 @@ class Bus:
             hears = message.hears if is_told_here else {}
             moment = self._reader.moment(message.seen)
             self._coverage.heard(message.host, message.run, hears, moment, self._clock())
-        if message.flush is not None:
+        if message.flush is not None and len(self._flushing) >= MOST_FLUSHES:
+            # Who looks for the entries of every one of these is never done; all of them are among everything
+            self._part.engine.apply(Invalidation())
+        elif message.flush is not None:
             task = asyncio.get_running_loop().create_task(self._flush(message.flush))
             self._flushing.add(task)
             task.add_done_callback(self._flushed)

@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.backoff import NoBackoff
 
-from mailmapd.cluster.replies import Replies
+from mailmapd.cluster.replies import Replies, facts
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.config.cluster_address import parse_cluster_url, parse_host_port
 from mailmapd.databases.mysql.account import TlsContexts
@@ -145,6 +145,11 @@ class Connections:
 
     def client(self, most: int = MOST_CONNECTIONS, **options: Any) -> Redis:
         """Return a client with `most` connections at most."""
+        client = self._client(most, options)
+        client.set_response_callback("INFO", facts)
+        return client
+
+    def _client(self, most: int, options: dict[str, Any]) -> Redis:
         options = self._common | options
         settings = self._settings
         if self._sentinel is not None:

@@ -11,6 +11,7 @@ signed with the key, if there is one: without the same key it does not believe w
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import math
@@ -22,6 +23,10 @@ from mailmapd.cluster.message import Codec
 from mailmapd.cluster.reader import Position, order
 from mailmapd.model.legible import legible
 
+_LONGEST = (
+    8 * 1024
+)  # bytes of a record; ours are half of one KiB, and a little more for each database
+_IN_A_ROW = 16  # records that are read in a row
 GONE = 86400.0  # seconds without a word after which a host is not expected any more
 
 
@@ -90,6 +95,8 @@ _TYPES: dict[str, Any] = {
 
 def decode_member(record: bytes) -> Member | None:
     """Return what a record says, or None when it is none that this version understands."""
+    if len(record) > _LONGEST:
+        return None
     try:
         members = {"signature": "", **json.loads(record)}
         known = {attribute.name: members[attribute.name] for attribute in fields(Member)}
@@ -112,14 +119,19 @@ def _texts(known: Mapping[str, Any]) -> list[str]:
     return [value for value in known.values() if isinstance(value, str)]
 
 
-def decode_members(records: Mapping[str, bytes]) -> dict[str, Member]:
-    """Return the members that are understood, by name; people read those names, and what their records say."""
-    found = {
-        name: decode_member(record)
-        for name, record in sorted(records.items())
-        if name == legible(name)
-    }
-    return {name: member for name, member in found.items() if member is not None}
+async def decode_members(records: Mapping[str, bytes]) -> dict[str, Member]:
+    """Return the members that are understood, by name; people read those names, and what their records say.
+
+    Lookups have their turn between them: whoever may write there may write a thousand.
+    """
+    found = {}
+    for number, (name, record) in enumerate(sorted(records.items())):
+        if number % _IN_A_ROW == _IN_A_ROW - 1:
+            await asyncio.sleep(0)
+        member = decode_member(record) if name == legible(name) else None
+        if member is not None:
+            found[name] = member
+    return found
 
 
 def gone(members: Mapping[str, Member]) -> list[str]:

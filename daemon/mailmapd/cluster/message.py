@@ -43,6 +43,8 @@ _SIGNATURE = 16  # bytes
 _ID_DIGITS = 20  # of each part of an id, which has 64 bits
 _LONGEST_NAME = 255  # characters of a host, a run, a server, a table or a database
 _MOST_DATABASES, _MOST_SERVERS, _MOST_TABLES = 64, 256, 4096  # of a heartbeat
+_MOST_NAMES = 8192  # of a heartbeat, over all of its databases
+_MOST_PARTS = 32  # of one key
 _LONGEST_AGE = 1e9  # seconds
 
 FIELD = b"m"
@@ -230,14 +232,25 @@ def _is_id(text: object) -> bool:
 
 def _decode_touched(tables: dict[str, dict[str, Any]]) -> Touched:
     touched = Touched()
+    if len(tables) > _MOST_TABLES:
+        raise ValueError("forget")
+    room = MOST_KEYS
     for table, members in tables.items():
         if set(members) - {"keys", "parts", "all"}:
             raise ValueError("forget")
         if members.get("all"):
             touched.add_table(table)
-        for key in members.get("keys", ()):
+        keys, key_parts = members.get("keys", ()), members.get("parts", ())
+        if not (isinstance(keys, list | tuple) and isinstance(key_parts, list | tuple)):
+            raise ValueError("forget")
+        room -= len(keys) + len(key_parts)
+        if room < 0:
+            raise ValueError("forget")
+        for key in keys:
             touched.add_key(table, _bytes(key))
-        for parts in members.get("parts", ()):
+        for parts in key_parts:
+            if len(parts) > _MOST_PARTS:
+                raise ValueError("forget")
             some: SomeParts = tuple((str(name), _bytes(value)) for name, value in parts)
             touched.add_parts(table, some)
     return touched
@@ -245,6 +258,8 @@ def _decode_touched(tables: dict[str, dict[str, Any]]) -> Touched:
 
 def _all_heard(hears: dict[str, dict[str, Any]]) -> dict[str, Hears]:
     if len(hears) > _MOST_DATABASES or not all(map(_is_name, hears)):
+        raise ValueError("hears")
+    if sum(len(heard["servers"]) + len(heard["tables"]) for heard in hears.values()) > _MOST_NAMES:
         raise ValueError("hears")
     return {name: _hears(heard) for name, heard in hears.items()}
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mailmapd.cluster.server import BATCH, Condition, Entry, Server
@@ -31,6 +31,7 @@ COMPARE = 15.0  # seconds between two looks whether new connections reach the sa
 WAIT = 0.5  # seconds for which a message is waited for
 RETRY = 0.5  # seconds until a server that did not answer is asked again
 REST = 0.002  # seconds between two reads, in which messages gather: a read costs a quarter of a millisecond
+_PORTION = 16 * 1024  # bytes of messages that are carried out in a row
 _REMEMBERED = 100.0  # seconds for which moments are known
 _GRAIN = 0.05  # seconds that they are apart
 
@@ -51,6 +52,27 @@ class Position:
     last_id: str = "0-0"
     added: int = 0
     history: str = ""
+
+
+def _portions(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Yield messages in order, some short ones at a time, and a long one alone."""
+    if sum(map(_size, entries)) <= _PORTION:
+        if entries:
+            yield entries
+        return
+    portion: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if portion and size + _size(entry) > _PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(entry)
+        size += _size(entry)
+    yield portion
+
+
+def _size(entry: Entry) -> int:
+    return sum(map(len, entry[1].values()))
 
 
 class Reader:
@@ -136,7 +158,7 @@ class Reader:
                 entries = await self._server.read(self.position.last_id, WAIT, self._batch)
                 # Lookups have their turn between: to read messages takes as long as to carry them out
                 await asyncio.sleep(0)
-                self._take(entries, now)
+                await self._take(entries, now)
             await asyncio.sleep(REST)
 
     async def _check(self) -> None:
@@ -148,7 +170,7 @@ class Reader:
                 self._begin(condition, began)
                 return
             last = len(entries) < self._batch
-            self._take(entries, began)
+            await self._take(entries, began)
             if last:
                 break
             await asyncio.sleep(0)
@@ -181,15 +203,16 @@ class Reader:
             return "messages were removed before they were read"
         return ""
 
-    def _take(self, entries: list[Entry], began: float) -> None:
-        """Take what a read has brought that began at a moment."""
-        if entries:
-            last = entries[-1][0]
+    async def _take(self, entries: list[Entry], began: float) -> None:
+        """Take what a read has brought that began at a moment, in portions between which lookups have their turn."""
+        for portion in _portions(entries):
+            if portion is not entries:
+                await asyncio.sleep(0)
             self.position = replace(
-                self.position, last_id=last, added=self.position.added + len(entries)
+                self.position, last_id=portion[-1][0], added=self.position.added + len(portion)
             )
-            self._remember(entry[0] for entry in entries)
-            self._heard(entries)
+            self._remember(entry[0] for entry in portion)
+            self._heard(portion)
         if len(entries) < self._batch:
             self._caught_up = began
         self._batch = min(self._batch * 2, BATCH)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mailmapd import __version__
-from mailmapd.cluster.members import Member, decode_member
+from mailmapd.cluster.members import Member, decode_member, decode_members
 from mailmapd.cluster.message import Codec
 from mailmapd.cluster.own_word import OwnWord
 from mailmapd.cluster.part import Part
@@ -90,8 +90,9 @@ class Reports:
 
     async def members(self) -> dict[str, Member]:
         """Return every host, by name. Raises ClusterError."""
-        records = await self._server.members()
-        members, given_up = self.roll.take(records, written=self._written > 0)
+        written = self._written > 0
+        found = await decode_members(await self._server.members())
+        members, given_up = self.roll.take(found, written=written)
         if given_up:
             await self._server.remove_members(given_up)
         return members

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mailmapd.cluster.members import GONE, Member, decode_members, gone
+from mailmapd.cluster.members import GONE, Member, gone
 from mailmapd.cluster.message import Codec
 
 _SETTLED = 10.0  # seconds after which a record that has not changed is one that nobody writes
@@ -39,13 +39,13 @@ class Roll:
         self._lost: set[str] = set()
 
     def take(
-        self, records: Mapping[str, bytes], *, written: bool
+        self, found: Mapping[str, Member], *, written: bool
     ) -> tuple[dict[str, Member], list[str]]:
-        """Return every host that is expected, by name, and those that are not any more, from all records there are.
+        """Return every host that is expected, by name, and those that are not any more, from all that were `found`.
 
         With `written` this host has written its own: without that, the server has lost what was there.
         """
-        found, now = decode_members(records), self._clock()
+        now = self._clock()
         if written and self._own not in found:
             self.lost()
         self._lost -= found.keys()

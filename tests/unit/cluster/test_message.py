@@ -132,6 +132,35 @@ def test_overlong() -> None:
                 codec.decode(codec.encode(Message("mx1", "run")) | {name: OVERLONG})
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"forget": {"aa": {"keys": [""] * (MOST_KEYS + 1)}}},
+        {"forget": {"aa": {"keys": [""] * MOST_KEYS}, "bb": {"parts": [[["u", "x"]]]}}},
+        {"forget": {"aa": {"parts": [[[str(number), "x"] for number in range(5000)]]}}},
+        {"forget": {"aa": {"keys": "info@example.com"}}},
+        {"forget": {str(number): {} for number in range(5000)}},
+        {
+            "hears": {
+                str(number): {
+                    "epoch": 1,
+                    "age": 0,
+                    "since": "",
+                    "servers": [],
+                    "tables": ["x"] * 4000,
+                }
+                for number in range(3)
+            }
+        },
+    ],
+)
+def test_more_than_ours(said: dict[str, object]) -> None:
+    """A message that says more than one of ours can is not understood, before any of it is looked at closely."""
+    members = {"v": 1, "host": "a", "run": "r", "seen": "0-0"} | said
+    with pytest.raises(NotUnderstood):
+        Codec().decode({FIELD: json.dumps(members).encode()})
+
+
 def test_longest_keys() -> None:
     """However long the keys are, and however many bytes each of theirs takes, no message is longer than is read."""
     keys = {b"\xff" * 1020 + b"%d" % number for number in range(1000)}

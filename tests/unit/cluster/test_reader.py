@@ -73,6 +73,26 @@ class Bench:
         await self.reader._check()
 
 
+async def test_long_messages_one_by_one() -> None:
+    """Lookups have their turn between long messages, and the position is never ahead of what was carried out."""
+    bench = Bench()
+    bench.script.add("1-0")
+    await bench.check(5.0)
+    ids = [f"{number}-0" for number in range(2, 12)]
+    bench.script.add(*ids)
+    bench.script.entries = [(one, {b"m": b"x" * 100_000}) for one, _ in bench.script.entries]
+    reading = asyncio.create_task(bench.check(6.0))
+    seen = []
+    while not reading.done():
+        await asyncio.sleep(0)
+        seen.append(len(bench.heard))
+        assert bench.reader.position.last_id == (bench.heard or ["1-0"])[-1]
+    await reading
+    assert bench.heard == ids
+    assert {*range(1, 11)} <= {*seen}
+    assert (bench.missed, bench.proven) == ([], [5.0, 6.0])
+
+
 async def test_begins_at_the_end() -> None:
     """What was said before a host joined for the first time is about nothing that it knows."""
     bench = Bench()
@@ -132,7 +152,9 @@ async def test_moments() -> None:
     for now, one in ((2.0, "10-0"), (3.0, "20-0")):
         bench.script.add(one)
         bench.clock.now = now
-        bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0, BATCH), now)
+        await bench.reader._take(
+            await bench.script.read(bench.reader.position.last_id, 0, BATCH), now
+        )
     assert bench.reader.moment("10-0") == 1.0
     assert bench.reader.moment("20-0") == 2.0
     assert bench.reader.moment("25-0") == 2.0
@@ -149,9 +171,9 @@ async def test_full_batches_prove_no_moment() -> None:
     await bench.check(1.0)
     bench.script.add(*ids(range(1, 2 * BATCH)))
     bench.clock.now = 2.0
-    bench.reader._take(await bench.script.read("0-0", 0, BATCH), 2.0)
+    await bench.reader._take(await bench.script.read("0-0", 0, BATCH), 2.0)
     bench.clock.now = 3.0
-    bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0, BATCH), 3.0)
+    await bench.reader._take(await bench.script.read(bench.reader.position.last_id, 0, BATCH), 3.0)
     assert bench.reader.moment(f"{2 * BATCH - 1}-0") == 1.0
 
 

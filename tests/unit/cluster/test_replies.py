@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as ConnectionFailed
 from redis.exceptions import InvalidResponse, ResponseError
 
 from mailmapd.cluster.message import MOST_BYTES, OVERLONG
-from mailmapd.cluster.replies import MOST_ELEMENTS, Replies
+from mailmapd.cluster.replies import MOST_ELEMENTS, MOST_INSIDE, MOST_KEPT, Replies
 
 VALUES = st.recursive(
     st.one_of(st.none(), st.integers(-5, 10**9), st.binary(max_size=99)),
@@ -96,8 +96,58 @@ async def test_array_without_end() -> None:
     assert after == b"after"
 
 
+async def test_arrays_within_arrays() -> None:
+    """However arrays stand within each other, no more elements are kept of a reply than one of ours has."""
+    reply = encoded([[[b"x"] * 30] * 30] * 30)
+    [found, after] = await read(reply, encoded([[[b"1-0", [b"m", b"x"]]]]), replies=2)
+    kept = sum(1 + len(inside) + sum(map(len, inside)) for inside in found)
+    assert MOST_KEPT - 30 <= kept <= MOST_KEPT
+    assert after == [[[b"1-0", [b"m", b"x"]]]]
+
+
+async def test_many_fields() -> None:
+    """Of a message with very many fields those of ours are kept, and the messages around it, with their ids."""
+    fields = [b"m", b"said", *[b"x"] * 2000]
+    reply = [[b"stream", [[b"%d-0" % number, fields] for number in range(5)]]]
+    [found] = await read(encoded(reply))
+    assert [entry[0] for entry in found[0][1]] == [b"%d-0" % number for number in range(5)]
+    assert all(entry[1][:2] == [b"m", b"said"] for entry in found[0][1])
+    assert {len(entry[1]) for entry in found[0][1]} == {MOST_INSIDE}
+
+
+async def test_long_words() -> None:
+    """Words and errors count as values do: nothing is kept of those that come after the first megabytes."""
+    word = b"x" * 60_000
+    [words] = await read(b"*1000\r\n" + b"+%b\r\n" % word * 1000)
+    assert sum(map(len, words)) < 9 * 1024 * 1024
+    assert (words[0], words[-1]) == (word, OVERLONG)
+    [errors] = await read(b"*1000\r\n" + b"-ERR %b\r\n" % word * 1000)
+    assert max(len(str(error)) for error in errors) <= 500
+
+
+@pytest.mark.parametrize("element", [b":1\r\n", b"$1\r\nx\r\n", b"*0\r\n", b"+\r\n", b"$-1\r\n"])
+async def test_lookups_have_their_turn(element: bytes) -> None:
+    """Elements that have all come at once are read a few at a time."""
+    reading = asyncio.create_task(read(b"*10000\r\n" + element * 10_000))
+    turns = 0
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert len((await reading)[0]) == MOST_ELEMENTS
+    assert turns > 100
+
+
 @pytest.mark.parametrize(
-    "text", [b"hello\r\n", b"$x\r\n", b"\r\n", b"*1\r\n" * 5000, b":1:\r\n", b"$" + b"1" * 99_999]
+    "text",
+    [
+        b"hello\r\n",
+        b"$x\r\n",
+        b"\r\n",
+        b"*1\r\n" * 5000,
+        b"*1\r\n" * 20,
+        b":1:\r\n",
+        b"$" + b"1" * 99_999,
+    ],
 )
 async def test_no_reply(text: bytes) -> None:
     """What is no reply is an error of the library, which ends the connection."""

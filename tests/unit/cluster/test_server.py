@@ -25,7 +25,13 @@ ASKED: dict[str, Ask] = {
     "members": lambda server: server.members(),
     "memory": lambda server: server.memory(),
 }
-ODD = (b":7\r\n", b"*1\r\n:7\r\n", b"*2\r\n$1\r\n\xff\r\n:1\r\n")
+LINES = b"a:1\r\n" * 20_000
+ODD = (
+    b"$%d\r\n%b\r\n" % (len(LINES), LINES),
+    b":7\r\n",
+    b"*1\r\n:7\r\n",
+    b"*2\r\n$1\r\n\xff\r\n:1\r\n",
+)
 
 
 @asynccontextmanager
