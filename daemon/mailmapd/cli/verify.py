@@ -61,6 +61,12 @@ _WIDE = 10_000  # columns, more than any line has
     help="Compare Dovecot's side instead: all users through this file and through the running mailmapd.",
 )
 @click.option(
+    "--dict",
+    "dict_name",
+    metavar="NAME",
+    help="The dict that is compared with --dovecot-sql, where the configuration has several.",
+)
+@click.option(
     "--limit",
     metavar="N",
     type=click.IntRange(min=0),
@@ -76,6 +82,7 @@ def command(  # noqa: PLR0917 - click passes every option
     no_database_keys: bool,
     only: tuple[str, ...],
     dovecot_file: str | None,
+    dict_name: str | None,
     limit: int,
 ) -> None:
     """Ask Postfix's old maps (through the real postmap) and the new ones for many keys, and report every difference.
@@ -92,9 +99,11 @@ def command(  # noqa: PLR0917 - click passes every option
     from mailmapd.config.loader import load_config
     from mailmapd.verify.key_sources import keys_of_file, keys_of_mail_log
 
+    if dict_name is not None and dovecot_file is None:
+        raise click.UsageError("--dict goes with --dovecot-sql FILE")
     config = load_config(config_file)
     if dovecot_file is not None:
-        sys.exit(_dovecot_side(config, Path(dovecot_file), limit))
+        sys.exit(_dovecot_side(config, Path(dovecot_file), dict_name, limit))
     extra = [
         *(keys_of_file(Path(key_file)) if key_file else ()),
         *(keys_of_mail_log(Path(mail_log)) if mail_log else ()),
@@ -113,12 +122,12 @@ def command(  # noqa: PLR0917 - click passes every option
     sys.exit(1 if failed else os.EX_OK)
 
 
-def _dovecot_side(config: Config, file: Path, limit: int) -> int:
+def _dovecot_side(config: Config, file: Path, dict_name: str | None, limit: int) -> int:
     """Compare all users as Dovecot sees them; return the exit status."""
     from mailmapd.verify.dovecot_side import compare_dovecot, shown_answer
 
     started = time.monotonic()
-    result = compare_dovecot(config, file, limit)
+    result = compare_dovecot(config, file, limit, dict_name=dict_name)
     for (kind, user), old, new in result.differences[:_SHOWN]:
         click.echo(f"\n{kind} {legible(user.decode('utf-8', 'backslashreplace'))}")
         click.echo(legible(f"  Dovecot's own SQL: {shown_answer(old)}"))

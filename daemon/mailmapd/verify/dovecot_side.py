@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mailmapd.config.files import path_beside
 from mailmapd.config.schema import Config
 from mailmapd.errors import ConfigError, Fault, MailmapdError
 from mailmapd.formats.dovecot_sql import text_of
@@ -82,13 +83,18 @@ class DovecotResult:
 
 
 def compare_dovecot(
-    config: Config, file: Path, limit: int = 0, *, system_path: str = _SYSTEM_PATH
+    config: Config,
+    file: Path,
+    limit: int = 0,
+    *,
+    dict_name: str | None = None,
+    system_path: str = _SYSTEM_PATH,
 ) -> DovecotResult:
-    """Compare the first `limit` users (0: all). Raises ConfigError, and MailmapdError when a Dovecot fails.
+    """Compare the first `limit` users (0: all) of the file with a dict, which is named where there are several.
 
-    Dovecot's programs are those of `system_path`.
+    Dovecot's programs are those of `system_path`. Raises ConfigError, and MailmapdError when a Dovecot fails.
     """
-    name = _dict_of(config)
+    name = dict_of(config, file, dict_name)
     plan = plan_dicts(config)[name]
     installed = _Dovecot(system_path)
     modern = installed.version >= (2, 4)
@@ -122,13 +128,31 @@ def compare_dovecot(
     return result
 
 
-def _dict_of(config: Config) -> str:
-    if len(config.dicts) != 1:
-        problem = "has no dict" if not config.dicts else "has several dicts"
-        raise ConfigError(
-            [Fault(config.file, "dict", problem, "verify compares one with the file")]
-        )
-    return next(iter(config.dicts))
+def dict_of(config: Config, file: Path, wanted: str | None = None) -> str:
+    """Return the dict that is compared with a file: the one that is named, that uses the file, or that is alone.
+
+    Raises ConfigError with the names that there are.
+    """
+    names = ", ".join(config.dicts)
+    if not config.dicts:
+        problem, remedy = "there is no dict", "add Dovecot's queries: mailmapd import --dovecot-sql"
+    elif wanted is not None:
+        if wanted in config.dicts:
+            return wanted
+        problem, remedy = f'there is no dict "{wanted}"', f"the dicts are: {names}"
+    else:
+        using = [
+            name
+            for name, section in config.dicts.items()
+            if section.dovecot_sql is not None
+            and path_beside(config.file, section.dovecot_sql) == file.absolute()
+        ]
+        candidates = using or list(config.dicts)
+        if len(candidates) == 1:
+            return candidates[0]
+        problem = f"several dicts may be meant: {', '.join(candidates)}"
+        remedy = "say which one is compared with the file: --dict NAME"
+    raise ConfigError([Fault(config.file, "dict", problem, remedy)])
 
 
 def _names(config: Config, plan: DictPlan) -> list[bytes] | None:
