@@ -124,9 +124,7 @@ class Bus:
     @property
     def followers(self) -> list[str]:
         """Return the hosts whose word holds now."""
-        return sorted(
-            {name[0] for name, source in self._coverage.sources.items() if source.follows}
-        )
+        return sorted(self._coverage.followers(self._clock()))
 
     @property
     def sent(self) -> int:

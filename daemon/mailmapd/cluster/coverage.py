@@ -114,6 +114,14 @@ class Coverage:
             source.since.clear()
         self.sources.clear()
 
+    def followers(self, now: float) -> set[str]:
+        """Return the hosts whose word holds now for anything, be it what nobody asks here."""
+        return {
+            name[0]
+            for name, source in self.sources.items()
+            if source.follows and now - source.proven <= PATIENCE
+        }
+
     def vouching(self, servers: frozenset[str], table: str, now: float) -> Iterator[Source]:
         """Yield the sources whose word holds now, the one that has held for longest first."""
         found = [source for source in self.sources.values() if source.vouches(servers, table, now)]

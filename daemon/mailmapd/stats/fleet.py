@@ -43,7 +43,7 @@ def rows(snapshot: Snapshot, members: Mapping[str, MemberState]) -> Iterator[tup
             else Figure(f"{as_age(silence)} ago", silence > SILENT),
             Figure(member["version"], here is not None and member["version"] != here["version"]),
             _queries(member, here),
-            Figure(", ".join(member["follows"]) or NOTHING),
+            Figure(_followed(member, silence)),
             Figure(as_ratio(member["ratio"])),
             Figure(as_count(member["watched"])),
             Figure(_flushed(member), member["confirmed"] is False),
@@ -58,6 +58,12 @@ def _queries(member: MemberState, here: MemberState | None) -> Figure:
         return Figure(f"{digest} OTHER KEY", odd=True)
     same = here is None or member["config"] == here["config"]
     return Figure(digest) if same else Figure(f"{digest} DIFFERS", odd=True)
+
+
+def _followed(member: MemberState, silence: float) -> str:
+    """Return what a host follows; one that is not heard of vouches for nothing."""
+    is_there = not member["left"] and silence <= SILENT
+    return (", ".join(member["follows"]) if is_there else "") or NOTHING
 
 
 def _flushed(member: MemberState) -> str:

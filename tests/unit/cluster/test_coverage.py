@@ -108,3 +108,12 @@ def test_made_up_words() -> None:
     coverage.prove()
     assert len(coverage.sources) == MOST_SOURCES
     assert max(source.proven for source in vouching(coverage, 10.5)) == 10.5
+
+
+def test_followers_that_are_killed() -> None:
+    """Who says nothing any more, not even that it ends, is no follower once its word does not hold."""
+    coverage = Coverage()
+    coverage.heard("mx1", "run", word(), 10.0, 10.0)
+    coverage.prove()
+    assert coverage.followers(10.0 + PATIENCE) == {"mx1"}
+    assert coverage.followers(10.1 + PATIENCE) == set()
