@@ -94,7 +94,8 @@ def daemon(short_path: Path) -> Iterator[Daemon]:
     connection.close()
     config = configuration.write(short_path, free_port()).read_text()
     with Valkey(short_path / "valkey") as valkey:
-        cluster = f'[cluster]\nurl = "{valkey.url}"\n'
+        (short_path / "key").write_text("a secret of thirty-two bytes, at least")
+        cluster = f'[cluster]\nurl = "{valkey.url}"\nsecond_level = true\nkey_file = "key"\n'
         with Daemon(short_path, config + BROKEN_TABLE_AND_SMALL_BUDGET + cluster) as daemon:
             yield daemon
 

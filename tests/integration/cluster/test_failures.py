@@ -142,7 +142,9 @@ async def test_network_swallows(database: MariaDB, way: str, tmp_path: Path) -> 
             assert two.bus.followers == ["mx1"]
             two.clock.ahead += coverage.PATIENCE
             await two.unwatched()
-            assert two.bus.followers == [], "whoever is not heard, as after kill -9, vouches for nothing"
+            assert two.bus.followers == [], (
+                "whoever is not heard, as after kill -9, vouches for nothing"
+            )
             await finds_out(two, database, b"lost")
             proxy.forward()
             await two.watched()
