@@ -12,7 +12,7 @@ from mailmapd.check.accounts import grants, login_findings
 from mailmapd.check.asked_queries import AskedQuery, asked_queries, query_texts_of
 from mailmapd.check.auth_cache import auth_cache_findings
 from mailmapd.check.cluster import cluster_findings
-from mailmapd.check.database_schema import TableShape, read_schema
+from mailmapd.check.database_schema import TableShape, quoted, read_schema
 from mailmapd.check.dovecot_rows import ignored_name_findings, row_findings
 from mailmapd.check.dovecot_traps import dovecot_findings
 from mailmapd.check.explain import (
@@ -26,11 +26,12 @@ from mailmapd.check.explain import (
 from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
 from mailmapd.check.files_read import FileRead, files_read
 from mailmapd.check.finding import Finding, Level
+from mailmapd.check.identity_alias import identity_findings
 from mailmapd.check.mail_tables import plain_password_findings, unique_name_findings
 from mailmapd.check.password_columns import password_findings
 from mailmapd.check.plain_tcp import plain_tcp_findings
 from mailmapd.check.postfix_traps import postfix_findings
-from mailmapd.check.query_rules import maps_to_itself, query_findings
+from mailmapd.check.query_rules import query_findings
 from mailmapd.check.query_texts import query_texts
 from mailmapd.check.routines import read_routines, routine_findings
 from mailmapd.check.service_files import service_file_findings
@@ -97,9 +98,8 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
     if config.dovecot is not None:
         async for finding in auth_cache_findings(config.dovecot):
             yield finding
-    if postfix is not None:
-        async for finding in _postfix_findings(plan, postfix):
-            yield finding
+    async for finding in _postfix_findings(plan, postfix, texts):
+        yield finding
 
 
 def _service_findings(config: Config, files: Iterable[FileRead]) -> Iterator[Finding]:
@@ -114,18 +114,6 @@ def _text_findings(config: Config, texts: Mapping[str, str]) -> Iterator[Finding
         yield from query_findings(
             name, query, table.cache.over(config.cache), dovecot=table.dovecot_query is not None
         )
-    for name, section in config.maps.items():
-        if name.startswith("virtual_alias_maps") and all(
-            maps_to_itself(texts[table]) for table in section.tables
-        ):
-            problem = "its only query maps each address to itself: no alias is ever found"
-            yield Finding(
-                Level.FAULT,
-                "identity_alias",
-                f"map {name}",
-                problem,
-                "query the table of aliases: SELECT destination … WHERE alias = '%s'",
-            )
 
 
 async def _database_findings(
@@ -272,8 +260,8 @@ async def _address_columns(
             [column for column in shape.columns if shape.is_text(column)] if name in words else []
         )
         if texts:
-            averages = ", ".join(f"AVG(`{column}` LIKE '%_@_%')" for column in texts)
-            statement = Statement("check", (f"SELECT {averages} FROM `{name}`".encode(),))
+            averages = ", ".join(f"AVG({quoted(column)} LIKE '%_@_%')" for column in texts)
+            statement = Statement("check", (f"SELECT {averages} FROM {quoted(name)}".encode(),))
             try:
                 result = await database.fetch(statement)
             except (SchemaError, DataError):
@@ -296,7 +284,8 @@ async def _sample_keys(
     for _, column in _COMPARED_COLUMN.findall(query):
         for name, shape in schema.items():
             if name in words and column in shape.columns:
-                sql = f"SELECT `{column}` FROM `{name}` WHERE `{column}` <> '' LIMIT {number}"
+                value = quoted(column)
+                sql = f"SELECT {value} FROM {quoted(name)} WHERE {value} <> '' LIMIT {number}"
                 try:
                     result: ResultSet = await database.fetch(Statement("check", (sql.encode(),)))
                 except (SchemaError, DataError):
@@ -307,8 +296,16 @@ async def _sample_keys(
     return keys
 
 
-async def _postfix_findings(plan: Plan, directory: Path) -> AsyncIterator[Finding]:
+async def _postfix_findings(
+    plan: Plan, directory: Path | None, texts: Mapping[str, str]
+) -> AsyncIterator[Finding]:
+    if directory is None:
+        for finding in identity_findings(plan.config, texts, None):
+            yield finding
+        return
     try:
+        for finding in identity_findings(plan.config, texts, directory):
+            yield finding
         for finding in postfix_findings(plan.config, directory):
             yield finding
         async for finding in twice_hosted_findings(plan, directory):
