@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mailmapd.check.database_schema import quoted
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.interface import Database
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
@@ -30,7 +31,7 @@ def login_findings(
     user = settings.user
     example = (
         "CREATE USER 'mailmapd'@'localhost' IDENTIFIED BY '…'; GRANT SELECT ON "
-        f"`{settings.dbname}`.* TO 'mailmapd'@'localhost';"
+        f"{quoted(settings.dbname)}.* TO 'mailmapd'@'localhost';"
     )
     if user == "root":
         yield Finding(

@@ -16,6 +16,7 @@ _INDEXES = (
     b"WHERE table_schema = DATABASE()"
     b" ORDER BY table_name, index_name, seq_in_index"
 )
+_LONGEST_NAME = 64  # characters of a name in MySQL and MariaDB
 _TEXT_TYPES = frozenset(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"))
 
 
@@ -40,9 +41,26 @@ class TableShape:
         """Return whether a column holds text."""
         return self.columns.get(column) in _TEXT_TYPES
 
+    def index_on(self, column: str) -> str:
+        """Return the statement that makes an index on a column; of a long text the beginning is enough."""
+        length = "(64)" if self.columns[column].endswith("text") else ""
+        index = quoted(f"{column[: _LONGEST_NAME - len('_lookup')]}_lookup")
+        return f"CREATE INDEX {index} ON {quoted(self.name)} ({quoted(column)}{length});"
+
     def leads_index(self, column: str) -> bool:
         """Return whether some index begins with the column."""
         return any(index.columns[:1] == (column,) for index in self.indexes.values())
+
+
+def quoted(name: str, quote: str = "`") -> str:
+    """Return a name as SQL takes it, whatever it is: a reserved word, with blanks, hyphens or quotes in it."""
+    return f"{quote}{name.replace(quote, quote * 2)}{quote}"
+
+
+def quoted_text(text: str) -> str:
+    """Return a text in SQL's quotes, such as the name of an account."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"
 
 
 async def read_schema(database: Database) -> dict[str, TableShape]:

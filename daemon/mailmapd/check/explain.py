@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mailmapd.check.database_schema import TableShape
+from mailmapd.check.database_schema import TableShape, quoted, quoted_text
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.interface import Database
 from mailmapd.databases.settings import MysqlSettings
@@ -56,7 +56,8 @@ async def explain(database: Database, statement: Statement) -> list[PlanRow]:
 def hidden_finding(name: str, tables: Sequence[str], settings: MysqlSettings) -> Finding:
     """Return the one note about queries whose plan the account may not see."""
     problem = f"the plan of {', '.join(tables)} cannot be looked at: the account may not see into a view (error 1345)"
-    remedy = f"GRANT SELECT, SHOW VIEW ON `{settings.dbname}`.* TO '{settings.user}'@'localhost';"
+    account = f"{quoted_text(settings.user)}@'localhost'"
+    remedy = f"GRANT SELECT, SHOW VIEW ON {quoted(settings.dbname)}.* TO {account};"
     return Finding(Level.NOTE, "view_plan", f"database {name}", problem, remedy)
 
 
@@ -115,7 +116,7 @@ def _scan_finding(name: str, query: str, row: PlanRow, shape: TableShape) -> Fin
     if shape.leads_index(column):
         remedy = f"{shape.name}.{column} has an index that this form of query cannot use; write it as a join"
         return Finding(Level.WARNING, "full_scan", where, problem, remedy)
-    remedy = f"CREATE INDEX {_index_name(column)} ON {shape.name} ({_column_with_length(shape, column)});"
+    remedy = shape.index_on(column)
     return Finding(
         Level.WARNING, "missing_index", where, f"{problem}: there is no index on {column}", remedy
     )
@@ -144,11 +145,3 @@ def _wanted_column(query: str, alias: str, shape: TableShape) -> str | None:
     ]
     texts = [item for item in found if shape.is_text(item[2])]
     return min(texts or found, default=(True, 0, None))[2]
-
-
-def _index_name(column: str) -> str:
-    return f"{column}_lookup"
-
-
-def _column_with_length(shape: TableShape, column: str) -> str:
-    return f"{column}(64)" if shape.columns[column].endswith("text") else column

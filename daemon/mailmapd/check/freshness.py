@@ -9,6 +9,7 @@ from mailmapd.changes.catalog import ask_for_catalog, read_filters
 from mailmapd.changes.layout import layout_of
 from mailmapd.changes.readers import Reader, Readers, find_readers
 from mailmapd.changes.source import find_source
+from mailmapd.check.database_schema import quoted_text
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.host_list import HostAddress, parse_hosts
 from mailmapd.databases.mysql.account import account_for
@@ -179,7 +180,7 @@ async def _account(opener: MysqlOpener, address: HostAddress) -> str:
         name, _, host = (await session.value("SELECT CURRENT_USER()")).rpartition("@")
     finally:
         session.close()
-    return f"'{name}'@'{host}'"
+    return f"{quoted_text(name)}@{quoted_text(host)}"
 
 
 async def _filters(session: Session) -> list[str]:

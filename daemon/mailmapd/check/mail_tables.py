@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mailmapd.check.database_schema import TableShape
+from mailmapd.check.database_schema import TableShape, quoted
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.interface import Database
 from mailmapd.errors import DataError, SchemaError
@@ -49,7 +49,10 @@ async def unique_name_findings(
                 continue
             if _USER_NAME.search(column) and await _holds_bare_names(database, shape.name, column):
                 problem = f"{shape.name} has a unique key on {column} alone: a name can exist in one domain only"
-                remedy = f"ALTER TABLE {shape.name} {_drop(index.name)}, ADD UNIQUE KEY ({domain}, {column});"
+                key = f"{quoted(domain)}, {quoted(column)}"
+                remedy = (
+                    f"ALTER TABLE {quoted(shape.name)} {_drop(index.name)}, ADD UNIQUE KEY ({key});"
+                )
                 findings.append(
                     Finding(
                         Level.WARNING, "one_name_one_domain", f"database {name}", problem, remedy
@@ -59,14 +62,15 @@ async def unique_name_findings(
 
 
 async def _holds_bare_names(database: Database, table: str, column: str) -> bool:
-    sql = f"SELECT COUNT(*), SUM(`{column}` LIKE '%@%') FROM `{table}` WHERE `{column}` <> ''"
+    value = quoted(column)
+    sql = f"SELECT COUNT(*), SUM({value} LIKE '%@%') FROM {quoted(table)} WHERE {value} <> ''"
     result = await database.fetch(Statement("check", (sql.encode(),)))
     rows, addresses = result.rows[0]
     return rows != b"0" and addresses in (b"0", None)
 
 
 def _drop(index: str) -> str:
-    return "DROP PRIMARY KEY" if index == "PRIMARY" else f"DROP INDEX {index}"
+    return "DROP PRIMARY KEY" if index == "PRIMARY" else f"DROP INDEX {quoted(index)}"
 
 
 async def plain_password_findings(
@@ -92,12 +96,13 @@ async def plain_password_findings(
             what = {shape.name.lower(), column.lower()}
             if any(what <= words for words in read_by_maps):
                 continue
-            plain = f"(`{column}` LIKE '{{PLAIN}}%' OR `{column}` LIKE '{{CLEAR%}}%')"
+            value = quoted(column)
+            plain = f"({value} LIKE '{{PLAIN}}%' OR {value} LIKE '{{CLEAR%}}%')"
             if not any(what <= words for words in hashed):
-                plain = f"({plain} OR `{column}` NOT LIKE '{{%}}%')"
+                plain = f"({plain} OR {value} NOT LIKE '{{%}}%')"
             sql = (
-                f"SELECT COUNT(*) FROM `{shape.name}` WHERE `{column}` <> '' AND `{column}` NOT LIKE '$%'"
-                f" AND {plain} AND `{column}` NOT REGEXP '^([0-9a-fA-F]{{32,}}|[./0-9A-Za-z]{{13}})$'"
+                f"SELECT COUNT(*) FROM {quoted(shape.name)} WHERE {value} <> '' AND {value} NOT LIKE '$%'"
+                f" AND {plain} AND {value} NOT REGEXP '^([0-9a-fA-F]{{32,}}|[./0-9A-Za-z]{{13}})$'"
             )
             try:
                 result = await database.fetch(Statement("check", (sql.encode(),)))

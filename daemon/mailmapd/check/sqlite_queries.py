@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 
 from mailmapd.check.asked_queries import AskedQuery
+from mailmapd.check.database_schema import quoted
 from mailmapd.check.finding import Finding, Level
 from mailmapd.databases.settings import SqliteSettings
 from mailmapd.databases.sqlite.database import SqliteDatabase
@@ -67,5 +68,7 @@ async def _query_findings(database: SqliteDatabase, query: AskedQuery) -> AsyncI
     if scanned and compared is not None and query.by_key:
         column = compared[1]
         problem = f"each query reads all of {' and '.join(scanned)}"
-        remedy = f"CREATE INDEX {column}_lookup ON {scanned[0]} ({column});"
+        names = (f"{column}_lookup", scanned[0], column)
+        index, table, of = [quoted(name, '"') for name in names]
+        remedy = f"CREATE INDEX {index} ON {table} ({of});"
         yield Finding(Level.WARNING, "missing_index", where, problem, remedy)

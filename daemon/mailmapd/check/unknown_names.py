@@ -58,14 +58,14 @@ def _column_finding(
     likely = [column for column in known if column in address_columns]
     if likely and re.search(rf"\b{re.escape(wanted)}`?\s*=\s*'%[sS]'", query):
         missing = [
-            shape.name
+            shape
             for shape in used
             for column in likely[:1]
             if column in shape.columns and not shape.leads_index(column)
         ]
         remedy = f"did you mean {' or '.join(likely[:3])}, which holds addresses?"
         if missing:
-            remedy += f"\nCREATE INDEX {likely[0]}_lookup ON {missing[0]} ({likely[0]});"
+            remedy += f"\n{missing[0].index_on(likely[0])}"
         return Finding(Level.FAULT, "unknown_column", where, problem, remedy)
     return Finding(
         Level.FAULT, "unknown_column", where, problem, _did_you_mean(wanted, known, "it has")

@@ -80,13 +80,13 @@ def test_every_fault_of_the_tutorial_is_named(
         "did you mean mail_account, which holds addresses?" in by_code["unknown_column"]["remedy"]
     )
     assert (
-        "CREATE INDEX mail_account_lookup ON email_user (mail_account);"
+        "CREATE INDEX `mail_account_lookup` ON `email_user` (`mail_account`);"
         in by_code["unknown_column"]["remedy"]
     )
     scans = {
         finding["remedy"] for (code, _), finding in findings.items() if code == "missing_index"
     }
-    assert "CREATE INDEX mail_domain_lookup ON email_user (mail_domain);" in scans
+    assert "CREATE INDEX `mail_domain_lookup` ON `email_user` (`mail_domain`);" in scans
     assert "virtual_mailbox_maps is set more than once" in by_code["set_twice"]["problem"]
     assert (
         "virtual_transport is not set, so virtual(8) delivers"
@@ -96,7 +96,7 @@ def test_every_fault_of_the_tutorial_is_named(
     assert "logs in as root" in by_code["root_account"]["problem"]
     assert (
         by_code["one_name_one_domain"]["remedy"]
-        == "ALTER TABLE email_user DROP PRIMARY KEY, ADD UNIQUE KEY (mail_domain, user_no);"
+        == "ALTER TABLE `email_user` DROP PRIMARY KEY, ADD UNIQUE KEY (`mail_domain`, `user_no`);"
     )
     assert "mode 777" in by_code["open_folder"]["problem"]
     assert "holds plain passwords" in by_code["plain_passwords"]["problem"]

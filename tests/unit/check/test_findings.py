@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailmapd.check.accounts import login_findings
-from mailmapd.check.database_schema import Index, TableShape
+from mailmapd.check.database_schema import Index, TableShape, quoted, quoted_text
 from mailmapd.check.explain import PlanRow, scan_findings
 from mailmapd.check.postfix_traps import postfix_findings
 from mailmapd.check.unknown_names import schema_finding
@@ -79,19 +79,37 @@ def scan(query: str, table: str, *, rows: int = 1000, possible: str = "") -> lis
 def test_the_index_is_on_the_column_that_is_compared() -> None:
     """CREATE INDEX names the compared column, also through an alias, and never one that is indexed already."""
     assert scan("SELECT 1 FROM users WHERE active = 1 AND email = '%s'", "users") == [
-        "CREATE INDEX email_lookup ON users (email);"
+        "CREATE INDEX `email_lookup` ON `users` (`email`);"
     ]
     assert scan("SELECT 1 FROM users AS u WHERE u.domain = '%d'", "u") == [
-        "CREATE INDEX domain_lookup ON users (domain);"
+        "CREATE INDEX `domain_lookup` ON `users` (`domain`);"
     ]
     assert scan("SELECT 1 FROM users WHERE notes = '%s'", "users") == [
-        "CREATE INDEX notes_lookup ON users (notes(64));"
+        "CREATE INDEX `notes_lookup` ON `users` (`notes`(64));"
     ]
     joined = "SELECT u.id FROM aliases a JOIN users u ON u.email = a.target WHERE a.source = '%s'"
-    assert scan(joined, "u") == ["CREATE INDEX email_lookup ON users (email);"]
+    assert scan(joined, "u") == ["CREATE INDEX `email_lookup` ON `users` (`email`);"]
     assert scan("SELECT 1 FROM aliases WHERE source IN (SELECT 2)", "aliases") == [
         "aliases.source has an index that this form of query cannot use; write it as a join"
     ]
+
+
+def test_names_that_need_quotes() -> None:
+    """A statement to be pasted has its names in quotes: they may be reserved words, or hold anything."""
+    odd = shape("order", "x", group="varchar")
+    found = scan_findings(
+        "t",
+        "SELECT 1 FROM `order` WHERE `group` = '%s'",
+        [PlanRow("order", "ALL", "", "", 1000, "")],
+        {"order": odd},
+    )
+    [finding] = found
+    assert finding.remedy == "CREATE INDEX `group_lookup` ON `order` (`group`);"
+    assert quoted("a`b-c") == "`a``b-c`"
+    assert quoted_text("it's\\") == "'it''s\\\\'"
+    name = "c" * 64
+    long = shape("t", "x", **{name: "varchar"}).index_on(name)
+    assert long.startswith(f"CREATE INDEX `{'c' * 57}_lookup` ON ")
 
 
 def test_small_tables_with_an_index_are_fine() -> None:

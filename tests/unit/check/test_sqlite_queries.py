@@ -54,7 +54,7 @@ async def test_no_index(path: Path) -> None:
     scan = (
         "missing_index",
         "each query reads all of alias",
-        "CREATE INDEX target_lookup ON alias (target);",
+        'CREATE INDEX "target_lookup" ON "alias" ("target");',
     )
     assert await findings(path, "SELECT source FROM alias WHERE target = '%s'") == [scan]
 
