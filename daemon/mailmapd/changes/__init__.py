@@ -10,6 +10,7 @@ hearing        its events, one after the other
 selection      an event → what it touches
 touched        what is touched: keys, parts of keys, tables
 fence          what is pending until it is visible to every reader, and then forgotten for the last time
+settlement     the moment from which all that was heard until now is forgotten for the last time
 reverse        rows → the keys that they matter to, asked of the server
 forgetting     what was touched → the engine's tables
 refetching     what was forgotten and is asked for again

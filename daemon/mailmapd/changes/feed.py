@@ -26,6 +26,7 @@ from mailmapd.changes.kept_catalog import KeptCatalog
 from mailmapd.changes.lease import PATIENCE
 from mailmapd.changes.progress import Mark, Progress
 from mailmapd.changes.readers import Readers
+from mailmapd.changes.settlement import Settlement
 from mailmapd.changes.told import Told
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.events import Event
@@ -44,6 +45,7 @@ CATALOG_PAUSE = 1.0  # seconds between two readings of the catalog, or as long a
 CATCH_UP = 10.0  # seconds for which the log may be behind what readers see
 _CATCH_UP_PAUSE = 0.02  # seconds between looks whether it still is
 _CHECK = 0.25  # seconds between looks whether the server is still heard of
+_SETTLE = 1.0  # seconds between two looks how far everything is forgotten, while changes come without a pause
 _SWEEP_PAUSE = 0.001  # seconds between looks whether all keys have been looked for
 
 
@@ -82,8 +84,11 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._mark = mark  # where to go on from
         self._settled: Mark | None = None  # until where everything is forgotten for the last time
+        self._candidate: tuple[Mark, Settlement] | None = None  # where it will be next
+        self._settled_at = 0.0
         self._shown = Place()
-        # Since all of that was heard of: what is yet to be swept
+        # Since all of that was heard of: what is yet to be forgotten, and then what is yet to be swept
+        self._known: Settlement | None = None
         self._sweeps_due: int | None = None
         self._catalog = KeptCatalog(definitions, schema)
         self._fence = Fence(told, definitions)
@@ -132,13 +137,16 @@ class Feed:
         shown = await self._host.shown()
         try:
             async with asyncio.timeout(CATCH_UP):
-                # Asked for seldom: nobody sets an event for it
-                while not (  # noqa: ASYNC110
-                    self.alive and self._hearing.progress.has_heard(shown) and self.is_settled
-                ):
-                    await asyncio.sleep(_CATCH_UP_PAUSE)
+                await self._wait_until(lambda: self._hearing.progress.has_heard(shown))
+                settlement = Settlement(self._catalog, self._fence)
+                await self._wait_until(lambda: settlement.is_done)
         except TimeoutError:
             raise DatabaseUnavailable(f"{self.host}: its log is behind") from None
+
+    async def _wait_until(self, seen: Callable[[], bool]) -> None:
+        """Wait until the feed is alive and something has come."""
+        while not (self.alive and seen()):  # noqa: ASYNC110  # seldom: nobody sets an event for it
+            await asyncio.sleep(_CATCH_UP_PAUSE)
 
     async def unheard(self, table: str) -> str:
         """Return in which way the catalog says something else of a table than the log has told; nothing if in none."""
@@ -234,7 +242,8 @@ class Feed:
     def _begin(self, readers: Readers, progress: Progress, shown: Place) -> None:
         self._told.forget(self._catalog.begin(readers))
         self._hearing.begin(progress)
-        self._shown, self._sweeps_due = shown, None
+        self._shown, self._known, self._sweeps_due = shown, None, None
+        self._candidate = None
         self._failure = None
         self._ended.clear()
         self._events.clear()
@@ -243,11 +252,16 @@ class Feed:
         """Return whether everything is known that readers saw when the feed began. Raises NotProven."""
         if self._host.source is not None:  # what it shows later is pending, perhaps for hours
             return not self._catalog.is_old
-        if self._sweeps_due is None:
-            if not (self._hearing.progress.has_heard(self._shown) and self.is_settled):
+        progress = self._hearing.progress
+        if self._known is None:
+            if not (progress.is_opened and progress.has_heard(self._shown)):
                 return False
-            if not self._hearing.progress.is_proven:
+            if not progress.is_proven:
                 raise NotProven(f"{self.host}: what was heard before is not in its log")
+            self._known = Settlement(self._catalog, self._fence)
+        if self._sweeps_due is None:
+            if not self._known.is_done:
+                return False
             self._sweeps_due = self._told.sweeps_asked
         return self._told.has_swept(self._sweeps_due)
 
@@ -264,9 +278,18 @@ class Feed:
         )
 
     def _settle(self) -> None:
-        """Note how far everything is forgotten for the last time, if it is now."""
-        if self.is_settled:
-            self._settled = self._hearing.progress.mark(self.identity) or self._settled
+        """Note how far everything is forgotten for the last time: until a mark that was taken some time ago, or now."""
+        self._settled_at = self._clock()
+        for _ in range(2):
+            if self._candidate is None:
+                mark = self._hearing.progress.mark(self.identity)
+                if mark is None:
+                    return
+                self._candidate = mark, Settlement(self._catalog, self._fence)
+            mark, settlement = self._candidate
+            if not settlement.is_done:
+                return
+            self._settled, self._candidate = mark, None
 
     async def _work_until_lost(self, session: Session) -> None:
         """Work until the feed has ended. Raises DatabaseError then, also in the middle of a question."""
@@ -301,23 +324,21 @@ class Feed:
 
     async def _work(self, session: Session) -> None:
         """Pass the fence with what is pending; wait for more. Raises DatabaseError when that fails."""
-        if self._host.source is not None and not self.alive and self._is_known():
+        self._events.clear()
+        if not self.alive and self._is_known():
             self._be_alive()
-        if not self._fence.pending:
-            self._events.clear()
-            self._settle()
-            if not self.alive and self._is_known():
-                self._be_alive()
-            if self.alive or self._sweeps_due is None:
-                await self._events.wait()
-            else:
-                await asyncio.sleep(_SWEEP_PAUSE)
         pending = self._fence.pending
+        if not pending or self._clock() - self._settled_at > _SETTLE:
+            self._settle()
         if pending:
             count = await self._host.passed(session, pending, self._hearing.progress)
             await self._fence.forget_visible(session, count)
             if not count:
                 await asyncio.sleep(FENCE_PAUSE)
+        elif self.alive or self._sweeps_due is None:
+            await self._events.wait()
+        else:
+            await asyncio.sleep(_SWEEP_PAUSE)
 
     async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something beside the work. The feed ends when that fails."""

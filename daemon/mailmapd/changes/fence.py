@@ -51,6 +51,7 @@ class Pending:
     asking: list[Asking]
     commits: int = 0
     is_asked: bool = False
+    number: int = 0  # of the first that is in it, as `Fence.added` counts them
 
     @property
     def size(self) -> int:
@@ -73,6 +74,7 @@ class Fence:
 
     def __init__(self, told: Told, tables: Iterable[str]) -> None:
         self.pending: list[Pending] = []
+        self.added = 0
         self.is_open = False
         self._told = told
         self._tables = frozenset(tables)
@@ -84,6 +86,11 @@ class Fence:
     def is_clear(self) -> bool:
         """Return whether nothing is pending."""
         return not (self.pending or self._elsewhere)
+
+    def has_passed(self, number: int) -> bool:
+        """Return whether nothing is pending any more that was there when `added` was this number."""
+        oldest = self._elsewhere[:1] or self.pending[:1]
+        return not oldest or oldest[0].number > number
 
     def clear(self) -> None:
         """Hold nothing any more: everything is forgotten in another way."""
@@ -114,6 +121,8 @@ class Fence:
 
     def add(self, later: Pending) -> None:
         """Have something more wait, without end in number or bytes."""
+        self.added += 1
+        later.number = self.added
         size = sum([transaction.size for transaction in self.pending])
         if len(later.asking) > _MOST_ASKING or size > PENDING_BYTES:
             for asking in later.asking:

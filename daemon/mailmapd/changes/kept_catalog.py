@@ -14,15 +14,27 @@ from mailmapd.engine.definition import Definition
 
 
 class KeptCatalog:
-    """Keeps who reads what, and the selection by it. `is_old` after DDL that has not been read yet."""
+    """Keeps who reads what, and the selection by it. `alterations` counts the DDL that was heard of."""
 
     def __init__(self, definitions: Mapping[str, Definition], schema: str) -> None:
         self.readers = Readers()
         self.selection = Selection(self.readers)
-        self.is_old = False
+        self.alterations = 0
         self._definitions = definitions
         self._schema = schema
         self._altered = asyncio.Event()
+        self._reading = self._read = (
+            0  # the alterations that a reading will know of, and the last one knew of
+        )
+
+    @property
+    def is_old(self) -> bool:
+        """Return whether there was DDL that has not been read yet."""
+        return not self.has_read(self.alterations)
+
+    def has_read(self, number: int) -> bool:
+        """Return whether the catalog was read since `alterations` was this number."""
+        return self._read >= number
 
     async def find(self, session: Session) -> Readers:
         """Return who reads what, as the server says now. Raises DatabaseError."""
@@ -33,19 +45,20 @@ class KeptCatalog:
         """Take what was found when a stream begins; return tables that were read in another way before."""
         before, self.readers = self.readers, readers
         self.selection = Selection(readers)
-        self.is_old = False
+        self._read = self.alterations
         self._altered.clear()
         return _read_otherwise(before, readers) if before.followed else Touched()
 
     def alter(self) -> None:
         """Hear of DDL."""
-        self.is_old = True
+        self.alterations += 1
         self._altered.set()
 
     async def wait_until_altered(self) -> None:
         """Return when there is DDL that the next reading finds."""
         await self._altered.wait()
         self._altered.clear()
+        self._reading = self.alterations
 
     async def read_again(self, session: Session) -> Touched:
         """Take the catalog as it is after DDL; return tables that are read in another way, or not known any more.
@@ -59,8 +72,8 @@ class KeptCatalog:
         return _read_otherwise(before, self.readers)
 
     def be_read(self) -> None:
-        """Be old no more, unless there was DDL since the reading began."""
-        self.is_old = self._altered.is_set()
+        """Know of what was altered before the reading began: all that follows from it is forgotten, or pending."""
+        self._read = self._reading
 
     async def unheard(self, session: Session, table: str) -> str:
         """Return in which way the server says something else of a table than is known here; nothing if in none.

@@ -115,13 +115,15 @@ class Mark:
 class Progress:
     """Takes the events of one stream. `place` is where the last one ended, with its transaction.
 
-    `repeats` says that what comes now was heard before. `is_proven` says that nothing has to be shown any more, and
+    `is_opened` says that the log has said when it was begun, as it does first. `repeats` says that what comes now was
+    heard before. `is_proven` says that nothing has to be shown any more, and
     `fault` why the log is not the one that it should be.
     """
 
     def __init__(self, place: Place, *, is_mariadb: bool, shown: Committed | None = None) -> None:
         self.place = place
         self.repeats = False
+        self.is_opened = False
         self.is_proven = True
         self.fault = ""
         self._is_mariadb = is_mariadb
@@ -330,6 +332,7 @@ class Progress:
 
     def _open(self, created: int) -> None:
         """Hear when the file was begun, which is the proof where reading goes on in the same one."""
+        self.is_opened = True
         if self._by_file and self._expected is not None:
             if created != self._expected.created:
                 self.fault = "its log was begun anew"

@@ -253,6 +253,26 @@ async def test_another_server(fence: Fence) -> None:
     assert arrived.place == Place("g", 4)
 
 
+async def test_what_was_there_before(fence: Fence) -> None:
+    """Who waits for what is pending now waits for nothing that comes later, also where much of it waits together."""
+    fence.add(at(1))
+    fence.leave_server()
+    for number in range(2, 3 * MOST_PENDING):
+        fence.add(at(number))
+    number = fence.added
+    assert not fence.has_passed(number)
+    fence.arrive(Place("f", 1), 0)
+    fence.pending[-1].is_asked = True
+    fence.add(at(3 * MOST_PENDING))
+    count = len(fence.pending)
+    await fence.forget_visible(Answering(fence, 0), count - 2)
+    assert not fence.has_passed(number)
+    await fence.forget_visible(Answering(fence, 0), 1)
+    assert fence.has_passed(number)
+    assert not fence.is_clear
+    assert not fence.has_passed(fence.added)
+
+
 def test_nothing_left(fence: Fence) -> None:
     """Where everything is forgotten in another way, nothing is pending any more, of no server."""
     fence.add(at(1))
