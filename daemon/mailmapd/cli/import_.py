@@ -97,6 +97,7 @@ def command(  # noqa: PLR0917 - click passes every option
         if plan is None or not plan.changes:
             raise
         notes = [f"Not moved from Dovecot: {fault}" for fault in error.faults]
+    notes += draft.notes()
     written = _write(draft, Path(output), Path(directory), force, notes)
     if plan is not None:
         click.echo(report(plan, written))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mailmapd.databases.host_list import CLIENT_SOCKET, parse_host
+
+_TIMES = ("connect_timeout", "query_timeout", "retry_interval", "idle_interval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,32 @@ class Draft:
         name = unused_name(wanted, {known.name for known in self.databases})
         self.databases.append(DraftDatabase(name, settings, password, comment))
         return name
+
+    def notes(self) -> Iterator[str]:
+        """Yield what an administrator may want to join: databases that differ only in their times stay apart."""
+        for at, second in enumerate(self.databases):
+            for first in self.databases[:at]:
+                if first.password != second.password:
+                    continue
+                differing = _differing_times(first.settings, second.settings)
+                if differing:
+                    yield (
+                        f"[database.{first.name}] and [database.{second.name}] are one server and one account, with "
+                        f"connections of their own because of their times alone ({', '.join(differing)}). Where one "
+                        f'set of times will do, write database = "{first.name}" in the tables of the other, and '
+                        f"remove [database.{second.name}]."
+                    )
+
+
+def _differing_times(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the times in which two databases differ, nothing if they are equal or differ in more than that."""
+    rest = [
+        {key: value for key, value in settings.items() if key not in _TIMES}
+        for settings in (one, other)
+    ]
+    if not is_same_server(*rest):
+        return []
+    return [key for key in _TIMES if one.get(key) != other.get(key)]
 
 
 def is_same_server(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -8,9 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailmapd.cli import mailmapd
 from mailmapd.config.loader import load_config
 from mailmapd.config.schema import Seconds
 from mailmapd.config.secrets import database_password
@@ -156,3 +158,34 @@ def test_the_daemon_may_read_it(
     toml_writer.write(draft(), target, overwrite=True)
     assert (target.owner(), target.group()) == ("root", "daemon")
     assert (tmp_path / "mail-imported-password").owner() == "daemon"
+
+
+def test_databases_that_differ_in_times_alone() -> None:
+    """Two databases whose times alone differ stay two: joined, one of them would change. The report says so."""
+    made = Draft()
+    server = {"driver": "mysql", "dbname": "mail", "user": "u"}
+    made.database({**server, "hosts": ["localhost"]}, "x", "")
+    made.database({**server, "hosts": ["localhost"], "retry_interval": 5}, "x", "")
+    made.database({**server, "hosts": ["localhost"], "retry_interval": 5}, "y", "")
+    made.database({**server, "hosts": ["other"], "idle_interval": 5}, "x", "")
+    [note] = made.notes()
+    assert note.startswith("[database.mail] and [database.mail_2] are one server and one account")
+    assert "(retry_interval)" in note
+    assert 'database = "mail"' in note
+
+
+def test_the_report_has_these_notes(tmp_path: Path) -> None:
+    """`import` prints them, for Postfix's files and for Dovecot's with another timeout alike."""
+    for name, more in (("a", ""), ("b", "retry_interval = 5\n")):
+        query = "SELECT d FROM t WHERE a = '%s'"
+        text = f"user = u\npassword = x\nhosts = h\ndbname = mail\nquery = {query}\n{more}"
+        (tmp_path / f"{name}.cf").write_text(text)
+    (tmp_path / "master.cf").touch()
+    (tmp_path / "main.cf").write_text(
+        f"virtual_alias_maps = mysql:{tmp_path}/a.cf\nrelay_domains = mysql:{tmp_path}/b.cf\n"
+    )
+    output = str(tmp_path / "mailmapd.toml")
+    command = ["import", "--postfix", str(tmp_path), "--output", output]
+    done = CliRunner().invoke(mailmapd, command)
+    assert done.exit_code == 0, done.output
+    assert "# [database.mail] and [database.mail_2] are one server" in done.output
