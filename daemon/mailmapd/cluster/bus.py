@@ -111,7 +111,9 @@ class Bus:
             clock=clock,
         )
         self._applied = Position()
-        self._flushing: set[asyncio.Task[None]] = set()
+        self._reached = Position()  # until where everything has been carried out, or is being
+        # Flushes that go on, with a place before them: the oldest first
+        self._flushing: dict[asyncio.Task[None], Position] = {}
         self._proven = clock()
         self._doubted = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -251,8 +253,12 @@ class Bus:
                 log.exception("cluster: a message ended in a defect of mailmapd")
                 self._doubt(NotUnderstood("a defect of mailmapd"))
         self._watching.look()
-        if not self._flushing:
-            self._applied = self._reader.position
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Note that everything has been carried out until here, but for flushes that go on."""
+        self._reached = self._reader.position
+        self._applied = next(iter(self._flushing.values()), self._reached)
 
     def _hear(self, identity: str, fields: Mapping[bytes, bytes]) -> None:
         """Carry a message out. Raises Stranger, NotUnderstood."""
@@ -278,7 +284,7 @@ class Bus:
             self._part.engine.apply(Invalidation())
         elif message.flush is not None:
             task = asyncio.get_running_loop().create_task(self._flush(message.flush))
-            self._flushing.add(task)
+            self._flushing[task] = self._reached
             task.add_done_callback(self._flushed)
 
     def _second_knows(self, message: Message) -> bool:
@@ -306,9 +312,9 @@ class Bus:
             self._doubted = True
 
     def _flushed(self, task: asyncio.Task[None]) -> None:
-        self._flushing.discard(task)
-        if not self._flushing:
-            self._applied = self._reader.position
+        before = self._flushing.pop(task)
+        self._applied = next(iter(self._flushing.values()), self._reached)
+        if self._applied != before:  # others may wait for this
             self.reports.report()
 
     def _prove(self, moment: float) -> None:
@@ -316,8 +322,7 @@ class Bus:
         self._coverage.prove()
         self._watching.look()
         self.beliefs.settle()
-        if not self._flushing:
-            self._applied = self._reader.position
+        self._go_on()
 
     def _missed(self, reason: str) -> None:
         """Something may have been missed since the last proof: a change, or a flush of any table."""

@@ -10,6 +10,7 @@ from mailmapd.cluster import bus as bus_module
 from mailmapd.cluster.bus import MOST_FLUSHES, Bus
 from mailmapd.cluster.message import FIELD, Hears
 from mailmapd.cluster.part import Part
+from mailmapd.cluster.reader import Position
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.engine.engine import Engine
 from mailmapd.engine.invalidation import Invalidation
@@ -75,6 +76,33 @@ async def test_who_leaves_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -
     await bus.close()
     assert vouched[0]
     assert vouched[1:] == [{}]
+
+
+async def test_flushes_without_a_pause() -> None:
+    """A host has carried out what comes before the oldest flush that still goes on, though one always does."""
+    ended: dict[str, asyncio.Event] = {name: asyncio.Event() for name in "123"}
+
+    async def flush(request: Mapping[str, object]) -> None:
+        await ended[str(request["key"])].wait()
+
+    part = Part(Engine({}, {}, {}, {}), {}, {}, lambda: None, flush)
+    bus = Bus(ClusterSettings(url="unix:/nowhere", host="a"), part, FakeClock())
+    said = {"v": 1, "host": "b", "run": "r", "seen": "0-0"}
+    for added, name in enumerate(ended, start=1):
+        bus._reader.position = Position(f"{name}-0", added, "history")
+        message = json.dumps(said | {"flush": {"key": name}}).encode()
+        bus._heard([(f"{name}-0", {FIELD: message})])
+    carried_out = [bus.position.last_id]
+    for name, happened in ended.items():
+        goes_on = len(bus._flushing)
+        happened.set()
+        while len(bus._flushing) == goes_on:  # noqa: ASYNC110  # its task has to end
+            await asyncio.sleep(0)
+        carried_out.append(bus.position.last_id)
+        assert bus.reports._due.is_set(), name
+        bus.reports._due.clear()
+    assert carried_out == ["0-0", "1-0", "2-0", "3-0"]
+    await bus._server.close()
 
 
 async def test_nothing_is_lost_behind_what_is_odd(
