@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mailmapd.changes.touched import Touched
-from mailmapd.cluster.message import NotUnderstood
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.databases.settings import MysqlSettings
 from mailmapd.engine.flush import FlushRequest, UnknownName
@@ -31,6 +29,7 @@ from mailmapd.stats.snapshot import (
 
 if TYPE_CHECKING:
     from mailmapd.changes.following import Following
+    from mailmapd.changes.touched import Touched
     from mailmapd.cluster.bus import Bus
     from mailmapd.cluster.reader import Position
     from mailmapd.cluster.standing import Standing
@@ -244,6 +243,8 @@ class Cluster:
         except UnknownName as error:
             log.debug("cluster: a flush means nothing here: %s", error)
         except OrderError as error:
+            from mailmapd.cluster.message import NotUnderstood
+
             raise NotUnderstood(str(error)) from None
 
     async def _end(self, *, left: bool = False) -> Standing | Position | None:

@@ -22,7 +22,7 @@ from mailmapd.app.cluster import Cluster
 from mailmapd.app.doors import Doors
 from mailmapd.app.first_contact import FirstContact
 from mailmapd.app.front import Front
-from mailmapd.app.garbage import spare_what_stays
+from mailmapd.app.garbage import look_again, spare_what_stays
 from mailmapd.app.health import Health
 from mailmapd.app.logs import Logs
 from mailmapd.app.service_manager import ServiceManager
@@ -234,6 +234,7 @@ class Daemon:
             self._contact.begin(self.engine.databases.values())
             await self.front.open(bound, self._config, self.engine)
         spare_what_stays()
+        look_again()
         self._manager.ready(self.status_line())
         log.info(
             "ready: %d maps on %s%s",

@@ -11,6 +11,16 @@ from __future__ import annotations
 import gc
 
 
+def look_for_none_yet() -> None:
+    """Leave garbage alone while the program starts: nearly all that it imports and makes then will stay."""
+    gc.disable()
+
+
+def look_again() -> None:
+    """Look for garbage from now on."""
+    gc.enable()
+
+
 def spare_what_stays() -> None:
     """Free recent garbage, and leave all else out of later collections: the code and the caches.
 

@@ -19,6 +19,9 @@ def command(config_file: str) -> None:
     Example:
       mailmapd serve --config /etc/mailmapd/mailmapd.toml
     """
+    from mailmapd.app.garbage import look_for_none_yet
+
+    look_for_none_yet()
     from mailmapd.app.run import serve
 
     serve(config_file)

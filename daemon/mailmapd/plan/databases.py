@@ -19,7 +19,6 @@ from mailmapd.databases.settings import (
     TlsSettings,
     sqlite_readers,
 )
-from mailmapd.databases.sqlite.database import SqliteDatabase
 from mailmapd.formats.postfix_cf import PostfixCf
 from mailmapd.template.sql_quoting import make_quote
 
@@ -156,5 +155,7 @@ def _of(key: str) -> Iterator[None]:
 def make_database(name: str, settings: Settings, observer: DatabaseObserver) -> Database:
     """Return the database; nothing is connected yet."""
     if isinstance(settings, SqliteSettings):
+        from mailmapd.databases.sqlite.database import SqliteDatabase
+
         return SqliteDatabase(name, settings, observer)
     return MysqlDatabase(name, settings, observer)

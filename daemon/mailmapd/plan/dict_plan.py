@@ -10,7 +10,7 @@ database that its `connect` names (``dict.NAME``) unless the section names anoth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mailmapd.config.files import path_beside
 from mailmapd.config.schema import (
@@ -28,13 +28,14 @@ from mailmapd.config.schema import (
 from mailmapd.engine.dicts.definition import DictDefinition, PostfixUserQuery
 from mailmapd.engine.dicts.fields import PassdbFields, UserdbFields
 from mailmapd.errors import ConfigError, Fault, TemplateError
-from mailmapd.formats.dovecot_sql import read_dovecot_sql
-from mailmapd.formats.dovecot_sql_conf import DovecotSqlConf
 from mailmapd.plan.faults import named_by
 from mailmapd.template.dovecot_key import DictKey
 from mailmapd.template.dovecot_query import DovecotQuery
 from mailmapd.template.mysql_table import MysqlTable
 from mailmapd.template.sql_quoting import check_literals
+
+if TYPE_CHECKING:
+    from mailmapd.formats.dovecot_sql_conf import DovecotSqlConf
 
 DEFAULT_SCHEME = "CRYPT"
 """The scheme of an unprefixed password of a `passdb` table when `default_pass_scheme` is not set."""
@@ -104,6 +105,8 @@ class _Planner:
             tables = {use: self._configured(use, getattr(self._section, use)) for use in _FILE_KEYS}
         else:
             with named_by(self._config.file, f"dict.{self._name}.dovecot_sql"):
+                from mailmapd.formats.dovecot_sql import read_dovecot_sql
+
                 conf = read_dovecot_sql(path_beside(self._config.file, self._section.dovecot_sql))
             self._scheme = conf.default_pass_scheme
             own = None if self._section.database else database_of(conf)
