@@ -16,6 +16,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mailmapd.changes.forgetting import Forgetting
@@ -27,7 +28,7 @@ from mailmapd.cluster.message import Codec, Message, NotUnderstood, Stranger
 from mailmapd.cluster.own_word import OwnWord
 from mailmapd.cluster.part import Part
 from mailmapd.cluster.publisher import Publisher
-from mailmapd.cluster.reader import Position, Reader
+from mailmapd.cluster.reader import Position, Reader, order
 from mailmapd.cluster.reports import Reports, Standpoint
 from mailmapd.cluster.server import Entry, Server
 from mailmapd.cluster.settings import ClusterSettings
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at what still holds
+DOUBTS_APART, MOST_APART = 1.0, 60.0
+"""Seconds between two times that everything is doubted because messages are not understood, of which there may be many:
+each time has every key fetched anew that is asked for. Twice as many each time, up to the second number."""
+_DOUBT = object()  # stands for it among what is to be carried out
 MOST_FLUSHES = 100  # that are carried out at a time; with more, everything is forgotten
 
 
@@ -111,11 +116,12 @@ class Bus:
             clock=clock,
         )
         self._applied = Position()
-        self._reached = Position()  # until where everything has been carried out, or is being
-        # Flushes that go on, with a place before them: the oldest first
-        self._flushing: dict[asyncio.Task[None], Position] = {}
+        # What was read and is not carried out yet: flushes, a doubt; with the place before each
+        self._open: dict[object, Position] = {}
         self._proven = clock()
-        self._doubted = False
+        self._not_understood = ""  # why, of the last such message
+        self._doubted = float("-inf")  # when everything was, last
+        self._apart = DOUBTS_APART
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -163,7 +169,8 @@ class Bus:
             await self.second.close()
         await self._publisher.close()
         await self._watching.close()
-        await asyncio.gather(*self._flushing, return_exceptions=True)
+        flushes = [flush for flush in self._open if isinstance(flush, asyncio.Task)]
+        await asyncio.gather(*flushes, return_exceptions=True)
         await self._forgetting.close()
         if left and not self.reason:
             try:
@@ -177,7 +184,7 @@ class Bus:
 
         Whatever is in memory when this returns is as it was there, or newer.
         """
-        if self.reason or self._doubted or not self._applied.history:
+        if self.reason or _DOUBT in self._open or not self._applied.history:
             return None
         sources, asked = self._watching.words()
         standing = Standing(self._settings.stream, self._applied, tuple(sources), asked)
@@ -233,43 +240,38 @@ class Bus:
             await asyncio.sleep(TICK)
             try:
                 self._watching.look()
-                if self._doubted:
-                    self._part.engine.apply(Invalidation(before=self._clock()))
-                    self._doubted = False
+                self._doubt_what_is_known()
             except Exception:
                 log.exception("cluster: a defect of mailmapd; nothing is watched because of others")
                 self._watching.lose()
 
     def _heard(self, entries: list[Entry]) -> None:
         """Carry messages out. Nothing that they say may end the reading of those behind them."""
+        before = self._reader.before
         for identity, fields in entries:
             try:
-                self._hear(identity, fields)
+                self._hear(identity, fields, before)
             except Stranger:
                 self.counts["foreign"] += 1
             except NotUnderstood as error:
-                self._doubt(error)
+                self._doubt(error, before)
             except Exception:
                 log.exception("cluster: a message ended in a defect of mailmapd")
-                self._doubt(NotUnderstood("a defect of mailmapd"))
+                self._doubt(NotUnderstood("a defect of mailmapd"), before)
+            before = replace(before, last_id=identity, added=before.added + 1)
         self._watching.look()
-        self._go_on()
+        self._note_applied()
 
-    def _go_on(self) -> None:
-        """Note that everything has been carried out until here, but for flushes that go on."""
-        self._reached = self._reader.position
-        self._applied = next(iter(self._flushing.values()), self._reached)
-
-    def _hear(self, identity: str, fields: Mapping[bytes, bytes]) -> None:
+    def _hear(self, identity: str, fields: Mapping[bytes, bytes], before: Position) -> None:
         """Carry a message out. Raises Stranger, NotUnderstood."""
         message = self._codec.decode(fields)
         self.counts["received"] += 1
         if message.flush is not None:
             self.last_flush = identity
         if message.run != self.run:
-            self._take(message)
+            self._take(message, before)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, before: Position) -> None:
         if self.second is not None and not self._second_knows(message):
             self.second.doubt()
         if message.forget is not None:
@@ -279,13 +281,14 @@ class Bus:
             hears = message.hears if is_told_here else {}
             moment = self._reader.moment(message.seen)
             self._coverage.heard(message.host, message.run, hears, moment, self._clock())
-        if message.flush is not None and len(self._flushing) >= MOST_FLUSHES:
+        if message.flush is not None and len(self._open) >= MOST_FLUSHES:
             # Who looks for the entries of every one of these is never done; all of them are among everything
             self._part.engine.apply(Invalidation())
         elif message.flush is not None:
-            task = asyncio.get_running_loop().create_task(self._flush(message.flush))
-            self._flushing[task] = self._reached
-            task.add_done_callback(self._flushed)
+            flush = self._flush(message.flush, before)
+            task = asyncio.get_running_loop().create_task(flush)
+            self._open[task] = before
+            task.add_done_callback(self._close)
 
     def _second_knows(self, message: Message) -> bool:
         """Return whether the second level was told what a message says, of all that it means here."""
@@ -293,36 +296,58 @@ class Bus:
             return message.second == self._part.config
         return message.forget is None or bool(message.second)
 
-    def _doubt(self, error: NotUnderstood) -> None:
+    def _doubt(self, error: NotUnderstood, before: Position) -> None:
         """Take a message for all that it may have said: that anything is to be forgotten."""
         if self.second is not None:
             self.second.doubt()
-        if not self.counts["unknown"]:
-            log.warning("cluster: a message is not understood: %s", error)
         self.counts["unknown"] += 1
-        self._doubted = True
+        self._not_understood = str(error)
+        self._open.setdefault(_DOUBT, before)
 
-    async def _flush(self, request: Mapping[str, Any]) -> None:
+    def _doubt_what_is_known(self) -> None:
+        """Doubt everything because of messages that were not understood: at once, and more and more seldom."""
+        now = self._clock()
+        silence = now - self._doubted
+        if _DOUBT not in self._open or silence < self._apart:
+            return
+        self._apart = DOUBTS_APART if silence > MOST_APART else min(self._apart * 2, MOST_APART)
+        log.warning(
+            "cluster: a message is not understood, %d in all: %s; everything is asked for anew",
+            self.counts["unknown"],
+            self._not_understood,
+        )
+        self._part.engine.apply(Invalidation(before=now))
+        self._doubted = now
+        self._close(_DOUBT)
+
+    def _close(self, done: object) -> None:
+        """Note that something has been carried out, and tell those who may wait for it."""
+        self._open.pop(done, None)
+        before = self._applied
+        self._note_applied()
+        if self._applied != before:
+            self.reports.report()
+
+    def _note_applied(self) -> None:
+        """Note until where everything has been carried out: up to what was read, or to the first that is open."""
+        first = min(self._open.values(), key=lambda place: order(place.last_id), default=None)
+        self._applied = first or self._reader.position
+
+    async def _flush(self, request: Mapping[str, Any], before: Position) -> None:
         try:
             await self._part.flush(request)
         except NotUnderstood as error:
-            self._doubt(error)
+            self._doubt(error, before)
         except Exception:
             log.exception("cluster: a flush of another host ended in a defect of mailmapd")
-            self._doubted = True
-
-    def _flushed(self, task: asyncio.Task[None]) -> None:
-        before = self._flushing.pop(task)
-        self._applied = next(iter(self._flushing.values()), self._reached)
-        if self._applied != before:  # others may wait for this
-            self.reports.report()
+            self._doubt(NotUnderstood("a defect of mailmapd"), before)
 
     def _prove(self, moment: float) -> None:
         self._proven = max(self._proven, moment)
         self._coverage.prove()
         self._watching.look()
         self.beliefs.settle()
-        self._go_on()
+        self._note_applied()
 
     def _missed(self, reason: str) -> None:
         """Something may have been missed since the last proof: a change, or a flush of any table."""

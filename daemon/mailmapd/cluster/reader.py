@@ -93,7 +93,7 @@ class Reader:
         missed: Callable[[str], None],
         changed: Callable[[str], None],
     ) -> None:
-        self.position = position
+        self.position = self.before = position  # `before` the messages that were handed on last
         self.moves = 0  # from one history to another, so from one server to another
         self._server = server
         self._clock = clock
@@ -208,6 +208,7 @@ class Reader:
         for portion in _portions(entries):
             if portion is not entries:
                 await asyncio.sleep(0)
+            self.before = self.position
             self.position = replace(
                 self.position, last_id=portion[-1][0], added=self.position.added + len(portion)
             )

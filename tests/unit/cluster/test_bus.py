@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 
 from mailmapd.cluster import bus as bus_module
-from mailmapd.cluster.bus import MOST_FLUSHES, Bus
-from mailmapd.cluster.message import FIELD, Hears
+from mailmapd.cluster.bus import DOUBTS_APART, MOST_APART, MOST_FLUSHES, Bus
+from mailmapd.cluster.message import FIELD, Hears, NotUnderstood
 from mailmapd.cluster.part import Part
 from mailmapd.cluster.reader import Position
 from mailmapd.cluster.settings import ClusterSettings
@@ -78,33 +79,6 @@ async def test_who_leaves_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert vouched[1:] == [{}]
 
 
-async def test_flushes_without_a_pause() -> None:
-    """A host has carried out what comes before the oldest flush that still goes on, though one always does."""
-    ended: dict[str, asyncio.Event] = {name: asyncio.Event() for name in "123"}
-
-    async def flush(request: Mapping[str, object]) -> None:
-        await ended[str(request["key"])].wait()
-
-    part = Part(Engine({}, {}, {}, {}), {}, {}, lambda: None, flush)
-    bus = Bus(ClusterSettings(url="unix:/nowhere", host="a"), part, FakeClock())
-    said = {"v": 1, "host": "b", "run": "r", "seen": "0-0"}
-    for added, name in enumerate(ended, start=1):
-        bus._reader.position = Position(f"{name}-0", added, "history")
-        message = json.dumps(said | {"flush": {"key": name}}).encode()
-        bus._heard([(f"{name}-0", {FIELD: message})])
-    carried_out = [bus.position.last_id]
-    for name, happened in ended.items():
-        goes_on = len(bus._flushing)
-        happened.set()
-        while len(bus._flushing) == goes_on:  # noqa: ASYNC110  # its task has to end
-            await asyncio.sleep(0)
-        carried_out.append(bus.position.last_id)
-        assert bus.reports._due.is_set(), name
-        bus.reports._due.clear()
-    assert carried_out == ["0-0", "1-0", "2-0", "3-0"]
-    await bus._server.close()
-
-
 async def test_nothing_is_lost_behind_what_is_odd(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,15 +99,15 @@ async def test_nothing_is_lost_behind_what_is_odd(
             for number, message in enumerate(messages)
         ]
     )
-    await asyncio.gather(*bus._flushing)
+    await open_flushes(bus)
     assert flushed == [{"all": True}]
-    assert bus._doubted
+    assert bus_module._DOUBT in bus._open
     assert "defect" not in caplog.text
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    bus._doubted = False
+    bus._open.clear()
     monkeypatch.setattr(bus._coverage, "heard", broken)
     messages[0]["hears"] = {"mail": heard | {"age": 0}}
     bus._heard(
@@ -142,9 +116,87 @@ async def test_nothing_is_lost_behind_what_is_odd(
             for number, message in enumerate(messages)
         ]
     )
-    await asyncio.gather(*bus._flushing)
+    await open_flushes(bus)
     assert len(flushed) == 2
-    assert bus._doubted
+    assert bus_module._DOUBT in bus._open
+    await bus._server.close()
+
+
+async def open_flushes(bus: Bus) -> None:
+    """Wait until every flush has been carried out."""
+    await asyncio.gather(*[flush for flush in bus._open if isinstance(flush, asyncio.Task)])
+
+
+def flush_of(user: str) -> dict[bytes, bytes]:
+    """Return another host's message."""
+    said = {"v": 1, "host": "b", "run": "r", "seen": "0-0", "flush": {"user": user}}
+    return {FIELD: json.dumps(said).encode()}
+
+
+async def test_confirmed_up_to_the_first_that_is_open() -> None:
+    """A flush is confirmed when it and all before it are carried out, whatever has been read behind it meanwhile."""
+    may_end = {user: asyncio.Event() for user in ("a", "b", "c")}
+
+    async def flush(request: Mapping[str, Any]) -> None:
+        await may_end[request["user"]].wait()
+
+    async def ends(user: str) -> Position:
+        may_end[user].set()
+        await asyncio.sleep(0.01)
+        return bus.position
+
+    part = Part(Engine({}, {}, {}, {}), {}, {}, lambda: None, flush)
+    clock = FakeClock()
+    bus = Bus(ClusterSettings(url="unix:/nowhere", host="x"), part, clock)
+    reader, begun = bus._reader, Position("1-0", 10, "h")
+    reader.position = begun
+    await reader._take([("2-0", flush_of("a")), ("3-0", flush_of("b"))], 0.0)
+    await reader._take([("4-0", {}), ("5-0", flush_of("c"))], 0.0)
+    assert bus.position == begun
+    assert await ends("b") == begun
+    assert not bus.reports._due.is_set()
+    assert await ends("a") == Position("3-0", 12, "h"), "the one behind is not understood"
+    assert bus.reports._due.is_set()
+    bus._doubt_what_is_known()
+    assert bus.position == Position("4-0", 13, "h")
+    assert await ends("c") == Position("5-0", 14, "h")
+    await bus._server.close()
+
+
+async def test_what_is_not_understood_again_and_again() -> None:
+    """Messages that are not understood have everything doubted at once, then more and more seldom."""
+    engine, clock = Engine({}, {}, {}, {}), FakeClock()
+    doubted: list[Invalidation] = []
+    engine.watchers.append(doubted.append)
+
+    async def flush(_: object) -> None:
+        raise NotUnderstood
+
+    bus = Bus(
+        ClusterSettings(url="unix:/nowhere", host="x"),
+        Part(engine, {}, {}, lambda: None, flush),
+        clock,
+    )
+    reader = bus._reader
+    for number in range(1, 200):
+        clock.now += 0.5
+        await reader._take([(f"{number}-0", {} if number % 2 else flush_of("a"))], clock.now)
+        await asyncio.sleep(0)
+        bus._doubt_what_is_known()
+        if number == 1:
+            assert len(doubted) == 1
+            assert bus.position == reader.position
+    assert len(doubted) == 7, "after 0, 1, 3, 7, 15, 31 and 63 s of a hundred"
+    assert bus.position != reader.position, "the last one may be a newer version's flush"
+    clock.now += MOST_APART
+    bus._doubt_what_is_known()
+    assert bus.position == reader.position
+    clock.now += MOST_APART + 1
+    for _ in range(2):
+        await reader._take([("999-0", {})], clock.now)
+        bus._doubt_what_is_known()
+        clock.now += DOUBTS_APART
+    assert len(doubted) == 10
     await bus._server.close()
 
 
@@ -170,5 +222,5 @@ async def test_very_many_flushes() -> None:
     assert len(open_now) == MOST_FLUSHES
     assert told == [Invalidation()] * 4 * MOST_FLUSHES
     may_end.set()
-    await asyncio.gather(*bus._flushing)
+    await open_flushes(bus)
     await bus._server.close()
