@@ -46,9 +46,10 @@ def grant_replication(server: SqlServer) -> None:
         if isinstance(server, MariaDB)
         else "IDENTIFIED WITH caching_sha2_password BY"
     )
-    server.run_sql(f"DROP USER IF EXISTS {REPLICA}@localhost")
-    server.run_sql(f"CREATE USER {REPLICA}@localhost {quick} %s", PASSWORD)
-    server.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {REPLICA}@localhost")
+    for host in ("localhost", "127.0.0.1"):
+        server.run_sql(f"DROP USER IF EXISTS '{REPLICA}'@'{host}'")
+        server.run_sql(f"CREATE USER '{REPLICA}'@'{host}' {quick} %s", PASSWORD)
+        server.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO '{REPLICA}'@'{host}'")
 
 
 class Followed:

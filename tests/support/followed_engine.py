@@ -66,17 +66,25 @@ class FollowedEngine:
 
 @asynccontextmanager
 async def following(
-    server: SqlServer, folder: Path, changes: ChangesSettings, tables: Mapping[str, str]
+    server: SqlServer,
+    folder: Path,
+    changes: ChangesSettings,
+    tables: Mapping[str, str],
+    host: str = "",
 ) -> AsyncIterator[FollowedEngine]:
-    """Start an engine over the database `t`, with a map for each query, and follow what changes there."""
+    """Start an engine over the database `t`, with a map for each query, and follow what changes there.
+
+    `host` is another way to the server than its UNIX socket.
+    """
     maps = "".join(
         f"[table.{name}]\ndatabase = \"mail\"\nquery = '''{query}'''\n"
         f'[map.{name}]\ntables = ["{name}"]\n'
         for name, query in tables.items()
     )
+    host = host or f"unix:{server.socket}"
     (folder / "mailmapd.toml").write_text(
         f'[listen]\nsocketmap = ["unix:{folder}/s"]\n[database.mail]\ndriver = "mysql"\n'
-        f'hosts = ["unix:{server.socket}"]\nuser = "mail"\npassword = "p"\ndbname = "t"\n{maps}'
+        f'hosts = ["{host or f"unix:{server.socket}"}"]\nuser = "mail"\npassword = "p"\ndbname = "t"\n{maps}'
     )
     planned = plan(load_config(str(folder / "mailmapd.toml")))
     settings = planned.databases["mail"]

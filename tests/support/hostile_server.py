@@ -157,6 +157,8 @@ def answer(sql: bytes, kind: str) -> list[bytes]:
         return results([(b"alias", b"CREATE TABLE alias (address VARCHAR(99))")], 2)
     if sql.startswith(b"SHOW STATUS"):
         return results(PLACE, 2)
+    if sql.startswith(b"SELECT @@global.server_id"):
+        return results([(b"1", b"host", b"3306", b"/data/", b"")], 5)
     value = b"found"
     if b"@@global.gtid_" in sql:
         value = EVIL.encode() if kind == "log names" else b"0-1-7"

@@ -33,6 +33,8 @@ from mailmapd.databases.mysql.binlog.events import Event
 from mailmapd.databases.mysql.binlog.gtids import GtidError
 from mailmapd.databases.mysql.binlog.session import CannotFollow, Place, Session
 from mailmapd.databases.mysql.binlog.stream import BinlogStream, LogLost, SameServerId
+from mailmapd.databases.mysql.host import Expected
+from mailmapd.databases.mysql.identity import Identity
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.engine.definition import Definition
 from mailmapd.errors import DEFECT, DatabaseError, DatabaseUnavailable
@@ -72,7 +74,7 @@ class Feed:
         self.alive = False
         self.reason = "not started yet"
         self.last_heard = 0.0
-        self.identity: tuple[str, ...] = ()
+        self.identity: Identity = ()
         self._host = FollowedHost(openers, address, others)
         self._told = told
         self._clock = clock
@@ -127,6 +129,7 @@ class Feed:
         """End."""
         if self._task is not None:
             await end_tasks([self._task])
+        self._told.expect(self.host, None)
         self._end_stream()
 
     async def catch_up(self) -> None:
@@ -230,8 +233,13 @@ class Feed:
             # Behind the place where the stream begins, so that it tells of what is altered later
             readers = await self._catalog.find(session)
             self._begin(readers, *beginning)
+            self._told.expect(self.host, Expected(identity, self._meet_another_server))
             self._stream, _ = await self._host.replica.open(
-                self._hearing.wanted, self._hear, self._end, self._hearing.progress.place
+                self._hearing.wanted,
+                self._hear,
+                self._end,
+                self._hearing.progress.place,
+                identity if self._host.source is None else (),
             )
             self.last_heard = self._clock()
             await self._work_until_lost(session)
@@ -351,13 +359,17 @@ class Feed:
             self._end(DatabaseError(DEFECT))
 
     async def _compare(self) -> None:
-        """See that new connections reach the server that is followed. Raises OtherServer."""
+        """See that new connections reach the server that is followed, as it has to be. Raises DatabaseError."""
         await self._host.compare(self.identity)
 
     async def _compare_with_source(self) -> None:
         """See that the replica shows nothing that its source's log does not say. Raises DatabaseError."""
         has_heard = self._hearing.progress.has_heard
         await self._host.compare_with_source(has_heard, self._clock)
+
+    def _meet_another_server(self) -> None:
+        """End the feed: a connection for lookups reaches another server, of whose changes nothing is heard."""
+        self._end(OtherServer(f"{self.host}: a connection of lookups reaches another server"))
 
     async def _keep_catalog(self) -> None:
         """Read the catalog anew after DDL, on a connection of its own, so that nothing else waits for it.

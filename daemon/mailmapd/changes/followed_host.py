@@ -29,6 +29,7 @@ from mailmapd.databases.mysql.binlog.session import (
     open_session,
 )
 from mailmapd.databases.mysql.binlog.stream import Replica
+from mailmapd.databases.mysql.identity import Identity
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 
@@ -78,7 +79,7 @@ class FollowedHost:
         self.replica = Replica(self._replication, source or self._address)
         return True
 
-    async def find_identity(self, session: Session) -> tuple[str, ...]:
+    async def find_identity(self, session: Session) -> Identity:
         """Return which server this is.
 
         Raises CannotFollow when two connections to the address reach two servers: a balancer stands between.
@@ -94,16 +95,23 @@ class FollowedHost:
             other.close()
         return identity
 
-    async def compare(self, identity: tuple[str, ...]) -> None:
-        """See for ever that new connections reach the same server. Raises OtherServer."""
+    async def compare(self, identity: Identity) -> None:
+        """See for ever that new connections reach the same server, and that it can be followed as it is now.
+
+        Raises OtherServer, CannotFollow.
+        """
         while True:
             await asyncio.sleep(COMPARE)
             try:
                 session = await self.open()
                 try:
                     reached = await session.identity()
+                    if reached == identity and self.source is None:
+                        await session.check_fitness()
                 finally:
                     session.close()
+            except CannotFollow:
+                raise
             except DatabaseError as error:
                 log.debug("changes of %s: not compared: %s", self.label, error)
                 continue
@@ -111,7 +119,7 @@ class FollowedHost:
                 raise OtherServer(f"{self.label}: new connections reach another server")
 
     async def find_beginning(
-        self, session: Session, mark: Mark | None, identity: tuple[str, ...]
+        self, session: Session, mark: Mark | None, identity: Identity
     ) -> Beginning:
         """Return where the stream is to begin: behind the mark, if there is one. Raises NotProven, DatabaseError."""
         if self.source is not None:

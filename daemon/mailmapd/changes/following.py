@@ -18,6 +18,8 @@ from mailmapd.changes.refetching import Refetching
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.mysql.account import account_for
+from mailmapd.databases.mysql.database import MysqlDatabase
+from mailmapd.databases.mysql.host import Expected
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings, SqliteSettings
 from mailmapd.engine.definition import Definition
@@ -136,7 +138,7 @@ class FollowedDatabase:
         self._kept = kept
         self._clock = clock
         self._hearer = hearer
-        database = engine.databases[name]
+        self._database = database = engine.databases[name]
         self._tables = {
             table.name: table for table in engine.tables.values() if table.database is database
         }
@@ -281,6 +283,11 @@ class FollowedDatabase:
     def missed(self) -> None:
         """Have nothing believed again that is in doubt: a feed begins anew."""
         self._missed = True
+
+    def expect(self, host: str, expected: Expected | None) -> None:
+        """Have each connection of lookups to a host reach the server whose log is read, or its feed hear of it."""
+        if isinstance(self._database, MysqlDatabase):
+            self._database.expect(host, expected)
 
     def doubt(self, before: float) -> None:
         """Have everything that was stored before a moment count from there, until all feeds are there again."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from mailmapd.changes.touched import Touched
+from mailmapd.databases.mysql.host import Expected
 
 
 class Told(Protocol):
@@ -25,6 +26,10 @@ class Told(Protocol):
 
     def missed(self) -> None:
         """Hear that the feed begins anew: nobody knows what was changed before."""
+        ...
+
+    def expect(self, host: str, expected: Expected | None) -> None:
+        """Have each connection of lookups to a host reach the server whose log is read, or the feed hear of it."""
         ...
 
     def look(self) -> None:

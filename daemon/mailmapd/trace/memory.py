@@ -40,7 +40,8 @@ def described(held: Held) -> str:
         case "fresh":
             return f"{what}, {_fresh(held)}"
         case "refresh":
-            return f"{what}, which answers, and is fetched anew in the background then"
+            why = "" if held.followed else _not_followed(held)
+            return f"{what}, which answers, and is fetched anew in the background then{why}"
         case "stale":
             stale = f"stale for {-held.fresh_for:.0f} s"
             return f"{what}, {stale}: the database is asked, and this stands in while it is away"
@@ -61,8 +62,11 @@ def _fresh(held: Held) -> str:
     lasts = as_age(held.fresh_for)
     if held.followed:
         return f"followed: kept until it changes, for {lasts} at most"
-    why = f" because {held.reason}" if held.reason else ""
-    return f"fresh for {lasts}, not followed{why}"
+    return f"fresh for {lasts}{_not_followed(held)}"
+
+
+def _not_followed(held: Held) -> str:
+    return f", not followed because {held.reason}" if held.reason else ", not followed"
 
 
 def as_fields(memory: Memory | None, table: str, sql_key: bytes | None) -> dict[str, object] | None:

@@ -10,7 +10,7 @@ from mailmapd.changes import followed_host
 from mailmapd.cluster import watching
 from mailmapd.model import Found
 from support.fleet import fill, make_host
-from support.followed import LOGGED, PASSWORD, REPLICA, grant_replication
+from support.followed import LOGGED, grant_replication
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.proxy import Proxy
@@ -38,9 +38,6 @@ async def test_address_of_a_database(
     ):
         for server in (first, second):
             grant_replication(server)
-            by_tcp = f"{REPLICA}@'127.0.0.1'"
-            server.run_sql(f"CREATE USER {by_tcp} IDENTIFIED BY '{PASSWORD}'")
-            server.run_sql(f"GRANT REPLICATION SLAVE ON *.* TO {by_tcp}")
             fill(server)
         places = [f"127.0.0.1:{address.port}"]
         hosts = [

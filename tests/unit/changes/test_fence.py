@@ -16,6 +16,7 @@ from mailmapd.changes.selection import Asking
 from mailmapd.changes.touched import Touched
 from mailmapd.databases.mysql.binlog.events import LogOpened, TransactionBegun, TransactionEnded
 from mailmapd.databases.mysql.binlog.session import Committed, Place, Session
+from mailmapd.databases.mysql.host import Expected
 from mailmapd.errors import DatabaseUnavailable
 from mailmapd.provenance.reading import Binding, Part, Reading
 from mailmapd.template.mysql_table import MysqlTable
@@ -48,6 +49,10 @@ class Told:
     def missed(self) -> None:
         """Fail: that is not the fence's."""
         raise AssertionError
+
+    def expect(self, host: str, expected: Expected | None) -> None:
+        """Fail: that is not the fence's."""
+        raise AssertionError(host, expected)
 
     def look(self) -> None:
         """Fail: that is not the fence's."""

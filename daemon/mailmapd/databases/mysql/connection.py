@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from mailmapd.databases.mysql.framing import WireError
+from mailmapd.databases.mysql.identity import Identity
 from mailmapd.databases.mysql.login import LoginCut
 from mailmapd.databases.mysql.portions import AT_ONCE, Portions
 from mailmapd.databases.mysql.wire import (
@@ -42,7 +43,7 @@ class MysqlConnection(asyncio.Protocol):
 
     `quote` escapes values for this very connection: its character set, and the SQL mode that the
     server reports with each reply. `host` is the host's label; `read_only` says that the server has
-    agreed to refuse writes.
+    agreed to refuse writes; `identity` is the server's, where it was asked for.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class MysqlConnection(asyncio.Protocol):
         self.retires_at = inf
         self.is_mariadb = session.is_mariadb
         self.read_only = False
+        self.identity: Identity = ()
         self._charset = charset
         self._no_backslash_escapes = False
         self.quote = make_quote(charset, no_backslash_escapes=False)

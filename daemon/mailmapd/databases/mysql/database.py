@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mailmapd.databases.host_list import parse_hosts
 from mailmapd.databases.interface import DatabaseObserver, Done, HostStatus, SilentObserver
 from mailmapd.databases.mysql.dispatch import Dispatcher
-from mailmapd.databases.mysql.host import HostGroups
+from mailmapd.databases.mysql.host import Expected, HostGroups
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.databases.mysql.pool import ConnectionPool
 from mailmapd.databases.mysql.stream import RowStream
@@ -75,6 +75,7 @@ class MysqlDatabase:
         pool = ConnectionPool(
             name, settings, self._hosts, opener=self._opener, watch=watch, clock=clock
         )
+        self._pool = pool
         self._dispatcher = Dispatcher(
             name, settings, self._hosts, pool, observer=observer, clock=clock
         )
@@ -144,6 +145,12 @@ class MysqlDatabase:
     def status(self) -> list[HostStatus]:
         """Return the state of every host, in the order of the configuration."""
         return [host.status() for host in self._hosts.hosts]
+
+    def expect(self, label: str, expected: Expected | None) -> None:
+        """Have each connection to a host reach one server, or somebody hear of it before it is used."""
+        for host in self._hosts.hosts:
+            if host.label == label:
+                self._pool.expect(host, expected)
 
     def housekeep(self) -> None:
         """Act on whatever is due by the clock: deadlines, idle connections.

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailmapd.databases.interface import HostStatus
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mailmapd.databases.host_list import HostAddress
     from mailmapd.databases.mysql.connection import MysqlConnection
+    from mailmapd.databases.mysql.identity import Identity
+
+
+class Expected(NamedTuple):
+    """The server that a host's connections have to reach, and who hears of one that reaches another."""
+
+    identity: Identity
+    strange: Callable[[], None]
 
 
 class Host:
@@ -27,6 +35,7 @@ class Host:
         "connecting",
         "cuts",
         "down",
+        "expected",
         "generation",
         "idle",
         "label",
@@ -41,6 +50,7 @@ class Host:
         self.address = address
         self.label = address.label
         self.down = False
+        self.expected: Expected | None = None
         self.last_error = ""
         self.last_reply = float("-inf")
         self.paused_until = float("-inf")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mailmapd.databases.mysql.account import TlsContexts, account_for
 from mailmapd.databases.mysql.connection import ConnectionOwner, MysqlConnection, PreparingOwner
+from mailmapd.databases.mysql.identity import identity_query, read_identity
 from mailmapd.databases.mysql.library_login import column_encoding
 from mailmapd.databases.mysql.login import log_in
 from mailmapd.errors import DatabaseUnavailable
@@ -24,13 +25,17 @@ _READ_ONLY = "SET SESSION TRANSACTION READ ONLY"
 
 
 class MysqlOpener:
-    """Opens connections for one database. Raises ValueError for a character set that no connection can have."""
+    """Opens connections for one database. Raises ValueError for a character set that no connection can have.
+
+    While it `identifies`, each connection knows its server's identity.
+    """
 
     def __init__(self, settings: MysqlSettings) -> None:
         make_quote(settings.charset, no_backslash_escapes=False)
         self._settings = settings
         self._encoding = column_encoding(settings.charset)
         self._contexts = TlsContexts()
+        self.identifies = False  # each server is asked who it is
 
     async def open(
         self,
@@ -63,6 +68,8 @@ class MysqlOpener:
             async with asyncio.timeout_at(deadline):
                 limit = (longest or settings.query_timeout) if limit_queries else None
                 await self._prepare(connection, preparing, limit)
+                if self.identifies:
+                    await _identify(connection, preparing)
         except TimeoutError:
             connection.abort()
             text = f"{address.label}: the session was not ready within connect_timeout ({settings.connect_timeout:g} s)"
@@ -116,3 +123,12 @@ class MysqlOpener:
                 f"{tls.key}): {error.strerror or error}"
             )
             raise DatabaseUnavailable(text, host=address.label) from error
+
+
+async def _identify(connection: MysqlConnection, preparing: PreparingOwner) -> None:
+    """Ask a server who it is. Raises DatabaseUnavailable."""
+    refusal = await preparing.run(connection, identity_query(is_mariadb=connection.is_mariadb))
+    if refusal is not None:
+        text = f"{connection.host}: it does not say which server it is: {refusal.text} (error {refusal.code})"
+        raise DatabaseUnavailable(text, host=connection.host)
+    connection.identity = read_identity(connection.reader.take_rows())

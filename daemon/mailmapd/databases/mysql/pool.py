@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from mailmapd.databases.mysql.connection import MysqlConnection
-    from mailmapd.databases.mysql.host import Host, HostGroups
+    from mailmapd.databases.mysql.host import Expected, Host, HostGroups
     from mailmapd.databases.mysql.opener import MysqlOpener
     from mailmapd.databases.mysql.watch import HostWatch
     from mailmapd.databases.settings import MysqlSettings
@@ -186,6 +186,16 @@ class ConnectionPool:
             host.connecting += 1
             self._start(self._connect(host, host.refusals))
 
+    def expect(self, host: Host, expected: Expected | None) -> None:
+        """Have somebody hear of each new connection that reaches another server; use none any more that does."""
+        host.expected = expected
+        self._opener.identifies = any(host.expected is not None for host in self._hosts.hosts)
+        if expected is not None and any(
+            connection.identity != expected.identity for connection in (*host.idle, *host.busy)
+        ):
+            host.generation += 1
+            host.close_idle()
+
     def close_idle(self, now: float) -> None:
         """Close connections that have been idle for idle_interval."""
         for host in self._hosts.hosts:
@@ -256,6 +266,12 @@ class ConnectionPool:
             connection.close()
             return
         host.cuts = 0
+        if host.expected is not None and connection.identity != host.expected.identity:
+            if not connection.identity:  # its opening began before anybody had to know
+                connection.close()
+                self.connect_more()
+                return
+            host.expected.strange()
         connection.generation = host.generation
         if host.address.may_move:
             # Those opened together go one a second

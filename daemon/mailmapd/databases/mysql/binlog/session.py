@@ -18,6 +18,8 @@ from typing import NamedTuple
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.commands import PlaceError
 from mailmapd.databases.mysql.connection import MysqlConnection, PreparingOwner
+from mailmapd.databases.mysql.identity import COLUMNS as IDENTITY_COLUMNS
+from mailmapd.databases.mysql.identity import Identity, identity_query, read_identity
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 from mailmapd.model import Row
@@ -104,10 +106,10 @@ class Session:
         """End the connection."""
         self._connection.close()
 
-    async def identity(self) -> tuple[str, ...]:
+    async def identity(self) -> Identity:
         """Return what tells this server from every other one."""
-        names = ("server_id", "hostname", "port", "datadir", "server_uuid")
-        return tuple((await self.variables(*names)).values())
+        query = identity_query(is_mariadb=self.is_mariadb)
+        return read_identity(await self.rows(query, IDENTITY_COLUMNS))
 
     async def rows(
         self, sql: str, columns: int, seconds: float = ANSWER, most: int = MAX_ANSWER

@@ -14,8 +14,14 @@ from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.commands import PlaceError, encode_dump, encode_dump_gtid
 from mailmapd.databases.mysql.binlog.events import Event
 from mailmapd.databases.mysql.binlog.reader import BinlogError, BinlogReader, Wanted
-from mailmapd.databases.mysql.binlog.session import ANSWER, CannotFollow, Place, Session
+from mailmapd.databases.mysql.binlog.session import (
+    ANSWER,
+    CannotFollow,
+    Place,
+    Session,
+)
 from mailmapd.databases.mysql.connection import MysqlConnection, PreparingOwner
+from mailmapd.databases.mysql.identity import Identity
 from mailmapd.databases.mysql.opener import MysqlOpener
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
 
@@ -177,17 +183,28 @@ class Replica:
         self.server_id = random.getrandbits(31) | 1
 
     async def open(
-        self, wanted: Wanted, heard: Heard, lost: Lost, place: Place | None = None
+        self,
+        wanted: Wanted,
+        heard: Heard,
+        lost: Lost,
+        place: Place | None = None,
+        identity: Identity = (),
     ) -> tuple[BinlogStream, Place]:
         """Return a running stream and where it began: at `place`, or where everything before it is visible.
 
-        Raises CannotFollow, DatabaseUnavailable, also when the server refuses. `heard` may be told something before.
+        Raises CannotFollow, DatabaseUnavailable, also when the server refuses, or is not the one with this `identity`.
+        `heard` may be told something before.
         """
         owner = PreparingOwner()
         connection = await self._opener.open(self._address, owner, limit_queries=False)
         try:
             session = Session(connection, owner)
             await session.check_fitness()
+            if identity and await session.identity() != identity:
+                raise DatabaseUnavailable(
+                    f"{self.host}: the log's connection reaches another server than others",
+                    host=self.host,
+                )
             place = place or await session.visible_place()
             checksum = await session.prepare(self.server_id)
             if connection.is_mariadb:
