@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mailmapd.config.schema import Config, SecretFile
+from support.schema_keys import keys_of_kind
+
 PROJECT = Path(__file__).parents[2]
 LOCKS = ["run-time.lock", "test-tools.lock", "build-tools.lock"]
 
@@ -181,3 +184,19 @@ def test_every_dependency_has_its_reason() -> None:
         for before, line in zip(["", *lines], lines, strict=False)
         if line.strip().startswith('"') and "#" not in before
     ] == []
+
+
+def test_unit_loads_the_secrets_of_the_sample() -> None:
+    """Each secret that the sample names is one that the unit hands over, where systemd can.
+
+    None has a path: where it is missing that would end the start, and what systemd before 251 takes is a path alone, so
+    that an older one passes the lines over, and the file beside the configuration counts.
+    """
+    sample = (PROJECT / "configs" / "mailmapd.toml").read_text()
+    text = re.sub(r"^#(?=[a-z_]+ = |\[)", "", sample, flags=re.MULTILINE)
+    named = re.findall(r'^\w*(?:password|token|key)_file = "([^"]+)"', text, re.MULTILINE)
+    unit = (PROJECT / "systemd" / "mailmapd.service").read_text()
+    loaded = re.findall(r"^LoadCredential=(.*)$", unit, re.MULTILINE)
+    assert sorted(loaded) == sorted(named)
+    assert len(loaded) == len(keys_of_kind(Config, SecretFile))
+    assert not any(":" in name for name in loaded)
