@@ -125,3 +125,81 @@ def test_account() -> None:
         "user mailmapd", "mailmapd"
     )
     assert "maxmemory-policy noeviction" in text
+
+
+def files_read_by(name: str) -> set[str]:
+    """Return the secrets that a set's configuration, scripts and environment name."""
+    [container] = documents("StatefulSet")[name]["template"]["spec"]["containers"]
+    said = [entry["value"] for entry in container.get("env", ()) if "FILE" in entry["name"]]
+    scripts = {"valkey": ["valkey.sh"], "db1": ["mariadb.sh"]}.get(name, [])
+    texts = [(FOLDER / script).read_text() for script in scripts]
+    found = {value.rpartition("/")[2] for value in said}
+    found |= {one for text in texts for one in re.findall(r"secrets\}?/([\w-]+)", text)}
+    if name == "mailmapd":
+        found |= secrets_of("follower") | secrets_of("reader")
+    return found
+
+
+@pytest.mark.parametrize("name", ["valkey", "db1", "db2", "mailmapd"])
+def test_pods_have_the_secrets_that_they_read(name: str) -> None:
+    """A pod is given exactly the secrets that it reads, where it looks for them."""
+    pod = documents("StatefulSet")[name]["template"]["spec"]
+    [container] = pod["containers"]
+    [volume] = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert {item["key"] for item in volume["items"]} == files_read_by(name)
+    assert all(item["key"] == item["path"] for item in volume["items"])
+    [path] = [m["mountPath"] for m in container["volumeMounts"] if m["name"] == "secrets"]
+    values = [entry["value"] for entry in container.get("env", ())]
+    assert any(value == path or value.startswith(f"{path}/") for value in values)
+
+
+def test_daemons_are_confined() -> None:
+    """The daemon's pod runs as the image's account, which alone may read its secrets, and can write to its sockets
+    alone; so it is in the compose file.
+    """
+    pod = documents("StatefulSet")["mailmapd"]["template"]["spec"]
+    user = re.search(
+        r"^USER (\d+):(\d+)$", (FOLDER.parents[1] / "Containerfile").read_text(), re.MULTILINE
+    )
+    assert user is not None
+    assert pod["securityContext"] == {"runAsNonRoot": True, "fsGroup": int(user[2])}
+    [secret] = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert secret["defaultMode"] == 0o440
+    [container] = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert [mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")] == [
+        "sockets"
+    ]
+    services = yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]
+    for one in (one for one in services.values() if one["image"] == "mailmapd"):
+        assert (one["read_only"], one["cap_drop"]) == (True, ["ALL"])
+
+
+def test_ports_and_probes_fit_the_configuration() -> None:
+    """Probes ask at the address that the configuration has, by a program of the image, and no service promises a port
+    that nobody listens on.
+    """
+    image = (FOLDER.parents[1] / "Containerfile").read_text()
+    assert set(re.findall(r"^FROM (\w+)", image, re.MULTILINE)) == {"python"}
+    follower, reader = (
+        tomllib.loads((FOLDER / f"{kind}.toml").read_text())["listen"] for kind in KINDS
+    )
+    assert follower == reader
+    assert follower["socketmap"][0]["address"].startswith("unix:/run/mailmapd/")
+    address = follower["http"]
+    assert address.startswith("127.0.0.1:")
+    [container] = documents("StatefulSet")["mailmapd"]["template"]["spec"]["containers"]
+    services = yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]
+    commands = [container[f"{kind}Probe"]["exec"]["command"] for kind in ("liveness", "readiness")]
+    commands += [
+        one["healthcheck"]["test"][1:] for one in services.values() if one["image"] == "mailmapd"
+    ]
+    for command in commands:
+        assert command[:2] == ["python", "-c"]
+        compile(command[2], "probe", "exec")
+        assert f"'http://{address}/" in command[2]
+    assert "ports" not in documents("Service")["mailmapd"]  # what listens on 127.0.0.1 has none
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"/etc/mailmapd", "/run/mailmapd"} <= mounted
+    for name, port in (("valkey", 6379), ("db1", 3306), ("db2", 3306)):
+        assert documents("Service")[name]["ports"] == [{"port": port}]

@@ -66,7 +66,7 @@ class Example:
         text = (FOLDER / "compose.yml").read_text()
         commands = re.findall(r"^#   (.+)$", text, re.MULTILINE)
         lines = [command for command in commands if not command.startswith("docker ")]
-        assert lines[0].startswith("mkdir secrets")
+        assert lines[0] == "mkdir -m 700 secrets"
         subprocess.run(["sh", "-ec", "\n".join(lines)], cwd=self.folder, check=True)
 
     def _start_valkey(self) -> Valkey:
