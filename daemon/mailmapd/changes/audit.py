@@ -2,8 +2,10 @@
 
 The key that was used last is taken, of a table that is chosen by how much it has answered: a sample of answers, not
 of entries. When the database says something else, a change may be on its way: so the log is read up to what the
-database showed, everything that it touched is forgotten, and only an entry that is still there then is outdated. Its
-table has the ordinary time to live until the next reload: whoever changes it does so without the log saying it.
+database showed, everything that it touched is forgotten, and only an entry that is still there then is outdated. Of
+several hosts each has to have what the others had, because the answer of a replica that lags is outdated itself. An
+outdated entry's table has the ordinary time to live until the next reload: whoever changes it does so without the log
+saying it.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ class Audited(Protocol):
         """Return whether changes are known now."""
         ...
 
-    async def catch_up(self) -> None:
-        """Wait until all that the database shows now has been heard of and forgotten. Raises DatabaseError."""
+    async def agree(self) -> None:
+        """Wait until all hosts show the same, and all of that has been heard of and forgotten. Raises DatabaseError."""
         ...
 
     async def likely_reason(self, table: str) -> str:
@@ -127,7 +129,7 @@ class Audit:
             if _without_order(known) == _without_order(entry[0]):
                 return "same"
             try:
-                await self._audited.catch_up()
+                await self._audited.agree()
             except DatabaseError:
                 return "failed"
             if table.cache.peek(key) != entry or table.watch is None:

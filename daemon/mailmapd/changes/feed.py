@@ -132,19 +132,24 @@ class Feed:
         self._told.expect(self.host, None)
         self._end_stream()
 
-    async def catch_up(self) -> None:
+    async def gtids(self) -> str:
+        """Return the transactions that the server has, as others of its replication call them. Raises DatabaseError."""
+        return await self._host.gtids()
+
+    async def catch_up(self, others: Iterable[str] = ()) -> None:
         """Wait until all that the server shows now has been heard of, and forgotten for the last time.
 
-        Raises DatabaseError.
+        Before that it has to have all that other servers had, by their `gtids`. Raises DatabaseError.
         """
-        shown = await self._host.shown()
         try:
             async with asyncio.timeout(CATCH_UP):
+                await self._host.wait_until_it_has(others)
+                shown = await self._host.shown()
                 await self._wait_until(lambda: self._hearing.progress.has_heard(shown))
                 settlement = Settlement(self._catalog, self._fence)
                 await self._wait_until(lambda: settlement.is_done)
         except TimeoutError:
-            raise DatabaseUnavailable(f"{self.host}: its log is behind") from None
+            raise DatabaseUnavailable(f"{self.host}: it is behind, or its log") from None
 
     async def _wait_until(self, seen: Callable[[], bool]) -> None:
         """Wait until the feed is alive and something has come."""

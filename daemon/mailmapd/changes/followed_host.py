@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mailmapd.changes.beginning import Beginning, at_the_end, behind
 from mailmapd.changes.fence import Pending, passed, wait_until_visible
@@ -18,7 +18,9 @@ from mailmapd.changes.source import (
     applied_place,
     compare_with_source,
     find_source,
+    held_gtids,
     wait_until_applied,
+    within,
 )
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.session import (
@@ -37,6 +39,9 @@ log = logging.getLogger(__name__)
 
 COMPARE = 15.0
 """Seconds between two looks whether new connections, such as those of lookups, reach the server that is followed."""
+
+
+_HAS_PAUSE = 0.02  # seconds between looks whether a host has what another one had
 
 
 class OtherServer(DatabaseUnavailable):
@@ -128,6 +133,27 @@ class FollowedHost:
         if mark is None:
             return await at_the_end(session)
         return await behind(mark, session, identity)
+
+    async def gtids(self) -> str:
+        """Return the transactions that the host has, as others of its replication call them. Raises DatabaseError."""
+        session = await self.open()
+        try:
+            return await held_gtids(session, by_source=self.source is not None)
+        finally:
+            session.close()
+
+    async def wait_until_it_has(self, others: Iterable[str]) -> None:
+        """Return when the host has all that these others had. Raises DatabaseError."""
+        session = await self.open()
+        try:
+            for gtids in others:
+                while True:
+                    held = await held_gtids(session, by_source=self.source is not None)
+                    if not held or within(session, Place(gtid=gtids), held):
+                        break
+                    await asyncio.sleep(_HAS_PAUSE)
+        finally:
+            session.close()
 
     async def shown(self) -> Place:
         """Return what every reader of the host sees now. Raises DatabaseError."""

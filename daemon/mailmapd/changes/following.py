@@ -182,7 +182,22 @@ class FollowedDatabase:
 
         Raises DatabaseError.
         """
-        await asyncio.gather(*[feed.catch_up() for feed in self.feeds])
+        await self._catch_up(together=False)
+
+    async def agree(self) -> None:
+        """Catch up when each host has all that the others had: a replica that lags says what was so once.
+
+        Raises DatabaseError.
+        """
+        await self._catch_up(together=True)
+
+    async def _catch_up(self, *, together: bool) -> None:
+        if together and len(self.feeds) > 1:
+            hosts = [feed for feed in self.feeds if isinstance(feed, Feed)]
+            gtids = await asyncio.gather(*[feed.gtids() for feed in hosts])
+            await asyncio.gather(*[feed.catch_up(gtids) for feed in hosts])
+        else:
+            await asyncio.gather(*[feed.catch_up() for feed in self.feeds])
         await self._forgetting.catch_up()
 
     async def likely_reason(self, table: str) -> str:

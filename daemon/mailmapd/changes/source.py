@@ -50,7 +50,7 @@ async def find_source(
                 if other.is_mariadb
                 else "SELECT @@global.gtid_executed"
             )
-            is_source = other.is_mariadb == session.is_mariadb and _within(session, applied, logged)
+            is_source = other.is_mariadb == session.is_mariadb and within(session, applied, logged)
         except DatabaseUnavailable as error:
             away = error
             continue
@@ -117,10 +117,25 @@ async def applied(session: Session, pending: list[Pending]) -> int:
     if not await wait_until_applied(session, pending[0].place.gtid):
         return 0
     shown = await applied_place(session)
-    return leading(pending, lambda each: _within(session, each.place, shown.gtid))
+    return leading(pending, lambda each: within(session, each.place, shown.gtid))
 
 
-def _within(session: Session, place: Place, gtid: str) -> bool:
+async def held_gtids(session: Session, *, by_source: bool) -> str:
+    """Return the transactions that a server has, by names that all servers of a replication have in common.
+
+    Nodes of Galera have names of their own, and wait for each other: of those there is nothing to compare. Raises
+    DatabaseError.
+    """
+    if by_source or not session.is_mariadb:
+        return (await applied_place(session)).gtid
+    settings = await session.variables("wsrep_on")
+    if settings["wsrep_on"].upper() in {"ON", "1"}:
+        return ""
+    return await session.value("SELECT @@global.gtid_binlog_pos")
+
+
+def within(session: Session, place: Place, gtid: str) -> bool:
+    """Return whether all transactions of a place are among others. Raises DatabaseError."""
     try:
         if session.is_mariadb:
             return GtidState(place.gtid) <= GtidState(gtid)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from mailmapd.changes import following
+from mailmapd.changes import audit, feed, following
 from mailmapd.changes.following import Following
 from mailmapd.config.loader import load_config
 from mailmapd.databases.host_list import HostAddress, parse_hosts
 from mailmapd.databases.settings import ChangesSettings, MysqlSettings
+from mailmapd.engine.engine import Engine
 from mailmapd.plan.assembly import assemble, plan
 from support.followed import LOGGED, PASSWORD, REPLICA
 from support.mariadb import MariaDB, private_directory
@@ -62,6 +64,55 @@ async def test_a_replica_that_lags(
             return parse_hosts(hosts)[:1]
 
         monkeypatch.setattr(following, "parse_hosts", first)
+    async with _followed(servers, tmp_path) as (engine, followed):
+        replica.run_sql("STOP SLAVE SQL_THREAD")
+        source.run_sql(f"UPDATE t.alias SET goto = '{word}'")
+        await followed.databases["mail"].catch_up()
+        for key in KEYS:  # of the replica, which does not have the change yet
+            await engine.maps["alias"].answer(key.encode())
+        replica.run_sql("START SLAVE SQL_THREAD")
+        await until(lambda: _rows(replica, word) == len(KEYS))
+        await followed.databases["mail"].catch_up()
+        kept = [engine.tables["alias"].cache.peek(key.encode()) for key in KEYS]
+    outdated = [entry for entry in kept if entry is not None and entry[0] != word.encode()]
+    assert bool(outdated) is not both
+
+
+@pytest.mark.parametrize("lags", [True, False])
+async def test_audited_by_a_replica(
+    servers: tuple[MariaDB, MariaDB],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lags: bool,
+) -> None:
+    """What a replica says that lags proves nothing of an answer; what it says with all of its source's changes does."""
+    source, replica = servers
+    monkeypatch.setattr(audit, "PAUSE", 0.01)
+    monkeypatch.setattr(feed, "CATCH_UP", 0.5)
+    source.run_sql("REPLACE INTO t.alias VALUES ('k', 'old')")
+    await until(lambda: _rows(replica, "old") > 0)
+    async with _followed(servers, tmp_path) as (engine, followed):
+        database = followed.databases["mail"]
+        table = engine.tables["alias"]
+        if lags:
+            replica.run_sql("STOP SLAVE SQL_THREAD")
+            source.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'k'")
+            await until(lambda: all(feed.is_settled for feed in database.feeds))
+        table.keep(b"k", b"new")  # as the source says
+        entry = table.cache.peek(b"k")
+        assert entry is not None
+        found = await database._audit._compare(table, b"k", entry)
+        if lags:
+            replica.run_sql("START SLAVE SQL_THREAD")
+    assert found == ("failed" if lags else "outdated")
+
+
+@asynccontextmanager
+async def _followed(
+    servers: tuple[MariaDB, MariaDB], tmp_path: Path
+) -> AsyncIterator[tuple[Engine, Following]]:
+    """Follow both, and ask the replica."""
+    source, replica = servers
     config = tmp_path / "mailmapd.toml"
     config.write_text(
         f'[listen]\nsocketmap = ["unix:{tmp_path}/s"]\n[database.mail]\ndriver = "mysql"\n'
@@ -79,20 +130,10 @@ async def test_a_replica_that_lags(
     followed.start()
     try:
         await until(lambda: followed.databases["mail"].lease.holds)
-        replica.run_sql("STOP SLAVE SQL_THREAD")
-        source.run_sql(f"UPDATE t.alias SET goto = '{word}'")
-        await followed.databases["mail"].catch_up()
-        for key in KEYS:  # of the replica, which does not have the change yet
-            await engine.maps["alias"].answer(key.encode())
-        replica.run_sql("START SLAVE SQL_THREAD")
-        await until(lambda: _rows(replica, word) == len(KEYS))
-        await followed.databases["mail"].catch_up()
-        kept = [engine.tables["alias"].cache.peek(key.encode()) for key in KEYS]
+        yield engine, followed
     finally:
         await followed.close()
         await engine.close()
-    outdated = [entry for entry in kept if entry is not None and entry[0] != word.encode()]
-    assert bool(outdated) is not both
 
 
 def _rows(server: MariaDB, word: str = "%") -> int:
