@@ -28,6 +28,9 @@ AGAIN = 1.0  # seconds until everything is said once more
 RETRY = 1.0  # seconds until Dovecot is asked again when it did not answer
 LOOK = 1.0  # seconds between two looks whether changes are followed
 MOST_NAMES = 1000  # names that are said one by one; more are everything
+MOST_AT_ONCE = (
+    100  # keys of one change whose users are told apart, in a millisecond; more are everything
+)
 
 
 class AuthCache:
@@ -70,6 +73,8 @@ class AuthCache:
         else:
             self._names |= names
             self._everything = self._everything or len(self._names) > MOST_NAMES
+        if self._everything:
+            self._names.clear()
         self._wanted.set()
 
     def _users(self, invalidation: Invalidation) -> frozenset[bytes] | None:
@@ -84,10 +89,11 @@ class AuthCache:
         table = tables.get(invalidation.table)
         if table is None or not isinstance(table.definition, DictDefinition):
             return frozenset()
-        if invalidation.keys is None or invalidation.unseen:
+        keys = invalidation.keys
+        if keys is None or invalidation.unseen or len(keys) > MOST_AT_ONCE:
             return None
         query = table.definition.query
-        names = [user_of(query, key) for key in invalidation.keys]
+        names = [user_of(query, key) for key in keys]
         if any(name is None or len(escape(name)) > LONGEST_NAME for name in names):
             return None
         return frozenset(name for name in names if name is not None)

@@ -129,6 +129,11 @@ class Budget(Cache[bytes, Any]):
         """Return whether an entry more would have another one dropped."""
         return len(self.entries) >= self.maxsize or self._share.used >= self._share.limit
 
+    def spare_bytes(self) -> int:
+        """Return how many bytes of the share nobody has, or a quarter of it, whichever is more."""
+        share = self._share
+        return max(share.limit - share.used, share.limit // 4)
+
     def leave(self) -> None:
         """Count no more as a part of the share: nobody needs the entries, and they are freed one after the other."""
         self._share.used -= self.bytes

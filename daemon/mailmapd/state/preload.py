@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 500  # rows between two turns of the lookups
 PAUSE = 0.001  # seconds that lookups have for themselves after each batch
+_ROW_COST, _KEY_COST = 200, 300  # bytes of memory that a row, and a key, take beside their bytes
 RETRY = 30.0  # seconds until the next try, when the database cannot be reached
 
 
@@ -145,6 +146,7 @@ class Preloader:
                 payload = table.definition.payload(ResultSet(columns, tuple(rows)))
             except DataError:
                 continue  # a lookup of this key will say what is wrong with its rows
+            rows.clear()  # what is kept of them takes their place
             now = self._clock()
             if payload is not None and table.cache.get(sql_key, now) is None:
                 table.cache.store(sql_key, payload, now)
@@ -157,6 +159,7 @@ class Preloader:
         None for a key that is not stored as it is looked up.
         """
         groups: dict[bytes, list[Row]] = {}
+        room = most = preload.table.cache.rows.spare_bytes()
         strange: set[bytes] = set()
         names: tuple[str, ...] = ()
         statement = Statement(
@@ -176,7 +179,16 @@ class Preloader:
                         continue
                     if looked_up != key:
                         strange.add(looked_up)
+                    room -= _ROW_COST + sum([len(value) for value in values if value is not None])
+                    if looked_up not in groups:
+                        room -= _KEY_COST + len(looked_up)
                     groups.setdefault(looked_up, []).append(tuple(values))
+                if room < 0:
+                    raise DataError(
+                        f"table {preload.table.name}: preload takes more than the "
+                        f"{most / 1024**2:.0f} MiB that there is room for, and nothing of it is "
+                        "kept; raise cache.max_bytes, or preload fewer rows"
+                    )
                 await asyncio.sleep(PAUSE)
         for key in strange:
             groups[key].clear()

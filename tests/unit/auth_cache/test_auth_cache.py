@@ -153,6 +153,21 @@ async def test_many_names(cache: AuthCache, dovecot: Dovecot, engine: Engine) ->
     assert dovecot.heard[before] == []
 
 
+async def test_very_many_keys(cache: AuthCache, dovecot: Dovecot, engine: Engine) -> None:
+    """Of a change of very many keys nobody looks for the users, and none are kept beside everything."""
+    await until(lambda: dovecot.heard == [[]])
+    await dovecot.close()
+    dovecot.says = "nothing"
+    keys = frozenset(b"%d@b.example" % number for number in range(forgetting.MOST_AT_ONCE + 1))
+    assert cache._users(Invalidation("auth.passdb", keys)) is None
+    some = frozenset(list(keys)[:50])
+    for _ in range(50):
+        some = frozenset(b"x" + key for key in some)
+        engine.apply(Invalidation("auth.passdb", some))
+    assert cache._everything
+    assert not cache._names
+
+
 @pytest.mark.parametrize("says", ["FAIL", "nothing", "away"])
 async def test_dovecot_fails(cache: AuthCache, dovecot: Dovecot, engine: Engine, says: str) -> None:
     """Until Dovecot has done it, it is a problem, and said again: everything, because it may have missed something."""

@@ -44,6 +44,10 @@ def touched_by(sql: str, readers: Readers | None = None) -> Touched:
     [
         "CREATE TABLE x (a INT) " + "/* " * 30_000,
         "CREATE TABLE x (a INT COMMENT '" + "x" * 70_000 + "')",
+        "CREATE TABLE x (a INT COMMENT '" + "x" * 9_000 + "')",
+        "DROP TABLE x " + "#\n" * 1100,
+        "DROP TABLE x " + "'" * 1100,
+        " " * 70_000,
         "CREATE OR REPLACE VIEW v AS SELECT 1",
         "CREATE OR REPLACE /* all */ ALGORITHM = MERGE VIEW v AS SELECT '*/'",
         "ALTER DEFINER = 'a/*b' VIEW v AS SELECT '*/'",
@@ -65,6 +69,7 @@ def test_everything(sql: str) -> None:
     "sql",
     [
         *("CREATE TABLE x (a INT)", "DROP TABLE x /* for ever", "BEGIN", "# nothing", ""),
+        "CREATE TABLE x (" + "`a` INT, " * 400 + "`b` INT)",
         *("# why\nTRUNCATE x", "ANALYZE LOCAL TABLE x", "FLUSH TABLES x"),
     ],
 )

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from mailmapd.cache import TableCache
+from mailmapd.cache.memory import Memory
 from mailmapd.config.loader import parse_config
+from mailmapd.model import Row
 from mailmapd.plan.assembly import Assembled, assemble, plan
 from mailmapd.state.preload import Preloader
+from mailmapd.template.statement import Statement
 from support.clock import FakeClock
 from support.polling import until
+
+Batch = tuple[tuple[str, ...], Sequence[Row]]
 
 CONFIG = """
 [database.mail]
@@ -112,6 +119,37 @@ async def test_fetched_meanwhile(bench: Bench) -> None:
     entry = bench.cache("alias").peek(b"a@example.com")
     assert entry is not None
     assert entry[0] == b"newer"
+
+
+async def test_more_than_there_is_room_for(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a table that is larger than the memory for entries no more is read than has room, and nothing is kept."""
+    connection = sqlite3.connect(bench.file)
+    rows = [(f"user{number}@example.com", "x" * 100) for number in range(20_000)]
+    connection.executemany("INSERT INTO alias VALUES (?, ?)", rows)
+    connection.commit()
+    connection.close()
+    memory = Memory(1024 * 1024)
+    bench.assembled = assemble(
+        plan(parse_config(bench.config, "/x.toml")), clock=bench.clock, memory=memory
+    )
+    read: list[int] = []
+    database = bench.assembled.engine.databases["mail"]
+
+    async def counted(statement: Statement, batch: int) -> AsyncGenerator[Batch, None]:
+        async with aclosing(stream(statement, batch)) as batches:
+            async for columns, rows in batches:
+                read.append(len(rows))
+                yield columns, rows
+
+    stream = database.stream
+    monkeypatch.setattr(database, "stream", counted)
+    await bench.preload()
+    assert "raise cache.max_bytes" in caplog.text
+    assert not bench.cache("alias").keys()
+    assert bench.cache("auth.passdb").keys() == [b"a@example.com"]
+    assert sum(read) < 3000
 
 
 @pytest.mark.parametrize(

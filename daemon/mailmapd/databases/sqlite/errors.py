@@ -63,6 +63,8 @@ def translate(
     if code in _FILE:
         return DatabaseUnavailable(f"{path}: {_FILE[code]}", host=path)
     place = f"{path}: table {table}"
+    if isinstance(error, sqlite3.DataError) and not hasattr(error, "sqlite_errorcode"):
+        return DataError(f"{place}: {text}", host=path)  # of our own, see `bounded`
     if code in _VALUES:
         return DataError(f"{place}: {_VALUES[code]}", host=path)
     if code == sqlite3.SQLITE_READONLY:

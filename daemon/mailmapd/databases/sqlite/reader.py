@@ -14,6 +14,7 @@ from urllib.parse import quote as percent_quote
 
 import aiosqlite
 
+from mailmapd.databases.sqlite.bounded import BoundedConnection
 from mailmapd.databases.sqlite.errors import translate
 from mailmapd.errors import DatabaseUnavailable, DataError
 from mailmapd.model import EMPTY, ResultSet
@@ -29,6 +30,8 @@ SqliteValue = bytes | int | float | None
 
 BUSY_TIMEOUT = 1.0
 """Seconds for which SQLite itself waits for a writer to finish."""
+
+_TURN = 250  # rows that are made in a row; then lookups have their turn
 
 INTERRUPT_INTERVAL = 0.02
 """Seconds between two attempts to break off a statement."""
@@ -67,6 +70,7 @@ class SqliteReader:
             timeout=BUSY_TIMEOUT,
             isolation_level=None,
             cached_statements=256,
+            factory=BoundedConnection,
         )
         connection = _Connection(opening, iter_chunk_size=64)
         try:
@@ -84,7 +88,7 @@ class SqliteReader:
             rows = list(await self._connection.execute_fetchall(sql))
             if not rows:
                 return EMPTY
-            return ResultSet(tuple(rows[0].keys()), tuple([await self._row(row) for row in rows]))
+            return ResultSet(tuple(rows[0].keys()), tuple(await self._rows(rows)))
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             raise translate(
                 error, self._path, statement.table, statement.values_outside_strings()
@@ -115,7 +119,7 @@ class SqliteReader:
                 columns = tuple([name for name, *_ in cursor.description or ()])
                 first = True
                 while (rows := list(await cursor.fetchmany(batch))) or first:
-                    yield columns, [await self._row(row) for row in rows]
+                    yield columns, await self._rows(rows)
                     first = False
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             raise translate(
@@ -139,6 +143,15 @@ class SqliteReader:
                 f"{self._path}: table {statement.table}: the key is not valid UTF-8",
                 host=self._path,
             ) from None
+
+    async def _rows(self, rows: Sequence[sqlite3.Row]) -> list[Row]:
+        """Return rows as a database gives them."""
+        made = []
+        for number, row in enumerate(rows, 1):
+            made.append(await self._row(row))
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+        return made
 
     async def _row(self, row: sqlite3.Row) -> Row:
         values = cast("tuple[SqliteValue, ...]", tuple(row))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sqlite3
 import threading
 import time
@@ -301,6 +302,40 @@ async def test_close(path: Path) -> None:
         await mail.fetch(select("SELECT 1"))
     await mail.close()
     assert open_descriptors() == before
+
+
+MANY = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 1000000000) SELECT {} FROM c"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        MANY.format("n"),
+        MANY.format("zeroblob(10000)"),
+        "SELECT zeroblob(5000000)",
+        "SELECT zeroblob(900000000)",
+        "SELECT " + ", ".join(["zeroblob(1000000)"] * 20),
+    ],
+)
+async def test_too_much(database: Open, sql: str) -> None:
+    """A result that no lookup has is given up as soon as it is too long, however it is."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "too long" in (said := await failure(database().fetch(select(sql)))) or "MiB" in said
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60 * 1024
+    assert (await database().fetch(select("SELECT 1"))).rows == ((b"1",),)
+
+
+async def test_long_rows_of_a_stream(database: Open) -> None:
+    """Of long rows fewer are read at a time than are asked for, and the batches of short ones are full."""
+    sizes = []
+    sql = MANY.replace("1000000000", "30").format("zeroblob(200000)")
+    async for _, rows in database().stream(select(sql), batch=1000):
+        sizes.append(len(rows))
+    assert sum(sizes) == 30
+    assert max(sizes) <= 6
+    sql = MANY.replace("1000000000", "2500").format("n")
+    sizes = [len(rows) async for _, rows in database().stream(select(sql), batch=1000)]
+    assert sizes == [1000, 1000, 500]
 
 
 async def test_stream(database: Open) -> None:
