@@ -4,15 +4,22 @@ a person's screen as they are.
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
 
 import pytest
+from click.testing import CliRunner
 
+from mailmapd.cli import mailmapd
 from support.daemon import SOURCE, Daemon
 from support.process import free_port
 
@@ -114,6 +121,36 @@ def test_commands_on_a_terminal(daemon: Daemon, arguments: tuple[str, ...]) -> N
     for own in ("\x1b[1m", "\x1b[0m", "\x1b[31m", "\x1b[32m"):
         text = text.replace(own, "")
     harmless(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        (("reload",), {"faults": [EVIL]}),
+        (("flush", "--all"), {"dropped": {EVIL: 1}, "unconfirmed": [], "failure": ""}),
+        (("flush", "--all"), {"dropped": {}, "unconfirmed": [EVIL], "failure": ""}),
+        (("flush", "--all"), {"dropped": {}, "unconfirmed": [], "failure": EVIL}),
+        (("flush", "--all"), {"ok": False, "error": "unavailable", "message": EVIL}),
+    ],
+)
+def test_what_a_daemon_says(short_path: Path, command: tuple[str, ...], reply: object) -> None:
+    """Whatever answers at the control socket, a terminal obeys none of it."""
+    path = str(short_path / "control")
+    with socket.socket(socket.AF_UNIX) as bound, ThreadPoolExecutor() as pool:
+        bound.bind(path)
+        bound.listen()
+
+        def answer() -> None:
+            with bound.accept()[0] as client:
+                client.recv(65536)
+                client.sendall(
+                    json.dumps({"ok": True} | cast("dict[str, object]", reply)).encode() + b"\n"
+                )
+
+        answering = pool.submit(answer)
+        done = CliRunner().invoke(mailmapd, [*command, "--socket", f"unix:{path}"])
+        answering.result()
+    harmless(done.output)
 
 
 def test_query_for_programs(daemon: Daemon) -> None:

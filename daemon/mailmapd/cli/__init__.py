@@ -16,8 +16,8 @@ import click
 
 from mailmapd import __version__
 from mailmapd.app.log_lines import LineFormatter
+from mailmapd.cli.output import say
 from mailmapd.errors import ConfigError, MailmapdError
-from mailmapd.model.legible import legible
 
 COMMANDS = {
     "serve": "run the daemon",
@@ -70,10 +70,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except ConfigError as error:
             for fault in error.faults:
-                click.echo(f"mailmapd: {legible(str(fault))}", err=True)
+                say(f"mailmapd: {fault}", err=True)
             ctx.exit(os.EX_CONFIG)
         except MailmapdError as error:
-            click.echo(f"mailmapd: {legible(str(error))}", err=True)
+            say(f"mailmapd: {error}", err=True)
             ctx.exit(os.EX_TEMPFAIL)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailmapd.cli.options import config_option
+from mailmapd.cli.output import say, say_lines
 from mailmapd.model.legible import legible
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def command(config_file: str, directory: str | None, no_postfix: bool, output: s
             }
             for f in findings
         ]
-        click.echo(legible(json.dumps(fields, ensure_ascii=False, indent=2), keep="\n"))
+        say_lines(json.dumps(fields, ensure_ascii=False, indent=2))
     else:
         _print(findings)
         for checked in freshness:
@@ -122,7 +123,7 @@ def _print(findings: Sequence[Finding]) -> None:
     from mailmapd.check.finding import Level
 
     if not findings:
-        click.echo("No findings.")
+        say("No findings.")
         return
     colours = {Level.FAULT: "red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
     console = Console(soft_wrap=True, highlight=False)

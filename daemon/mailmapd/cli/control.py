@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mailmapd.cli.options import DEFAULT_CONFIG, config_option
+from mailmapd.cli.output import say
 from mailmapd.config.address import Address, UnixAddress, parse_address
 from mailmapd.config.schema import DEFAULT_CONTROL
 from mailmapd.model.legible import legible
@@ -57,11 +58,19 @@ class WrongUsage(click.UsageError):
 
     exit_code = os.EX_USAGE
 
+    def format_message(self) -> str:
+        """Return the text for a terminal."""
+        return legible(super().format_message(), keep="\n")
+
 
 class WrongConfig(click.ClickException):
     """The configuration file does not say where the daemon is."""
 
     exit_code = os.EX_CONFIG
+
+    def format_message(self) -> str:
+        """Return the text for a terminal."""
+        return legible(super().format_message())
 
 
 class ControlCommand(click.Command):
@@ -81,7 +90,7 @@ class ControlCommand(click.Command):
         try:
             return super().invoke(ctx)
         except ControlError as error:
-            click.echo(f"mailmapd: {legible(str(error))}", err=True)
+            say(f"mailmapd: {error}", err=True)
             ctx.exit(_STATUSES[error.word])
 
 

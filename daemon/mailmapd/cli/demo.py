@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from mailmapd.cli.output import say_lines
+
 HTTP_PORT = 9780
 
 _WHAT_TO_TRY = """
@@ -74,7 +76,7 @@ def command(visitors: float) -> None:
             postmap=_postmap(folder),
             visitors=visitors,
         )
-        click.echo(text)
+        say_lines(text)
         if crowd is not None:
             crowd.come()
         serve(str(config))

@@ -7,6 +7,7 @@ import os
 import click
 
 from mailmapd.cli.control import ControlCommand, WrongUsage, connect, control_options
+from mailmapd.cli.output import say
 from mailmapd.config.duration import parse_duration
 from mailmapd.model.legible import legible
 
@@ -80,22 +81,26 @@ def command(
     dropped = report.dropped
     for name, count in dropped.items():
         if count:
-            click.echo(f"{name}: {count}")
+            say(f"{name}: {count}")
     total = sum(dropped.values())
     entries = "1 entry" if total == 1 else f"{total} entries"
-    click.echo(f"{entries} dropped" if total else "nothing was cached")
+    say(f"{entries} dropped" if total else "nothing was cached")
     if report.failure:
-        raise NotEverywhere(legible(report.failure))
+        raise NotEverywhere(report.failure)
     if report.unconfirmed:
         raise NotEverywhere(f"not confirmed by {', '.join(report.unconfirmed)}")
     if wait is not None:
-        click.echo("confirmed by every host")
+        say("confirmed by every host")
 
 
 class NotEverywhere(click.ClickException):
     """Not every host of the fleet is known to have forgotten."""
 
     exit_code = os.EX_TEMPFAIL
+
+    def format_message(self) -> str:
+        """Return the text for a terminal."""
+        return legible(super().format_message())
 
 
 def _seconds(text: str) -> float:

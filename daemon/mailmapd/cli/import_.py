@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailmapd.cli.options import DEFAULT_CONFIG
+from mailmapd.cli.output import say, say_lines
 
 if TYPE_CHECKING:
     from mailmapd.importers.draft import Draft
@@ -100,13 +101,13 @@ def command(  # noqa: PLR0917 - click passes every option
     notes += draft.notes()
     written = _write(draft, Path(output), Path(directory), force, notes)
     if plan is not None:
-        click.echo(report(plan, written))
+        say_lines(report(plan, written))
     else:
-        click.echo(f"# Wrote {', '.join(map(str, written))}.")
+        say(f"# Wrote {', '.join(map(str, written))}.")
     for note in notes:
-        click.echo(f"# {note}")
+        say_lines(f"# {note}")
     if dovecot_files or from_doveconf:
-        click.echo(dovecots_side(output))
+        say_lines(dovecots_side(output))
 
 
 def _served(output: Path, *, force: bool) -> dict[str, ServedMap]:

@@ -9,8 +9,9 @@ import sys
 import click
 
 from mailmapd.cli.options import config_option
+from mailmapd.cli.output import say
 from mailmapd.model import Answer, Found, NotFound
-from mailmapd.model.legible import legible, legible_bytes
+from mailmapd.model.legible import legible_bytes
 
 
 @click.command("query")
@@ -34,7 +35,7 @@ def command(map_name: str, key: str, config_file: str) -> None:
         return
     if isinstance(answer, NotFound):
         sys.exit(1)
-    click.echo(f"mailmapd: {map_name}: {legible(answer.reason)}", err=True)
+    say(f"mailmapd: {map_name}: {answer.reason}", err=True)
     sys.exit(os.EX_TEMPFAIL)
 
 

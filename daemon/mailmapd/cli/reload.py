@@ -9,6 +9,7 @@ import click
 
 from mailmapd.cli.control import ControlCommand, WrongConfig, connect, control_options
 from mailmapd.cli.options import DEFAULT_CONFIG
+from mailmapd.cli.output import say
 from mailmapd.config.schema import DEFAULT_CONTROL
 
 
@@ -38,7 +39,7 @@ def command(config_file: str, address: str | None) -> None:
         os.kill(int(process), signal.SIGHUP)  # also when it is wrong: the daemon shows that
         faults = _faults(config_file)
     for fault in faults:
-        click.echo(f"mailmapd: reload refused, the old configuration stays: {fault}", err=True)
+        say(f"mailmapd: reload refused, the old configuration stays: {fault}", err=True)
     if faults:
         raise SystemExit(os.EX_CONFIG)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mailmapd.cli.options import config_option
+from mailmapd.cli.output import say_lines
 
 NAMES = ("postfix", "dovecot-2.3", "dovecot-2.4", "prometheus", "systemd")
 
@@ -33,4 +34,4 @@ def command(name: str, config_file: str) -> None:
         "prometheus": prometheus,
         "systemd": systemd,
     }
-    click.echo(write[name](config), nl=False)
+    say_lines(write[name](config), nl=False)

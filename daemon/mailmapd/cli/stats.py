@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from mailmapd.cli.control import ControlCommand, connect, control_options
+from mailmapd.cli.output import say_lines
 
 if TYPE_CHECKING:
     from mailmapd.stats.snapshot import MemberState, Snapshot
@@ -46,7 +47,7 @@ def command(*, output: str, cluster: bool, config_file: str, address: str | None
         snapshot = cast("Snapshot", daemon.stats())
         members = cast("dict[str, MemberState]", daemon.members()) if cluster else {}
     if output == "json":
-        click.echo(json.dumps(members if cluster else snapshot, indent=2))
+        say_lines(json.dumps(members if cluster else snapshot, indent=2))
         return
     from rich.console import Console
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 import click
 
 from mailmapd.cli.control import ControlCommand, connect, control_options
+from mailmapd.cli.output import say
 
 
 @click.command("top", cls=ControlCommand)
@@ -33,7 +34,7 @@ def command(interval: float, config_file: str, address: str | None) -> None:
       mailmapd top
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        click.echo(
+        say(
             "mailmapd: top needs a terminal; mailmapd stats prints the counters once, also with --format json",
             err=True,
         )

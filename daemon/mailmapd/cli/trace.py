@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailmapd.cli.options import config_option
+from mailmapd.cli.output import say_lines
 from mailmapd.model.legible import legible, legible_bytes
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def command(  # noqa: PLR0917 (click calls it by name)
         story = without_secrets(story)
     if output == "json":
         text = json.dumps(_as_json(story, memory), ensure_ascii=False, indent=2)
-        click.echo(legible(text, keep="\n"))
+        say_lines(text)
     else:
         click.echo("\n".join(_as_text(story, memory)))
     sys.exit(_status(story))
@@ -129,7 +130,7 @@ def _trace_dict(  # noqa: PLR0917 (called once, with everything by position)
     if output == "json":
         members = shown.as_json(name, user, steps, memory, show_passwords)
         text = json.dumps(members, ensure_ascii=False, indent=2)
-        click.echo(legible(text, keep="\n"))
+        say_lines(text)
     else:
         click.echo("\n".join(shown.as_text(name, user, steps, memory, show_passwords)))
     sys.exit(shown.exit_status(steps))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailmapd.cli.options import config_option
+from mailmapd.cli.output import say, say_lines
 from mailmapd.model.legible import legible
 
 if TYPE_CHECKING:
@@ -129,18 +130,20 @@ def _dovecot_side(config: Config, file: Path, dict_name: str | None, limit: int)
     started = time.monotonic()
     result = compare_dovecot(config, file, limit, dict_name=dict_name)
     for (kind, user), old, new in result.differences[:_SHOWN]:
-        click.echo(f"\n{kind} {legible(user.decode('utf-8', 'backslashreplace'))}")
-        click.echo(legible(f"  Dovecot's own SQL: {shown_answer(old)}"))
-        click.echo(legible(f"  mailmapd:          {shown_answer(new)}"))
+        say()
+        say(f"{kind} {user.decode('utf-8', 'backslashreplace')}")
+        say(f"  Dovecot's own SQL: {shown_answer(old)}")
+        say(f"  mailmapd:          {shown_answer(new)}")
     if len(result.differences) > _SHOWN:
-        click.echo(f"\n{len(result.differences) - _SHOWN} more differences")
+        say()
+        say(f"{len(result.differences) - _SHOWN} more differences")
     if not result.found:
-        click.echo("Proves nothing, because no user was found.")
+        say("Proves nothing, because no user was found.")
     if result.failed:
-        click.echo(
+        say(
             f"{result.failed} questions fail with Dovecot's own SQL, which proves nothing about them."
         )
-    click.echo(
+    say(
         f"{result.users} users, {len(result.differences)} differences; {time.monotonic() - started:.1f} s"
     )
     return 1 if result.differences or not result.found else os.EX_OK
@@ -178,8 +181,8 @@ async def _compare(  # noqa: PLR0917 - the options, in order
         found, lacking = old_maps(config, directory)
         olds = {name: old for name, old in found.items() if not only or name in only}
         if lacking and not only:
-            click.echo(
-                f"Not compared, because {config.file} has no such map: {', '.join(lacking)}.\n"
+            say_lines(
+                f"Not compared, because {config.file} has no such map: {legible(', '.join(lacking))}.\n"
                 f"mailmapd import --postfix {shlex.quote(str(directory))}"
                 f" --output {shlex.quote(config.file)} --force\n"
             )
@@ -248,7 +251,7 @@ async def _database_keys(assembled: Assembled, wanted: bool) -> tuple[Keys, dict
                 pairs[table] = await domains_of_others(database, texts[table])
                 await keys_of_database(database, [texts[table]], keys)
             except DatabaseError as error:
-                click.echo(f"table {table}: its keys cannot be read: {error}", err=True)
+                say(f"table {table}: its keys cannot be read: {error}", err=True)
     for table, found in pairs.items():
         values[table] |= dict.fromkeys(addresses_of_others(found, keys.addresses))
     compared = {
@@ -286,7 +289,7 @@ def _print(
         elif result.proves_nothing:
             notes.append("proves nothing: no key was found on either side")
         table.add_row(
-            result.name,
+            legible(result.name),
             str(result.keys),
             str(result.found),
             "unknown" if result.broken else str(result.verdicts[Verdict.DIFFERENT]),
@@ -307,14 +310,12 @@ def _print(
     empty = [result.name for result in results if result.proves_nothing]
     broken = [result.name for result in results if result.broken]
     if empty:
-        click.echo(
-            f"Proves nothing, because no key was found: {', '.join(empty)}. Give keys with --keys."
-        )
+        say(f"Proves nothing, because no key was found: {', '.join(empty)}. Give keys with --keys.")
     if broken:
         rest = f"{different or 'no'} differences in the others"
-        click.echo(f"Not compared, because the old map fails: {', '.join(broken)}; {rest}; {speed}")
+        say(f"Not compared, because the old map fails: {', '.join(broken)}; {rest}; {speed}")
     else:
-        click.echo(f"{total} keys, {different} differences; {speed}")
+        say(f"{total} keys, {different} differences; {speed}")
 
 
 def _print_differences(result: Result, config_file: str, *, secret: bool) -> None:
@@ -322,11 +323,13 @@ def _print_differences(result: Result, config_file: str, *, secret: bool) -> Non
 
     for difference in result.differences[:_SHOWN]:
         key = os.fsdecode(difference.key)
-        click.echo(f"\n{difference.map}: {legible(key)}")
-        click.echo(f"  Postfix:  {shown(difference.old, secret=secret)}")
-        click.echo(f"  mailmapd: {shown(difference.new, secret=secret)}")
+        say()
+        say(f"{difference.map}: {key}")
+        say(f"  Postfix:  {shown(difference.old, secret=secret)}")
+        say(f"  mailmapd: {shown(difference.new, secret=secret)}")
         words = [shlex.quote(word) for word in (difference.map, key, "--config", config_file)]
-        click.echo(legible(f"  mailmapd trace {' '.join(words)}"))
+        say(f"  mailmapd trace {' '.join(words)}")
     more = len(result.differences) - _SHOWN
     if more > 0:
-        click.echo(f"\n{result.name}: {more} more differences")
+        say()
+        say(f"{result.name}: {more} more differences")
