@@ -75,6 +75,7 @@ def _snapshot(*, bad: bool) -> Snapshot:
             "up": True,
             "reason": "",
             "lag": 0.4,
+            "mute": "",
             "gaps": 3,
             "messages": {"sent": 1_234_567, "received": 7_654_321, "foreign": 0, "unknown": 0},
             "followers": ["mx2.internal.example.net", "mx3.internal.example.net"],

@@ -185,6 +185,8 @@ class Cluster:
         if self._bus is None or self._settings is None:
             return []
         found = [f"cluster: {self._bus.reason}"] if self._bus.reason else []
+        if self._bus.mute:
+            found.append(f"cluster: the other hosts cannot be told anything: {self._bus.mute}")
         second = self._bus.second
         if second is not None and second.exchange.reason and not self._bus.reason:
             found.append(f"cluster: second level: {second.exchange.reason}")
@@ -202,6 +204,7 @@ class Cluster:
             "host": settings.host,
             "up": False,
             "reason": self._hindrance or "not joined yet",
+            "mute": "",
             "lag": 0.0,
             "gaps": self._gaps,
             "messages": counts,
@@ -213,6 +216,7 @@ class Cluster:
             state |= {
                 "up": not bus.reason,
                 "reason": legible(bus.reason),
+                "mute": legible(bus.mute),
                 "lag": bus.lag,
                 "gaps": self._gaps + bus.gaps,
                 "messages": {name: counts[name] + _count(bus, name) for name in counts},

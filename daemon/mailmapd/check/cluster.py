@@ -58,6 +58,16 @@ async def cluster_findings(settings: ClusterSettings) -> AsyncIterator[Finding]:
             remedy = f"check where it is and the account; what it needs: {acl_line(settings)}"
             yield Finding(Level.FAULT, "cluster", _WHERE, str(error), remedy)
             return
+        try:
+            await server.try_to_write()
+        except ClusterError as error:
+            yield Finding(
+                Level.FAULT,
+                "cluster_mute",
+                _WHERE,
+                f"{error}: this host could not tell the others anything",
+                f"the account needs: {acl_line(settings)}; otherwise look at the server's memory, disk and role",
+            )
         for finding in _memory_findings(facts, settings):
             yield finding
         if await server.may_configure():

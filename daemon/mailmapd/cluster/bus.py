@@ -62,6 +62,7 @@ class Bus:
         second: SecondLevel | None = None,
     ) -> None:
         self.reason = "not reached yet"
+        self.mute = ""  # why this host cannot tell the others anything, though it hears them
         self.counts: Counter[str] = Counter()
         self.gaps = 0
         self.last_flush = ""  # the id of the last one of any host
@@ -241,9 +242,19 @@ class Bus:
             try:
                 self._watching.look()
                 self._doubt_what_is_known()
+                self._say_if_mute()
             except Exception:
                 log.exception("cluster: a defect of mailmapd; nothing is watched because of others")
                 self._watching.lose()
+
+    def _say_if_mute(self) -> None:
+        """Say once why the server takes nothing from this host: of its account, or of anybody."""
+        mute = "" if self.reason else self._publisher.failure or self.reports.failure
+        if mute and not self.mute:
+            log.warning("cluster: the other hosts cannot be told anything: %s", mute)
+        elif self.mute and not mute and not self.reason:
+            log.info("cluster: the other hosts are told again")
+        self.mute = mute
 
     def _heard(self, entries: list[Entry]) -> None:
         """Carry messages out. Nothing that they say may end the reading of those behind them."""

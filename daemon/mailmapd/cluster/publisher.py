@@ -63,6 +63,7 @@ class Publisher:
         second: str = "",
     ) -> None:
         self.sent = 0
+        self.failure = ""  # why the others cannot be told now
         self._server = server
         self._codec = codec
         self._host, self._run_of_daemon = names
@@ -175,6 +176,7 @@ class Publisher:
             try:
                 await self._send()
             except ClusterError as error:
+                self.failure = str(error)
                 log.debug("cluster: not told yet: %s", error)
                 await asyncio.sleep(_RETRY)
             except Exception:
@@ -199,6 +201,7 @@ class Publisher:
             else:
                 messages.append(self._message(hears=hears))
         if not messages:
+            self.failure = ""  # nobody has to be told anything
             return
         self._sending = pending
         try:
@@ -215,6 +218,7 @@ class Publisher:
             for name, heard in hears.items()
         }
         self.sent += len(messages)
+        self.failure = ""
         self._vouched = bool(hears)
 
     def _message(

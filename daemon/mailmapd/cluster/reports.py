@@ -51,6 +51,7 @@ class Reports:
         clock: Callable[[], float],
     ) -> None:
         self.twin = False
+        self.failure = ""  # why the record cannot be written now
         self._server = server
         self._codec = codec
         self._host, self._run = names
@@ -72,7 +73,9 @@ class Reports:
             try:
                 if self._standpoint().applied.history:
                     await self._write()
+                self.failure = ""
             except ClusterError as error:
+                self.failure = str(error)
                 log.debug("cluster: %s", error)
             except Exception:
                 log.exception("cluster: a defect of mailmapd; this host's record is not written")

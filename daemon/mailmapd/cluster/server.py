@@ -31,6 +31,7 @@ from mailmapd.errors import ClusterError
 
 ANSWER = 1.0  # seconds in which a command is answered
 _MOST_OF_HOSTS = 1024 * 1024  # bytes of all hosts' records
+_NO_ID = "0-0"  # which no message may have: the server says so when it would take any other
 BATCH = 100  # messages that are read at once
 
 Entry = tuple[str, Mapping[bytes, bytes]]
@@ -230,6 +231,18 @@ class Server:
             await self._disconnect_all()
             return f"{self.place}: new connections reach another server than the one that was read"
         return ""
+
+    @_understood
+    async def try_to_write(self) -> None:
+        """See that messages and records may be written; nobody ever reads one that this writes."""
+        settings = self._settings
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hset(settings.members, "", "")
+        pipeline.hdel(settings.members, "")
+        pipeline.execute_command("XADD", settings.stream, _NO_ID, "m", "")
+        *_, answer = await self._answer(pipeline.execute(raise_on_error=False))
+        if _NO_ID not in str(answer):
+            raise ClusterError(f"{self.place}: {answer}")
 
     @_understood
     async def write_member(self, host: str, record: bytes) -> bytes:

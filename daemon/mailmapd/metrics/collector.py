@@ -328,6 +328,11 @@ class MailmapdCollector(Collector):
             "mailmapd_cluster_up", "Whether the stream of the fleet is read.", int(state["up"])
         )
         yield GaugeMetricFamily(
+            "mailmapd_cluster_can_tell",
+            "Whether this host can tell the others anything.",
+            int(state["up"] and not state["mute"]),
+        )
+        yield GaugeMetricFamily(
             "mailmapd_cluster_lag_seconds",
             "How long ago it was last proven that no message was missed.",
             state["lag"],

@@ -19,7 +19,7 @@
      "feeds": [{"database": "mail", "host": "db1:3306", "following": true, "reason": "", "silence": 0.4,
                 "last_change": 12.5, "counts": {"row": 7}, "followed": ["alias"],
                 "not_followed": {"vacation": "its answer depends on …"}}],
-     "cluster": {"host": "mx1", "up": true, "reason": "", "lag": 0.4, "gaps": 0,
+     "cluster": {"host": "mx1", "up": true, "reason": "", "mute": "", "lag": 0.4, "gaps": 0,
                  "messages": {"sent": 7, "received": 3, "foreign": 0, "unknown": 0},
                  "followers": ["mx2"], "watched": {"mail": ["alias"]},
                  "second_level": {"up": true, "reason": "", "used": 1048576,        null where it is off
@@ -97,13 +97,15 @@ class SecondLevelState(TypedDict):
 class ClusterState(TypedDict):
     """The state of the fleet, as this host hears it.
 
-    `lag` is the age of the last proof that nothing was missed, in seconds; `followers` are the hosts that vouch for
-    changes, `watched` the tables that are kept for long because of it, by database.
+    `mute` says why it cannot tell the others anything, `lag` is the age of the last proof that nothing was missed, in
+    seconds; `followers` are the hosts that vouch for changes, `watched` the tables that are kept for long because
+    of it, by database.
     """
 
     host: str
     up: bool
     reason: str
+    mute: str
     lag: float
     gaps: int
     messages: dict[str, int]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mailmapd.check.cluster import cluster_findings
 from mailmapd.cluster import coverage
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.errors import ClusterError
@@ -211,6 +212,38 @@ async def test_full(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
         valkey.run("CONFIG", "SET", "maxmemory", "0")
         await until(lambda: not two.held("alias", b"b@example.com"), "it was not told late")
         await two.watched()
+
+
+@pytest.mark.parametrize("reason", ["xadd", "hset", "snapshot"])
+async def test_mute(
+    database: MariaDB,
+    valkey: Valkey,
+    tmp_path: Path,
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A host that hears the others and cannot tell them anything says so once, with the reason; so does `check`."""
+    account = ["ACL", "SETUSER", "mail", "reset", "on", ">secret", "~*", "+@all"]
+    valkey.run(*account)
+    login = 'user = "mail"\npassword = "secret"\n'
+    async with fleet(database, valkey.url, tmp_path, ["mx1"], {"mx1"}, more=login) as hosts:
+        one = hosts["mx1"]
+        await until(lambda: valkey.run("XLEN", "mailmapd") > 0, "it does not speak")
+        assert one.bus.mute == ""
+        if reason == "snapshot":  # which cannot be written, so that nothing else may be
+            (valkey.directory / "dump.rdb").mkdir()
+            valkey.run("CONFIG", "SET", "save", "1 1")
+            valkey.run("BGSAVE")
+        else:
+            valkey.run(*account[:3], f"-{reason}")
+        await until(lambda: reason in one.bus.mute, "it says nothing", 10)
+        assert one.plan.cluster is not None
+        found = [finding async for finding in cluster_findings(one.plan.cluster)]
+        assert "cluster_mute" in [finding.code for finding in found]
+        assert caplog.text.count("cannot be told anything") == 1
+        valkey.run("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+        valkey.run(*account[:3], "+@all")
+        await until(lambda: one.bus.mute == "", "it is still mute")
 
 
 async def test_evicted(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
