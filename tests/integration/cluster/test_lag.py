@@ -145,6 +145,8 @@ async def test_shared_answers_of_a_replica_behind(
                 old += sum(answer != value for answer in found)
             await asyncio.to_thread(replica.run_sql, "START SLAVE SQL_THREAD")
             await asyncio.to_thread(catch_up, primary, replica)
+            assert follower.following is not None
+            await follower.following.databases["mail"].catch_up()
             for host in hosts:
                 await until(lambda host=host: _settled(host, follower))  # type: ignore[misc]
                 found = await asyncio.gather(*[host.ask("alias", key) for key in keys])
