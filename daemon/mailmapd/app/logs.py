@@ -19,7 +19,7 @@ from mailmapd.app.recent_errors import RecentErrors
 from mailmapd.app.repeats import Repeats
 from mailmapd.config.schema import LogSection
 
-_TALKATIVE = ("aiosqlite", "asyncio", "aiohttp", "aiomysql", "sqlglot")
+_OURS = "mailmapd"  # what the names of our own loggers begin with
 
 _PRIORITIES = {
     logging.DEBUG: 7,
@@ -63,10 +63,10 @@ class Logs(logging.Handler):
     def apply(self, settings: LogSection) -> None:
         """Write as configured from now on."""
         self._stream.setFormatter(_formatter(settings.format))
-        logging.getLogger().setLevel(settings.level.upper())
-        # Libraries write what they are given: SQL with addresses, rows with hashes
-        for library in _TALKATIVE:
-            logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
+        level = settings.level.upper()
+        logging.getLogger(_OURS).setLevel(level)
+        # Libraries write what they are given: SQL with addresses, rows with hashes, commands with passwords
+        logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
     def write_repeats(self, *, all_of_them: bool = False) -> None:
         """Write how often lines were repeated; to be called now and then, and for all of them at the end."""

@@ -11,6 +11,8 @@ import os
 import pwd
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mailmapd.config.address import TcpAddress, UnixAddress
@@ -88,18 +90,35 @@ def set_access(path: str, entry: ListenAddress, default_mode: int = DEFAULT_MODE
     """
     owner, group = _user_id(entry.owner), _group_id(entry.group)
     mode = default_mode if entry.mode is None else entry.mode
-    found = Path(path).stat()
-    access_list.forget(path)
-    owner = -1 if owner == found.st_uid else owner
-    group = -1 if group == found.st_gid else group  # right already in a setgid folder
-    if (owner, group) != (-1, -1):
-        try:
-            os.chown(path, owner, group)
-        except PermissionError:
-            Path(path).chmod(mode)
-            access_list.let_in(path, mode, user=owner, group=group)
-            return
-    Path(path).chmod(mode)
+    with _held(path) as file:
+        found = Path(file).stat()
+        access_list.forget(file)
+        owner = -1 if owner == found.st_uid else owner
+        group = -1 if group == found.st_gid else group  # right already in a setgid folder
+        if (owner, group) != (-1, -1):
+            try:
+                os.chown(file, owner, group)
+            except PermissionError:
+                Path(file).chmod(mode)
+                access_list.let_in(file, mode, user=owner, group=group)
+                return
+        Path(file).chmod(mode)
+
+
+@contextmanager
+def _held(path: str) -> Iterator[str]:
+    """Give a path to a socket file that leads to no other file, whatever happens in its folder.
+
+    Others may write there, as the user postfix does in its queue: a link in the socket's place would have root give
+    away a file of its own. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise NoSocket(errno.ENOTSOCK, f"{path} is no socket any more")
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def account_exists(kind: str, name: str) -> bool:

@@ -7,14 +7,20 @@ new state file is in place, the lines that stood there before it was begun are t
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 from mailmapd.engine.invalidation import Invalidation
+from mailmapd.state.cache_file import CacheFileError
+from mailmapd.state.state_file import Replacement, open_to_read
 
-MODE = 0o600
+_MODE = 0o600
+_ADD = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Journal:
@@ -26,18 +32,20 @@ class Journal:
     def add(self, invalidations: Iterable[Invalidation]) -> None:
         """Write invalidations down, and have them on the disk."""
         lines = "".join(json.dumps(invalidation.encode()) + "\n" for invalidation in invalidations)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, MODE)
-        with open(descriptor, "w", encoding="ascii") as stream:  # noqa: PTH123 (a descriptor)
+        with self._open_to_add() as stream:
             stream.write(lines)
             stream.flush()
-            os.fsync(descriptor)
+            os.fsync(stream.fileno())
 
     def read(self) -> list[Invalidation]:
         """Return what was written down."""
         try:
-            lines = self._path.read_bytes().split(b"\n")
+            with open_to_read(self._path) as stream:
+                lines = stream.read().split(b"\n")
         except FileNotFoundError:
             return []
+        except CacheFileError:  # somebody else may have taken lines out
+            return [Invalidation()]
         found = [_decoded(line) for line in lines[:-1]]
         if lines[-1]:
             found.append(Invalidation())
@@ -58,10 +66,24 @@ class Journal:
         if not rest:
             self._path.unlink()
             return
-        new = self._path.with_suffix(".new")
-        new.write_bytes(rest)
-        new.chmod(MODE)
-        new.replace(self._path)
+        new = Replacement(self._path)
+        try:
+            new.stream.write(rest)
+            new.flush()
+            new.commit()
+        except BaseException:
+            new.discard()
+            raise
+
+    def _open_to_add(self) -> TextIO:
+        """Open the file, or make it. Raises OSError for one that is none of ours, such as a link."""
+        descriptor = os.open(self._path, _ADD, _MODE)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()):
+            os.close(descriptor)
+            raise OSError(errno.EPERM, "is not a file of this user")
+        os.fchmod(descriptor, _MODE)
+        return os.fdopen(descriptor, "w", encoding="ascii")
 
 
 def _decoded(line: bytes) -> Invalidation:

@@ -53,10 +53,11 @@ def make_shield(pages: Iterable[str]) -> Middleware:
 def _from_this_machine(request: web.Request) -> bool:
     """Return whether the connection came over a loopback address, where browsers are that must be kept from asking."""
     address = None if request.transport is None else request.transport.get_extra_info("sockname")
-    return (
-        isinstance(address, tuple)
-        and ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
-    )
+    if not isinstance(address, tuple):
+        return False
+    found = ipaddress.ip_address(address[0].partition("%")[0])
+    # A socket for both families says ::ffff:127.0.0.1 of who comes to 127.0.0.1
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 def host_allowed(host: str) -> bool:

@@ -95,6 +95,8 @@ def test_formats(capfd: pytest.CaptureFixture[str]) -> None:
     """
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
+    ours = logging.getLogger("mailmapd")
+    own = ours.level
     first: dict[str, str] = {}
     try:
         for chosen, start in (("plain", "WARNING host"), ("journald", "<4>host"), ("json", "{")):
@@ -110,7 +112,27 @@ def test_formats(capfd: pytest.CaptureFixture[str]) -> None:
             assert logs.recent.lines[0].message.startswith("host db1 is away (… 2 more")
         assert json.loads(first["json"])["message"] == "host db1 is away"
     finally:
+        ours.setLevel(own)
         logging.basicConfig(handlers=before, level=level, force=True)
+
+
+def test_libraries_say_nothing_of_what_they_are_given(capfd: pytest.CaptureFixture[str]) -> None:
+    """With level debug our own lines are written, and of any library those from warning on."""
+    root, ours = logging.getLogger(), logging.getLogger("mailmapd")
+    before, level, own = list(root.handlers), root.level, ours.level
+    try:
+        Logs(LogSection(format="plain", level="debug"))
+        logging.getLogger("mailmapd.cluster").debug("ours")
+        for library in ("redis", "redis.asyncio.connection", "aiomysql", "any.library"):
+            logging.getLogger(library).info("AUTH secret")
+            logging.getLogger(library).warning("of %s", library)
+    finally:
+        logging.basicConfig(handlers=before, level=level, force=True)
+        ours.setLevel(own)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "DEBUG ours"
+    assert len(lines) == 5
+    assert not any("secret" in line for line in lines)
 
 
 def test_tracebacks(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mailmapd.config.address import TcpAddress, UnixAddress
 from mailmapd.config.schema import ListenAddress, Mode
-from mailmapd.sockets.binding import bind_socket
+from mailmapd.sockets.binding import bind_socket, set_access
 from mailmapd.sockets.opening import SocketSet, Wanted
 from mailmapd.sockets.units import socket_unit
 
@@ -40,6 +40,21 @@ def test_unknown_user(tmp_path: Path) -> None:
     with pytest.raises(OSError, match='there is no user "nobody-here"'):
         bind_socket(unix(tmp_path / "s", owner="nobody-here"))
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("group", [None, "1"])
+def test_a_link_in_its_place(tmp_path: Path, group: str | None) -> None:
+    """Who may write in the folder, and puts a link where the socket was, has no other file given to anybody."""
+    path, victim = tmp_path / "s", tmp_path / "victim"
+    victim.touch(0o600)
+    before = victim.stat()
+    entry = unix(path, group=group, mode=Mode(0o666))
+    with bind_socket(entry):
+        path.unlink()
+        path.symlink_to(victim)
+        with pytest.raises(OSError, match="is no socket any more"):
+            set_access(str(path), entry)
+    assert (victim.stat().st_mode, victim.stat().st_gid) == (before.st_mode, before.st_gid)
 
 
 def test_stale_file_is_replaced(tmp_path: Path) -> None:

@@ -192,6 +192,8 @@ class LibraryLogin(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has n
 
     def _is_on_this_host(self) -> bool:
         """Tell whether the other end of the connection is on this host."""
+        if self._unix_socket:
+            return True
         if self._writer is None:
             return False
         transport = self._writer.transport
@@ -202,8 +204,10 @@ class LibraryLogin(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has n
 
 def is_this_host(peer: Any, own: Any) -> bool:
     """Tell whether two ends of a connection, as the socket module names them, are on one host."""
-    if not isinstance(peer, tuple):
+    if isinstance(peer, str | bytes):
         return True  # a UNIX socket
+    if not isinstance(peer, tuple) or not isinstance(own, tuple):
+        return False  # it has gone already, and nobody can say who that was
     address = ipaddress.ip_address(peer[0].partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback or peer[0] == own[0]

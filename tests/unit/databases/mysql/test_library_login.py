@@ -32,8 +32,11 @@ def test_this_host(peer: Any, own: Any) -> None:
         (("fe80::1%eth0", 3306, 0, 2), ("fe80::2%eth0", 40000, 0, 2)),
         (("::ffff:192.0.2.1", 3306, 0, 0), ("::ffff:192.0.2.2", 40000, 0, 0)),
         (("198.51.100.7", 3306), ("127.0.0.1", 40000)),
+        (None, ("127.0.0.1", 40000)),
+        (("198.51.100.7", 3306), None),
+        (None, None),
     ],
 )
 def test_another_host(peer: Any, own: Any) -> None:
-    """Any other address is another host, a neighbour's included."""
+    """Any other address is another host, a neighbour's included, and so is one that cannot be told any more."""
     assert not is_this_host(peer, own)
