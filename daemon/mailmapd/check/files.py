@@ -7,7 +7,8 @@ import pwd
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mailmapd.check.files_read import FileRead
@@ -19,19 +20,46 @@ from mailmapd.sockets.opening import Wanted, wanted_sockets
 from mailmapd.sockets.units import socket_unit
 
 _ACCOUNT = "mailmapd"
+_ACCOUNTS = (_ACCOUNT, "postfix", "dovecot")
 _FOR_OTHERS = stat.S_IROTH | stat.S_IWOTH
 _FOLDER = re.compile(r"['\"](/(?:[\w.-]+/)*[\w.-]+)/?['\"]")
 
 
-def secret_findings(files: Iterable[FileRead]) -> Iterator[Finding]:
-    """Yield every file with a secret that others than its owner and group can read, or write anew."""
+def trusted_owners(config: Config) -> set[int]:
+    """Return the user ids that may own a secret's file: root, who asks, the configuration's owner and the daemons'."""
+    trusted = {0, os.geteuid()}
+    status = _status(Path(config.file))
+    if status is not None:
+        trusted.add(status.st_uid)
+    for name in _ACCOUNTS:
+        with suppress(KeyError):  # not on this host
+            trusted.add(pwd.getpwnam(name).pw_uid)
+    return trusted
+
+
+def secret_findings(files: Iterable[FileRead], trusted: Collection[int]) -> Iterator[Finding]:
+    """Yield every file with a secret that is open to others, or that belongs to none of the `trusted` user ids."""
     for path, why in {file.path: file.why_closed for file in files if file.why_closed}.items():
-        mode = _mode(path)
-        if mode is not None and mode & _FOR_OTHERS:
-            what = "read it" if mode & stat.S_IROTH else "write it"
+        status = _status(path)
+        if status is None:
+            continue
+        where, name = str(path), shlex.quote(str(path))
+        if status.st_mode & _FOR_OTHERS:
+            what = "read it" if status.st_mode & stat.S_IROTH else "write it"
             problem = f"everybody can {what}, and {why}"
-            remedy = f"chmod o= {shlex.quote(str(path))}"
-            yield Finding(Level.WARNING, "readable_secret", str(path), problem, remedy)
+            yield Finding(Level.WARNING, "readable_secret", where, problem, f"chmod o= {name}")
+        if status.st_uid not in trusted:
+            problem = (
+                f"it belongs to {_account(status.st_uid)}, who can read it and change it, and {why}"
+            )
+            yield Finding(Level.WARNING, "foreign_secret", where, problem, f"chown root {name}")
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user id {uid}"
 
 
 def socket_findings(config: Config, account: str = _ACCOUNT) -> Iterator[Finding]:
@@ -130,7 +158,12 @@ def open_folder(path: Path, where: str) -> Iterator[Finding]:
 
 
 def _mode(path: Path) -> int | None:
+    status = _status(path)
+    return None if status is None else status.st_mode
+
+
+def _status(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_mode
+        return path.stat()
     except OSError:
         return None

@@ -23,7 +23,13 @@ from mailmapd.check.explain import (
     scan_findings,
     tells_nothing,
 )
-from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
+from mailmapd.check.files import (
+    folder_findings,
+    open_folder,
+    secret_findings,
+    socket_findings,
+    trusted_owners,
+)
 from mailmapd.check.files_read import FileRead, files_read
 from mailmapd.check.finding import Finding, Level
 from mailmapd.check.identity_alias import identity_findings
@@ -67,7 +73,7 @@ async def check(plan: Plan, postfix: Path | None) -> AsyncIterator[Finding]:
     texts = query_texts(config)
     files = list(files_read(config, plan.databases))
     for finding in [
-        *secret_findings(files),
+        *secret_findings(files, trusted_owners(config)),
         *socket_findings(config),
         *account_findings(config),
         *unit_findings(config),

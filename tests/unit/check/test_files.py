@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mailmapd.check.files import folder_findings, open_folder, secret_findings, socket_findings
+from mailmapd.check.files import (
+    folder_findings,
+    open_folder,
+    secret_findings,
+    socket_findings,
+    trusted_owners,
+)
 from mailmapd.check.files_read import files_read
 from mailmapd.check.finding import Finding, Level
 from mailmapd.config.loader import parse_config
@@ -44,7 +50,7 @@ def sockets(folder: Path, entry: str, account: str = NAMELESS) -> list[Finding]:
 
 def secrets(made: Config) -> list[Finding]:
     """Return what is found about the files with secrets of a configuration."""
-    return list(secret_findings(files_read(made, plan(made).databases, {})))
+    return list(secret_findings(files_read(made, plan(made).databases, {}), trusted_owners(made)))
 
 
 CLUSTER = '[cluster]\nurl = "redis://127.0.0.1:6379/0"\n'
@@ -143,7 +149,26 @@ def test_secrets_that_other_files_name(
 def test_missing_secret_is_another_findings_matter(tmp_path: Path) -> None:
     """A file that is not there, such as a credential of systemd's, is readable by nobody."""
     made = config(tmp_path, DATABASE + 'password_file = "secret"\n')
-    assert list(secret_findings(files_read(made, {}, {}))) == []
+    assert list(secret_findings(files_read(made, {}, {}), trusted_owners(made))) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("where", ["cluster.key_file", "table.t.postfix_cf", "cluster.password"])
+def test_secrets_of_somebody_else(tmp_path: Path, where: str) -> None:
+    """A secret's file that belongs to another account than root's or the daemons' is named, with who that is; but
+    whoever owns the configuration may own its secrets as well.
+    """
+    text, name = SECRETS[where]
+    made = config(tmp_path, text)
+    files(tmp_path)
+    file = tmp_path / name
+    file.chmod(0o640)
+    os.chown(file, pwd.getpwnam("games").pw_uid, -1)
+    found = [(finding.code, finding.where, finding.remedy) for finding in secrets(made)]
+    own = file == tmp_path / "mailmapd.toml"
+    assert found == ([] if own else [("foreign_secret", str(file), f"chown root {file}")])
+    os.chown(tmp_path / "mailmapd.toml", pwd.getpwnam("games").pw_uid, -1)
+    assert secrets(made) == []
 
 
 @pytest.mark.parametrize(
