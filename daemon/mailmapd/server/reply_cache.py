@@ -16,6 +16,7 @@ made of look unused, which decides what is evicted, audited, and fetched anew fi
 
 from __future__ import annotations
 
+import gc
 from array import array
 from collections.abc import Callable, Iterable
 
@@ -31,10 +32,15 @@ _LAST_BITS = DOORS - 1
 AROUND = 450  # bytes that a reply takes beside its request and itself: its places in dictionaries and the index
 _MANY = 1000  # replies that are dropped at once: half a millisecond
 _THINNED = 32  # of more than these, those that are dropped with each new reply
+_UNSEEN = 500  # new replies after which the garbage collector is shown that it need not visit them
 _FREED = 3  # entries of dropped dictionaries that are freed for each new reply, and one for each of its parts
 
 Remembered = tuple[bytes, float, int]
-"""A reply, until when it is good, and the number of its use: nothing that the garbage collector has to visit."""
+"""A reply, until when it is good, and the number of its use: nothing that the garbage collector has to visit.
+
+It finds that out when it looks at new objects. It does so when these are more and more; but here as many old ones go
+as new ones come, and when it looked at last, it looked at a hundred thousand at one go.
+"""
 
 Recall = Callable[[bytes, float], Remembered | None]
 CountRecalled = Callable[[Remembered, float], None]
@@ -114,6 +120,7 @@ class ReplyCache:
         self._young_index: _Index = {}
         self._old_index: _Index = {}
         self._dropped: list[dict[bytes, Remembered] | _Index] = []
+        self._unseen = 0
         self._uses: list[Use] = []
         self._numbers: dict[Use, int] = {}
 
@@ -167,7 +174,8 @@ class ReplyCache:
                 known.add(request)
             elif known != request:
                 index[mark] = {known, request}
-        if self._dropped or self._gone:
+        self._unseen += 1
+        if self._dropped or self._gone or self._unseen >= _UNSEEN:
             self._tidy_up(request, _FREED + len(keys))
 
     def forget(self, invalidation: Invalidation) -> None:
@@ -248,6 +256,9 @@ class ReplyCache:
 
     def _tidy_up(self, request: bytes, count: int) -> None:
         """Do a part of what is left to be done, now that a reply was remembered."""
+        if self._unseen >= _UNSEEN:
+            self._unseen = 0
+            gc.collect(0)
         if self._gone:
             self._thin_out(request)
         if self._dropped:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,13 @@ from mailmapd.engine.answered import NEVER, Answered, Part, Use
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.meters import BUCKETS, LookupMeter
 from mailmapd.model import Found
-from mailmapd.server.reply_cache import REPLY_LIMIT, REQUEST_LIMIT, ReplyCache, ReplyCaches
+from mailmapd.server.reply_cache import (
+    REPLY_LIMIT,
+    REQUEST_LIMIT,
+    ReplyCache,
+    ReplyCaches,
+    _all_of,
+)
 
 
 @dataclass(eq=False)
@@ -245,3 +252,19 @@ def test_caches_of_the_process() -> None:
     assert [len(caches.of("dict", name)) for name in ("auth", "other")] == [1, 1]
     caches.forget(of_key("first", b"a"))
     assert [len(caches.of("dict", name)) for name in ("auth", "other")] == [0, 0]
+
+
+def test_the_collector_sees_new_replies_soon() -> None:
+    """New replies that the garbage collector has not looked at are never many, also where as many old ones go."""
+    most = 600
+    cache, counts, unseen = ReplyCache(generation=3 * most), use(), 0
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20 * most):
+            cache.remember(b"%d" % number, b"reply", answered(counts, (b"%d" % number, b"")))
+            if number % 100 == 0:
+                unseen = max(unseen, sum(map(gc.is_tracked, _all_of(cache._young).values())))
+    finally:
+        gc.enable()
+    assert 0 < unseen <= most
