@@ -95,15 +95,30 @@ async def _network_findings(settings: ClusterSettings) -> AsyncIterator[Finding]
             return
         encrypted = encrypted or address.encrypted
     if not encrypted:
-        yield Finding(
-            Level.WARNING,
-            "cluster_plain",
-            _WHERE,
-            "the password and every message cross the network in the clear",
-            'write rediss:// and tls = {ca = "…"}, or keep this network to these hosts',
-        )
+        yield _in_the_clear(settings)
     elif settings.tls is not None and takes_any_certificate(settings.tls):
         yield any_certificate(_WHERE, settings.place)
+
+
+def _in_the_clear(settings: ClusterSettings) -> Finding:
+    secret = settings.password or settings.sentinel_password
+    if secret and not settings.allow_plain_password:
+        return Finding(
+            Level.FAULT,
+            "cluster_plain",
+            _WHERE,
+            "the password would cross the network in the clear, so it is not given",
+            'write rediss:// and tls = {ca = "…"}, or allow_plain_password = true on a network '
+            "that is nobody else's",
+        )
+    return Finding(
+        Level.WARNING,
+        "cluster_plain",
+        _WHERE,
+        "every message crosses the network in the clear"
+        + (", and so does the password" if secret else ""),
+        'write rediss:// and tls = {ca = "…"}, or keep this network to these hosts',
+    )
 
 
 def _memory_findings(facts: Mapping[str, Any], settings: ClusterSettings) -> Iterator[Finding]:

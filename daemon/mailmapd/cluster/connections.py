@@ -21,17 +21,25 @@ from redis.asyncio import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionFailed
 
 from mailmapd.cluster.replies import Replies, facts
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.config.cluster_address import parse_cluster_url, parse_host_port
 from mailmapd.databases.mysql.account import TlsContexts
 from mailmapd.databases.settings import TlsSettings
+from mailmapd.databases.this_host import is_this_host
 
 CONNECT = 1.0  # seconds for a connection to an address, and for the login on it
 WAIT = 1.0  # seconds for which who finds no connection free waits for one
 MOST_CONNECTIONS = 8  # beside the one that waits for messages
 _MOST_ADDRESSES = 4  # of a name, which are tried
+
+
+_IN_THE_CLEAR = (
+    "is another host, to which the password would go in the clear: write rediss:// and tls, or "
+    "allow_plain_password = true on a network that is nobody else's"
+)
 
 
 class Addresses:
@@ -64,7 +72,29 @@ class Addresses:
         self._is_left = True
 
 
-class Named(Connection):  # type: ignore[misc]  # redis-py has no types
+class Discreet(Connection):  # type: ignore[misc]  # redis-py has no types
+    """A connection that gives the password in the clear to nobody but this host, unless with `plain_password`."""
+
+    def __init__(self, *, plain_password: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._plain_password = plain_password
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Log in."""
+        asked = None if self._writer is None else self._writer.get_extra_info
+        heard_by_others = asked is None or not (
+            asked("ssl_object") or is_this_host(asked("peername"), asked("sockname"))
+        )
+        if self.password and heard_by_others and not self._plain_password:
+            raise ConnectionFailed(_IN_THE_CLEAR)
+        await super().on_connect_check_health(check_health=check_health)
+
+
+class DiscreetBySentinel(SentinelManagedConnection, Discreet):  # type: ignore[misc]
+    """The same to whichever server the Sentinels name."""
+
+
+class Named(Discreet):
     """A connection to one of the addresses of a name, or to the one given as `only`."""
 
     def __init__(self, *, addresses: Addresses, only: str = "", **options: Any) -> None:
@@ -162,6 +192,7 @@ class Connections:
             address = parse_cluster_url(settings.url)
             options |= {"db": address.database, "socket_keepalive": True}
             options["addresses"] = self._addresses
+            options["plain_password"] = settings.allow_plain_password
             if address.user:
                 options["username"] = address.user
             if address.encrypted or settings.tls is not None:
@@ -202,8 +233,12 @@ class Connections:
             "password": settings.sentinel_password or None,
             "socket_timeout": CONNECT,
         }
-        kind: type[Connection] = Connection
-        if settings.tls is not None:
+        if settings.tls is None:
+            kind: type[Connection] = Discreet
+            plain = {"plain_password": settings.allow_plain_password}
+            asked |= plain
+            self._common |= plain | {"connection_class": DiscreetBySentinel}
+        else:
             kind = Encrypted
             asked |= self._tls(settings.tls)
             self._common |= self._tls(settings.tls) | {"connection_class": EncryptedBySentinel}

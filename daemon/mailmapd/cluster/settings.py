@@ -15,8 +15,9 @@ class ClusterSettings:
     """The stream's place, and the account that reads it.
 
     Either `url` (``unix:/path``, ``redis://…``, ``rediss://…``) or `sentinels` (``host:port``) with the name of a
-    `service`. `host` is this daemon's name among the others, `key` what all of them sign with, if they do, and seal
-    the answers of the second level with, which shares nothing more when the server uses `second_level_max_bytes`.
+    `service`. To another host the password goes by TLS, or with `allow_plain_password`. `host` is this daemon's name
+    among the others, `key` what all of them sign with, if they do, and seal the answers of the second level with, which
+    shares nothing more when the server uses `second_level_max_bytes`.
     """
 
     url: str = ""
@@ -26,6 +27,7 @@ class ClusterSettings:
     password: str = field(default="", repr=False)
     sentinel_password: str = field(default="", repr=False)
     tls: TlsSettings | None = None
+    allow_plain_password: bool = False
     stream: str = "mailmapd"
     host: str = ""
     max_messages: int = 20_000

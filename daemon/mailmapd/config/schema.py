@@ -206,6 +206,7 @@ class ClusterSection:
     password_file: SecretFile | None = None
     sentinel_password_file: SecretFile | None = None
     tls: TlsSection | None = None
+    allow_plain_password: bool = False
     stream: str = field(default="mailmapd", validator=validators.min_len(1))
     host: str | None = field(default=None, validator=_not_empty)
     max_messages: int = field(default=20_000, validator=validators.ge(1000))

@@ -27,6 +27,7 @@ def cluster_settings(config: Config) -> ClusterSettings | None:
         password=section.password or cluster_secret(config, "password_file"),
         sentinel_password=cluster_secret(config, "sentinel_password_file"),
         tls=tls_settings(config, section.tls),
+        allow_plain_password=section.allow_plain_password,
         stream=section.stream,
         host=section.host or socket.gethostname(),
         max_messages=section.max_messages,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mailmapd.check.cluster import acl_line, cluster_findings
-from mailmapd.check.finding import Finding
+from mailmapd.check.finding import Finding, Level
 from mailmapd.cluster.settings import ClusterSettings
 from mailmapd.databases.settings import TlsSettings
 
@@ -51,6 +51,21 @@ async def test_network(settings: dict[str, Any], code: str) -> None:
 async def test_this_host(settings: dict[str, Any]) -> None:
     """What does not leave this host is nobody else's business; only that the server is away is said."""
     assert (await first(**settings)).code == "cluster"
+
+
+@pytest.mark.parametrize(
+    ("settings", "level"),
+    [
+        ({}, Level.WARNING),
+        ({"password": "x"}, Level.FAULT),
+        ({"password": "x", "allow_plain_password": True}, Level.WARNING),
+    ],
+)
+async def test_password_in_the_clear(settings: dict[str, Any], level: Level) -> None:
+    """A password that is not given is a fault; one that is allowed is named."""
+    found = await first(url=f"redis://{FAR}/0", **settings)
+    assert found.level is level
+    assert ("password" in found.problem) is bool(settings)
 
 
 async def test_checked_certificates() -> None:

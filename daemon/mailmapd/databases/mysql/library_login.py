@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import ipaddress
 import os
 import socket
 import ssl
@@ -32,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 import aiomysql
 from pymysql.charset import charset_by_name
 from pymysql.constants import CLIENT
+
+from mailmapd.databases.this_host import is_this_host
 
 if TYPE_CHECKING:
     from mailmapd.databases.host_list import HostAddress
@@ -200,17 +201,6 @@ class LibraryLogin(aiomysql.Connection):  # type: ignore[misc]  # aiomysql has n
         return is_this_host(
             transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         )
-
-
-def is_this_host(peer: Any, own: Any) -> bool:
-    """Tell whether two ends of a connection, as the socket module names them, are on one host."""
-    if isinstance(peer, str | bytes):
-        return True  # a UNIX socket
-    if not isinstance(peer, tuple) or not isinstance(own, tuple):
-        return False  # it has gone already, and nobody can say who that was
-    address = ipaddress.ip_address(peer[0].partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback or peer[0] == own[0]
 
 
 def column_encoding(charset: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mailmapd.databases.mysql.library_login import is_this_host
+from mailmapd.databases.this_host import is_this_host
 
 
 @pytest.mark.parametrize(
