@@ -9,14 +9,14 @@ import zstandard
 from mailmapd.databases.mysql.framing import encode_payload
 
 
-def bare(kind: int, body: bytes) -> bytes:
+def bare(kind: int, body: bytes, flags: int = 0) -> bytes:
     """Return an event as it stands in a log."""
-    return struct.pack("<IBIIIH", 0, kind, 1, 19 + len(body), 100, 0) + body
+    return struct.pack("<IBIIIH", 0, kind, 1, 19 + len(body), 100, flags) + body
 
 
-def event(kind: int, body: bytes) -> bytes:
+def event(kind: int, body: bytes, flags: int = 0) -> bytes:
     """Return an event as it is sent."""
-    return encode_payload(b"\0" + bare(kind, body), 1)
+    return encode_payload(b"\0" + bare(kind, body, flags), 1)
 
 
 def transaction(events: bytes, *, claimed: int | None = None, packed: bytes | None = None) -> bytes:

@@ -35,6 +35,8 @@ from mailmapd.databases.mysql.binlog.rows import ROWS_AT_ONCE
 from mailmapd.databases.mysql.framing import encode_payload
 from support.binlog_events import bare, event, transaction
 
+STOP, ROTATE, FORMAT_DESCRIPTION = 3, 4, 15
+ARTIFICIAL = 0x20
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
 
@@ -297,3 +299,17 @@ def test_what_the_server_says_is_short() -> None:
     with pytest.raises(BinlogError) as caught:
         heard(reader(), encode_payload(b"\xff\xd4\x04#HY000" + b"x" * 100_000, 1))
     assert len(str(caught.value)) < 1100
+
+
+@pytest.mark.parametrize(
+    ("end", "has_ended"),
+    [(b"", False), (event(STOP, b""), True), (event(ROTATE, bytes(8) + b"log.000002"), True)],
+    ids=["crashed", "stopped", "gone on"],
+)
+def test_the_end_of_a_file(end: bytes, has_ended: bool) -> None:
+    """A file that ends without a word was left by a crash, in which the server may have lost what it has logged."""
+    named = event(ROTATE, bytes(8) + b"log.000002", ARTIFICIAL)
+    opened = event(FORMAT_DESCRIPTION, bytes(90))
+    found = heard(reader(), named + opened + end + named + opened)
+    crashes = [each.reason for each in found if isinstance(each, NotUnderstood)]
+    assert [("crashed" in reason) for reason in crashes] == ([] if has_ended else [True])

@@ -76,6 +76,9 @@ _QUERY, _STOP, _ROTATE, _FORMAT_DESCRIPTION, _XID = 2, 3, 4, 15, 16
 _TABLE_MAP, _INCIDENT, _HEARTBEAT, _GTID, _XA_PREPARE, _PARTIAL_UPDATE = 19, 26, 27, 33, 38, 39
 _TRANSACTION_PAYLOAD, _HEARTBEAT_2, _TAGGED_GTID = 40, 41, 42
 _MARIADB_GTID, _MARIADB_QUERY_COMPRESSED = 162, 165
+_ARTIFICIAL = (
+    0x20  # flag of an event that is not in the log: it names the file that is read from here on
+)
 _STANDS_ALONE = 1  # flag of MariaDB's GTID event
 
 _ROWS = {
@@ -86,6 +89,10 @@ _ROWS = {
 }  # fmt: skip
 _ROWS_WITH_EXTRA = frozenset((30, 31, 32, 169, 170, 171))
 _ROWS_COMPRESSED = frozenset(range(166, 172))
+
+_CRASHED = (
+    "a log that ends without its end: the server crashed, and may have lost what it had logged"
+)
 
 _HARMFUL = {
     _INCIDENT: "an incident: the server lost changes",
@@ -134,6 +141,8 @@ class BinlogReader:
         self._shapes: dict[tuple[str, str, bytes, bytes, tuple[int, ...]], TableShape] = {}
         self._columns = 0
         self._plans = Plans()
+        # Whether the file being read has ended in order; None before there was one
+        self._has_ended: bool | None = None
 
     def forget_shapes(self) -> None:
         """Ask `wanted` again about every table, from its next map on."""
@@ -185,13 +194,18 @@ class BinlogReader:
         """Yield what one event says. What does not fit is an event that says so."""
         position = 0
         try:
-            when, kind, server, _, position, _ = _HEADER.unpack_from(payload, 1)
+            when, kind, server, _, position, flags = _HEADER.unpack_from(payload, 1)
             if kind == _FORMAT_DESCRIPTION:
                 # The byte before the place of a checksum, which is always there, names its algorithm.
                 self._checksum = payload[-_CHECKSUM - 1] == _CRC32
                 self._tables.clear()
                 yield LogOpened(when)
+                if self._has_ended is False:
+                    yield NotUnderstood(_CRASHED, position)
+                self._has_ended = False
                 return
+            if kind == _STOP or (kind == _ROTATE and not flags & _ARTIFICIAL):
+                self._has_ended = True
             end = len(payload) - (_CHECKSUM if self._checksum else 0)
             body = payload[1 + _HEADER.size : end]
             if kind == _MARIADB_GTID:
