@@ -65,7 +65,8 @@ def command(  # noqa: PLR0917 - click passes every option
 ) -> None:
     """Read main.cf, master.cf, the .cf files of mysql: tables and Dovecot's SQL files, and write mailmapd.toml.
 
-    Passwords go to files of mode 0600 beside it. Postfix and Dovecot are not changed: the lines
+    Passwords go to files of mode 0600 beside it; the configuration itself is for its owner and the
+    group mailmapd, because a query may hold a key. Postfix and Dovecot are not changed: the lines
     that switch Postfix over to mailmapd, and those that switch it back, are printed to be pasted,
     and so are the settings that let Dovecot ask mailmapd.
 

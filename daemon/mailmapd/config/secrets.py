@@ -76,8 +76,11 @@ def _read(config_file: str, file: str, where: str, environment: Mapping[str, str
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
         remedy = "check the path and its permissions for the daemon's user"
-        if "CREDENTIALS_DIRECTORY" not in environment and not Path(file).is_absolute():
+        store = environment.get("CREDENTIALS_DIRECTORY")
+        if store is None and not Path(file).is_absolute():
             remedy += "; for a secret of systemd's, set CREDENTIALS_DIRECTORY=/etc/credstore"
+        elif store and not Path(file).is_absolute() and not os.access(store, os.X_OK):
+            remedy = f"CREDENTIALS_DIRECTORY is {store}, which this account may not enter: run it as root"
     except UnicodeDecodeError:
         problem, remedy = "is not UTF-8", "save the secret as UTF-8 text"
     raise ConfigError([Fault(config_file, where, f"{path} {problem}", remedy)])

@@ -69,6 +69,10 @@ def test_credential_outside_systemd(tmp_path: Path) -> None:
         password(tmp_path, 'password_file = "nothere"', CREDENTIALS_DIRECTORY=str(tmp_path))
     with pytest.raises(ConfigError, match=r"user$"):
         password(tmp_path, f'password_file = "{tmp_path}/nothere"')
+    with pytest.raises(
+        ConfigError, match=r"/closed, which this account may not enter: run it as root$"
+    ):
+        password(tmp_path, 'password_file = "nothere"', CREDENTIALS_DIRECTORY="/closed")
 
 
 DATABASE = '[database.d]\ndriver = "mysql"\n'
