@@ -8,8 +8,10 @@ from __future__ import annotations
 import copy
 import json
 import os
+import pwd
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import pytest
 from click.testing import CliRunner
 
 from mailmapd.cli import mailmapd
+from mailmapd.config.schema import Config, FileName, FileWithSecret, SecretFile
 from mailmapd.importers.toml_writer import toml_value
 from support.guide import PROJECT
+from support.schema_keys import keys_of_kind
 
 SCHEMA = json.loads((PROJECT / "configs" / "mailmapd.schema.json").read_text())
 NAMES = {
@@ -169,3 +173,43 @@ def test_every_key_is_tried() -> None:
     names = {".".join(key) for key in ALL}
     assert len(names) > 100
     assert {"cluster.tls.key", "database.mail.changes.password_file", "listen.http.mode"} <= names
+
+
+FILES = {
+    where.rpartition(".")[2]
+    for kind in (FileName, SecretFile, FileWithSecret)
+    for where in keys_of_kind(Config, kind)
+}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("key", [key for key in ALL if key[-1] in FILES], ids=".".join)
+def test_closed_files(key: Key, short_path: Path) -> None:
+    """A file that may not be read, or whose folder may not be entered, ends in no traceback either."""
+    document = base(short_path)
+    short_path.chmod(0o777)
+    closed = short_path / "closed"
+    closed.mkdir(0o700)
+    (closed / "file").touch()
+    for value in (short_path / "secret", closed / "file"):
+        with somebody_else():
+            status, output = checked(short_path, place(document, key, str(value)))
+        assert status in (1, os.EX_CONFIG), (value, output)
+        if status == os.EX_CONFIG:
+            assert key[-1] in output, (value, output)
+        (short_path / "mailmapd.toml").unlink()
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Be an account without rights."""
+    nobody, groups = pwd.getpwnam("nobody"), os.getgroups()
+    os.setgroups([])
+    os.setegid(nobody.pw_gid)
+    os.seteuid(nobody.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
