@@ -163,7 +163,7 @@ class Reception:
         self.clock = lambda: 0.0
         self.violations = 0
 
-    def admit(self, _: Connection, __: asyncio.Transport) -> bool:
+    def admit(self, _: Connection) -> bool:
         """Let the client in."""
         return True
 

@@ -40,7 +40,7 @@ class Reception(Protocol):
     name: str
     clock: Callable[[], float]
 
-    def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
+    def admit(self, connection: Connection) -> bool:
         """Take the client in, or return False."""
         ...
 
@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._flow = FlowControl(self._transport)
         self.last_activity = self._clock()
-        if not self._listener.admit(self, self._transport):
+        if not self._listener.admit(self):
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Callable
 
-from mailmapd.config.address import KEEP_FILE
 from mailmapd.config.schema import LimitsSection, ListenAddress
 from mailmapd.engine.meters import ClientMeter
 from mailmapd.errors import ProtocolError
 from mailmapd.server.connection import Connection
 from mailmapd.server.conversation import Conversation
 from mailmapd.sockets.clients import Clients
+from mailmapd.sockets.doorway import Doorway
 from mailmapd.sockets.peers import Peers
 
 log = logging.getLogger(__name__)
@@ -44,11 +43,14 @@ class Listener:
         self.entry = entry
         self.clock = clock
         self.meter = meter or ClientMeter()
-        self._bound = bound
-        self._converse = converse
         self.limits = limits
-        self._peers = Peers(entry.peers)
-        self._server: asyncio.Server | None = None
+        self._doorway = Doorway(
+            bound,
+            name,
+            lambda: Connection(self, converse()),
+            peers=Peers(entry.peers),
+            refused=self._refuse,
+        )
         self._draining = False
         self.clients: Clients[Connection] = Clients(
             name,
@@ -65,35 +67,22 @@ class Listener:
 
     async def start(self) -> None:
         """Accept clients from now on."""
-        loop = asyncio.get_running_loop()
-        backlog = self.limits.backlog
-
-        def connection() -> Connection:
-            return Connection(self, self._converse())
-
-        if self._bound.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(
-                connection, sock=self._bound, backlog=backlog, **KEEP_FILE
-            )
-        else:
-            self._server = await loop.create_server(connection, sock=self._bound, backlog=backlog)
+        self._doorway.open(self.limits.backlog)
         self.clients.start()
 
-    def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
-        """Take the client in, or return False: there are too many, or it is not one of the peers."""
+    def admit(self, connection: Connection) -> bool:
+        """Take the client in, or return False: there are too many."""
         if not self.clients.have_room:
             self.meter.refused += 1
             self.clients.note_full()
-            return False
-        refusal = self._peers.refusal(transport.get_extra_info("socket")) if self._peers else ""
-        if refusal:
-            self.meter.refused += 1
-            log.warning("listener %s: refused %s, who is not one of its peers", self.name, refusal)
             return False
         self.clients.add(connection)
         if self._draining:
             connection.drain()  # accepted a moment before the socket was closed
         return True
+
+    def _refuse(self) -> None:
+        self.meter.refused += 1
 
     def departed(self, connection: Connection) -> None:
         """Forget a client that is gone."""
@@ -106,9 +95,7 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Accept no more clients. The socket file stays: another listener may have the socket, too."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._doorway.close()
         self.clients.stop()
 
     def drain(self) -> None:

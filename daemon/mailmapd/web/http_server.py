@@ -19,11 +19,11 @@ from aiohttp.typedefs import Handler
 
 from mailmapd.config.schema import LimitsSection
 from mailmapd.sockets.clients import Clients
+from mailmapd.sockets.doorway import Doorway
 from mailmapd.sockets.peers import Peers, peer_of
-from mailmapd.web.doorway import Doorway
+from mailmapd.sockets.turns import Turns
 from mailmapd.web.http_client import HttpClient
 from mailmapd.web.stranger import Stranger
-from mailmapd.web.turns import Turns
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
@@ -106,7 +106,7 @@ class HttpServer:
         ]
         # Where only peers come in, those who do not must not use up the pace
         pace = self._turns[2] if strangers and not peers else None
-        self._doorway = Doorway(bound, name, self._client, pace, peers)
+        self._doorway = Doorway(bound, name, self._client, peers=peers, turns=pace)
 
     async def start(self) -> None:
         """Accept requests from now on."""

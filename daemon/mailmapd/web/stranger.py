@@ -13,8 +13,8 @@ import asyncio
 import re
 from collections.abc import Callable
 
+from mailmapd.sockets.turns import Turns
 from mailmapd.web.http_client import Admit, HttpClient, Protocols
-from mailmapd.web.turns import Turns
 
 LAST_WORDS = 2.0  # seconds in which a client that is refused may take the reason; nothing is read
 HEAD_LIMIT = 16 * 1024  # bytes of a request's head

@@ -26,11 +26,13 @@ from mailmapd.server.listener import Listener
 from mailmapd.server.reply_cache import ReplyCache
 from mailmapd.sockets.binding import bind_socket
 from mailmapd.sockets.clients import SWEEP_INTERVAL
+from mailmapd.sockets.doorway import AT_ONCE
 from mailmapd.template.fold import fold
 from mailmapd.template.mysql_table import MysqlTable
 from support.clock import FakeClock
 from support.memory_database import MemoryDatabase
 from support.polling import until
+from support.strangers import connect_as_nobody
 
 
 def ask(key: bytes, name: bytes = b"m") -> bytes:
@@ -124,6 +126,34 @@ async def test_answers(serve: Callable[..., Served]) -> None:
             assert await reader.readexactly(11) == b"8:OK value,"
     assert len(served.database.asked) == 1
     assert served.service.meters["m"].results == [2, 0, 0, 0]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("peers", [("daemon",), ()])
+async def test_very_many_who_connect_at_once(
+    serve: Callable[..., Served], short_path: Path, peers: tuple[str, ...]
+) -> None:
+    """Clients that all wait at the door come in, or are sent away, a few at a time, with lookups in between."""
+    served = serve(peers=peers, limits=LimitsSection(max_connections=1000))
+    await served.listener.start()
+    reader, writer = await served.connect()
+    with closing(writer):
+        writer.write(ask(b"user"))
+        await reader.readexactly(11)
+        waiting = connect_as_nobody(short_path / "s", 100)
+        settled = served.listener.meter.refused if peers else 0
+        turns = 0
+        while settled < 100:
+            turns += 1
+            await asyncio.sleep(0)
+            settled = (
+                served.listener.meter.refused if peers else len(served.listener.connections) - 1
+            )
+        assert turns >= 100 // AT_ONCE
+        writer.write(ask(b"user"))
+        await reader.readexactly(11)
+        for client in waiting:
+            client.close()
 
 
 async def test_order(serve: Callable[..., Served]) -> None:

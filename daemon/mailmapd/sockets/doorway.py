@@ -1,7 +1,7 @@
-"""The doorway of an HTTP socket: accepts clients, one after the other when there is a pace to keep, and only peers.
+"""The doorway of a socket: accepts clients a few at a time, or at a pace, and only peers.
 
-asyncio's own servers accept as fast as clients connect, a thousand in a row if a thousand wait; each
-costs time that lookups would have to wait for.
+The servers of event loops accept as fast as clients connect, a thousand in a row if a thousand wait, and for ever if
+they come faster than that; each costs time that lookups would have to wait for.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import socket
 from collections.abc import Callable
 
 from mailmapd.sockets.peers import Peers
-from mailmapd.web.turns import Turns
+from mailmapd.sockets.turns import Turns
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16  # clients accepted in a row where no pace is kept; then lookups have their turn
+AT_ONCE = 4  # clients accepted in a row where no pace is kept; then lookups have their turn
 NO_DESCRIPTORS = 1.0  # seconds until the next attempt when none can be accepted
 
 
 class Doorway:
     """Accepts on `bound`; `make` gives the protocol of each client.
 
-    Who is none of `peers` is sent away before anything is made for it, and takes no place.
+    Who is none of `peers` is sent away before anything is made for it, and takes no place; `refused` is called then.
     """
 
     def __init__(
@@ -31,14 +31,17 @@ class Doorway:
         bound: socket.socket,
         name: str,
         make: Callable[[], asyncio.BaseProtocol],
-        turns: Turns | None,
+        *,
         peers: Peers,
+        turns: Turns | None = None,
+        refused: Callable[[], None] | None = None,
     ) -> None:
         self._bound = bound
         self._name = name
         self._make = make
         self._turns = turns
         self._peers = peers
+        self._refused = refused
         self._later: asyncio.TimerHandle | None = None
         self._entering: set[asyncio.Task[None]] = set()
         self._open = False
@@ -95,6 +98,8 @@ class Doorway:
         refusal = self._peers.refusal(client) if self._peers else ""
         if refusal:
             client.close()
+            if self._refused is not None:
+                self._refused()
             log.warning("listener %s: refused %s, who is not one of its peers", self._name, refusal)
             return False
         client.setblocking(False)
