@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.root, pytest.mark.timeout(3600)]
 ROUNDS = int(os.environ.get("MAILMAPD_ORACLE_ROUNDS", "0"))
 SEED = int(os.environ.get("MAILMAPD_ORACLE_SEED", "1"))
 TRANSACTIONS = 50  # of each writer in a round
-ROUNDS_TO_FIND = 40
+ROUNDS_TO_FIND = 100  # at most; most rules are found in a few
 FEW = ("vimbadmin", "tangled")
 
 LOGGED = {
@@ -186,7 +186,7 @@ RULES = [
     Rule(_no_clock, "loose"),
     Rule(_no_chance, "loose"),
     Rule(_no_routines, "loose"),
-    Rule(_no_new_catalog, "vimbadmin", 0.1),
+    Rule(_no_new_catalog, "vimbadmin", 0.2),
 ]
 
 
