@@ -51,8 +51,11 @@ def real_metrics() -> dict[str, tuple[str, tuple[str, ...]]]:
     daemon._auth_cache._cache = AuthCache("/nowhere", lambda: daemon.engine, time.monotonic)
     families = MailmapdCollector(daemon).collect()
     return {
-        f"{one.name}_total" if one.type == "counter" else one.name: (one.type, labels_of(one))
-        for one in families
+        f"{family.name}_total" if family.type == "counter" else family.name: (
+            family.type,
+            labels_of(family),
+        )
+        for family in families
     }
 
 

@@ -45,17 +45,23 @@ def test_configurations(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_compose() -> None:
     """Three mailmapd, two of which follow, have every secret that they name, and are asked whether memory is there."""
     compose = yaml.safe_load((FOLDER / "compose.yml").read_text())
-    daemons = {name: one for name, one in compose["services"].items() if one["image"] == "mailmapd"}
-    kinds = [Path(one["command"][-1]).stem for one in daemons.values()]
+    daemons = {
+        name: service
+        for name, service in compose["services"].items()
+        if service["image"] == "mailmapd"
+    }
+    kinds = [Path(daemon["command"][-1]).stem for daemon in daemons.values()]
     assert sorted(kinds) == ["follower", "follower", "reader"]
-    for one in daemons.values():
-        assert set(one["secrets"]) >= secrets_of("follower")
-        assert one["healthcheck"]["test"][-1].endswith("/readyz')")
+    for daemon in daemons.values():
+        assert set(daemon["secrets"]) >= secrets_of("follower")
+        assert daemon["healthcheck"]["test"][-1].endswith("/readyz')")
     assert set(compose["secrets"]) == {
-        name for one in compose["services"].values() for name in one.get("secrets", ())
+        name for service in compose["services"].values() for name in service.get("secrets", ())
     }
     mounted = [
-        mount.partition(":")[0] for one in compose["services"].values() for mount in one["volumes"]
+        mount.partition(":")[0]
+        for service in compose["services"].values()
+        for mount in service["volumes"]
     ]
     assert {name for name in mounted if not name.startswith(".")} == set(compose["volumes"])
     assert "--log-slave-updates=ON" in compose["services"]["db2"]["command"]
@@ -64,7 +70,11 @@ def test_compose() -> None:
 def documents(kind: str) -> dict[str, Any]:
     """Return the manifest's objects of a kind, by name."""
     found = yaml.safe_load_all((FOLDER / "kubernetes.yml").read_text())
-    return {one["metadata"]["name"]: one["spec"] for one in found if one["kind"] == kind}
+    return {
+        document["metadata"]["name"]: document["spec"]
+        for document in found
+        if document["kind"] == kind
+    }
 
 
 def test_kubernetes() -> None:
@@ -89,26 +99,26 @@ def test_kubernetes_is_whole() -> None:
     hosts = [host.partition(":")[0] for host in configuration["database"]["mail"]["hosts"]]
     assert set(documents("Service")) == set(sets) == {*hosts, "valkey", "mailmapd"}
     made = set(re.findall(r"--from-file=(\S+)", text))
-    assert {one for one in made if "." in one} == {
-        one.name for one in FOLDER.iterdir() if not one.name.endswith(".yml")
+    assert {name for name in made if "." in name} == {
+        file.name for file in FOLDER.iterdir() if not file.name.endswith(".yml")
     }
-    secrets = {one for one in made if "." not in one}
+    secrets = {name for name in made if "." not in name}
     assert secrets == set(yaml.safe_load((FOLDER / "compose.yml").read_text())["secrets"])
     for line in re.findall(r"for name in (.+?); do", text):
         assert set(line.split()) == secrets
-    for one in sets.values():
-        pod = one["template"]["spec"]
+    for stateful in sets.values():
+        pod = stateful["template"]["spec"]
         mounts = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
         volumes = {volume["name"] for volume in pod["volumes"]}
-        volumes |= {claim["metadata"]["name"] for claim in one.get("volumeClaimTemplates", ())}
+        volumes |= {claim["metadata"]["name"] for claim in stateful.get("volumeClaimTemplates", ())}
         assert mounts == volumes
 
 
 def test_both_say_the_same() -> None:
     """Compose file and manifest have the same images, and the same options of the databases."""
     services = yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]
-    for name, one in documents("StatefulSet").items():
-        [container] = one["template"]["spec"]["containers"]
+    for name, stateful in documents("StatefulSet").items():
+        [container] = stateful["template"]["spec"]["containers"]
         service = services["mx1" if name == "mailmapd" else name]
         assert container["image"] == service["image"]
         if name.startswith("db"):
@@ -134,7 +144,7 @@ def files_read_by(name: str) -> set[str]:
     scripts = {"valkey": ["valkey.sh"], "db1": ["mariadb.sh"]}.get(name, [])
     texts = [(FOLDER / script).read_text() for script in scripts]
     found = {value.rpartition("/")[2] for value in said}
-    found |= {one for text in texts for one in re.findall(r"secrets\}?/([\w-]+)", text)}
+    found |= {name for text in texts for name in re.findall(r"secrets\}?/([\w-]+)", text)}
     if name == "mailmapd":
         found |= secrets_of("follower") | secrets_of("reader")
     return found
@@ -171,8 +181,8 @@ def test_daemons_are_confined() -> None:
         "sockets"
     ]
     services = yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]
-    for one in (one for one in services.values() if one["image"] == "mailmapd"):
-        assert (one["read_only"], one["cap_drop"]) == (True, ["ALL"])
+    for service in (service for service in services.values() if service["image"] == "mailmapd"):
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
 
 
 def test_ports_and_probes_fit_the_configuration() -> None:
@@ -192,7 +202,9 @@ def test_ports_and_probes_fit_the_configuration() -> None:
     services = yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]
     commands = [container[f"{kind}Probe"]["exec"]["command"] for kind in ("liveness", "readiness")]
     commands += [
-        one["healthcheck"]["test"][1:] for one in services.values() if one["image"] == "mailmapd"
+        service["healthcheck"]["test"][1:]
+        for service in services.values()
+        if service["image"] == "mailmapd"
     ]
     for command in commands:
         assert command[:2] == ["python", "-c"]

@@ -79,7 +79,7 @@ def test_sample_and_presets_are_valid(validator: Any) -> None:
 def test_every_key_of_the_sample_is_described(validator: Any) -> None:
     """An editor shows the sample's comments: most keys have a description."""
     definitions = validator.schema["$defs"].values()
-    keys = [key for one in definitions for key in one["properties"].values()]
+    keys = [key for definition in definitions for key in definition["properties"].values()]
     described = [key for key in keys if "description" in key]
     assert len(described) > len(keys) / 2
 

@@ -25,7 +25,7 @@ def code(text: str) -> list[tuple[str, str]]:
 
 def tables(text: str) -> list[tuple[int, int]]:
     """Return (rows, columns) of every table."""
-    found = [one.strip().splitlines() for one in _TABLE.findall(without_blocks(text))]
+    found = [table.strip().splitlines() for table in _TABLE.findall(without_blocks(text))]
     return [(len(rows), len(re.findall(r"(?<!\\)\|", rows[1])) - 1) for rows in found]
 
 
@@ -34,7 +34,7 @@ def paragraphs(text: str) -> list[tuple[int, int]]:
     sections = re.split(r"^#{1,6} .*$", without_blocks(text), flags=re.MULTILINE)
     return [
         (
-            len([one for one in re.split(r"\n\s*\n", section) if one.strip()]),
+            len([paragraph for paragraph in re.split(r"\n\s*\n", section) if paragraph.strip()]),
             len(re.findall(r"^\s*[*] ", section, re.MULTILINE)),
         )
         for section in sections

@@ -48,7 +48,7 @@ def test_every_page_is_found_from_the_readme() -> None:
         names = [link.partition("#")[0] for link in found if "://" not in link]
         ahead.extend((path.parent / name).resolve() for name in names)
     missing = {path.name for path in (PROJECT / "docs").glob("*.md")} - {
-        one.name for one in reached
+        page.name for page in reached
     }
     assert missing <= {"index.md", "index.zh-CN.md"}  # the site's own first pages
 

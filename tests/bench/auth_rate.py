@@ -105,7 +105,7 @@ def _median(
 ) -> float:
     asked = requests if in_flight > 1 else max(requests // 5, 1)
     clients = [client(draws.fresh("users")) for _ in range(RUNS + 1)]
-    rates = [asyncio.run(one.measure(asked, in_flight)) for one in clients][1:]
+    rates = [asyncio.run(client.measure(asked, in_flight)) for client in clients][1:]
     failed = sum(rate.missing for rate in rates)
     if failed:
         sys.exit(f"{failed} requests failed: the numbers would mean nothing")

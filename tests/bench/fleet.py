@@ -82,20 +82,21 @@ def split_lines(results: Sequence[Result]) -> Iterator[str]:
     yield "|---|---:|---:|"
     pairs = list(zip((bus, second), disturbed, strict=True))
     rows = {
-        "SELECTs a second, in the ten minutes before": [_rate(one, -1) for _, one in pairs],
-        "in the ten minutes from the split on": [_rate(one, 0) for _, one in pairs],
-        "in the ten minutes after them": [_rate(one, 1) for _, one in pairs],
+        "SELECTs a second, in the ten minutes before": [_rate(carried, -1) for _, carried in pairs],
+        "in the ten minutes from the split on": [_rate(carried, 0) for _, carried in pairs],
+        "in the ten minutes after them": [_rate(carried, 1) for _, carried in pairs],
         "SELECTs more than without, until 18:00": [_more(*pair) for pair in pairs],
         "as many as without again after": [_back(*pair) for pair in pairs],
         "new answers are kept for a day again after": [
-            "never" if one.trusted is None else f"{one.trusted:.0f} s" for _, one in pairs
+            "never" if carried.trusted is None else f"{carried.trusted:.0f} s"
+            for _, carried in pairs
         ],
         "answers behind the database": [
-            f"{one.behind}, for {one.oldest:.0f} s at most" for _, one in pairs
+            f"{carried.behind}, for {carried.oldest:.0f} s at most" for _, carried in pairs
         ],
-        "outdated by the rules": [str(one.outdated) for _, one in pairs],
+        "outdated by the rules": [str(carried.outdated) for _, carried in pairs],
         "SELECTs of a host that starts cold, in its first hour": [
-            count(one.cold) for _, one in pairs
+            count(carried.cold) for _, carried in pairs
         ],
     }
     for name, cells in rows.items():

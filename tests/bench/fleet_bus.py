@@ -181,7 +181,9 @@ async def _fill_stream(valkey: Valkey, changes: Sequence[dict[bytes, bytes]]) ->
     settings = ClusterSettings(url=valkey.url, host="mx1")
     server, codec = Server(settings), Codec()
     hears = {"mail": Hears(1, 0.2, frozenset({"0" * 16}), frozenset(TABLES))}
-    beats = [codec.encode(Message(f"mx{one}", "0" * 16, hears=hears)) for one in range(FOLLOWERS)]
+    beats = [
+        codec.encode(Message(f"mx{number}", "0" * 16, hears=hears)) for number in range(FOLLOWERS)
+    ]
     each = round(86_400 / HEARTBEAT) // max(len(changes), 1)
     number = 0
     while number < settings.max_messages:

@@ -61,12 +61,12 @@ class MailDatabase:
         people = [address.encode() for address in mailboxes.addresses(count)]
         domains = [domain.encode() for domain in mailboxes.domains(count)]
         self._rows: dict[str, dict[Values, Rows]] = {
-            "virtual_alias_maps": {(one,): [(one,)] for one in people},
+            "virtual_alias_maps": {(person,): [(person,)] for person in people},
             "virtual_mailbox_maps": {
-                (one,): [(mailboxes.maildir(one.decode()).encode(),)] for one in people
+                (person,): [(mailboxes.maildir(person.decode()).encode(),)] for person in people
             },
-            "virtual_domains_maps": {(one,): [(one,)] for one in domains},
-            "transport_maps": {(one,): [(b":",)] for one in domains},
+            "virtual_domains_maps": {(domain,): [(domain,)] for domain in domains},
+            "transport_maps": {(domain,): [(b":",)] for domain in domains},
         }
         self._waiting: deque[tuple[Callable[[Any], None], Any]] = deque()
         self.selects = 0

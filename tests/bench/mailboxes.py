@@ -80,7 +80,7 @@ def addresses(count: int) -> Iterator[str]:
 
 def domains(mailboxes: int) -> list[str]:
     """Return the domains of the first `mailboxes` addresses."""
-    return sorted({one.rpartition("@")[2] for one in addresses(mailboxes)})
+    return sorted({address.rpartition("@")[2] for address in addresses(mailboxes)})
 
 
 def write_keys(path: Path, keys: Iterable[str]) -> Path:
@@ -100,11 +100,14 @@ def postfixadmin(mailboxes: int) -> Stack:
             batch = [address(number) for number in range(start, min(start + 10_000, mailboxes))]
             insert(
                 "mailbox (username, password, maildir, local_part, domain)",
-                [(one, f"{{PLAIN}}{PASSWORD}", maildir(one), *one.split("@")) for one in batch],
+                [
+                    (address, f"{{PLAIN}}{PASSWORD}", maildir(address), *address.split("@"))
+                    for address in batch
+                ],
             )
             insert(
                 "alias (address, goto, domain)",
-                [(one, one, one.rpartition("@")[2]) for one in batch],
+                [(address, address, address.rpartition("@")[2]) for address in batch],
             )
 
     return replace(POSTFIXADMIN, name="bench", fill=fill)

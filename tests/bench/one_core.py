@@ -17,8 +17,8 @@ def on_one_core() -> Iterator[None]:
     """Keep this process, all that it has started, and all that they start, on the last of its cores."""
     own = os.sched_getaffinity(0)
     before = {thread: os.sched_getaffinity(thread) for thread in _threads()}
-    one = {max(own)}
-    _pin(dict.fromkeys(before, one))
+    core = {max(own)}
+    _pin(dict.fromkeys(before, core))
     try:
         yield
     finally:

@@ -120,21 +120,25 @@ def pairs(lines: Iterable[Line], chart: Chart) -> list[Pair]:
 
 def draw(title: str, compared: Sequence[Pair]) -> str:
     """Return the picture."""
-    scale = (_WIDTH - _LABEL - _RIGHT) / max(max(one.ours, one.peer) for one in compared)
+    scale = (_WIDTH - _LABEL - _RIGHT) / max(
+        max(comparison.ours, comparison.peer) for comparison in compared
+    )
     height = _HEAD + len(compared) * (2 * _BAR + _GAP) + 8
     parts = []
-    for number, one in enumerate(compared):
+    for number, comparison in enumerate(compared):
         top = _HEAD + number * (2 * _BAR + _GAP)
         parts.append(
-            f'<text x="{_LABEL - 10}" y="{top + 17}" text-anchor="end">{escape(one.label)}</text>'
+            f'<text x="{_LABEL - 10}" y="{top + 17}" text-anchor="end">{escape(comparison.label)}</text>'
         )
-        factor = f" · ratio {one.ratio}" if one.ratio else ""
-        peer = "" if one.name == one.label else f" {one.name}"
-        parts += _bar("ours", top, one.ours * scale, f"{_shown(one.ours)}{factor}")
-        parts += _bar("peer", top + _BAR, one.peer * scale, f"{_shown(one.peer)}{peer}")
+        factor = f" · ratio {comparison.ratio}" if comparison.ratio else ""
+        peer = "" if comparison.name == comparison.label else f" {comparison.name}"
+        parts += _bar("ours", top, comparison.ours * scale, f"{_shown(comparison.ours)}{factor}")
+        parts += _bar(
+            "peer", top + _BAR, comparison.peer * scale, f"{_shown(comparison.peer)}{peer}"
+        )
     described = "; ".join(
-        f"{one.label}: mailmapd {_shown(one.ours)}, {one.name} {_shown(one.peer)}"
-        for one in compared
+        f"{comparison.label}: mailmapd {_shown(comparison.ours)}, {comparison.name} {_shown(comparison.peer)}"
+        for comparison in compared
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">\n'

@@ -34,4 +34,4 @@ def interleave(stakes: Iterable[S], contenders: Mapping[str, Callable[[S], T]]) 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Return the median of the rounds' own ratios: what the machine did between two rounds cancels out."""
-    return statistics.median([one / other for one, other in zip(ours, theirs, strict=True)])
+    return statistics.median([own / other for own, other in zip(ours, theirs, strict=True)])

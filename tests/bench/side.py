@@ -126,7 +126,7 @@ def processor_time(rounds: Rounds[Cost], what: str) -> Line:
     text = _parts(ours)
     if peer is None:
         return Line(12, f"processor time per cached lookup, {what}", text, target="reported")
-    ratio = median_ratio([one.micros for one in ours], [one.micros for one in rounds[peer]])
+    ratio = median_ratio([cost.micros for cost in ours], [cost.micros for cost in rounds[peer]])
     return Line(
         12,
         f"processor time per cached lookup, {what}",
@@ -138,6 +138,6 @@ def processor_time(rounds: Rounds[Cost], what: str) -> Line:
 
 
 def _parts(costs: Sequence[Cost]) -> str:
-    total = statistics.median([one.micros for one in costs])
-    system = statistics.median([one.micros_in_kernel for one in costs])
+    total = statistics.median([cost.micros for cost in costs])
+    system = statistics.median([cost.micros_in_kernel for cost in costs])
     return f"{micros(total)} ({total - system:.1f} user + {system:.1f} system)"

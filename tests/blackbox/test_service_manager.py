@@ -156,7 +156,7 @@ def test_handed_over_sockets_are_served_and_left_alone(manager: Manager) -> None
     pass_on = [f"--setenv={name}" for name in ("PYTHONPATH", "NOTIFY_SOCKET", "WATCHDOG_USEC")]
     daemon = manager.start(
         "systemd-socket-activate",
-        *(f"--listen={one}" for one in addresses),
+        *(f"--listen={address}" for address in addresses),
         f"--fdname={names}",
         *pass_on,
     )

@@ -278,9 +278,9 @@ def replica_of(servers: Servers) -> Iterator[MariaDB]:
         replicate(source, replica)
         config = daemon.config.read_text()
         both = f'["unix:{source.socket}", "unix:{replica.socket}"]'
-        one = f'["unix:{source.socket}"]'
-        assert f"hosts = {one}" in config
-        daemon.write_config(config.replace(f"hosts = {one}", f"hosts = {both}\nprefer = {one}"))
+        first = f'["unix:{source.socket}"]'
+        assert f"hosts = {first}" in config
+        daemon.write_config(config.replace(f"hosts = {first}", f"hosts = {both}\nprefer = {first}"))
         daemon.process.send_signal(signal.SIGHUP)
         servers.follow(2)
         yield replica

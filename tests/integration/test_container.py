@@ -22,7 +22,7 @@ def test_database_account_and_configuration_fit(tmp_path: Path) -> None:
     """A fresh MariaDB that has read what compose.yaml gives it lets in the daemon that has the
     sample configuration as docs/install.md changes it.
     """
-    mounts = [one.split(":") for one in compose()["services"]["mariadb"]["volumes"]]
+    mounts = [mount.split(":") for mount in compose()["services"]["mariadb"]["volumes"]]
     scripts = sorted(
         (place, PROJECT / source)
         for source, place, *_ in mounts

@@ -290,7 +290,11 @@ def test_the_first_hour(host: Host) -> None:
             read = f"curl -sSk --max-time 20 {user} '{protocol}://localhost/{place}'"
             assert "It works." in host.run(read)
         if dovecot.version == "2.4":
-            [block] = [one for one in commands(page("dovecot", dovecot.language)) if "curl" in one]
+            [block] = [
+                command
+                for command in commands(page("dovecot", dovecot.language))
+                if "curl" in command
+            ]
             shown = host.run(block.splitlines()[0].replace("info@", "you@"))
             assert '"home": "/home/vmail/example.com/you/"' in shown
 
@@ -357,7 +361,7 @@ def test_the_first_hour(host: Host) -> None:
     host.is_right(until=outage)
     # What could not be known was put off, and never denied or made up.
     put_off = re.compile(r"\S+ (\S+: 4\d\d |login: (error: b'\[UNAVAILABLE\]|abort: ))")
-    assert [one for one in host.wrong(since=outage) if not put_off.match(one)] == []
+    assert [line for line in host.wrong(since=outage) if not put_off.match(line)] == []
 
     with measured("nobody there: the words of the logs"):
         host.run("systemctl stop 'mailmapd*.socket' mailmapd.service")

@@ -110,7 +110,7 @@ def test_no_panel_is_empty(daemon: Daemon, short_path: Path) -> None:
 
         def complete() -> bool:
             load.play()
-            empty[:] = [one for one in wanted if not prometheus.numbers(one[1])]
+            empty[:] = [query for query in wanted if not prometheus.numbers(query[1])]
             return not empty
 
         try:
@@ -146,7 +146,8 @@ def test_panels_do_not_overlap_and_are_explained() -> None:
             assert panel["title"]
             assert panel["description"]
             assert all(
-                one["datasource"]["uid"] == "${datasource}" for one in (panel, *panel["targets"])
+                drawn["datasource"]["uid"] == "${datasource}"
+                for drawn in (panel, *panel["targets"])
             )
     identifiers = [panel["id"] for panel in dashboard()["panels"]]
     assert len(set(identifiers)) == len(identifiers)

@@ -149,8 +149,8 @@ def look(system: DebianSystem, fault: str, *words: str) -> None:
     said = system.run("python3", "-", data=SMTP, check=False).stdout
     system.run("sendmail", "you@example.com", data="Subject: lost\n\n.\n", check=False)
     read_mail(system, "imaps", 1)
-    for one in words:
-        wait_until(lambda one=one: one in said + system.run(*log).stdout, one)  # type: ignore[misc]
+    for word in words:
+        wait_until(lambda word=word: word in said + system.run(*log).stdout, word)  # type: ignore[misc]
 
 
 def test_words_of_the_logs(base: Base) -> None:

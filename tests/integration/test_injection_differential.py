@@ -166,9 +166,9 @@ def test_hostile_keys(prey: MariaDB, mode: str) -> None:
                 )[:3]
 
             found = [
-                one
+                answer
                 for result in threads.map(compare, names, [hostile_keys(rng, KEYS) for _ in names])
-                for one in result
+                for answer in result
             ]
             log = daemon.text()
     assert not found, f"MAILMAPD_TEST_SEED={SEED}, SQL mode {mode!r}\n" + "\n".join(found[:10])

@@ -53,7 +53,7 @@ def test_units_follow_the_program(system: DebianSystem) -> None:
     /root, where nothing else can be seen.
     """
     part = commands(section(section(page("install"), 2, INSTALL), 3, OTHER_SYSTEMS))
-    by_pip, _, _, account, units = (one.replace(DOCUMENTED, ELSEWHERE) for one in part)
+    by_pip, _, _, account, units = (text.replace(DOCUMENTED, ELSEWHERE) for text in part)
     # The libraries come in the versions that all tests have.
     lock = f"{ELSEWHERE}/bin/pip install -qq --require-hashes --requirement scripts/run-time.lock"
     system.run("sh", "-ec", f"cd /usr/src\npython3 -m venv {ELSEWHERE}\n{lock}\n{by_pip}")

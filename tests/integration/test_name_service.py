@@ -40,9 +40,9 @@ def test_a_name_that_moves_is_followed(short_path: Path) -> None:
     none is "not found" on the way.
     """
     with (
-        private_directory() as one,
+        private_directory() as folder,
         private_directory() as other,
-        MariaDB(one, tcp=True) as first,
+        MariaDB(folder, tcp=True) as first,
         MariaDB(other, port=first.port, settings=["--bind-address=127.0.0.2"]) as second,
     ):
         fill(first, "first")

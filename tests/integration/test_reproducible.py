@@ -26,11 +26,14 @@ def test_two_builds_are_equal(tmp_path: Path) -> None:
     (package,) = (tmp_path / "one").glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", package, tmp_path / "root"], check=True)
     bill = json.loads((tmp_path / "root/usr/share/doc/mailmapd/sbom.cdx.json").read_text())
-    named = {one["name"].lower().replace("_", "-"): one["version"] for one in bill["components"]}
+    named = {
+        component["name"].lower().replace("_", "-"): component["version"]
+        for component in bill["components"]
+    }
     installed = {}
     for folder in (tmp_path / "root/usr/lib/mailmapd").glob("*.dist-info"):
         distribution, version = folder.name.removesuffix(".dist-info").split("-")
         installed[distribution.lower().replace("_", "-").replace(".", "-")] = version
     assert installed.pop("mailmapd") == bill["metadata"]["component"]["version"]
     assert {name.replace(".", "-"): version for name, version in named.items()} == installed
-    assert all(one["hashes"] for one in bill["components"])
+    assert all(component["hashes"] for component in bill["components"])

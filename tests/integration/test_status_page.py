@@ -154,7 +154,10 @@ def test_for_programs(daemon: Daemon) -> None:
     """/status.json holds counters, activity and errors."""
     figures = json.loads(get(daemon, "/status.json")[2])
     assert figures["snapshot"]["maps"]["<aliases>"]["results"]["found"] == 9
-    assert {one["name"] for one in figures["activity"]["lookups"]} == {"<aliases>", "broken"}
+    assert {activity["name"] for activity in figures["activity"]["lookups"]} == {
+        "<aliases>",
+        "broken",
+    }
     assert "s3cr3t" not in str(figures)
 
 

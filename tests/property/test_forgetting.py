@@ -284,8 +284,8 @@ class World:
             assert self.origin.gone, reply
             return
         value = value if word == b"OK" else b""
-        answers = [one for one in self.fetches if one.key == key and one.value == value]
-        assert any(self.may_answer(one, asked, at_once=at_once) for one in answers), (
+        answers = [fetch for fetch in self.fetches if fetch.key == key and fetch.value == value]
+        assert any(self.may_answer(fetch, asked, at_once=at_once) for fetch in answers), (
             f"{key!r} was answered {reply!r} at {self.clock.now} in step {self.step}"
         )
 

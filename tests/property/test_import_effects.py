@@ -100,7 +100,7 @@ def files(draw: st.DrawFn) -> tuple[str, str]:
         "lmtp unix - - n - - lmtp",
     ):
         options = draw(st.lists(st.integers(0, len(NAMES) - 1), unique=True, max_size=2))
-        written = [f"  -o {NAMES_IN_ORDER[one]}={draw(values(one, ','))}" for one in options]
+        written = [f"  -o {NAMES_IN_ORDER[name]}={draw(values(name, ','))}" for name in options]
         services.append("\n".join([service, *written]))
     return "\n".join(lines) + "\n", "\n".join(services) + "\n"
 

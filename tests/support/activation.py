@@ -51,16 +51,16 @@ class ActivatedDaemon(Daemon):
         trace: TracebackType | None,
     ) -> None:
         super().__exit__(kind, error, trace)
-        for one in self._sockets:
-            one.close()
+        for listening in self._sockets:
+            listening.close()
 
     def start(self) -> None:
         """Start the daemon; clients may connect before it answers."""
         self._starts += 1
-        numbers = ",".join(str(one.fileno()) for one in self._sockets)
+        numbers = ",".join(str(listening.fileno()) for listening in self._sockets)
         command = [sys.executable, "-c", LAUNCHER, numbers, str(self.config)]
         environment = dict(self._environment) | {"PYTHONPATH": str(self.source)}
-        descriptors = [one.fileno() for one in self._sockets]
+        descriptors = [listening.fileno() for listening in self._sockets]
         self._process = ServerProcess(
             command, self.log, cwd=self.directory, env=environment, descriptors=descriptors
         )
@@ -79,19 +79,19 @@ class ActivatedDaemon(Daemon):
     @staticmethod
     def _listen(address: str) -> socket.socket:
         unix = address.startswith("unix:")
-        one = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        listening = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         if unix:
-            one.bind(address.removeprefix("unix:"))
+            listening.bind(address.removeprefix("unix:"))
             Path(address.removeprefix("unix:")).chmod(0o666)
         else:
             host, _, port = address.rpartition(":")
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((host, int(port)))
-        one.listen(BACKLOG)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, int(port)))
+        listening.listen(BACKLOG)
         try:
-            return socket.socket(fileno=fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
+            return socket.socket(fileno=fcntl.fcntl(listening, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
         finally:
-            one.close()
+            listening.close()
 
 
 def copy_of_package(folder: Path, version: str) -> Path:

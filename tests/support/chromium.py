@@ -54,7 +54,7 @@ class Chromium:
         try:
             port = await self._port(profile / "DevToolsActivePort")
             async with self._session.get(f"http://127.0.0.1:{port}/json/list") as response:
-                [page] = [one for one in await response.json() if one["type"] == "page"]
+                [page] = [target for target in await response.json() if target["type"] == "page"]
             self._page = await self._session.ws_connect(
                 page["webSocketDebuggerUrl"], max_msg_size=0
             )

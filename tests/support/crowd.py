@@ -25,17 +25,17 @@ def connect(path: str, count: int) -> list[socket.socket]:
     """Return that many connections."""
     found = []
     for _ in range(count):
-        one = socket.socket(socket.AF_UNIX)
-        one.connect(path)
-        one.setblocking(False)
-        found.append(one)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(path)
+        connection.setblocking(False)
+        found.append(connection)
     return found
 
 
-def wait_for_reply(one: socket.socket) -> None:
+def wait_for_reply(connection: socket.socket) -> None:
     """Wait until there is something to be read, and leave it there."""
     waiting = select.poll()
-    waiting.register(one, select.POLLIN)
+    waiting.register(connection, select.POLLIN)
     waiting.poll()
 
 
@@ -46,17 +46,17 @@ def main(path: str, idle: int, slow: int, deaf: int) -> None:
     silent = connect(path, idle)
     crawling = connect(path, slow)
     not_listening = connect(path, deaf)
-    for one in not_listening:
-        one.send(b"%d:%b," % (len(LONG), LONG) * QUESTIONS)
-    for one in not_listening:
-        wait_for_reply(one)
+    for connection in not_listening:
+        connection.send(b"%d:%b," % (len(LONG), LONG) * QUESTIONS)
+    for connection in not_listening:
+        wait_for_reply(connection)
     print("connected", len(silent) + len(crawling) + len(not_listening), flush=True)
     position = 0
     while True:
         time.sleep(1.0)
-        for one in crawling:
+        for connection in crawling:
             with suppress(OSError):
-                one.send(REQUEST[position : position + 1])
+                connection.send(REQUEST[position : position + 1])
         position = (position + 1) % len(REQUEST)
 
 

@@ -219,7 +219,9 @@ def make_host(
     """Return a host that has not joined yet."""
     own = folder / name
     own.mkdir(exist_ok=True)
-    places = [one if isinstance(one, str) else f"unix:{one.socket}" for one in hosts or (server,)]
+    places = [
+        place if isinstance(place, str) else f"unix:{place.socket}" for place in hosts or (server,)
+    ]
     servers = ", ".join(f'"{place}"' for place in places)
     follow = (
         'follow = "yes"\nuser = "replica"\npassword_file = "replica"'

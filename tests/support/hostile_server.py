@@ -125,7 +125,7 @@ def harm(kind: str) -> Iterator[bytes]:
             yield b"\xff\xff\xff" + bytes([number]) + bytes(0xFFFFFF)
             number = (number + 1) & 0xFF
         elif kind == "columns":
-            yield b"".join([numbered(column(b"%06d" % one)) for one in range(1000)])
+            yield b"".join([numbered(column(b"%06d" % number)) for number in range(1000)])
         else:
             yield b"".join(
                 [numbered(b"\xfb" * 512 if kind == "nulls" else b"\0") for _ in range(4096)]
@@ -187,11 +187,11 @@ async def stream(peer: Peer, chosen: Path) -> None:
                 return
             if kind == "log words":
                 await peer.raw(encode_payload(b"\xff\xd4\x04#HY000" + EVIL.encode()))
-        one = next(events, None)
-        if one is None:
+        piece = next(events, None)
+        if piece is None:
             await asyncio.sleep(HEARTBEATS)
         else:
-            await peer.raw(one)
+            await peer.raw(piece)
             await asyncio.sleep(0)
 
 

@@ -34,9 +34,9 @@ def send_bombs(host: str, port: int) -> None:
     head = b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     while True:
         try:
-            with socket.create_connection((host, port), timeout=10) as one:
-                one.sendall(head % len(body) + body)
-                one.recv(1000)
+            with socket.create_connection((host, port), timeout=10) as connection:
+                connection.sendall(head % len(body) + body)
+                connection.recv(1000)
         except OSError:
             time.sleep(0.001)
 
@@ -47,18 +47,18 @@ def pipeline(host: str, port: int) -> None:
     while True:
         try:
             with (
-                socket.create_connection((host, port)) as one,
+                socket.create_connection((host, port)) as connection,
                 selectors.DefaultSelector() as ready,
             ):
-                one.setblocking(False)
-                ready.register(one, selectors.EVENT_READ | selectors.EVENT_WRITE)
+                connection.setblocking(False)
+                ready.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
                 ended = False
                 while not ended:
                     for _, events in ready.select():
                         if events & selectors.EVENT_WRITE:
-                            one.send(ask)
+                            connection.send(ask)
                         if events & selectors.EVENT_READ:
-                            ended = not one.recv(1 << 20)
+                            ended = not connection.recv(1 << 20)
         except OSError:
             time.sleep(0.001)
 
@@ -69,10 +69,10 @@ def hold(host: str, port: int) -> None:
         while True:
             while len(ended.get_map()) < IDLE:
                 try:
-                    one = socket.create_connection((host, port), timeout=10)
+                    connection = socket.create_connection((host, port), timeout=10)
                 except OSError:
                     break
-                ended.register(one, selectors.EVENT_READ)
+                ended.register(connection, selectors.EVENT_READ)
             for key, _ in ended.select(0.05):
                 ended.unregister(key.fileobj)
                 key.fileobj.close()  # type: ignore[union-attr]
@@ -82,8 +82,8 @@ def connect(host: str, port: int) -> None:
     """Connect, ask, and leave."""
     while True:
         try:
-            with socket.create_connection((host, port), timeout=10) as one:
-                one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            with socket.create_connection((host, port), timeout=10) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         except OSError:
             time.sleep(0.001)
 

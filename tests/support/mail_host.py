@@ -305,8 +305,8 @@ class Debian13Host:
         return sample_config("lookup_http = ", moved)
 
     def _checks_logins(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as one:
-            return one.connect_ex(str(self.system.path("var/spool/postfix/private/auth"))) == 0
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.system.path("var/spool/postfix/private/auth"))) == 0
 
     def _start(self, stack: ExitStack, command: list[str], name: str) -> None:
         process = self.system.start(command, self.directory / f"{name}.log")

@@ -85,8 +85,8 @@ class Oracle:
         In this share of the rounds the server `ends` all streams of its log in the middle.
         """
         writers = [
-            RandomChanges(self._server, self._schemas, seed * 2 + one, definitions, logged)
-            for one in range(2)
+            RandomChanges(self._server, self._schemas, seed * 2 + number, definitions, logged)
+            for number in range(2)
         ]
         draw = random.Random(seed)
         for _ in range(rounds):
@@ -130,8 +130,10 @@ class Oracle:
                 while (await mark.answer(text.encode()))[0] != Found(b"x"):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         await until(
-            lambda: all(one.lease.holds and one.is_settled for one in self.databases.values()),
-            f"not all are followed: {[feed.reason for one in self.databases.values() for feed in one.feeds]}",
+            lambda: all(
+                database.lease.holds and database.is_settled for database in self.databases.values()
+            ),
+            f"not all are followed: {[feed.reason for database in self.databases.values() for feed in database.feeds]}",
         )
 
     async def compare(self) -> None:
@@ -223,7 +225,7 @@ async def oracle(
     )
     following.start()
     try:
-        await until(lambda: all(one.lease.holds for one in following.databases.values()))
+        await until(lambda: all(database.lease.holds for database in following.databases.values()))
         yield Oracle(server, engine, following, tuple(made))
     finally:
         await following.close()

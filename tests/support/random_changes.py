@@ -150,7 +150,7 @@ class RandomChanges:
 
     def _definition(self) -> Iterator[str]:
         """Yield statements that leave the table there, with other rows or columns."""
-        table = self._random.choice([one for one in self._tables if not one.is_tied])
+        table = self._random.choice([table for table in self._tables if not table.is_tied])
         name, other = table.full_name, f"`{table.schema}`.`other`"
         match self._random.randrange(5):
             case 0:
@@ -166,7 +166,9 @@ class RandomChanges:
                 yield f"RENAME TABLE {name} TO `{table.schema}`.`old`, {other} TO {name}"
                 yield f"DROP TABLE `{table.schema}`.`old`"
             case 3:
-                column = self._random.choice([one for one in table.columns if not one.counts_up])
+                column = self._random.choice(
+                    [column for column in table.columns if not column.counts_up]
+                )
                 null = "NULL" if column.may_be_null else "NOT NULL"
                 yield f"ALTER TABLE {name} MODIFY COLUMN `{column.name}` {column.definition} {null} FIRST"
                 yield self._statement(table)
@@ -241,7 +243,7 @@ class RandomChanges:
 
 
 def _tables(server: SqlServer, schemas: tuple[str, ...]) -> list[_Table]:
-    names = ", ".join(f"'{one}'" for one in schemas)
+    names = ", ".join(f"'{schema}'" for schema in schemas)
     tied = {
         (schema, table)
         for row in server.run_sql(

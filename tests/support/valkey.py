@@ -206,7 +206,7 @@ class Sentinels:
         """Return the server that the Sentinels call the primary."""
         with closing(Redis(port=self.ports[0], protocol=2)) as client:
             _, port = client.sentinel_get_master_addr_by_name("mail")
-        return next(one for one in (self.primary, *self.replicas) if one.port == port)
+        return next(server for server in (self.primary, *self.replicas) if server.port == port)
 
     def fail_over(self) -> bool:
         """Have another server made the primary; return whether a Sentinel has begun to."""

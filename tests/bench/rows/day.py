@@ -126,9 +126,9 @@ class Day:
                 ordinary = settings.ttl if select.row else settings.negative_ttl
                 self._expires[select.asked] = self.clock.now + (DAY if self.hears else ordinary)
 
-    def _postfix_selects(self, one: Map, key: bytes) -> Iterator[Selects]:
+    def _postfix_selects(self, map_: Map, key: bytes) -> Iterator[Selects]:
         """Yield the SELECTs that Postfix sends for a lookup: key by key over the tables until one has a row."""
-        for search_key, place in itertools.product(one.search.keys(key), one.tables):
+        for search_key, place in itertools.product(map_.search.keys(key), map_.tables):
             folded = fold(search_key.key)
             sql_key = None if folded is None else place.sql_key(folded)
             if sql_key is None:

@@ -107,7 +107,7 @@ def warm(bench: Workbench, sides: Mapping[str, Side], what: str) -> Iterator[Lin
             12,
             f"warm-up for {what}: {name}'s processor time per lookup at first and at last",
             f"{micros(costs[0].micros)}, {micros(costs[-1].micros)}",
-            f"{count(sum(one.lookups for one in costs))} lookups",
+            f"{count(sum(cost.lookups for cost in costs))} lookups",
             target="reported",
         )
 
@@ -132,7 +132,9 @@ def _throughput(
 
 
 def _rates(rounds: Rounds[Cost], what: str, peer: str, target: float | None) -> Line:
-    ours, theirs = ([one.figures["lookups_per_s"] for one in rounds[name]] for name in (OURS, peer))
+    ours, theirs = (
+        [measured.figures["lookups_per_s"] for measured in rounds[name]] for name in (OURS, peer)
+    )
     ratio = median_ratio(ours, theirs)
     return Line(
         1,
@@ -152,7 +154,9 @@ def _round_trip(bench: Workbench, contenders: dict[str, Side]) -> Iterator[Line]
     for peer in contenders:
         if peer == OURS:
             continue
-        ours, theirs = ([one.figures["p50_us"] for one in rounds[name]] for name in (OURS, peer))
+        ours, theirs = (
+            [measured.figures["p50_us"] for measured in rounds[name]] for name in (OURS, peer)
+        )
         ratio = median_ratio(ours, theirs)
         yield Line(
             2,

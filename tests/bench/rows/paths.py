@@ -94,7 +94,7 @@ def _recipients(bench: Workbench) -> Path:
     people = list(mailboxes.addresses(bench.scale.mailboxes))
     chance.shuffle(people)
     return mailboxes.write_keys(
-        bench.directory() / "recipients", [_variant(chance, one) for one in people]
+        bench.directory() / "recipients", [_variant(chance, person) for person in people]
     )
 
 

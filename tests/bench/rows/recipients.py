@@ -110,9 +110,9 @@ def _key_files(bench: Workbench) -> dict[str, Path]:
     users = [mailboxes.address(number) for number in chosen]
     kinds = {
         "user@": users,
-        "user+ext@": [one.replace("@", "+ext@") for one in users],
+        "user+ext@": [user.replace("@", "+ext@") for user in users],
         "unknown@": [
-            f"nobody{number}@{one.rpartition('@')[2]}" for number, one in enumerate(users)
+            f"nobody{number}@{user.rpartition('@')[2]}" for number, user in enumerate(users)
         ],
     }
     return {

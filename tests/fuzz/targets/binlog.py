@@ -75,8 +75,8 @@ def outcome(data: bytes, size: int) -> tuple[object, ...]:
         except BinlogError:
             return ("broken",)
         events += found
-        for one in found:
-            selection.add(one, touched)
+        for heard in found:
+            selection.add(heard, touched)
     return (reader.file, *events)
 
 

@@ -57,12 +57,12 @@ async def test_nothing_is_outdated(server: SqlServer, tmp_path: Path, logged: st
     how = LOGGED[logged]
     # The short form goes over all databases for each server, and over two of them for each way of logging
     schemas, rounds = ((), ROUNDS or 1) if ROUNDS or logged == "drawn" else (FEW, 0)
-    async with oracle(server, tmp_path, schemas) as one:
-        await one.run(SEED, rounds, TRANSACTIONS, definitions=0.01, ends=0.3, logged=how)
+    async with oracle(server, tmp_path, schemas) as tried:
+        await tried.run(SEED, rounds, TRANSACTIONS, definitions=0.01, ends=0.3, logged=how)
         # Streams that end late leave next to nothing to compare, so the last round ends none
-        findings = one.found
+        findings = tried.found
         for attempt in range(1, 6):  # on a busy machine there are few lookups in a round
-            findings = await one.run(
+            findings = await tried.run(
                 SEED + attempt, 1, TRANSACTIONS, definitions=0.01, ends=0.0, logged=how
             )
             if findings.compared > 20 * max(1, ROUNDS):
@@ -138,7 +138,7 @@ def _trust(patch: pytest.MonkeyPatch, *names: str) -> None:
     """Take what depends on these for something that only rows change."""
 
     def others(tree: Any) -> Iterator[str]:
-        return (one for one in volatile(tree) if not one.endswith(names))
+        return (name for name in volatile(tree) if not name.endswith(names))
 
     patch.setattr(analysis, "volatile", others)
 
@@ -196,8 +196,8 @@ async def test_each_rule(
 ) -> None:
     """With a rule switched off, the oracle finds outdated answers: so it would find a rule that is missing."""
     rule.switch_off(monkeypatch)
-    async with oracle(mariadb, tmp_path, (rule.schema,)) as one:
-        findings = await one.run(
+    async with oracle(mariadb, tmp_path, (rule.schema,)) as tried:
+        findings = await tried.run(
             2,
             ROUNDS_TO_FIND,
             50,
@@ -229,10 +229,10 @@ async def test_in_bulk(
     updates = "; ".join(
         f"UPDATE email_aliase SET destination = 'new' WHERE aliase = '{key}'" for key in keys
     )
-    async with oracle(mariadb, tmp_path, ("tutorial",)) as one:
+    async with oracle(mariadb, tmp_path, ("tutorial",)) as tried:
         mariadb.run_sql(f"INSERT INTO email_aliase VALUES {rows}", database="s_tutorial")
-        await one.rest()
-        table = one.engine.tables["tutorial-mysql-mailaliase"]
+        await tried.rest()
+        table = tried.engine.tables["tutorial-mysql-mailaliase"]
         async with asyncio.timeout(
             30
         ):  # an answer that comes while changes are heard of is not kept
@@ -240,6 +240,6 @@ async def test_in_bulk(
                 while table.cache.peek(key.encode()) is None:
                     await table.get(key.encode())
         mariadb.run_sql(f"BEGIN; {updates}; COMMIT", database="s_tutorial")
-        await one.rest()
-        await one.compare()
-    assert bool(one.found.outdated) is not forgotten
+        await tried.rest()
+        await tried.compare()
+    assert bool(tried.found.outdated) is not forgotten

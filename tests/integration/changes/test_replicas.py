@@ -30,9 +30,9 @@ KEYS = [f"k{number}@example.com" for number in range(40)]
 def servers() -> Iterator[tuple[MariaDB, MariaDB]]:
     """A source, and its replica."""
     with (
-        private_directory() as one,
+        private_directory() as folder,
         private_directory() as other,
-        MariaDB(one, tcp=True, settings=LOGGED) as source,
+        MariaDB(folder, tcp=True, settings=LOGGED) as source,
         MariaDB(other, settings=(*LOGGED, *OF_A_REPLICA)) as replica,
     ):
         replicate(source, replica)

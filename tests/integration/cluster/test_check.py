@@ -61,18 +61,18 @@ async def test_least_account(
         async with fleet(
             database, server.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=login
         ) as hosts:
-            two = hosts["mx2"]
-            await (two.shares() if shares else two.watched())
-            await two.ask("alias", b"a@example.com")
+            mx2 = hosts["mx2"]
+            await (mx2.shares() if shares else mx2.watched())
+            await mx2.ask("alias", b"a@example.com")
             if shares:
-                await until(lambda: two.second.exchange.counts["filled"] == 1)
-                two.second.exchange.throw_away(b"mailmapd:shared:a:nothing")
-                await until(lambda: not two.second.exchange.is_busy)
+                await until(lambda: mx2.second.exchange.counts["filled"] == 1)
+                mx2.second.exchange.throw_away(b"mailmapd:shared:a:nothing")
+                await until(lambda: not mx2.second.exchange.is_busy)
                 applied = [Invalidation("alias", frozenset({b"a@example.com"}))]
                 await hosts["mx1"].bus.flush({"all": True}, [*applied, Invalidation("of_domain")])
             identity = await hosts["mx1"].bus.flush({"user": "a@example.com"})
             assert await hosts["mx1"].bus.reports.unconfirmed(identity, 5.0) == []
-            assert not two.held("alias", b"a@example.com")
+            assert not mx2.held("alias", b"a@example.com")
         settings = ClusterSettings(
             url=server.url, user="mail", password="secret", second_level=shares
         )
@@ -108,9 +108,9 @@ async def test_tls_and_password_file(database: MariaDB, tmp_path: Path) -> None:
             assert settings is not None
             assert "secret" not in repr(settings)
             stranger = replace(settings, tls=None)
-            [finding] = [one async for one in cluster_findings(stranger)]
+            [finding] = [found async for found in cluster_findings(stranger)]
             assert "certificate" in finding.problem.lower()
             wrong = replace(settings, password="other")
-            [finding] = [one async for one in cluster_findings(wrong)]
+            [finding] = [found async for found in cluster_findings(wrong)]
             assert "WRONGPASS" in finding.problem or "password" in finding.problem
             assert "other" not in finding.problem

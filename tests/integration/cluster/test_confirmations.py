@@ -39,16 +39,16 @@ async def test_host_with_another_key(
         host = make_host(name, tmp_path, database, valkey.url, follows=False, more=more)
         host.start()
         hosts.append(host)
-    one, two = hosts
+    mx1, mx2 = hosts
     try:
         for host in hosts:
             await host.joined()
             await known(host, "mx1", "mx2")
-        identity = await one.bus.flush(EVERYTHING)
-        assert await one.bus.reports.unconfirmed(identity, WAIT) == ["mx2"]
+        identity = await mx1.bus.flush(EVERYTHING)
+        assert await mx1.bus.reports.unconfirmed(identity, WAIT) == ["mx2"]
     finally:
-        await one.close()
-        await two.close()
+        await mx1.close()
+        await mx2.close()
 
 
 @pytest.mark.parametrize("asked", ["at once", "when this host has written its own again"])
@@ -57,18 +57,18 @@ async def test_records_that_were_lost(
 ) -> None:
     """When the server has lost all records, a host that is away is waited for all the same."""
     async with fleet(database, valkey.url, tmp_path, ["mx1", "mx2", "mx3"], set()) as hosts:
-        one = hosts["mx1"]
-        await known(one, "mx1", "mx2", "mx3")
+        mx1 = hosts["mx1"]
+        await known(mx1, "mx1", "mx2", "mx3")
         await hosts["mx2"].bus.close()  # as if it were killed
         await hosts["mx3"].stop()
-        await one.bus.reports.members()
+        await mx1.bus.reports.members()
         valkey.run("FLUSHALL")
         if asked != "at once":
             await until(lambda: bool(valkey.run("HEXISTS", "mailmapd:hosts", "mx1")))
-        identity = await one.bus.flush(EVERYTHING)
-        assert await one.bus.reports.unconfirmed(identity, 0.1) == ["mx2"]
+        identity = await mx1.bus.flush(EVERYTHING)
+        assert await mx1.bus.reports.unconfirmed(identity, 0.1) == ["mx2"]
         hosts["mx2"].start()
-        assert await one.bus.reports.unconfirmed(identity, 5.0) == []
+        assert await mx1.bus.reports.unconfirmed(identity, 5.0) == []
 
 
 @pytest.mark.parametrize("days", [-2, 2])
@@ -77,12 +77,12 @@ async def test_host_whose_clock_is_wrong(
 ) -> None:
     """A host whose clock is days off neither leaves the fleet for that, nor does it have the others leave."""
     async with fleet(database, valkey.url, tmp_path, ["mx1", "mx2", "mx3"], set()) as hosts:
-        one = hosts["mx1"]
-        await known(one, "mx1", "mx2", "mx3")
+        mx1 = hosts["mx1"]
+        await known(mx1, "mx1", "mx2", "mx3")
         for name in ("mx2", "mx3"):
             await hosts[name].bus.close()
         record = json.loads(valkey.run("HGET", "mailmapd:hosts", "mx2"))
         record["at"] += days * 86_400.0
         valkey.run("HSET", "mailmapd:hosts", "mx2", json.dumps(record))
-        identity = await one.bus.flush(EVERYTHING)
-        assert await one.bus.reports.unconfirmed(identity, WAIT) == ["mx2", "mx3"]
+        identity = await mx1.bus.flush(EVERYTHING)
+        assert await mx1.bus.reports.unconfirmed(identity, WAIT) == ["mx2", "mx3"]

@@ -102,7 +102,7 @@ class Fleet:
     def paste(self, *, user: int, group: int) -> tuple[int, int]:
         """Have an account send the page's command for a panel; return curl's status and that of HTTP, 0 without one."""
         command = shlex.split(CURL.replace(PLACE, f"{self.daemons['mx1'].directory}/webhook"))
-        command = [one.replace("info@example.com", "a@example.com") for one in command]
+        command = [word.replace("info@example.com", "a@example.com") for word in command]
         account = [f"--reuid={user}", f"--regid={group}", "--clear-groups"]
         done = subprocess.run(
             ["setpriv", *account, *command, "-s", "-o", "/dev/null", "-w", "%{http_code}"],
@@ -224,10 +224,10 @@ def test_fleet_as_it_is(fleet: Fleet) -> None:
 
     counts = {"mx1": 0, "mx2": len(TABLES), "mx3": len(TABLES) - 1}
     wait_until(
-        lambda: {name: one["watched"] for name, one in members().items()} == counts,
+        lambda: {name: member["watched"] for name, member in members().items()} == counts,
         "other tables are watched",
     )
-    assert {name: one["follows"] for name, one in members().items()} == {
+    assert {name: member["follows"] for name, member in members().items()} == {
         "mx1": ["mail"],
         "mx2": [],
         "mx3": [],
@@ -260,7 +260,7 @@ def test_confirmed(fleet: Fleet) -> None:
     assert "The last flush is not confirmed by mx3." in page
     assert page.count("NOT YET") == 1
     shown = json.loads(fleet.daemons["mx2"].page("/status.json"))["fleet"]
-    assert {name: one["confirmed"] for name, one in shown.items()} == {
+    assert {name: member["confirmed"] for name, member in shown.items()} == {
         "mx1": True,
         "mx2": True,
         "mx3": False,

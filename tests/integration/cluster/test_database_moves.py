@@ -30,9 +30,9 @@ async def test_address_of_a_database(
     monkeypatch.setattr(followed_host, "COMPARE", 0.05)
     monkeypatch.setattr(watching, "COMPARE", 0.05)
     with (
-        private_directory() as one,
+        private_directory() as folder,
         private_directory() as other,
-        MariaDB(one, tcp=True, settings=LOGGED) as first,
+        MariaDB(folder, tcp=True, settings=LOGGED) as first,
         MariaDB(other, tcp=True, settings=[*LOGGED, "--server-id=2"]) as second,
         Proxy(first.port) as address,
     ):

@@ -191,11 +191,11 @@ def commands() -> list[list[str]]:
     """Return the commands of every probe and health check for mailmapd."""
     documents = list(yaml.safe_load_all((FOLDER / "kubernetes.yml").read_text()))
     [container] = [
-        one
+        container
         for document in documents
         if document["kind"] == "StatefulSet"
-        for one in document["spec"]["template"]["spec"]["containers"]
-        if one["image"] == "mailmapd"
+        for container in document["spec"]["template"]["spec"]["containers"]
+        if container["image"] == "mailmapd"
     ]
     probes = [container[kind]["exec"]["command"] for kind in ("livenessProbe", "readinessProbe")]
     return [*probes, services()["mx1"]["healthcheck"]["test"][1:]]

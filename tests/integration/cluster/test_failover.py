@@ -169,7 +169,7 @@ class Hosts:
     def are_whole(self) -> bool:
         """Tell whether all read the stream, and those that follow nothing keep their tables for long."""
         found = {name: daemon.metrics() for name, daemon in self.daemons.items()}
-        return all(one["mailmapd_cluster_up"] == 1 for one in found.values()) and all(
+        return all(metrics["mailmapd_cluster_up"] == 1 for metrics in found.values()) and all(
             found[name]['mailmapd_cluster_watched_tables{database="mail"}'] == len(TABLES)
             for name in READERS
         )

@@ -66,7 +66,7 @@ async def changes(database: MariaDB, hosts: list[Host], keys: list[bytes]) -> li
                     latest[key] = time.perf_counter()
 
         seen: set[bytes] = set()
-        host.engine.watchers.append(lambda one, seen=seen: heard(one, seen))  # type: ignore[misc]
+        host.engine.watchers.append(lambda invalidation, seen=seen: heard(invalidation, seen))  # type: ignore[misc]
     connection = await asyncio.to_thread(database.connect, "t")
 
     def change(key: bytes) -> None:

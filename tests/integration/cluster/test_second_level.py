@@ -50,20 +50,20 @@ async def test_cold_host(database: MariaDB, kind: Kind, tmp_path: Path) -> None:
         async with fleet(
             database, server.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
         ) as hosts:
-            one, two = hosts["mx1"], hosts["mx2"]
-            await two.shares()
-            assert await two.ask("alias", KEY) == Found(b"one")
-            assert await two.ask("alias", b"nobody@example.com") == NOT_FOUND
-            assert await two.ask("of_domain", b"x@example.com") == Found(b"one,two")
-            selects = two.selects
-            await until(lambda: two.second.exchange.counts["filled"] == selects)
+            mx1, mx2 = hosts["mx1"], hosts["mx2"]
+            await mx2.shares()
+            assert await mx2.ask("alias", KEY) == Found(b"one")
+            assert await mx2.ask("alias", b"nobody@example.com") == NOT_FOUND
+            assert await mx2.ask("of_domain", b"x@example.com") == Found(b"one,two")
+            selects = mx2.selects
+            await until(lambda: mx2.second.exchange.counts["filled"] == selects)
             cold = make_host(
                 "mx3", tmp_path, database, server.url, follows=False, more=SECOND_LEVEL
             )
             cold.start()
             try:
                 await cold.shares()
-                for host in (cold, one):
+                for host in (cold, mx1):
                     await host.shares()
                     assert await host.ask("alias", KEY) == Found(b"one")
                     assert await host.ask("alias", b"nobody@example.com") == NOT_FOUND
@@ -71,7 +71,7 @@ async def test_cold_host(database: MariaDB, kind: Kind, tmp_path: Path) -> None:
                     assert host.selects == 0, host.name
                     assert host.fresh("alias", KEY) > 70_000
                 database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
-                for host in (cold, two, one):
+                for host in (cold, mx2, mx1):
                     await until(lambda host=host: not host.held("alias", KEY))  # type: ignore[misc]
                     assert await host.ask("alias", KEY) == Found(b"new")
             finally:
@@ -91,11 +91,11 @@ async def test_database_away(database: MariaDB, valkey: Valkey, tmp_path: Path) 
     async with fleet(
         database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
     ) as hosts:
-        two = hosts["mx2"]
-        await two.shares()
-        await two.ask("alias", KEY)
-        await two.ask("alias", b"nobody@example.com")
-        await shared(two, 2)
+        mx2 = hosts["mx2"]
+        await mx2.shares()
+        await mx2.ask("alias", KEY)
+        await mx2.ask("alias", b"nobody@example.com")
+        await shared(mx2, 2)
     nowhere = replace_hosts(database)
     cold = make_host("mx3", tmp_path, nowhere, valkey.url, follows=False, more=SECOND_LEVEL)
     cold.start()
@@ -128,29 +128,29 @@ async def test_server_silent(database: MariaDB, valkey: Valkey, tmp_path: Path) 
     async with fleet(
         database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
     ) as hosts:
-        two = hosts["mx2"]
-        await two.shares()
-        level = two.second
+        mx2 = hosts["mx2"]
+        await mx2.shares()
+        level = mx2.second
         level.exchange._server._connections.seconds = (
             60.0  # so that nothing but the deadline ends the waiting
         )
         valkey.pause()
         keys = [b"u%d@example.com" % number for number in range(50)]
         async with asyncio.timeout(20):
-            found = await asyncio.gather(*[two.ask("alias", key) for key in keys])
+            found = await asyncio.gather(*[mx2.ask("alias", key) for key in keys])
         assert found == [NOT_FOUND] * 50
         assert level.exchange.counts["late"] > 0
         assert "no answer" in level.exchange.reason
         late, asked = level.exchange.counts["late"], level.counts()["skipped"]
         for number in range(50):
-            assert await two.ask("alias", b"v%d@example.com" % number) == NOT_FOUND
+            assert await mx2.ask("alias", b"v%d@example.com" % number) == NOT_FOUND
         assert level.exchange.counts["late"] == late
         assert level.counts()["skipped"] >= asked + 50
         valkey.resume()
-        await two.shares()
+        await mx2.shares()
         filled = level.exchange.counts["filled"]
-        await two.ask("alias", b"w@example.com")
-        await shared(two, filled + 1)
+        await mx2.ask("alias", b"w@example.com")
+        await shared(mx2, filled + 1)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -164,13 +164,13 @@ async def test_server_slow(database: MariaDB, tmp_path: Path) -> None:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         names = ["mx1", "mx2"]
         async with fleet(database, url, tmp_path, names, {"mx1"}, more=SECOND_LEVEL) as hosts:
-            two = hosts["mx2"]
-            await two.shares()
+            mx2 = hosts["mx2"]
+            await mx2.shares()
             proxy.swallow_answers()
-            assert await two.ask("alias", KEY) == Found(b"one")
-            assert two.second.exchange.counts["late"] == 1
+            assert await mx2.ask("alias", KEY) == Found(b"one")
+            assert mx2.second.exchange.counts["late"] == 1
             proxy.forward()
-            await two.shares()
+            await mx2.shares()
 
 
 async def test_strangers(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
@@ -178,15 +178,15 @@ async def test_strangers(database: MariaDB, valkey: Valkey, tmp_path: Path) -> N
     async with fleet(
         database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
     ) as hosts:
-        one, two = hosts["mx1"], hosts["mx2"]
-        await one.shares()
-        await two.shares()
+        mx1, mx2 = hosts["mx1"], hosts["mx2"]
+        await mx1.shares()
+        await mx2.shares()
         names = {}
-        digest = two.second._digests["alias"]
+        digest = mx2.second._digests["alias"]
         for key in (KEY, b"b@example.com", b"c@example.com", b"d@example.com", b"e@example.com"):
-            await two.ask("alias", key)
-            names[key], _ = two.second._sealer.answer(digest, key)
-        await shared(two, len(names))
+            await mx2.ask("alias", key)
+            names[key], _ = mx2.second._sealer.answer(digest, key)
+        await shared(mx2, len(names))
         a, b, c, d, e = names.values()
         other = valkey.run("GET", b)
         for command in (
@@ -198,12 +198,12 @@ async def test_strangers(database: MariaDB, valkey: Valkey, tmp_path: Path) -> N
             ("SET", e, Sealer(b"another secret", "mailmapd:shared:").seal(e, b"x")),
         ):
             valkey.run(*command)
-        assert await one.ask("alias", KEY) == Found(b"one")
-        assert await one.ask("alias", b"b@example.com") == Found(b"two")
+        assert await mx1.ask("alias", KEY) == Found(b"one")
+        assert await mx1.ask("alias", b"b@example.com") == Found(b"two")
         for key in (b"c@example.com", b"d@example.com", b"e@example.com"):
-            assert await one.ask("alias", key) == NOT_FOUND
-        assert one.second.counts()["garbage"] == 5
-        assert one.second.exchange.is_open
+            assert await mx1.ask("alias", key) == NOT_FOUND
+        assert mx1.second.counts()["garbage"] == 5
+        assert mx1.second.exchange.is_open
         await until(lambda: not any(valkey.run("EXISTS", name) for name in names.values()))
 
 
@@ -216,11 +216,11 @@ async def test_server_forgets(database: MariaDB, event: str, tmp_path: Path) -> 
         async with fleet(
             database, server.url, tmp_path, names, {"mx1"}, more=SECOND_LEVEL
         ) as hosts:
-            one, two = hosts["mx1"], hosts["mx2"]
-            await one.shares()
-            await two.shares()
-            assert await two.ask("alias", KEY) == Found(b"one")
-            await shared(two, 1)
+            mx1, mx2 = hosts["mx1"], hosts["mx2"]
+            await mx1.shares()
+            await mx2.shares()
+            assert await mx2.ask("alias", KEY) == Found(b"one")
+            await shared(mx2, 1)
             if event == "flushed":
                 server.run("FLUSHALL")
             else:
@@ -230,16 +230,16 @@ async def test_server_forgets(database: MariaDB, event: str, tmp_path: Path) -> 
                     database.run_sql(
                         "UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'"
                     )
-                    await until(lambda: not one.held("alias", KEY))
+                    await until(lambda: not mx1.held("alias", KEY))
                 server.start()
-            await until(lambda: two.bus.gaps == 1)
-            await one.shares()
-            await two.shares()
+            await until(lambda: mx2.bus.gaps == 1)
+            await mx1.shares()
+            await mx2.shares()
             expected = Found(b"new" if event == "restored" else b"one")
-            one.engine.apply(Invalidation("alias"))
-            assert await one.ask("alias", KEY) == expected
-            assert one.second.counts()["hit"] == 0
-            await until(lambda: not one.second.exchange.is_busy)
+            mx1.engine.apply(Invalidation("alias"))
+            assert await mx1.ask("alias", KEY) == expected
+            assert mx1.second.counts()["hit"] == 0
+            await until(lambda: not mx1.second.exchange.is_busy)
 
 
 @pytest.mark.parametrize("asks", ["a host", "the follower"])
@@ -248,19 +248,19 @@ async def test_follower_away(database: MariaDB, valkey: Valkey, tmp_path: Path, 
     async with fleet(
         database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
     ) as hosts:
-        one, two = hosts["mx1"], hosts["mx2"]
-        await two.shares()
-        await two.ask("alias", KEY)
-        await shared(two, 1)
-        await one.stop()
+        mx1, mx2 = hosts["mx1"], hosts["mx2"]
+        await mx2.shares()
+        await mx2.ask("alias", KEY)
+        await shared(mx2, 1)
+        await mx1.stop()
         database.run_sql("UPDATE t.alias SET goto = 'between' WHERE address = 'a@example.com'")
-        one.start()
+        mx1.start()
         cold = make_host("mx3", tmp_path, database, valkey.url, follows=False, more=SECOND_LEVEL)
         cold.start()
         try:
-            host = cold if asks == "a host" else one
+            host = cold if asks == "a host" else mx1
             await host.shares()
-            await until(lambda: bool(one.bus._publisher._began))
+            await until(lambda: bool(mx1.bus._publisher._began))
             host.engine.apply(Invalidation("alias"))
             assert await host.ask("alias", KEY) == Found(b"between")
             assert host.second.counts()["disbelieved"] == 1
@@ -275,46 +275,46 @@ async def test_whoever_tells_does_not_believe_what_was_not_told(
     async with fleet(
         database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
     ) as hosts:
-        one, two = hosts["mx1"], hosts["mx2"]
-        await one.shares()
-        await two.shares()
-        for host in (one, two):
+        mx1, mx2 = hosts["mx1"], hosts["mx2"]
+        await mx1.shares()
+        await mx2.shares()
+        for host in (mx1, mx2):
             await host.ask("alias", KEY)
-        await shared(one, 1)
+        await shared(mx1, 1)
         # It can tell nobody, but asks by other connections
-        one.bus._publisher._server = Server(ClusterSettings(url="unix:/nowhere"))
+        mx1.bus._publisher._server = Server(ClusterSettings(url="unix:/nowhere"))
         database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
-        await until(lambda: not one.held("alias", KEY))
-        hits = one.second.counts()["hit"]
-        assert await one.ask("alias", KEY) == Found(b"new")
-        assert one.second.counts()["hit"] == hits
-        one.bus._publisher._server = one.bus._server
-        await until(lambda: not two.held("alias", KEY))
-        assert await two.ask("alias", KEY) == Found(b"new")
+        await until(lambda: not mx1.held("alias", KEY))
+        hits = mx1.second.counts()["hit"]
+        assert await mx1.ask("alias", KEY) == Found(b"new")
+        assert mx1.second.counts()["hit"] == hits
+        mx1.bus._publisher._server = mx1.bus._server
+        await until(lambda: not mx2.held("alias", KEY))
+        assert await mx2.ask("alias", KEY) == Found(b"new")
 
 
 async def test_follower_without_it(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
     """A follower that does not tell the second level makes it useless, and nothing of it outdated."""
     names = ["mx1", "mx2", "mx3"]
     more = 'key_file = "key"\n'
-    one = make_host("mx1", tmp_path, database, valkey.url, follows=True, more=more)
-    two, three = (
+    mx1 = make_host("mx1", tmp_path, database, valkey.url, follows=True, more=more)
+    mx2, mx3 = (
         make_host(name, tmp_path, database, valkey.url, follows=False, more=SECOND_LEVEL)
         for name in names[1:]
     )
-    for host in (one, two, three):
+    for host in (mx1, mx2, mx3):
         host.start()
     try:
-        for host in (two, three):
+        for host in (mx2, mx3):
             await host.shares()
             await host.ask("alias", KEY)
         database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
-        for host in (two, three):
+        for host in (mx2, mx3):
             await until(lambda host=host: not host.held("alias", KEY))  # type: ignore[misc]
             assert await host.ask("alias", KEY) == Found(b"new")
             assert host.second.counts()["doubts"] > 0
     finally:
-        for host in (three, two, one):
+        for host in (mx3, mx2, mx1):
             await host.close()
 
 
@@ -325,32 +325,32 @@ async def test_server_full(database: MariaDB, tmp_path: Path) -> None:
         async with fleet(
             database, server.url, tmp_path, names, {"mx1"}, more=SECOND_LEVEL
         ) as hosts:
-            two = hosts["mx2"]
-            await two.shares()
+            mx2 = hosts["mx2"]
+            await mx2.shares()
             used = int(server.run("INFO", "memory")["used_memory"])
             server.run("CONFIG", "SET", "maxmemory", used * 2)
             for number in range(20):
-                await two.ask("alias", b"absent%d@example.com" % number)
-            await until(lambda: not two.second.exchange.is_busy)
-            assert two.second.exchange.counts["dropped"] == 20, "half of 80 % is for absences"
-            await two.ask("alias", KEY)
-            await shared(two, 1)
-            two.second.exchange._looked = float("-inf")
+                await mx2.ask("alias", b"absent%d@example.com" % number)
+            await until(lambda: not mx2.second.exchange.is_busy)
+            assert mx2.second.exchange.counts["dropped"] == 20, "half of 80 % is for absences"
+            await mx2.ask("alias", KEY)
+            await shared(mx2, 1)
+            mx2.second.exchange._looked = float("-inf")
             server.run("CONFIG", "SET", "maxmemory", int(used * 1.2))
-            await two.ask("alias", b"b@example.com")
-            await until(lambda: two.second.exchange.counts["dropped"] == 21)
+            await mx2.ask("alias", b"b@example.com")
+            await until(lambda: mx2.second.exchange.counts["dropped"] == 21)
             server.run("CONFIG", "SET", "maxmemory", used // 2)
             # Quite full, it takes no message either, so that nothing is proven
             database.run_sql("UPDATE t.alias SET goto = 'full' WHERE address = 'a@example.com'")
             await until(lambda: not hosts["mx1"].held("alias", KEY))
-            two.clock.ahead += PATIENCE
-            await two.unwatched()
-            assert two.second.exchange.is_open
-            assert await two.ask("alias", b"c@example.com") == NOT_FOUND
+            mx2.clock.ahead += PATIENCE
+            await mx2.unwatched()
+            assert mx2.second.exchange.is_open
+            assert await mx2.ask("alias", b"c@example.com") == NOT_FOUND
             server.run("CONFIG", "SET", "maxmemory", 0)
-            await two.shares()
-            await until(lambda: not two.held("alias", KEY))
-            assert await two.ask("alias", KEY) == Found(b"full")
+            await mx2.shares()
+            await until(lambda: not mx2.held("alias", KEY))
+            assert await mx2.ask("alias", KEY) == Found(b"full")
 
 
 async def answers(host: Host, keys: list[bytes], value: bytes) -> None:
@@ -371,15 +371,15 @@ async def test_server_that_throws_out(database: MariaDB, policy: str, tmp_path: 
         async with fleet(
             database, server.url, tmp_path, names, {"mx1"}, more=SECOND_LEVEL
         ) as hosts:
-            one, two = hosts["mx1"], hosts["mx2"]
-            await one.shares()
-            await two.shares()
+            mx1, mx2 = hosts["mx1"], hosts["mx2"]
+            await mx1.shares()
+            await mx2.shares()
             server.run("CONFIG", "SET", "maxmemory-policy", policy)
             keys = [b"v%d@example.com" % number for number in range(100)]
             for value in (b"1", b"2"):
                 rows = ", ".join(f"('{key.decode()}', '{value.decode()}', 'd')" for key in keys)
                 await asyncio.to_thread(database.run_sql, f"REPLACE INTO t.alias VALUES {rows}")
-                for host in (one, two):
+                for host in (mx1, mx2):
                     await asyncio.gather(*[host.ask("alias", key) for key in keys])
                 used = int(server.run("INFO", "memory")["used_memory"])
                 # Anything but the stream goes, if it may
@@ -387,7 +387,7 @@ async def test_server_that_throws_out(database: MariaDB, policy: str, tmp_path: 
                 with suppress(OutOfMemoryError):
                     server.run("SET", "another", "x" * 1000, "EX", 100)
                 server.run("CONFIG", "SET", "maxmemory", 0)
-                for host in (one, two):
+                for host in (mx1, mx2):
                     await answers(host, keys, value)
             assert int(server.run("INFO", "stats")["evicted_keys"]) > 0
 
@@ -397,40 +397,40 @@ async def test_flush_that_nobody_hears(database: MariaDB, valkey: Valkey, tmp_pa
     async with fleet(
         database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=SECOND_LEVEL
     ) as hosts:
-        one, two = hosts["mx1"], hosts["mx2"]
-        await one.shares()
-        await two.shares()
-        await two.ask("alias", KEY)
-        await shared(two, 1)
-        level = one.second
+        mx1, mx2 = hosts["mx1"], hosts["mx2"]
+        await mx1.shares()
+        await mx2.shares()
+        await mx2.ask("alias", KEY)
+        await shared(mx2, 1)
+        level = mx1.second
 
         async def flush_in_vain() -> None:
             with level.flushing():
                 assert not level.exchange.is_open
-                assert await one.ask("alias", KEY) == Found(b"one")
+                assert await mx1.ask("alias", KEY) == Found(b"one")
                 assert level.counts()["hit"] == 0
-                one.engine.apply(Invalidation("alias"))
+                mx1.engine.apply(Invalidation("alias"))
                 raise ClusterError("nobody hears")
 
         with pytest.raises(ClusterError):
             await flush_in_vain()
-        await one.shares()
-        assert await one.ask("alias", KEY) == Found(b"one")
+        await mx1.shares()
+        assert await mx1.ask("alias", KEY) == Found(b"one")
         assert (level.counts()["hit"], level.counts()["disbelieved"]) == (0, 1)
         await until(lambda: not level.exchange.is_busy)
         # Told, one key of a table is that, and no more
-        two.engine.apply(Invalidation("alias"))
+        mx2.engine.apply(Invalidation("alias"))
         for key in (KEY, b"b@example.com"):
-            await two.ask("alias", key)
-        await shared(two, 3)
+            await mx2.ask("alias", key)
+        await shared(mx2, 3)
         request = {"key": "b@example.com", "table": "alias"}
-        await one.bus.flush(request, [Invalidation("alias", frozenset({b"b@example.com"}))])
-        one.engine.apply(Invalidation("alias"))
-        assert await one.ask("alias", b"b@example.com") == Found(b"two")
+        await mx1.bus.flush(request, [Invalidation("alias", frozenset({b"b@example.com"}))])
+        mx1.engine.apply(Invalidation("alias"))
+        assert await mx1.ask("alias", b"b@example.com") == Found(b"two")
         assert level.counts()["hit"] == 0
-        assert await one.ask("alias", KEY) == Found(b"one")
+        assert await mx1.ask("alias", KEY) == Found(b"one")
         assert level.counts()["hit"] == 1
-        assert two.second.counts()["doubts"] == 0
+        assert mx2.second.counts()["doubts"] == 0
 
 
 async def test_password_that_was_doubted(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
@@ -441,28 +441,28 @@ async def test_password_that_was_doubted(database: MariaDB, valkey: Valkey, tmp_
     async with fleet(
         database, valkey.url, tmp_path, ["mx1", "mx2"], {"mx1"}, more=more, tables=tables
     ) as hosts:
-        one, two = hosts["mx1"], hosts["mx2"]
-        await one.shares()
-        await two.shares()
+        mx1, mx2 = hosts["mx1"], hosts["mx2"]
+        await mx1.shares()
+        await mx2.shares()
         user = b"info@example.com"
-        await two.ask("users", user)
-        await shared(two, 1)
+        await mx2.ask("users", user)
+        await shared(mx2, 1)
         with database.connect("t") as connection, connection.cursor() as cursor:
             cursor.execute("SET sql_log_bin = 0")
             cursor.execute("UPDATE users SET hash = 'new'")
             connection.commit()
         # As after a mismatch
-        mismatches = Mismatches(two.engine.tables["users"], two.clock)
+        mismatches = Mismatches(mx2.engine.tables["users"], mx2.clock)
         dicts = {"auth": Dict("auth", passdb=None, userdb=None, iteration=None)}
         dicts["auth"].mismatches = mismatches
-        await two.bus.close()
-        object.__setattr__(two.engine, "dicts", dicts)
-        two.start()
-        await two.shares()
+        await mx2.bus.close()
+        object.__setattr__(mx2.engine, "dicts", dicts)
+        mx2.start()
+        await mx2.shares()
         later: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         assert mismatches.ask(user, user, [], later.set_result) is None
         assert (await later).known == b"new"
-        assert await two.ask("users", user) == Found(b"new")
-        await until(lambda: not two.second.exchange.is_busy)
-        assert await one.ask("users", user) == Found(b"new")
-        assert one.second.counts()["hit"] == 0
+        assert await mx2.ask("users", user) == Found(b"new")
+        await until(lambda: not mx2.second.exchange.is_busy)
+        assert await mx1.ask("users", user) == Found(b"new")
+        assert mx1.second.counts()["hit"] == 0

@@ -89,27 +89,27 @@ def wait_for_level(daemon: Daemon) -> None:
 
 def test_daemons(daemons: list[Daemon], valkey: Valkey) -> None:
     """A daemon that starts with nothing answers without a query; a flush is one of what is shared, too."""
-    _, two, three = daemons
-    wait_for_level(two)
-    assert ask(two) == b"one"
-    assert "old" in login(two)
-    wait_until(lambda: outcome(two, "shared", "filled") == 2, "nothing was shared")
-    three.start()
-    wait_for_level(three)
-    sent = queries(three)
-    assert (ask(three), queries(three)) == (b"one", sent), three.metrics()
-    assert ("old" in login(three), queries(three)) == (True, sent)
-    assert outcome(three, "answers", "hit") == 2
-    done = three.command("stats")
+    _, mx2, mx3 = daemons
+    wait_for_level(mx2)
+    assert ask(mx2) == b"one"
+    assert "old" in login(mx2)
+    wait_until(lambda: outcome(mx2, "shared", "filled") == 2, "nothing was shared")
+    mx3.start()
+    wait_for_level(mx3)
+    sent = queries(mx3)
+    assert (ask(mx3), queries(mx3)) == (b"one", sent), mx3.metrics()
+    assert ("old" in login(mx3), queries(mx3)) == (True, sent)
+    assert outcome(mx3, "answers", "hit") == 2
+    done = mx3.command("stats")
     assert re.search(r"^answers +yes +2 ", done.stdout, re.MULTILINE), done.stdout
 
-    done = three.command("flush", "--user", "a@example.com", "--wait", "10s")
+    done = mx3.command("flush", "--user", "a@example.com", "--wait", "10s")
     assert (done.returncode, "confirmed" in done.stdout) == (0, True), done.stderr
-    assert ask(three) == b"one"
-    assert (outcome(three, "answers", "hit"), queries(three)) == (2, sent + 1)
+    assert ask(mx3) == b"one"
+    assert (outcome(mx3, "answers", "hit"), queries(mx3)) == (2, sent + 1)
 
     # Where the server is away, a lookup is answered, and a person is told
     valkey.kill()
-    assert ask(two) == b"one"
-    wait_until(lambda: two.metrics()[UP] == 0, "it is still asked")
-    assert "cluster: unix:" in two.command("stats").stdout
+    assert ask(mx2) == b"one"
+    wait_until(lambda: mx2.metrics()[UP] == 0, "it is still asked")
+    assert "cluster: unix:" in mx2.command("stats").stdout

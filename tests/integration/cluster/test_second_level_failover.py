@@ -34,26 +34,26 @@ async def test_failover(database: MariaDB, tmp_path: Path, monkeypatch: pytest.M
         listed = ", ".join(f'"127.0.0.1:{port}"' for port in sentinels.ports)
         more = f'sentinels = [{listed}]\nservice = "mail"\n{SECOND_LEVEL}'
         async with fleet(database, "", tmp_path, ["mx1", "mx2"], {"mx1"}, more=more) as hosts:
-            one, two = hosts["mx1"], hosts["mx2"]
-            await one.shares()
-            await two.shares()
-            assert await two.ask("alias", KEY) == Found(b"one")
-            await until(lambda: two.second.exchange.counts["filled"] == 1)
-            value, _ = two.second._sealer.answer(two.second._digests["alias"], KEY)
+            mx1, mx2 = hosts["mx1"], hosts["mx2"]
+            await mx1.shares()
+            await mx2.shares()
+            assert await mx2.ask("alias", KEY) == Found(b"one")
+            await until(lambda: mx2.second.exchange.counts["filled"] == 1)
+            value, _ = mx2.second._sealer.answer(mx2.second._digests["alias"], KEY)
             await until(lambda: bool(sentinels.replica.run("EXISTS", value)))
             sentinels.replica.pause()
             sentinels.primary.run("CLIENT", "KILL", "TYPE", "replica")  # it hears no more
             database.run_sql("UPDATE t.alias SET goto = 'then' WHERE address = 'a@example.com'")
-            await until(lambda: not two.held("alias", KEY))
-            assert await two.ask("alias", KEY) == Found(b"then")
-            await until(lambda: has_told(one), "the change was not told to its end")
+            await until(lambda: not mx2.held("alias", KEY))
+            assert await mx2.ask("alias", KEY) == Found(b"then")
+            await until(lambda: has_told(mx1), "the change was not told to its end")
             sentinels.primary.kill()
             sentinels.replica.resume()
-            await until(lambda: two.bus.gaps == 1 and one.bus.gaps == 1)
+            await until(lambda: mx2.bus.gaps == 1 and mx1.bus.gaps == 1)
             assert sentinels.replica.run("EXISTS", value), "so that this shows something"
-            await one.shares()
-            await two.shares()
-            for host in (one, two):
+            await mx1.shares()
+            await mx2.shares()
+            for host in (mx1, mx2):
                 host.engine.apply(Invalidation("alias"))
                 assert await host.ask("alias", KEY) == Found(b"then")
-            assert one.second.counts()["disbelieved"] == 1
+            assert mx1.second.counts()["disbelieved"] == 1

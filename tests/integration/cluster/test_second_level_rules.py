@@ -146,23 +146,23 @@ class Bench:
 
     async def outdated(self, changed: list[bytes]) -> int:
         """Change every row, have it told, and ask around it; return how many answers are old in the end."""
-        one, two, cold = self.askers
+        first, second, cold = self.askers
         for start in range(0, len(changed), AT_ONCE):
             keys = changed[start : start + AT_ONCE]
             half = keys[: AT_ONCE // 2]
-            await one.fetch_all(keys[AT_ONCE // 4 :])
-            await one.settle()
+            await first.fetch_all(keys[AT_ONCE // 4 :])
+            await first.settle()
             # Some have asked, with a token, before it is told, and have the old row after that …
             self.source.database.hold()
-            asking = asyncio.create_task(two.fetch_all(half))
+            asking = asyncio.create_task(second.fetch_all(half))
             wanted = len(self.source.database.asked) + AT_ONCE // 4
             await until(lambda wanted=wanted: len(self.source.database.asked) >= wanted)  # type: ignore[misc]
             await self.tell(keys)
             self.source.database.release()
             await asking
             # … and others ask when it has been told, while the source is still behind
-            await one.fetch_all(keys)
-            for asker in (one, two):
+            await first.fetch_all(keys)
+            for asker in (first, second):
                 await asker.settle()
             self.source.shown.update(keys)
         await asyncio.sleep(second_level.TOMBSTONE * 1.5)
@@ -208,29 +208,29 @@ async def test_source_behind(bench: Bench, rules: str, monkeypatch: pytest.Monke
 
 async def test_thrown_out(bench: Bench) -> None:
     """A full server may throw tokens, tombstones, marks and answers out: who asked before shares nothing."""
-    one, two, _ = bench.askers
+    first, second, _ = bench.askers
     await bench.open()
     key = KEYS[0]
     bench.source.database.hold()
-    asking = asyncio.create_task(one.fetch(key))
+    asking = asyncio.create_task(first.fetch(key))
     await until(lambda: len(bench.source.database.asked) == 1)
     await bench.tell([key])
-    value, guard = one.origin._sealer.answer("digest", key)
+    value, guard = first.origin._sealer.answer("digest", key)
     await bench.teller.carry_out([("DEL", guard)])
     bench.source.database.release()
     assert await asking == b"old"
-    await one.settle()
-    assert one.exchange.counts["refused"] == 1
+    await first.settle()
+    assert first.exchange.counts["refused"] == 1
     bench.source.shown.add(key)
-    assert await two.fetch(key) == b"new"
-    await two.settle()
-    assert await one.fetch(key) == b"new"
-    assert one.origin.counts["hit"] == 1
-    await bench.teller.carry_out([("DEL", one.origin._marks[0])])
-    assert await one.fetch(key) == b"new"
-    assert (one.origin.counts["hit"], one.origin.counts["disbelieved"]) == (1, 1)
-    await one.settle()
-    await two.fetch(key)
-    await two.settle()
+    assert await second.fetch(key) == b"new"
+    await second.settle()
+    assert await first.fetch(key) == b"new"
+    assert first.origin.counts["hit"] == 1
+    await bench.teller.carry_out([("DEL", first.origin._marks[0])])
+    assert await first.fetch(key) == b"new"
+    assert (first.origin.counts["hit"], first.origin.counts["disbelieved"]) == (1, 1)
+    await first.settle()
+    await second.fetch(key)
+    await second.settle()
     await bench.teller.carry_out([("DEL", value)])
-    assert await one.fetch(key) == b"new"
+    assert await first.fetch(key) == b"new"

@@ -28,17 +28,17 @@ ACCOUNTS = ("one", "two", "t#o", "a\\b", "one # two")
 class World(NamedTuple):
     """Two servers that know the same accounts, without passwords, and a Postfix to ask its own client library."""
 
-    one: MariaDB
-    two: MariaDB
+    first: MariaDB
+    second: MariaDB
     folder: Path
     postfix: Postfix
 
     def write(self, name: str, cf: str, options: str) -> Path:
         """Write a .cf file with an option file, and return its path."""
         places = {
-            "ONE": str(self.one.port),
-            "TWO": str(self.two.port),
-            "SOCKET": str(self.two.socket),
+            "ONE": str(self.first.port),
+            "TWO": str(self.second.port),
+            "SOCKET": str(self.second.socket),
             "FOLDER": str(self.folder),
         }
         for word, value in places.items():
@@ -57,10 +57,10 @@ def world() -> Iterator[World]:
         private_directory() as first,
         private_directory() as second,
         private_directory() as instance,
-        MariaDB(first, tcp=True) as one,
-        MariaDB(second, tcp=True) as two,
+        MariaDB(first, tcp=True) as first_server,
+        MariaDB(second, tcp=True) as second_server,
     ):
-        for server in (one, two):
+        for server in (first_server, second_server):
             server.run_sql("CREATE DATABASE first; CREATE DATABASE second")
             for account in ACCOUNTS:
                 for host in ("localhost", "127.0.0.1"):
@@ -70,7 +70,7 @@ def world() -> Iterator[World]:
         (folder / "conf.d").mkdir()
         (folder / "conf.d" / "my.cnf").write_text("[client]\ndatabase = second\n")
         (folder / "conf.d" / "x.cnf").write_text("[client]\nuser = two\n")
-        yield World(one, two, folder, Postfix(instance, {}))
+        yield World(first_server, second_server, folder, Postfix(instance, {}))
 
 
 HOST = "hosts = 127.0.0.1:ONE"

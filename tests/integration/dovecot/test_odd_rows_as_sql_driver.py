@@ -115,8 +115,8 @@ def people(mariadb: MariaDB) -> MariaDB:
 def pair(request: pytest.FixtureRequest, people: MariaDB) -> Iterator[Pair]:
     """Both Dovecots for one set of queries."""
     with ExitStack() as stack:
-        one, other = (stack.enter_context(private_directory()) for _ in range(2))
-        sql = one / "dovecot-sql.conf.ext"
+        folder, other = (stack.enter_context(private_directory()) for _ in range(2))
+        sql = folder / "dovecot-sql.conf.ext"
         sql.write_text(
             f"driver = mysql\nconnect = host={people.socket} dbname={DATABASE} user={DATABASE} password=geheim\n"
             f"default_pass_scheme = PLAIN\n{QUERIES[request.param]}"
@@ -128,7 +128,7 @@ def pair(request: pytest.FixtureRequest, people: MariaDB) -> Iterator[Pair]:
             "userdb {\n  driver = prefetch\n}\n" if "userdb_" in QUERIES[request.param] else ""
         )
         own = stack.enter_context(
-            Dovecot(one, f"{RELAXED}passdb {section}{prefetch}userdb {section}")
+            Dovecot(folder, f"{RELAXED}passdb {section}{prefetch}userdb {section}")
         )
         snippet = dovecot_23(load_config(daemon.config), str(other))
         write_snippet(snippet)

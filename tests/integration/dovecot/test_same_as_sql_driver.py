@@ -59,14 +59,14 @@ def pair(request: pytest.FixtureRequest, mariadb: MariaDB, hashed: str) -> Itera
     mariadb.run_sql(schema.sql.replace("HASH", hashed), database=database)
     mariadb.grant(database, "geheim", database)
     with ExitStack() as stack:
-        one, other = (stack.enter_context(private_directory()) for _ in range(2))
-        sql = one / "dovecot-sql.conf.ext"
+        folder, other = (stack.enter_context(private_directory()) for _ in range(2))
+        sql = folder / "dovecot-sql.conf.ext"
         sql.write_text(
             f"driver = mysql\nconnect = host={mariadb.socket} dbname={database} user={database} "
             f"password=geheim\n{schema.settings}"
         )
         daemon = stack.enter_context(Daemon(other, _config(other, sql)))
-        own = stack.enter_context(Dovecot(one, RELAXED + _own_sections(schema, sql)))
+        own = stack.enter_context(Dovecot(folder, RELAXED + _own_sections(schema, sql)))
         snippet = dovecot_23(load_config(daemon.config), str(other))
         write_snippet(snippet)
         ours = stack.enter_context(
@@ -118,9 +118,9 @@ def _differences(pair: Pair, kind: str, abouts: list[dict[str, str]]) -> list[st
         "every answer is the same: the test asks nothing"
     )
     return [
-        f"{question}: Dovecot's driver {one}, mailmapd {other}"
-        for question, one, other in asked
-        if one != other
+        f"{question}: Dovecot's driver {said}, mailmapd {other}"
+        for question, said, other in asked
+        if said != other
     ]
 
 

@@ -109,7 +109,7 @@ def test_guide_has_the_words_of_check(
     findings: dict[tuple[str, str], dict[str, str]], short_path: Path, page: str
 ) -> None:
     """What the guide says that `check` says is what it says, word for word."""
-    said = "\n".join(f"{one['problem']}\n{one['remedy']}" for one in findings.values())
+    said = "\n".join(f"{finding['problem']}\n{finding['remedy']}" for finding in findings.values())
     lines = (ROOT / "docs" / page).read_text().splitlines()
     start = next(at for at, line in enumerate(lines) if re.match(r"\| .*check.* \| ", line))
     quoted = [line.split(" | ")[0].removeprefix("| ") for line in lines[start + 2 :]]

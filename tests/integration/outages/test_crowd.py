@@ -102,8 +102,8 @@ def test_crowd(server: MariaDB, short_path: Path) -> None:
                 )
         assert set(statuses(traffic.samples)) == {"OK"}
     print(
-        f"\n  p99 alone {', '.join(f'{one * 1e3:.2f}' for one in quiet)} ms, "
-        f"beside the crowd {', '.join(f'{one * 1e3:.2f}' for one in loud)} ms; "
+        f"\n  p99 alone {', '.join(f'{seconds * 1e3:.2f}' for seconds in quiet)} ms, "
+        f"beside the crowd {', '.join(f'{seconds * 1e3:.2f}' for seconds in loud)} ms; "
         f"{more / 2**20:.0f} MiB more memory, {files} files"
     )
     assert median(loud) < max(

@@ -58,10 +58,10 @@ def test_the_sql_key_holds_all_that_the_query_needs(
 
 
 @given(BETWEEN_QUOTES, KEY, KEY)
-def test_equal_sql_keys_have_equal_statements(query: bytes, one: bytes, other: bytes) -> None:
+def test_equal_sql_keys_have_equal_statements(query: bytes, key: bytes, other: bytes) -> None:
     """Two keys share an entry of the cache only if they send the same query."""
     table = MysqlTable.compile("t", query)
-    sql_keys = (table.sql_key(one), table.sql_key(other))
+    sql_keys = (table.sql_key(key), table.sql_key(other))
     if None not in sql_keys and sql_keys[0] == sql_keys[1]:
         assert table.statement(sql_keys[0] or b"") == table.statement(sql_keys[1] or b"")
 

@@ -34,7 +34,7 @@ def test_late_word() -> None:
     coverage.heard("mx1", "run", word(), None, 18.0)
     coverage.prove()
     assert vouching(coverage, 18.0) == []
-    assert [one.proven for one in vouching(coverage, 12.0)] == [10.0]
+    assert [source.proven for source in vouching(coverage, 12.0)] == [10.0]
 
 
 def test_break() -> None:
@@ -54,7 +54,7 @@ def test_break() -> None:
         coverage.heard(*change, 12.0, 12.0)
         assert not before.vouches(SERVER, "table", 12.0)
         coverage.prove()
-        assert [one.since for one in vouching(coverage, 12.0)] == [{"table": 12.0}]
+        assert [source.since for source in vouching(coverage, 12.0)] == [{"table": 12.0}]
 
 
 def test_tables_come_and_go() -> None:

@@ -166,8 +166,8 @@ def test_longest_keys() -> None:
     keys = {b"\xff" * 1020 + b"%d" % number for number in range(1000)}
     parts: set[SomeParts] = {(("d", b"\xff" * 999), ("u", b"%d" % number)) for number in range(500)}
     pieces = split(Touched({"a" * 16: keys}, {"b" * 16: parts}))
-    assert sum(len(one) for piece in pieces for one in piece.keys.values()) == len(keys)
-    assert sum(len(one) for piece in pieces for one in piece.parts.values()) == len(parts)
+    assert sum(len(named) for piece in pieces for named in piece.keys.values()) == len(keys)
+    assert sum(len(named) for piece in pieces for named in piece.parts.values()) == len(parts)
     for piece in pieces:
         text = Codec(b"key").encode(Message("mx1", "run", forget=piece))[FIELD]
         assert len(text) <= MOST_BYTES

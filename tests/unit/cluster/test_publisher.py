@@ -27,7 +27,7 @@ class Script:
         self, messages: Iterable[Mapping[bytes, bytes]], _: object = (), __: str = ""
     ) -> list[str]:
         """Take messages."""
-        lot = [json.loads(one[FIELD])["flush"]["user"] for one in messages]
+        lot = [json.loads(message[FIELD])["flush"]["user"] for message in messages]
         self.lots.append(lot)
         await self.open.wait()
         if self.failure:

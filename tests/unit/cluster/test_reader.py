@@ -26,7 +26,7 @@ class Script:
 
     def add(self, *ids: str) -> None:
         """Add messages."""
-        self.entries += [(one, {}) for one in ids]
+        self.entries += [(identity, {}) for identity in ids]
         self.added += len(ids)
         self.last = ids[-1]
 
@@ -39,8 +39,8 @@ class Script:
         return self._behind(after, count)
 
     def _behind(self, after: str, count: int) -> list[Entry]:
-        def number(one: str) -> tuple[int, ...]:
-            return tuple(map(int, one.split("-")))
+        def number(identity: str) -> tuple[int, ...]:
+            return tuple(map(int, identity.split("-")))
 
         found = [entry for entry in self.entries if number(entry[0]) > number(after)][:count]
         if len(found) > self.most:
@@ -61,7 +61,7 @@ class Bench:
             self.script,  # type: ignore[arg-type]
             position or Position(),
             self.clock,
-            heard=lambda entries: self.heard.extend(one for one, _ in entries),
+            heard=lambda entries: self.heard.extend(identity for identity, _ in entries),
             proven=self.proven.append,
             missed=self.missed.append,
             changed=lambda _: None,
@@ -80,7 +80,9 @@ async def test_long_messages_one_by_one() -> None:
     await bench.check(5.0)
     ids = [f"{number}-0" for number in range(2, 12)]
     bench.script.add(*ids)
-    bench.script.entries = [(one, {b"m": b"x" * 100_000}) for one, _ in bench.script.entries]
+    bench.script.entries = [
+        (identity, {b"m": b"x" * 100_000}) for identity, _ in bench.script.entries
+    ]
     reading = asyncio.create_task(bench.check(6.0))
     seen = []
     while not reading.done():
@@ -149,8 +151,8 @@ async def test_moments() -> None:
     """A message was not there before the last look that did not find it."""
     bench = Bench()
     await bench.check(1.0)
-    for now, one in ((2.0, "10-0"), (3.0, "20-0")):
-        bench.script.add(one)
+    for now, identity in ((2.0, "10-0"), (3.0, "20-0")):
+        bench.script.add(identity)
         bench.clock.now = now
         await bench.reader._take(
             await bench.script.read(bench.reader.position.last_id, 0, BATCH), now

@@ -84,8 +84,8 @@ async def test_overlong_reply() -> None:
     value = b"x" * MOST_BYTES
     reply = encoded([[b"%d-0" % number, value] for number in range(50)])
     first, second = await read(reply, encoded([value]), replies=2)
-    assert [one[0] for one in first] == [b"%d-0" % number for number in range(50)]
-    assert [one[1] for one in first] == [value] * 31 + [OVERLONG] * 19
+    assert [entry[0] for entry in first] == [b"%d-0" % number for number in range(50)]
+    assert [entry[1] for entry in first] == [value] * 31 + [OVERLONG] * 19
     assert second == [value]
 
 

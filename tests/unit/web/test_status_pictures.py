@@ -22,7 +22,7 @@ def minutes(rates: list[float], shares: list[float | None] | None = None) -> lis
 def drawings(html: str) -> list[ET.Element]:
     """The pictures of the section, each parsed as XML (class names without quotes are HTML's)."""
     found = re.findall(r"<svg .*?</svg>", html, re.DOTALL)
-    return [ET.fromstring(re.sub(r"class=(\w+)", r'class="\1"', one)) for one in found]  # noqa: S314 (our own text)
+    return [ET.fromstring(re.sub(r"class=(\w+)", r'class="\1"', picture)) for picture in found]  # noqa: S314 (our own text)
 
 
 def points(path: str) -> list[tuple[float, float]]:
@@ -43,7 +43,7 @@ def test_four_pictures_with_words() -> None:
 def test_points_stay_in_the_picture() -> None:
     """The newest minute is at the right edge, the highest value at the top, and nothing lies outside."""
     [rates, *_] = drawings(hour(minutes([0.0, 40.0, 20.0]), 3600.0))
-    [line] = [one for one in rates if one.get("class") == "line"]
+    [line] = [element for element in rates if element.get("class") == "line"]
     drawn = points(line.get("d", ""))
     assert drawn[-1][0] == WIDTH
     assert min(drawn, key=lambda point: point[1]) == drawn[1]
@@ -54,7 +54,7 @@ def test_silence_is_a_gap() -> None:
     """Minutes in which nothing was asked leave a gap in the share from memory."""
     html = hour(minutes([1.0, 0.0, 1.0], [0.5, None, 1.0]), 3600.0)
     shares = drawings(html)[1]
-    assert len([one for one in shares if one.get("class") == "line"]) == 2
+    assert len([element for element in shares if element.get("class") == "line"]) == 2
 
 
 def test_nothing_from_elsewhere() -> None:
@@ -74,4 +74,4 @@ def test_before_the_first_minute() -> None:
 def test_fill(part: float, width: str) -> None:
     """A bar shows the part of the limit that is used, and never more than all."""
     [bar] = drawings(fill(part))
-    assert [one.get("width") for one in bar if one.get("class") == "part"] == [width]
+    assert [element.get("width") for element in bar if element.get("class") == "part"] == [width]
