@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import pwd
 import socket
@@ -15,14 +16,27 @@ _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
 def peer_of(transport: asyncio.BaseTransport) -> object:
-    """Return who is at the other end, as far as the kernel tells: a user, or an address; None when it has gone."""
+    """Return who is at the other end, as far as the kernel tells: a user, or an address; None when it has gone.
+
+    Of IPv6 that is the first half of an address: whoever has one has 2^64 of them.
+    """
     connection = transport.get_extra_info("socket")
     if connection is None:
         return None
     if connection.family == socket.AF_UNIX:
         return _credentials(connection)[1]
     address = transport.get_extra_info("peername")
-    return address[0] if address else None
+    return _network(address[0]) if address else None
+
+
+def _network(address: str) -> str:
+    """Return what an address has in common with those that one client may choose among."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 class Peers:

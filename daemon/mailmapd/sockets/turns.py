@@ -15,20 +15,49 @@ Turn = Callable[[], None]
 """Called when the turn comes."""
 
 
+class _Row:
+    """Those who wait, by peer: each peer's own one after the other, and the peers in turn."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[object, deque[Turn]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, turn: Turn, peer: object) -> None:
+        self._waiting.setdefault(peer, deque()).append(turn)
+
+    def next(self) -> Turn:
+        peer = next(iter(self._waiting))
+        own = self._waiting.pop(peer)
+        turn = own.popleft()
+        if own:
+            self._waiting[peer] = own
+        return turn
+
+    def clear(self) -> None:
+        self._waiting.clear()
+
+
 class Turns:
-    """Gives at most `rate` turns a second, after `burst` at once. Who comes for the first time goes first."""
+    """Gives at most `rate` turns a second, after `burst` at once.
+
+    Who comes for the first time goes first, but never twice before one who waits to ask again; and nobody twice before
+    another peer.
+    """
 
     def __init__(self, rate: float, burst: int) -> None:
         self._interval = 1.0 / rate
         self._credit = (burst - 1) * self._interval
         self._due = float("-inf")
-        self._first: deque[Turn] = deque()
-        self._again: deque[Turn] = deque()
+        self._first = _Row()
+        self._again = _Row()
+        self._was_first = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def ask(self, turn: Turn, *, first: bool) -> None:
-        """Call `turn` as soon as it may be."""
-        (self._first if first else self._again).append(turn)
+    def ask(self, turn: Turn, *, first: bool, peer: object = None) -> None:
+        """Call `turn` as soon as it may be, for a client of `peer`."""
+        (self._first if first else self._again).add(turn, peer)
         if self._timer is None:
             self._give()
 
@@ -50,4 +79,5 @@ class Turns:
                 self._timer = loop.call_later(self._due - now, self._give)
                 return
             self._due += self._interval
-            (self._first or self._again).popleft()()
+            self._was_first = bool(self._first) and not (self._was_first and self._again)
+            (self._first if self._was_first else self._again).next()()

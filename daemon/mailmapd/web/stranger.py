@@ -134,7 +134,8 @@ class Stranger(HttpClient):
             return
         first, self._asked_before = not self._asked_before, True
         self.answer_begins()
-        (self._health if health else self._turns).ask(lambda: self._feed(request), first=first)
+        turns = self._health if health else self._turns
+        turns.ask(lambda: self._feed(request), first=first, peer=self.peer)
 
     def _feed(self, request: bytes) -> None:
         if not self._admitted:
