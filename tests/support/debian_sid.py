@@ -8,24 +8,16 @@ The server listens on a UNIX socket and on a loopback port; its RSA key is of it
 
 from __future__ import annotations
 
-import itertools
-import os
 import shutil
 from collections.abc import Sequence
-from types import TracebackType
 
 from support.certificates import Certificates
 from support.kept_debian import KeptDebian
 from support.process import free_port
-from support.sql_server import SqlServer
+from support.server_inside import Inside, ServerInside
 
 ACCOUNT = "mysql"
 TEMPLATE = "/srv/mysql-template"
-DIRECTORY = "/srv/mysql-{}"
-"""Where the data of a server is, by the process of its test and a number."""
-
-_NUMBERS = itertools.count()
-
 # Durability is of no use to a test.
 FAST_SETTINGS = (
     "--innodb-flush-log-at-trx-commit=2",
@@ -67,65 +59,35 @@ class DebianSid(KeptDebian):
         )
 
 
-class Mysql9(SqlServer):
+class Mysql9(ServerInside):
     """A running private server on fresh data, with the given certificates.
 
     `settings` are further mysqld options for the next start.
     """
 
+    program = "mysqld"
+    account = ACCOUNT
+    data = TEMPLATE
+
     def __init__(self, system: DebianSid, certificates: Certificates) -> None:
-        self._inside = DIRECTORY.format(f"{os.getpid()}-{next(_NUMBERS)}")
-        super().__init__("MySQL 9", system.path(self._inside), free_port())
-        self._system = system
+        self.inside = Inside(system, "mysql")
+        super().__init__("MySQL 9", self.inside.directory, free_port())
         self._certificates = certificates
         self.settings: Sequence[str] = ()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        shutil.rmtree(self.directory, ignore_errors=True)
+    def options(self) -> list[str]:
+        """Return those of a test."""
+        return ["--log-output=TABLE", *FAST_SETTINGS, *self.settings]
 
-    def start(self) -> None:
-        """Start the server (again, on the same data, socket and port) and wait until it answers."""
-        if self._process is None:
-            self._make_directory()
-        command = [
-            *[
-                "mysqld",
-                "--no-defaults",
-                f"--user={ACCOUNT}",
-                f"--datadir={self._inside}/data",
-                f"--socket={self._inside}/{self.socket.name}",
-            ],
-            *[
-                f"--port={self.port}",
-                "--bind-address=127.0.0.1",
-                f"--pid-file={self._inside}/mysqld.pid",
-                "--log-output=TABLE",
-            ],
-            *[*FAST_SETTINGS, *self.settings],
-        ]
-        self._process = self._system.start(command, self.directory / "mysqld.log")
-        self._process.wait_ready(self.answers, "mysqld")
-
-    def _make_directory(self) -> None:
-        """Begin with fresh data, whatever an earlier test has left."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self._system.run("install", "--directory", f"--owner={ACCOUNT}", self._inside)
-        self._system.run("cp", "--archive", "--sparse=always", TEMPLATE, f"{self._inside}/data")
-        (self.directory / "data" / "auto.cnf").unlink(missing_ok=True)  # a UUID of its own
+    def prepare(self) -> None:
+        """Give the server an identity and certificates of its own."""
+        data = self.directory / "data"
+        (data / "auto.cnf").unlink(missing_ok=True)  # a UUID of its own
         # In place of those that the server has made for itself, which bear no host's name.
         files = self._certificates
-        for source, name in (
-            (files.ca, "ca.pem"),
-            (files.server, "server-cert.pem"),
-            (files.server_key, "server-key.pem"),
-        ):
-            shutil.copyfile(source, self.directory / "data" / name)
+        shutil.copyfile(files.ca, data / "ca.pem")
+        shutil.copyfile(files.server, data / "server-cert.pem")
+        shutil.copyfile(files.server_key, data / "server-key.pem")
 
     def grant(
         self, user: str, password: str, database: str, privileges: str = "SELECT, EXECUTE"
