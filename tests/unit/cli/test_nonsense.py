@@ -115,34 +115,9 @@ def nonsense(folder: Path) -> list[object]:
     (folder / "folder").mkdir(exist_ok=True)
     (folder / "empty").touch()
     return [
-        *(
-            True,
-            5,
-            -1,
-            10**30,
-            1.5,
-            float("nan"),
-            float("inf"),
-            [],
-            [""],
-            ["\0"],
-            [5],
-            {},
-            {"a": 1},
-        ),
-        *("", " ", "\n", "a\nb", "\0", "a\0b", "\x1b[2J", "é" * 3000, "9" * 5000, "%", "%{", "'"),
-        *(str(folder / "folder"), str(folder / "empty"), str(folder / "secret" / "below")),
-        *("/dev/null", "/proc/self/mem", "nobody-has-this", "x" * 300, "../" * 2000),
-        *(
-            "redis://h/name",
-            "redis://h:99999",
-            "[::1",
-            "1" * 400 + "s",
-            "1e400",
-            "-1",
-            "0x10",
-            "٣s",
-        ),
+        *(True, -1, 10**30, float("nan"), ["\0"], {"a": 1}),
+        *("", "a\nb", "é" * 3000, "9" * 5000, "%{", "1" * 400 + "s"),
+        *("nobody-has-this", str(folder / "folder"), str(folder / "empty"), "redis://h:99999"),
     ]
 
 
