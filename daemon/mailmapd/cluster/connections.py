@@ -7,6 +7,7 @@ as long as the name still has it, so that what is told and what is read is told 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -81,17 +82,29 @@ class Discreet(Connection):  # type: ignore[misc]  # redis-py has no types
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         """Log in."""
-        asked = None if self._writer is None else self._writer.get_extra_info
-        heard_by_others = asked is None or not (
-            asked("ssl_object") or is_this_host(asked("peername"), asked("sockname"))
-        )
-        if self.password and heard_by_others and not self._plain_password:
+        if self.password and not self._plain_password and self._is_heard_by_others():
             raise ConnectionFailed(_IN_THE_CLEAR)
         await super().on_connect_check_health(check_health=check_health)
 
+    def _is_heard_by_others(self) -> bool:
+        if self._writer is None:
+            return True
+        told = self._writer.get_extra_info
+        return not (told("ssl_object") or is_this_host(told("peername"), told("sockname")))
+
 
 class DiscreetBySentinel(SentinelManagedConnection, Discreet):  # type: ignore[misc]
-    """The same to whichever server the Sentinels name."""
+    """The same to whichever server the Sentinels name: one on this host only if they are on this host, too.
+
+    Whoever stands between could name a port of this host at which anybody listens.
+    """
+
+    def __init__(self, *, sentinels_are_here: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._sentinels_are_here = sentinels_are_here
+
+    def _is_heard_by_others(self) -> bool:
+        return not self._sentinels_are_here or super()._is_heard_by_others()
 
 
 class Named(Discreet):
@@ -145,6 +158,15 @@ class EncryptedNamed(Named, Encrypted):
 
 class EncryptedBySentinel(SentinelManagedConnection, Encrypted):  # type: ignore[misc]
     """The same to whichever server the Sentinels name."""
+
+
+def _is_here(place: str) -> bool:
+    """Return whether a place is one of this host, whatever names mean."""
+    host = place.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Connections:
@@ -237,7 +259,10 @@ class Connections:
             kind: type[Connection] = Discreet
             plain = {"plain_password": settings.allow_plain_password}
             asked |= plain
-            self._common |= plain | {"connection_class": DiscreetBySentinel}
+            self._common |= plain | {
+                "connection_class": DiscreetBySentinel,
+                "sentinels_are_here": all(map(_is_here, settings.sentinels)),
+            }
         else:
             kind = Encrypted
             asked |= self._tls(settings.tls)

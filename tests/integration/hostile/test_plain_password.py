@@ -69,3 +69,46 @@ def test_another_host(sentinel: bool) -> None:
 async def test_this_host(sentinel: bool) -> None:
     """On this host nobody else hears it."""
     assert SECRET in await told("127.0.0.1", sentinel=sentinel)
+
+
+@asynccontextmanager
+async def sentinel(host: str, named: str) -> AsyncIterator[str]:
+    """Give the address of a Sentinel that names a server."""
+    address, _, port = named.rpartition(":")
+    words = ["name", "mail", "ip", address, "port", port, "flags", "master"]
+    words += ["num-other-sentinels", "0"]
+    said = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            writer.write(f"*1\r\n*{len(words)}\r\n{said}".encode())
+        writer.close()
+
+    async with await asyncio.start_server(serve, host, 0) as server:
+        yield f"{host}:{server.sockets[0].getsockname()[1]}"
+
+
+async def heard_by_named(sentinels_host: str, *, plain: bool = False) -> str:
+    """Return what a server of this host hears that a Sentinel names."""
+    heard = bytearray()
+    async with listening("127.0.0.1", heard) as thief, sentinel(sentinels_host, thief) as place:
+        settings = ClusterSettings(
+            sentinels=(place,), service="mail", password=SECRET, allow_plain_password=plain
+        )
+        server = Server(settings)
+        with pytest.raises(ClusterError):
+            await server.members()
+        await server.close()
+    return heard.decode()
+
+
+@pytest.mark.root
+def test_a_port_of_this_host_that_another_names() -> None:
+    """A Sentinel of another host, or who stands in its place, sends the password to no port of this one."""
+
+    async def work() -> None:
+        assert SECRET not in await heard_by_named(ADDRESS)
+        assert SECRET in await heard_by_named(ADDRESS, plain=True)
+        assert SECRET in await heard_by_named("127.0.0.1")
+
+    run_with_other_host(work)
