@@ -58,6 +58,10 @@ class Journal:
         except FileNotFoundError:
             return 0
 
+    def remove(self) -> None:
+        """Forget all of it, because there is no state file any more."""
+        self._path.unlink(missing_ok=True)
+
     def cut(self, size: int) -> None:
         """Take the first `size` bytes out, because a state file without what they say is in place."""
         if size == 0:

@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "cache"
 SLICE = 500  # entries between two turns of the lookups
+MOST_WRITTEN_DOWN = 4 * 1024 * 1024  # bytes of what was flushed since the last save
 PAUSE = 0.001  # seconds that lookups have for themselves after each slice
 
 Clock = Callable[[], float]
@@ -130,9 +131,13 @@ class WarmStart:
         path = self.path
         if path is None or not invalidations:
             return
+        journal = _journal(path)
         async with self._replacing:
             try:
-                await asyncio.to_thread(_journal(path).add, invalidations)
+                if await asyncio.to_thread(journal.size) > MOST_WRITTEN_DOWN:
+                    await self._begin_anew(path, journal)
+                else:
+                    await asyncio.to_thread(journal.add, invalidations)
             except OSError as error:
                 log.error("state: a flush cannot be written down: %s", error.strerror)  # noqa: TRY400
             else:
@@ -144,6 +149,15 @@ class WarmStart:
                 log.error(  # noqa: TRY400
                     "state: %s cannot be removed after a flush: %s; remove it", path, error.strerror
                 )
+
+    async def _begin_anew(self, path: Path, journal: Journal) -> None:
+        """Remove the file, and so all that must not be believed of it, until the next save. Raises OSError."""
+        self._flushes += 1
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread(journal.remove)
+        log.warning(
+            "state: very much was flushed since the last save; %s is removed until the next", path
+        )
 
     async def finish(self) -> None:
         """Stop what goes on in the background, and save. A file that was not loaded completely stays as it is."""

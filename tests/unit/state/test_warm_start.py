@@ -17,6 +17,7 @@ from mailmapd.config.loader import parse_config
 from mailmapd.engine.flush import FlushRequest, flush
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.plan.assembly import Assembled, assemble, plan
+from mailmapd.state import warm_start
 from mailmapd.state.warm_start import SLICE, WarmStart
 from support.clock import FakeClock
 from support.daemon import SOURCE
@@ -351,6 +352,32 @@ async def test_a_flush_that_cannot_be_written_down(
     await bench.warm_start.forgotten([FLUSHED])
     assert not bench.file.exists()
     assert "a flush cannot be written down: Is a directory" in caplog.text
+
+
+async def test_flushes_without_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was flushed fills no disk: with very much of it the file goes, and the next save is as good as any."""
+    monkeypatch.setattr(warm_start, "MOST_WRITTEN_DOWN", 1000)
+    bench.fill()
+    await bench.warm_start.save()
+    saving = asyncio.ensure_future(bench.warm_start.save())
+    await asyncio.sleep(0)
+    journal, longest = bench.file.with_suffix(".forgotten"), 0
+    while bench.file.exists():
+        await bench.warm_start.forgotten([FLUSHED])
+        longest = max(longest, journal.stat().st_size if journal.exists() else 0)
+    assert longest < 2000
+    assert not journal.exists()
+    await saving
+    assert not bench.file.exists()
+    assert "very much was flushed" in caplog.text
+    await bench.warm_start.forgotten([FLUSHED])
+    await bench.warm_start.save()
+    bench.start()
+    await bench.load()
+    assert len(bench.cache("mailbox").keys()) == 1
+    await bench.end()
 
 
 @pytest.mark.parametrize("size", [0, 10, 40, -1])
