@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
+from support.priority import put_ahead
 from support.process import ServerFailed, ServerProcess, free_port, program, wait_until
 
 Kind = Literal["redis", "valkey"]
@@ -155,6 +156,7 @@ class Sentinels:
         ]
         self.replica = self.replicas[0]
         self._folder = folder
+        self._sentinels: list[ServerProcess] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -165,7 +167,9 @@ class Sentinels:
             for replica in self.replicas:
                 wait_until(replica.is_linked, "a replica is not linked")
             for port in self.ports:
-                stack.callback(self._start(port).stop, signal.SIGKILL)
+                sentinel = self._start(port)
+                stack.callback(sentinel.stop, signal.SIGKILL)
+                self._sentinels.append(sentinel)
             for port in self.ports:
                 wait_until(lambda port=port: self._knows_all(port), "a sentinel knows too little")  # type: ignore[misc]
                 with closing(Redis(port=port, protocol=2)) as client:
@@ -201,6 +205,12 @@ class Sentinels:
         )
         command = [program("redis-sentinel", "redis-sentinel"), str(own / "sentinel.conf")]
         return ServerProcess(command, own / "log")
+
+    def put_ahead(self, nice: int) -> None:
+        """Let the Sentinels and their servers run before others."""
+        servers = [self.primary, *self.replicas]
+        for process in (*self._sentinels, *[server.process for server in servers]):
+            put_ahead(process.pid, nice)
 
     def current(self) -> Valkey:
         """Return the server that the Sentinels call the primary."""

@@ -145,11 +145,14 @@ class Cluster:
             with contextlib.nullcontext() if bus.second is None else bus.second.flushing():
                 applied: list[Invalidation] = []
                 dropped = await self._flush_here(order.request, applied.append)
+                history = bus.history  # what is told elsewhere is an error
                 identity = await bus.flush(order.members, applied)
         except ClusterError as error:
             return FlushReport(dropped, failure=f"the other hosts were not told: {error}")
         try:
-            late = [] if order.wait is None else await bus.reports.unconfirmed(identity, order.wait)
+            late = []
+            if order.wait is not None:
+                late = await bus.reports.unconfirmed(identity, order.wait, history)
         except ClusterError as error:
             failure = f"the other hosts were told, but who has done it is not known: {error}"
             return FlushReport(dropped, failure=failure)
@@ -173,7 +176,9 @@ class Cluster:
                 "watched": member.watched,
                 "left": member.left,
                 "same_key": bus.reports.roll.has_our_key(name, member),
-                "confirmed": bus.reports.roll.has_done(name, member, last) if last else None,
+                "confirmed": bus.reports.roll.has_done(name, member, last, bus.history)
+                if last
+                else None,
             }
             for name, member in (await bus.reports.members()).items()
         }

@@ -65,7 +65,7 @@ class Bus:
         self.mute = ""  # why this host cannot tell the others anything, though it hears them
         self.counts: Counter[str] = Counter()
         self.gaps = 0
-        self.last_flush = ""  # the id of the last one of any host
+        self._last_flush = ("", "")  # of any host, and whose history it is of
         self.run = secrets.token_hex(8)
         self._settings = settings
         self._part = part
@@ -134,6 +134,17 @@ class Bus:
     def followers(self) -> list[str]:
         """Return the hosts whose word holds now."""
         return sorted(self._coverage.followers(self._clock()))
+
+    @property
+    def history(self) -> str:
+        """Return whose history the server has that is read."""
+        return self._reader.position.history
+
+    @property
+    def last_flush(self) -> str:
+        """Return the id of the last flush of any host, or nothing when the server that is read has none."""
+        identity, history = self._last_flush
+        return identity if history == self.history else ""
 
     @property
     def sent(self) -> int:
@@ -278,7 +289,7 @@ class Bus:
         message = self._codec.decode(fields)
         self.counts["received"] += 1
         if message.flush is not None:
-            self.last_flush = identity
+            self._last_flush = (identity, self._reader.position.history)
         if message.run != self.run:
             self._take(message, before)
 

@@ -53,9 +53,13 @@ class Member:
         """Return where the host goes on when it comes back."""
         return Position(self.last_id, self.added, self.history)
 
-    def has(self, identity: str) -> bool:
-        """Return whether it has carried out this message, or does not have to because it has stopped properly."""
-        return self.left or order(self.last_id) >= order(identity)
+    def has(self, identity: str, history: str) -> bool:
+        """Return whether it has carried out this message of the server with a history, as far as that is known.
+
+        It does not have to when it has stopped properly.
+        """
+        is_there = history in (self.history, "")
+        return self.left or (is_there and order(self.last_id) >= order(identity))
 
     def signed(self, host: str, codec: Codec) -> Member:
         """Return the record as a host writes it that has this key, or none."""

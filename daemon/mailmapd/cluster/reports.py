@@ -100,15 +100,18 @@ class Reports:
             await self._server.remove_members(given_up)
         return members
 
-    async def unconfirmed(self, identity: str, seconds: float) -> list[str]:
-        """Wait until every host has carried a message out; return those that have not. Raises ClusterError."""
+    async def unconfirmed(self, identity: str, seconds: float, history: str = "") -> list[str]:
+        """Wait until every host has carried out a message of the server with a history; return those that have not.
+
+        Raises ClusterError.
+        """
         deadline, pause = self._clock() + seconds, _CONFIRM
         while True:
             members = await self.members()
             late = [
                 name
                 for name, member in members.items()
-                if name != self._host and not self.roll.has_done(name, member, identity)
+                if name != self._host and not self.roll.has_done(name, member, identity, history)
             ]
             if not late or self._clock() >= deadline:
                 return late

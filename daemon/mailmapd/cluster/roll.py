@@ -65,9 +65,9 @@ class Roll:
             name for name, seen in self._seen.items() if not seen.member.left and name != self._own
         }
 
-    def has_done(self, name: str, member: Member, identity: str) -> bool:
+    def has_done(self, name: str, member: Member, identity: str, history: str) -> bool:
         """Return whether a host has carried out a message, which it can only if it has the key of who said it."""
-        return member.has(identity) and self.has_our_key(name, member)
+        return member.has(identity, history) and self.has_our_key(name, member)
 
     def has_our_key(self, name: str, member: Member) -> bool:
         """Return whether a host has written its record with the key of this one, or neither has any."""

@@ -48,24 +48,33 @@ _ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Errors that come of an answer which has not the form that the library, or we, expect."""
 
 
+class Elsewhere(ClusterError):
+    """A connection has reached a server that is none of those meant: a replica, or one with another history."""
+
+
+class AtReplica(Elsewhere):
+    """A connection has reached a replica."""
+
+
 def _understood(
     method: Callable[Concatenate[Server, P], Awaitable[T]],
 ) -> Callable[Concatenate[Server, P], Coroutine[Any, Any, T]]:
-    """Have a method raise ClusterError for an answer that is none of the server's."""
+    """Have a method raise ClusterError for an answer that is none of the server's, and leave a replica."""
 
     @wraps(method)
     async def called(server: Server, /, *values: P.args, **named: P.kwargs) -> T:
         try:
             return await method(server, *values, **named)
+        except ClusterError as error:
+            if isinstance(error, AtReplica) or isinstance(error.__cause__, ReadOnlyError):
+                await server.leave()
+                raise AtReplica(f"{server.place}: is a replica, not the primary") from error
+            raise
         except _ODD as error:
             text = f"{server.place}: an answer that is none of Valkey or Redis ({type(error).__name__})"
             raise ClusterError(text) from error
 
     return called
-
-
-class Elsewhere(ClusterError):
-    """A connection has reached a server that is none of those meant: a replica, or one with another history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ class Server:
 
     async def disconnect(self) -> None:
         """End every connection; the next command opens another one, perhaps to another server."""
-        await self._redis.connection_pool.disconnect()
+        await _renew(self._redis)
 
     @_understood
     async def add(
@@ -161,7 +170,7 @@ class Server:
             if str(error.__cause__).startswith(ELSEWHERE):
                 await self.disconnect()
                 raise Elsewhere(f"{self.place}: connections reach different servers") from error
-            raise await self._left_if_replica(error) from error.__cause__
+            raise
 
     @_understood
     async def memory(self) -> tuple[int, int]:
@@ -195,10 +204,7 @@ class Server:
         for said in (found, replication, None if missing else stream):
             if isinstance(said, Exception):
                 raise ClusterError(f"{place}: {said}") from said
-        try:
-            history = self._history_of_primary(replication)
-        except Elsewhere as error:
-            raise await self._left_if_replica(error) from None
+        history = self._history_of_primary(replication)
         self._looked_at = self._begun
         if missing:
             return [], Condition(history=history)
@@ -285,40 +291,30 @@ class Server:
     async def _execute_at(self, pipeline: Any, history: str) -> list[Any]:
         """Execute what must be done at the primary, with this `history` if there is one; return the answers."""
         pipeline.info("replication")
-        try:
-            answers: list[Any] = await self._answer(pipeline.execute(raise_on_error=False))
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise ClusterError(f"{self.place}: {answer}") from answer
-            reached = self._history_of_primary(answers.pop())
-        except ClusterError as error:
-            raise await self._left_if_replica(error) from error.__cause__
+        answers: list[Any] = await self._answer(pipeline.execute(raise_on_error=False))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise ClusterError(f"{self.place}: {answer}") from answer
+        reached = self._history_of_primary(answers.pop())
         if history and reached != history:
             await self.disconnect()
             raise Elsewhere(f"{self.place}: connections reach different servers")
         return answers
 
-    async def _left_if_replica(self, error: ClusterError) -> ClusterError:
+    async def leave(self) -> None:
         """Leave a server that is not the primary: a name, or another address of it, may lead to that."""
-        if isinstance(error.__cause__, ReadOnlyError):
-            error = self._of_replica()
-        if isinstance(error, Elsewhere):
-            self._connections.leave()
-            await self._disconnect_all()
-        return error
-
-    def _of_replica(self) -> Elsewhere:
-        return Elsewhere(f"{self.place}: is a replica, not the primary")
+        self._connections.leave()
+        await self._disconnect_all()
 
     def _history_of_primary(self, replication: Mapping[str, Any]) -> str:
-        """Return whose history a server has. Raises Elsewhere for that of a replica."""
+        """Return whose history a server has. Raises AtReplica for that of a replica."""
         if replication.get("role") != "master":
-            raise self._of_replica()
+            raise AtReplica(f"{self.place}: is a replica, not the primary")
         return str(replication.get("master_replid", ""))
 
     async def _disconnect_all(self) -> None:
         await self.disconnect()
-        await self._reading.connection_pool.disconnect()
+        await _renew(self._reading)
 
     async def _has_begun_to_read(self, connection: Any) -> None:
         """Note a new connection over which the stream is read."""
@@ -341,6 +337,22 @@ class Server:
             raise ClusterError(f"{place}: {str(error) or type(error).__name__}") from error
         except OSError as error:
             raise ClusterError(f"{place}: {error.strerror or error}") from error
+
+
+async def _renew(client: Redis) -> None:
+    """End the connections of a client: those that are used as soon as they are not.
+
+    None that somebody else has taken, or takes meanwhile: what he has connected anew would be lost, and stay open.
+    """
+    pool = client.connection_pool
+    await pool.update_active_connections_for_reconnect()
+    number = len(pool._available_connections)  # noqa: SLF001  (the library tells it nobody otherwise)
+    idle = [pool.get_available_connection() for _ in range(number)]
+    for connection in idle:
+        try:
+            await connection.disconnect()
+        finally:
+            await pool.release(connection)
 
 
 async def _close(client: Redis) -> None:

@@ -226,6 +226,7 @@ def test_under_load(mariadb: MariaDB) -> None:
         rows = stack.enter_context(closing(Rows(mariadb)))
         folder = stack.enter_context(private_directory())
         sentinels = stack.enter_context(Sentinels(folder, replicas=2))
+        sentinels.put_ahead(NEEDED)  # they judge by the clock, and clients take all there is
         hosts = Hosts(mariadb, sentinels, folder)
         for daemon in hosts.daemons.values():
             stack.enter_context(daemon)

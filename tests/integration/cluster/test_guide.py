@@ -106,6 +106,8 @@ def test_from_one_host_to_three(
             own.mkdir()
             (own / "cluster-password").write_text(PASSWORD)
             (own / "mail-db-changes-password").write_text("follow it")
+            for secret in own.glob("*-password"):
+                secret.chmod(0o600)
             # All hosts of this test are one machine, so each needs the other name that the page speaks of.
             sections = f'{cluster}\nhost = "{name}"\n{reader if name == "mx3" else follower}\n'
             text = configuration(own, f'"unix:{database.socket}"', TABLES, sections)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mailmapd.cluster import reader
+from mailmapd.cluster.reader import order
 from mailmapd.cluster.scripts import ASK, FILL
 from mailmapd.cluster.server import Condition, Elsewhere, Server
 from mailmapd.cluster.settings import ClusterSettings
@@ -104,6 +105,24 @@ async def test_told_at_another_server(database: MariaDB, two: Two, tmp_path: Pat
         assert not there.bus.followers
 
 
+async def test_confirmed_at_another_server(database: MariaDB, two: Two, tmp_path: Path) -> None:
+    """Who reads another server has not carried out a flush, whatever id its record names; nor who reads it later."""
+    here = make_host("mx1", tmp_path, database, two.first.url, follows=False)
+    there = make_host("mx2", tmp_path, database, two.second.url, follows=False)
+    async with joined(here, there):
+        told, history = await here.bus.flush({"all": True}), here.bus.history
+        await there.bus.flush({"all": True})
+        await until(lambda: order(there.bus.position.last_id) > order(told))
+        own, other = there.bus.reports._server, Server(ClusterSettings(url=two.first.url))
+        there.bus.reports._server = other  # its records go there
+        there.bus.reports.report()
+        await until(lambda: bool(two.first.run("HEXISTS", "mailmapd:hosts", "mx2")))
+        assert await here.bus.reports.unconfirmed(told, 0.0, history) == ["mx2"]
+        assert here.bus.last_flush == told
+        there.bus.reports._server = own
+        await other.close()
+
+
 async def test_address_that_moves(
     database: MariaDB, two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +155,8 @@ async def test_server_made_a_replica(database: MariaDB, two: Two, tmp_path: Path
         await until(lambda: host.bus.position.history == history(two.second), "it has stayed")
         await host.watched()
         assert await follower.bus.flush({"all": True})
+        await until(lambda: bool(two.second.run("HEXISTS", "mailmapd:hosts", "mx2")))
+        assert not any(each.bus.mute for each in (follower, host))
 
 
 @pytest.fixture

@@ -49,10 +49,11 @@ async def test_very_many_records() -> None:
 
 def test_confirmed() -> None:
     """A host has carried out what it has read; who has stopped properly is not waited for."""
-    assert MEMBER.has("5-1")
-    assert not MEMBER.has("5-2")
-    assert not MEMBER.has("10-0")
-    assert replace(MEMBER, left=True).has("10-0")
+    assert MEMBER.has("5-1", MEMBER.history)
+    assert not MEMBER.has("5-1", "another"), "that of another server has the same id"
+    assert not MEMBER.has("5-2", MEMBER.history)
+    assert not MEMBER.has("10-0", MEMBER.history)
+    assert replace(MEMBER, left=True).has("10-0", "another")
 
 
 def test_gone() -> None:
