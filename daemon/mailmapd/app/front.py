@@ -343,7 +343,7 @@ class Front:
 
     async def _start_http(self, wanted: Wanted, bound: socket.socket) -> None:
         await _import_http()
-        from mailmapd.metrics.collector import Exposition
+        from mailmapd.metrics.exposition import Exposition
         from mailmapd.web.http_server import HttpServer
         from mailmapd.web.operations import operations_app
 

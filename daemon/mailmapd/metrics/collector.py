@@ -11,13 +11,6 @@ from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import Protocol
 
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -28,8 +21,10 @@ from mailmapd.engine.engine import Engine
 from mailmapd.engine.meters import BUCKETS, RESULTS, ClientMeter, Histogram, LookupMeter
 from mailmapd.engine.outcome import Source
 from mailmapd.engine.unknown_names import UnknownNames
+from mailmapd.metrics.changes import auth_cache, changes
 from mailmapd.metrics.database_meter import DatabaseMeter
-from mailmapd.stats.snapshot import ClusterState, FeedState, SecondLevelState
+from mailmapd.metrics.fleet import fleet
+from mailmapd.stats.snapshot import ClusterState, FeedState
 
 
 class ListenerState(Protocol):
@@ -122,9 +117,10 @@ class MailmapdCollector(Collector):
         yield from self._lookups()
         yield from self._caches()
         yield from self._databases()
-        yield from self._changes()
-        yield from self._cluster()
-        yield from self._auth_cache()
+        observed = self._observed
+        yield from changes(observed.feeds(), observed.engine.tables)
+        yield from fleet(observed.cluster_state())
+        yield from auth_cache(observed.auth_cache())
         yield from self._listeners()
         yield GaugeMetricFamily(
             "mailmapd_config_last_reload_success_timestamp_seconds",
@@ -258,109 +254,6 @@ class MailmapdCollector(Collector):
                 up.add_metric([name, host.host], int(host.up and reached))
         yield from (connections, up)
 
-    def _changes(self) -> Iterator[Metric]:
-        following = GaugeMetricFamily(
-            "mailmapd_changes_following",
-            "Whether a host's log of changed rows is followed, without a gap.",
-            labels=["database", "host"],
-        )
-        lag = GaugeMetricFamily(
-            "mailmapd_changes_lag_seconds",
-            "For how long nothing was heard of a host that is followed; it sends something each second.",
-            labels=["database", "host"],
-        )
-        changes = CounterMetricFamily(
-            "mailmapd_changes",
-            "What was read in logs of changes.",
-            labels=["database", "host", "kind"],
-        )
-        for feed in self._observed.feeds():
-            labels = [feed["database"], feed["host"]]
-            following.add_metric(labels, int(feed["following"]))
-            if feed["following"]:
-                lag.add_metric(labels, feed["silence"])
-            for kind in ("row", "schema", "statement", "unknown"):
-                changes.add_metric([*labels, kind], feed["counts"].get(kind, 0))
-        forgotten = CounterMetricFamily(
-            "mailmapd_invalidations",
-            "Keys that were forgotten, and tables that were forgotten or distrusted as a whole.",
-            labels=["table", "grade"],
-        )
-        audits = CounterMetricFamily(
-            "mailmapd_audits",
-            "Answers of followed tables that were asked anew and compared.",
-            labels=["table", "result"],
-        )
-        watched = GaugeMetricFamily(
-            "mailmapd_table_watched",
-            "Whether changes of what a table's query reads are heard of, so that answers are kept for long.",
-            labels=["table"],
-        )
-        for name, table in self._observed.engine.tables.items():
-            watched.add_metric([name], int(table.watch is not None))
-            for grade, count in table.invalidations.items():
-                forgotten.add_metric([name, grade], count)
-            for result, count in table.audits.items():
-                audits.add_metric([name, result], count)
-        yield from (following, lag, changes, watched, forgotten, audits)
-
-    def _auth_cache(self) -> Iterator[Metric]:
-        """Yield what there is to say of Dovecot's auth cache, where there is one."""
-        state = self._observed.auth_cache()
-        if state is None:
-            return
-        up, flushes = state
-        yield GaugeMetricFamily(
-            "mailmapd_auth_cache_up", "Whether Dovecot's auth cache can be told to forget.", int(up)
-        )
-        yield CounterMetricFamily(
-            "mailmapd_auth_cache_flushes",
-            "How often Dovecot's auth cache was told to forget.",
-            flushes,
-        )
-
-    def _cluster(self) -> Iterator[Metric]:
-        """Yield what there is to say of the fleet, where there is one."""
-        state = self._observed.cluster_state()
-        if state is None:
-            return
-        yield GaugeMetricFamily(
-            "mailmapd_cluster_up", "Whether the stream of the fleet is read.", int(state["up"])
-        )
-        yield GaugeMetricFamily(
-            "mailmapd_cluster_can_tell",
-            "Whether this host can tell the others anything.",
-            int(state["up"] and not state["mute"]),
-        )
-        yield GaugeMetricFamily(
-            "mailmapd_cluster_lag_seconds",
-            "How long ago it was last proven that no message was missed.",
-            state["lag"],
-        )
-        yield GaugeMetricFamily(
-            "mailmapd_cluster_followers",
-            "Other hosts that vouch for changes of databases.",
-            len(state["followers"]),
-        )
-        yield CounterMetricFamily(
-            "mailmapd_cluster_gaps", "How often messages may have been missed.", state["gaps"]
-        )
-        messages = CounterMetricFamily(
-            "mailmapd_cluster_messages", "Messages of the stream.", labels=["direction"]
-        )
-        for direction, count in state["messages"].items():
-            messages.add_metric([direction], count)
-        tables = GaugeMetricFamily(
-            "mailmapd_cluster_watched_tables",
-            "Tables that are kept for long because other hosts vouch for their changes.",
-            labels=["database"],
-        )
-        for database, names in state["watched"].items():
-            tables.add_metric([database], len(names))
-        yield from (messages, tables)
-        if state["second_level"] is not None:
-            yield from _second_level(state["second_level"])
-
     def _listeners(self) -> Iterator[Metric]:
         counts: dict[str, int] = {}
         for listener in self._observed.listeners:
@@ -419,72 +312,3 @@ def _histograms(
         counts = list(zip(bounds, accumulate(histogram.counts), strict=True))
         piece.add_metric(list(values), counts, histogram.total)
         yield piece
-
-
-class _Piece:
-    """Passes for a registry with `generate_latest`: one metric family, or a piece of it."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield it."""
-        yield self._metric
-
-
-class Exposition:
-    """The registry of one daemon, and its text."""
-
-    content_type = "text/plain; version=0.0.4; charset=utf-8"
-
-    def __init__(self, observed: Observed) -> None:
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(MailmapdCollector(observed))
-        for standard in (ProcessCollector, PlatformCollector, GCCollector):
-            standard(registry=self._registry)
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield all metrics in Prometheus' text format, a piece of a family at a time: lookups go between."""
-        before = ""
-        for metric in self._registry.collect():
-            text = generate_latest(_Piece(metric))
-            if metric.name == before:  # its head has been written
-                text = b"".join(
-                    line for line in text.splitlines(keepends=True) if not line.startswith(b"# ")
-                )
-            before = metric.name
-            yield text
-
-
-def _second_level(state: SecondLevelState) -> Iterator[Metric]:
-    """Yield what there is to say of the answers that hosts share."""
-    yield GaugeMetricFamily(
-        "mailmapd_cluster_second_level_up",
-        "Whether shared answers are asked for.",
-        int(state["up"]),
-    )
-    answers = CounterMetricFamily(
-        "mailmapd_cluster_second_level_answers",
-        "Questions to the second level, by what came of them.",
-        labels=["outcome"],
-    )
-    for outcome, count in state["answers"].items():
-        answers.add_metric([outcome], count)
-    shared = CounterMetricFamily(
-        "mailmapd_cluster_second_level_shared",
-        "Answers that were to be shared, by what became of them.",
-        labels=["outcome"],
-    )
-    for outcome, count in state["shared"].items():
-        shared.add_metric([outcome], count)
-    yield from (answers, shared)
-    yield CounterMetricFamily(
-        "mailmapd_cluster_second_level_doubts",
-        "How often everything shared was made unusable, because something was not told to the second level.",
-        state["doubts"],
-    )
-    yield GaugeMetricFamily(
-        "mailmapd_cluster_second_level_server_bytes",
-        "Bytes that the server of the fleet uses, as this host saw last when it shared something.",
-        state["used"],
-    )

@@ -15,7 +15,7 @@ from mailmapd.cache.memory import POSITIVE
 from mailmapd.config.loader import load_config
 from mailmapd.engine.outcome import Source
 from mailmapd.errors import ConfigError, ProtocolError
-from mailmapd.metrics.collector import Exposition
+from mailmapd.metrics.exposition import Exposition
 from mailmapd.model import NOT_FOUND
 from mailmapd.sockets.opening import SocketSet
 from support.polling import until
