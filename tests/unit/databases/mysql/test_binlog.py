@@ -22,12 +22,12 @@ from mailmapd.databases.mysql.binlog.events import (
     StatementLogged,
     TransactionEnded,
 )
+from mailmapd.databases.mysql.binlog.packing import UNPACKED_LIMIT
 from mailmapd.databases.mysql.binlog.reader import (
     COLUMNS_LIMIT,
     EVENT_LIMIT,
     ROWS_LIMIT,
     SQL_LIMIT,
-    UNPACKED_LIMIT,
     BinlogError,
     BinlogReader,
 )

@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterator
 
 import zstandard
 
+from mailmapd.databases.mysql.binlog.bodies import (
+    read_committed,
+    read_length,
+    read_mysql_gtid,
+    read_name,
+)
 from mailmapd.databases.mysql.binlog.columns import UnknownColumnType, read_metadata
 from mailmapd.databases.mysql.binlog.events import (
     Change,
@@ -28,6 +34,7 @@ from mailmapd.databases.mysql.binlog.events import (
     TransactionEnded,
     TransactionPrepared,
 )
+from mailmapd.databases.mysql.binlog.packing import inflate, unpacked
 from mailmapd.databases.mysql.binlog.rows import BrokenRows, Plans, TableShape
 from mailmapd.databases.mysql.framing import PacketSplitter, WireError
 from mailmapd.errors import MailmapdError
@@ -44,12 +51,6 @@ EVENT_KEPT = 4 << 20
 ROWS_LIMIT = 256 << 10
 """The most bytes of one event's rows that are read, unpacked; with more, the table is named and nothing else."""
 
-UNPACKED_LIMIT = 4 << 20
-"""The most that a compressed transaction may become, in bytes; with more it is not understood."""
-
-WINDOW_LIMIT = 8 << 20
-"""The memory that unpacking may take, in bytes: what Zstandard's levels up to 19 need (MySQL's default is 3)."""
-
 SQL_LIMIT = (256 << 10) + 4
 """Kept of a statement, in bytes: one that is cut there has more than 64 Ki characters, which nobody reads."""
 
@@ -64,13 +65,10 @@ _CHECKSUM = 4
 _TABLES_KEPT = 10_000  # table maps of one log file; a server numbers them anew rarely
 _FILE_NAME = 512  # bytes of the longest name of a log
 _REFUSAL = 1024  # bytes of a refusal that are kept; a server's own have 512 at most
-_UNPACKED_STEP = 64 << 10  # bytes that are unpacked at one go
 
 _OK, _EOF, _ERR = 0x00, 0xFE, 0xFF
 _CRC32 = 1
 _DUMMY_TABLE = 0xFFFFFF  # the number in a rows event that only ends a statement
-_PAYLOAD_SIZE, _PAYLOAD_ALGORITHM, _PAYLOAD_UNPACKED = 1, 2, 3
-_PAYLOAD_ZSTD, _PAYLOAD_PLAIN = 0, 255
 
 _QUERY, _STOP, _ROTATE, _FORMAT_DESCRIPTION, _XID = 2, 3, 4, 15, 16
 _TABLE_MAP, _INCIDENT, _HEARTBEAT, _GTID, _XA_PREPARE, _PARTIAL_UPDATE = 19, 26, 27, 33, 38, 39
@@ -241,7 +239,7 @@ class BinlogReader:
             # Without its identifier the server cannot be asked whether the transaction is visible
             raise BinlogError("a transaction has a GTID with a tag, which is not understood")
         elif kind == _GTID:
-            yield TransactionBegun(_mysql_gtid(body), position, _committed(body))
+            yield TransactionBegun(read_mysql_gtid(body), position, read_committed(body))
         elif kind in {_HEARTBEAT, _HEARTBEAT_2}:
             yield Heartbeat(position)
         elif kind == _ROTATE:
@@ -264,9 +262,9 @@ class BinlogReader:
     def _table_map(self, body: bytes) -> None:
         number = int.from_bytes(body[:6], "little")
         self._tables.pop(number, None)  # if this is broken, its rows are of no table that is known
-        schema, at = _name(body, 8)
-        table, at = _name(body, at)
-        count, at = _length(body, at)
+        schema, at = read_name(body, 8)
+        table, at = read_name(body, at)
+        count, at = read_length(body, at)
         if count > COLUMNS_LIMIT:
             raise ValueError
         if len(self._tables) >= _TABLES_KEPT:
@@ -276,7 +274,7 @@ class BinlogReader:
             self._tables[number] = None
             return
         types = body[at : at + count]
-        length, at = _length(body, at + count)
+        length, at = read_length(body, at + count)
         metadata = body[at : at + length]
         if len(types) < count or len(metadata) < length:
             raise ValueError
@@ -321,7 +319,7 @@ class BinlogReader:
     def _transaction(self, position: int, body: bytes) -> Iterator[Event | None]:
         """Yield the events of MySQL's TRANSACTION_PAYLOAD_EVENT; they have no place of their own in the log."""
         unread = b""
-        for piece in _unpacked(body):
+        for piece in unpacked(body):
             unread += piece
             at, end = 0, len(unread)
             while end - at >= _HEADER.size:
@@ -348,7 +346,7 @@ def _changes(shape: TableShape, kind: int, body: bytes) -> Iterator[list[Change]
     at = 8
     if kind in _ROWS_WITH_EXTRA:
         at += int.from_bytes(body[at : at + 2], "little")
-    count, at = _length(body, at)
+    count, at = read_length(body, at)
     if count > COLUMNS_LIMIT:
         raise ValueError("it has more columns than a table can have")
     width = (count + 7) // 8
@@ -363,7 +361,7 @@ def _changes(shape: TableShape, kind: int, body: bytes) -> Iterator[list[Change]
         raise ValueError(f"its rows are longer than {ROWS_LIMIT} bytes")
     rows = body[at:]
     if kind in _ROWS_COMPRESSED:
-        rows, whole = _inflate(rows, ROWS_LIMIT)
+        rows, whole = inflate(rows, ROWS_LIMIT)
         if not whole:
             raise ValueError(f"its rows are broken, or longer than {ROWS_LIMIT} bytes")
     return shape.changes(_ROWS[kind], (present, present_after), rows)
@@ -376,96 +374,10 @@ def _statement(kind: int, position: int, body: bytes) -> StatementLogged:
     schema = body[at : at + schema_length]
     sql = body[at + schema_length + 1 :]
     if kind == _MARIADB_QUERY_COMPRESSED:
-        sql, whole = _inflate(sql, SQL_LIMIT)
+        sql, whole = inflate(sql, SQL_LIMIT)
         if not whole and len(sql) < SQL_LIMIT:
             raise ValueError
     sql = sql[:SQL_LIMIT]
     return StatementLogged(
         schema.decode("utf-8", "replace"), sql.decode("utf-8", "replace"), position
     )
-
-
-def _inflate(data: bytes, limit: int) -> tuple[bytes, bool]:
-    """Return what MariaDB compressed, up to `limit` bytes, and whether that is all.
-
-    A byte says how many bytes of a length follow, then come those, and zlib's data.
-    """
-    unpacker = zlib.decompressobj()
-    return unpacker.decompress(data[1 + (data[0] & 7) :], limit), unpacker.eof
-
-
-def _unpacked(data: bytes) -> Iterator[bytes]:
-    """Yield the bytes of the events in a transaction's payload, some at a time.
-
-    Fields (type, length, value) come before it; type 0 ends them.
-    """
-    at, size, whole, algorithm = 0, -1, -1, _PAYLOAD_PLAIN
-    while True:
-        field, at = _length(data, at)
-        if field == 0:
-            break
-        length, at = _length(data, at)
-        value, _ = _length(data, at)
-        at += length
-        if field == _PAYLOAD_SIZE:
-            size = value
-        elif field == _PAYLOAD_ALGORITHM:
-            algorithm = value
-        elif field == _PAYLOAD_UNPACKED:
-            whole = value
-    packed = data[at : at + size] if size >= 0 else data[at:]
-    if len(packed) < size:
-        raise ValueError
-    if algorithm == _PAYLOAD_PLAIN:
-        yield packed
-        return
-    if algorithm != _PAYLOAD_ZSTD or whole > UNPACKED_LIMIT:
-        raise ValueError
-    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).stream_reader(packed)
-    left = UNPACKED_LIMIT if whole < 0 else whole
-    while piece := reader.read(_UNPACKED_STEP):
-        left -= len(piece)
-        if left < 0:
-            raise ValueError
-        yield piece
-    if left and whole >= 0:
-        raise ValueError
-
-
-def _mysql_gtid(body: bytes) -> str:
-    """Return the identifier in a GTID event: flags (1), the server's UUID (16), number (8)."""
-    sid = body[1:17].hex()
-    (number,) = struct.unpack_from("<Q", body, 17)
-    return f"{sid[:8]}-{sid[8:12]}-{sid[12:16]}-{sid[16:20]}-{sid[20:]}:{number}"
-
-
-def _committed(body: bytes) -> int:
-    """Return when the transaction of a GTID event was committed first, in microseconds, or 0.
-
-    Behind the number: 2, two logical times (16), when it was committed on this server (7), whose highest bit says
-    that its first commit follows (7).
-    """
-    if len(body) < 49 or body[25] != 2:
-        return 0
-    here = int.from_bytes(body[42:49], "little")
-    if not here >> 55:
-        return here
-    return int.from_bytes(body[49:56], "little")
-
-
-def _name(data: bytes, at: int) -> tuple[str, int]:
-    """Return a name behind its length, and where it and the NUL after it end."""
-    size = data[at]
-    name = data[at + 1 : at + 1 + size]
-    if len(name) < size:
-        raise ValueError
-    return name.decode(), at + size + 2
-
-
-def _length(data: bytes, at: int) -> tuple[int, int]:
-    """Return a length-encoded integer and where it ends."""
-    first = data[at]
-    if first < 251:
-        return first, at + 1
-    size = {252: 2, 253: 3, 254: 8}[first]
-    return int.from_bytes(data[at + 1 : at + 1 + size], "little"), at + 1 + size
