@@ -18,20 +18,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from mailmapd.changes.backoff import Backoff
-from mailmapd.changes.beginning import NotProven
+from mailmapd.changes.beginning import Beginning, NotProven
 from mailmapd.changes.fence import FENCE_PAUSE, Fence
 from mailmapd.changes.followed_host import FollowedHost, OtherServer
 from mailmapd.changes.hearing import Hearing
 from mailmapd.changes.kept_catalog import KeptCatalog
 from mailmapd.changes.lease import PATIENCE
-from mailmapd.changes.progress import Mark, Progress
+from mailmapd.changes.progress import Mark
 from mailmapd.changes.readers import Readers
-from mailmapd.changes.settlement import Settlement
+from mailmapd.changes.settlement import Arrival, SettledMark, Settlement
 from mailmapd.changes.told import Told
 from mailmapd.databases.host_list import HostAddress
 from mailmapd.databases.mysql.binlog.events import Event
 from mailmapd.databases.mysql.binlog.gtids import GtidError
-from mailmapd.databases.mysql.binlog.session import CannotFollow, Place, Session
+from mailmapd.databases.mysql.binlog.session import CannotFollow, Session
 from mailmapd.databases.mysql.binlog.stream import BinlogStream, LogLost, SameServerId
 from mailmapd.databases.mysql.host import Expected
 from mailmapd.databases.mysql.identity import Identity
@@ -47,7 +47,6 @@ CATALOG_PAUSE = 1.0  # seconds between two readings of the catalog, or as long a
 CATCH_UP = 10.0  # seconds for which the log may be behind what readers see
 _CATCH_UP_PAUSE = 0.02  # seconds between looks whether it still is
 _CHECK = 0.25  # seconds between looks whether the server is still heard of
-_SETTLE = 1.0  # seconds between two looks how far everything is forgotten, while changes come without a pause
 _SWEEP_PAUSE = 0.001  # seconds between looks whether all keys have been looked for
 
 
@@ -85,16 +84,11 @@ class Feed:
         self._events = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._mark = mark  # where to go on from
-        self._settled: Mark | None = None  # until where everything is forgotten for the last time
-        self._candidate: tuple[Mark, Settlement] | None = None  # where it will be next
-        self._settled_at = 0.0
-        self._shown = Place()
-        # Since all of that was heard of: what is yet to be forgotten, and then what is yet to be swept
-        self._known: Settlement | None = None
-        self._sweeps_due: int | None = None
         self._catalog = KeptCatalog(definitions, schema)
         self._fence = Fence(told, definitions)
         self._hearing = Hearing(told, self._catalog, self._fence, self._skip)
+        self._settled = SettledMark(self._catalog, self._fence, clock)
+        self._arrival: Arrival | None = None
         self.counts = self._hearing.counts
         self._is_broken = False  # by a defect of ours: what was heard may not have been forgotten
 
@@ -119,7 +113,7 @@ class Feed:
         if not self.alive or self._host.source is not None:
             return None
         self._settle()
-        return self._settled
+        return self._settled.mark
 
     def start(self) -> None:
         """Begin to follow, and go on until `close`."""
@@ -203,7 +197,8 @@ class Feed:
         return True
 
     def _forget_the_mark(self) -> None:
-        self._mark = self._settled = None
+        self._mark = None
+        self._settled.forget()
         self._hearing.forget_progress()
 
     def _leave_the_server_id(self, error: SameServerId) -> None:
@@ -223,7 +218,8 @@ class Feed:
         session = await self._host.open()
         try:
             if await self._host.find_log(session):
-                self._mark = self._settled = None
+                self._mark = None
+                self._settled.forget()
                 self._hearing.by_source = self._host.source is not None
                 self._fence.clear()
             identity = await self._host.find_identity(session)
@@ -237,7 +233,7 @@ class Feed:
             self.identity = identity
             # Behind the place where the stream begins, so that it tells of what is altered later
             readers = await self._catalog.find(session)
-            self._begin(readers, *beginning)
+            self._begin(readers, beginning)
             self._told.expect(self.host, Expected(identity, self._meet_another_server))
             self._stream, _ = await self._host.replica.open(
                 self._hearing.wanted,
@@ -252,11 +248,11 @@ class Feed:
             session.close()
             self._end_stream()
 
-    def _begin(self, readers: Readers, progress: Progress, shown: Place) -> None:
+    def _begin(self, readers: Readers, beginning: Beginning) -> None:
         self._told.forget(self._catalog.begin(readers))
-        self._hearing.begin(progress)
-        self._shown, self._known, self._sweeps_due = shown, None, None
-        self._candidate = None
+        self._hearing.begin(beginning.progress)
+        self._arrival = Arrival(self.host, beginning, self._catalog, self._fence, self._told)
+        self._settled.begin()
         self._failure = None
         self._ended.clear()
         self._events.clear()
@@ -265,18 +261,7 @@ class Feed:
         """Return whether everything is known that readers saw when the feed began. Raises NotProven."""
         if self._host.source is not None:  # what it shows later is pending, perhaps for hours
             return not self._catalog.is_old
-        progress = self._hearing.progress
-        if self._known is None:
-            if not (progress.is_opened and progress.has_heard(self._shown)):
-                return False
-            if not progress.is_proven:
-                raise NotProven(f"{self.host}: what was heard before is not in its log")
-            self._known = Settlement(self._catalog, self._fence)
-        if self._sweeps_due is None:
-            if not self._known.is_done:
-                return False
-            self._sweeps_due = self._told.sweeps_asked
-        return self._told.has_swept(self._sweeps_due)
+        return self._arrival is not None and self._arrival.is_there()
 
     def _be_alive(self) -> None:
         self.alive, self.reason = True, ""
@@ -291,18 +276,8 @@ class Feed:
         )
 
     def _settle(self) -> None:
-        """Note how far everything is forgotten for the last time: until a mark that was taken some time ago, or now."""
-        self._settled_at = self._clock()
-        for _ in range(2):
-            if self._candidate is None:
-                mark = self._hearing.progress.mark(self.identity)
-                if mark is None:
-                    return
-                self._candidate = mark, Settlement(self._catalog, self._fence)
-            mark, settlement = self._candidate
-            if not settlement.is_done:
-                return
-            self._settled, self._candidate = mark, None
+        """Note how far everything is forgotten for the last time."""
+        self._settled.look(lambda: self._hearing.progress.mark(self.identity))
 
     async def _work_until_lost(self, session: Session) -> None:
         """Work until the feed has ended. Raises DatabaseError then, also in the middle of a question."""
@@ -341,17 +316,17 @@ class Feed:
         if not self.alive and self._is_known():
             self._be_alive()
         pending = self._fence.pending
-        if not pending or self._clock() - self._settled_at > _SETTLE:
+        if not pending or self._settled.is_due:
             self._settle()
         if pending:
             count = await self._host.passed(session, pending, self._hearing.progress)
             await self._fence.forget_visible(session, count)
             if not count:
                 await asyncio.sleep(FENCE_PAUSE)
-        elif self.alive or self._sweeps_due is None:
-            await self._events.wait()
-        else:
+        elif self._arrival is not None and self._arrival.is_sweeping and not self.alive:
             await asyncio.sleep(_SWEEP_PAUSE)
+        else:
+            await self._events.wait()
 
     async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something beside the work. The feed ends when that fails."""
@@ -450,7 +425,9 @@ class Feed:
         if self._host.source is not None:
             self._mark = None
         elif was_alive:
-            self._mark = self._hearing.progress.mark(self.identity) or self._settled or self._mark
+            self._mark = (
+                self._hearing.progress.mark(self.identity) or self._settled.mark or self._mark
+            )
         else:
             self._mark = self._hearing.progress.mark(self.identity) or self._mark
         if self._is_broken:
