@@ -8,8 +8,8 @@ A server that has been sent COM_BINLOG_DUMP answers with packets without end, on
 A transaction is a GTID event, then for each statement table maps (number → schema, table, column types) and row events
 that speak of those numbers, then XID or a COMMIT statement. What a DDL did stands in a query event as text.
 
-`reader` turns bytes into the values of `events`; `bodies` and `packing` know how they are written and compressed, `rows`
-and `columns` the layout of row images; `commands` has what is sent to start a stream. See MySQL's "Replication
+`reader` turns bytes into the values of `events`; `bodies` and `packing` know how these are written and compressed,
+`rows` and `columns` the layout of row images; `commands` has what is sent to start a stream. See MySQL's "Replication
 Protocol" and MariaDB's "Replication Protocol" manuals.
 
 The libraries that read this skip compressed events without a word (``log_bin_compress`` of MariaDB,
