@@ -47,6 +47,7 @@ TICK = 0.5  # seconds between two looks at what still holds
 DOUBTS_APART, MOST_APART = 1.0, 60.0
 """Seconds between two times that everything is doubted because messages are not understood, of which there may be many:
 each time has every key fetched anew that is asked for. Twice as many each time, up to the second number."""
+MUTE = 1.0  # seconds for which the server takes nothing until that is a fault: a failover takes as long
 _DOUBT = object()  # stands for it among what is to be carried out
 MOST_FLUSHES = 100  # that are carried out at a time; with more, everything is forgotten
 
@@ -123,6 +124,7 @@ class Bus:
         self._not_understood = ""  # why, of the last such message
         self._doubted = float("-inf")  # when everything was, last
         self._apart = DOUBTS_APART
+        self._heard_out = clock()  # when the server has last taken what this host tells
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -261,6 +263,10 @@ class Bus:
     def _say_if_mute(self) -> None:
         """Say once why the server takes nothing from this host: of its account, or of anybody."""
         mute = "" if self.reason else self._publisher.failure or self.reports.failure
+        now = self._clock()
+        self._heard_out = now if not mute else self._heard_out
+        if now - self._heard_out < MUTE:
+            mute = ""
         if mute and not self.mute:
             log.warning("cluster: the other hosts cannot be told anything: %s", mute)
         elif self.mute and not mute and not self.reason:

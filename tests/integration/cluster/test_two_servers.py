@@ -156,7 +156,7 @@ async def test_server_made_a_replica(database: MariaDB, two: Two, tmp_path: Path
         await host.watched()
         assert await follower.bus.flush({"all": True})
         await until(lambda: bool(two.second.run("HEXISTS", "mailmapd:hosts", "mx2")))
-        assert not any(each.bus.mute for each in (follower, host))
+        await until(lambda: not any(each.bus.mute for each in (follower, host)))
 
 
 @pytest.fixture
