@@ -56,6 +56,10 @@ class AuthMaster:
         except OSError as error:
             self.close()
             raise AuthMasterError(f"{self._path}: {error.strerror or error}") from error
+        except ValueError:
+            self.close()
+            text = f"{self._path}: an answer that is none of Dovecot's"
+            raise AuthMasterError(text) from None
         except BaseException:
             self.close()
             raise

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from mailmapd.cluster.members import GONE, Member, gone
 from mailmapd.cluster.message import Codec
 
+MOST_HOSTS = 1024  # that are waited for although their records are lost
 _SETTLED = 10.0  # seconds after which a record that has not changed is one that nobody writes
 
 
@@ -60,10 +61,17 @@ class Roll:
         return {name: seen.member for name, seen in self._seen.items()}, given_up
 
     def lost(self) -> None:
-        """Note that the server has lost every record."""
-        self._lost |= {
-            name for name, seen in self._seen.items() if not seen.member.left and name != self._own
-        }
+        """Note that the server has lost every record.
+
+        Of those that are waited for then there are no more than a fleet has hosts: whoever may write there could make
+        up others again and again, whose records nobody writes a second time.
+        """
+        hosts = [
+            (not seen.changed, name)
+            for name, seen in self._seen.items()
+            if not seen.member.left and name != self._own and name not in self._lost
+        ]
+        self._lost.update([name for _, name in sorted(hosts)[: MOST_HOSTS - len(self._lost)]])
 
     def has_done(self, name: str, member: Member, identity: str, history: str) -> bool:
         """Return whether a host has carried out a message, which it can only if it has the key of who said it."""

@@ -229,3 +229,16 @@ async def test_no_dovecot(tmp_path: Path) -> None:
     """An error names the socket."""
     with pytest.raises(AuthMasterError, match="nobody-here: No such file"):
         await AuthMaster(str(tmp_path / "nobody-here")).flush(None)
+
+
+async def test_what_is_no_dovecot(tmp_path: Path) -> None:
+    """A line without end, of whoever listens there, is a failure of his."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x" * 1_000_000)
+        writer.close()
+
+    path = str(tmp_path / "master")
+    async with await asyncio.start_unix_server(serve, path):
+        with pytest.raises(AuthMasterError, match="none of Dovecot's"):
+            await AuthMaster(path).flush(None)
