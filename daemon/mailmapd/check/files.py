@@ -20,7 +20,7 @@ from mailmapd.sockets.opening import Wanted, wanted_sockets
 from mailmapd.sockets.units import socket_unit
 
 _ACCOUNT = "mailmapd"
-_ACCOUNTS = (_ACCOUNT, "postfix", "dovecot")
+_ACCOUNTS = (_ACCOUNT, "postfix", "dovecot", "mysql")
 _FOR_OTHERS = stat.S_IROTH | stat.S_IWOTH
 _FOLDER = re.compile(r"['\"](/(?:[\w.-]+/)*[\w.-]+)/?['\"]")
 
