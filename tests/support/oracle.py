@@ -31,6 +31,7 @@ from support.followed import PASSWORD as REPLICA_PASSWORD
 from support.followed import REPLICA
 from support.polling import until
 from support.random_changes import Logged, RandomChanges, random_sql_key
+from support.settled import is_settled
 from support.sql_server import SqlServer
 from support.stacks import STACKS
 from support.stacks.odd import LOOSE, TANGLED
@@ -131,7 +132,8 @@ class Oracle:
                     await asyncio.sleep(0.005)
         await until(
             lambda: all(
-                database.lease.holds and database.is_settled for database in self.databases.values()
+                database.lease.holds and is_settled(database)
+                for database in self.databases.values()
             ),
             f"not all are followed: {[feed.reason for database in self.databases.values() for feed in database.feeds]}",
         )

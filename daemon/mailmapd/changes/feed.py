@@ -93,11 +93,6 @@ class Feed:
         self._is_broken = False  # by a defect of ours: what was heard may not have been forgotten
 
     @property
-    def is_settled(self) -> bool:
-        """Return whether all that was heard of is proven visible, and forgotten for the last time."""
-        return self._fence.is_clear and not (self._catalog.is_old or self._events.is_set())
-
-    @property
     def readers(self) -> Readers:
         """Return who reads what, and what is not followed."""
         return self._catalog.readers

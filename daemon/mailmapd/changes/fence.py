@@ -82,11 +82,6 @@ class Fence:
         # Tables of which all was forgotten for the last time, or nearly so
         self._dropped: set[str] = set()
 
-    @property
-    def is_clear(self) -> bool:
-        """Return whether nothing is pending."""
-        return not (self.pending or self._elsewhere)
-
     def has_passed(self, number: int) -> bool:
         """Return whether nothing is pending any more that was there when `added` was this number."""
         oldest = self._elsewhere[:1] or self.pending[:1]

@@ -74,11 +74,6 @@ class FileFeed:
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def is_settled(self) -> bool:
-        """Return whether all that was heard of is forgotten for the last time."""
-        return self._noticed_at == float("inf")
-
     def start(self) -> None:
         """Begin to follow, and go on until `close`."""
         self._task = asyncio.get_running_loop().create_task(self._run())

@@ -168,11 +168,6 @@ class FollowedDatabase:
         return known - self.suspended.keys()
 
     @property
-    def is_settled(self) -> bool:
-        """Return whether nothing is left to be forgotten of what was heard so far."""
-        return not self._forgetting.sweeps and all(feed.is_settled for feed in self.feeds)
-
-    @property
     def holds(self) -> bool:
         """Return whether changes are known now."""
         return self.lease.holds

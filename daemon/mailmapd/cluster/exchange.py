@@ -175,11 +175,6 @@ class Exchange:
         """Return whether questions may be asked: the server answers, and nothing waits to be told to it."""
         return not self.reason and not self._commands and not self._held
 
-    @property
-    def is_busy(self) -> bool:
-        """Return whether something that is to be told was not told yet."""
-        return bool(self._fills or self._commands or self._unusable or self._telling)
-
     @contextmanager
     def held(self) -> Iterator[None]:
         """Ask nothing meanwhile, and believe nothing that was asked for before."""

@@ -12,6 +12,7 @@ from support.followed import LOGGED, PASSWORD, REPLICA, grant_replication
 from support.followed_engine import following
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
+from support.settled import is_settled
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
@@ -34,7 +35,7 @@ async def test_lost_commits(tmp_path: Path) -> None:
             await until(lambda: bench.database.lease.holds)
             server.run_sql("UPDATE t.alias SET goto = 'lost' WHERE address = 'a'")
             await bench.known("alias", b"a", Found(b"lost"))
-            await until(lambda: bench.database.is_settled)
+            await until(lambda: is_settled(bench.database))
             assert await bench.ask("alias", b"a") == Found(b"lost")
             server.kill()
             server.start()

@@ -29,6 +29,7 @@ from mailmapd.model import NOT_FOUND, Found
 from support.followed import PASSWORD, REPLICA
 from support.followed_engine import BOTH, LONGEST, FollowedEngine, following
 from support.polling import until
+from support.settled import is_settled
 from support.sql_server import SqlServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -422,7 +423,7 @@ async def test_a_flight_between_the_drops(
     bench.server.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
     bench.server.run_sql("INSERT INTO t.alias (address, goto) VALUES ('before', '1')")
     await bench.known("alias", b"before", Found(b"1"))
-    await until(lambda: bench.database.is_settled)
+    await until(lambda: is_settled(bench.database))
     landed.set()
     assert await asked == Found(b"one")
     wrong = "a@example.com is new, and kept as b'one'"

@@ -31,6 +31,7 @@ from support.followed import PASSWORD, REPLICA
 from support.followed_engine import BOTH, FollowedEngine, following
 from support.mariadb import MariaDB
 from support.polling import until
+from support.settled import feed_is_settled, is_settled
 from support.sql_server import SqlServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -385,7 +386,7 @@ async def test_a_foreign_key_that_is_new(
             "ALTER TABLE t.alias ADD FOREIGN KEY (d) REFERENCES t.d (id) ON DELETE CASCADE",
         )
         async with asyncio.timeout(SECONDS):  # the statement is heard of, and behind the fence
-            while bench.database.feeds[0].is_settled or table.cache.peek(b"a@x") is None:
+            while feed_is_settled(bench.database.feeds[0]) or table.cache.peek(b"a@x") is None:
                 await _asked(table, b"a@x")
                 await asyncio.sleep(0.01)
         rows = bench.database.feeds[0].counts["row"]
@@ -465,7 +466,7 @@ async def test_reverse_query_that_takes_long(
                 assert bench.database.lease.holds
                 assert bench.database.epoch == 1
             cursor.execute("UNLOCK TABLES")
-        await until(lambda: bench.database.lease.holds and bench.database.is_settled)
+        await until(lambda: bench.database.lease.holds and is_settled(bench.database))
         assert await bench.ask("alias", b"a@x") == NOT_FOUND
     assert asked == 1 if is_limited else asked <= 2
 

@@ -17,6 +17,7 @@ from mailmapd.model import NOT_FOUND, Found
 from support.followed import PASSWORD, REPLICA
 from support.followed_engine import BOTH, FollowedEngine, following
 from support.polling import until
+from support.settled import is_settled
 from support.sql_server import SqlServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -73,7 +74,7 @@ async def change_all(bench: FollowedEngine, goto: str) -> None:
     dropped = bench.engine.tables["alias"].invalidations["table"]
     await asyncio.to_thread(bench.server.run_sql, f"UPDATE t.alias SET goto = '{goto}'")
     await until(lambda: bench.engine.tables["alias"].invalidations["table"] > dropped)
-    await until(lambda: bench.database.is_settled)
+    await until(lambda: is_settled(bench.database))
 
 
 @BOTH

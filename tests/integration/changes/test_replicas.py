@@ -20,6 +20,7 @@ from support.followed import LOGGED, PASSWORD, REPLICA
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.replication import OF_A_REPLICA, replicate
+from support.settled import feed_is_settled
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
 
@@ -97,7 +98,7 @@ async def test_audited_by_a_replica(
         if lags:
             replica.run_sql("STOP SLAVE SQL_THREAD")
             source.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'k'")
-            await until(lambda: all(feed.is_settled for feed in database.feeds))
+            await until(lambda: all(feed_is_settled(feed) for feed in database.feeds))
         table.keep(b"k", b"new")  # as the source says
         entry = table.cache.peek(b"k")
         assert entry is not None

@@ -15,6 +15,7 @@ from support.followed import PASSWORD, REPLICA
 from support.followed_engine import BOTH, FollowedEngine, following
 from support.mariadb import MariaDB
 from support.polling import until
+from support.settled import is_settled
 from support.sql_server import SqlServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -121,7 +122,7 @@ async def test_engines(server: SqlServer, tmp_path: Path, monkeypatch: pytest.Mo
             is_followed = engine == "InnoDB"
             expected = frozenset({"alias"} if is_followed else ())
             await until(partial(followed_now, bench, expected))
-            await until(lambda: bench.database.is_settled)
+            await until(lambda: is_settled(bench.database))
             await bench.ask("alias", b"a")
             assert kept_for_long(bench, "alias", b"a") is is_followed
 
@@ -144,7 +145,7 @@ async def test_seen_behind_its_event(mariadb: MariaDB, tmp_path: Path) -> None:
             await bench.known(
                 "plain", b"b", Found(b"new")
             )  # so the event has come, and the fence has passed it
-            await until(lambda: bench.database.is_settled)
+            await until(lambda: is_settled(bench.database))
             assert await bench.ask("alias", b"a") == NOT_FOUND
             cursor.execute("UNLOCK TABLES")
         assert not kept_for_long(bench, "alias", b"a")

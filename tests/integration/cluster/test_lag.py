@@ -18,6 +18,7 @@ from support.mariadb import MariaDB, private_directory
 from support.polling import until
 from support.process import wait_until
 from support.replication import catch_up
+from support.settled import is_busy, is_settled
 from support.valkey import Valkey
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -154,7 +155,7 @@ async def test_shared_answers_of_a_replica_behind(
         print(f"old rows seen while the replica was behind: {old}")
         assert old > 0, "the replica was not behind, so that this shows nothing"
         for host in hosts:
-            await until(lambda host=host: not host.second.exchange.is_busy)  # type: ignore[misc]
+            await until(lambda host=host: not is_busy(host.second.exchange))  # type: ignore[misc]
         cold = make("mx4", server=primary, follows=False)
         cold.start()
         hosts.append(cold)
@@ -171,7 +172,7 @@ async def test_shared_answers_of_a_replica_behind(
 def _settled(host: Host, follower: Host) -> bool:
     """Tell whether a host has carried out everything that the follower has told, and that has told everything."""
     assert follower.following is not None
-    told = all(database.is_settled for database in follower.following.databases.values())
+    told = all(is_settled(database) for database in follower.following.databases.values())
     told = told and not follower.bus._publisher._pending and not follower.bus._publisher._sending
     read = host.bus.position.last_id
     return told and not host.bus._forgetting.sweeps and read >= follower.bus.position.last_id

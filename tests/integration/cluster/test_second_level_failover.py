@@ -12,6 +12,7 @@ from mailmapd.model import Found
 from support.fleet import SECOND_LEVEL, Host, fleet
 from support.mariadb import MariaDB, private_directory
 from support.polling import until
+from support.settled import is_settled
 from support.valkey import Sentinels
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -23,7 +24,7 @@ def has_told(follower: Host) -> bool:
     """Tell whether a follower has told everything that it has heard of, for the last time."""
     assert follower.following is not None
     publisher = follower.bus._publisher
-    settled = all(database.is_settled for database in follower.following.databases.values())
+    settled = all(is_settled(database) for database in follower.following.databases.values())
     return settled and not publisher._pending and not publisher._sending
 
 

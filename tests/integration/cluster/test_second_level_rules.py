@@ -34,6 +34,7 @@ from support.clock import FakeClock
 from support.mariadb import private_directory
 from support.memory_database import MemoryDatabase, Values
 from support.polling import until
+from support.settled import is_busy
 from support.valkey import Valkey
 
 pytestmark = [pytest.mark.servers, pytest.mark.root]
@@ -113,7 +114,7 @@ class Asker:
 
     async def settle(self) -> None:
         """Wait until everything that is to be shared was told."""
-        await until(lambda: not self.exchange.is_busy)
+        await until(lambda: not is_busy(self.exchange))
 
 
 class Bench:

@@ -183,9 +183,9 @@ async def test_in_order(fence: Fence, told: Told) -> None:
     await fence.forget_visible(Answering(fence, 0), 2)
     assert told.forgotten == [touching(1), touching(2)]
     assert [transaction.place.position for transaction in fence.pending] == [3]
-    assert not fence.is_clear
+    assert not fence.has_passed(fence.added)
     await fence.forget_visible(Answering(fence, 0), 1)
-    assert fence.is_clear
+    assert fence.has_passed(fence.added)
 
 
 async def test_cut_in_a_question(fence: Fence, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,6 @@ async def test_what_was_there_before(fence: Fence) -> None:
     assert not fence.has_passed(number)
     await fence.forget_visible(Answering(fence, 0), 1)
     assert fence.has_passed(number)
-    assert not fence.is_clear
     assert not fence.has_passed(fence.added)
 
 
@@ -282,7 +281,7 @@ def test_nothing_left(fence: Fence) -> None:
     """Where everything is forgotten in another way, nothing is pending any more, of no server."""
     fence.add(at(1))
     fence.leave_server()
-    assert not fence.is_clear
+    assert not fence.has_passed(fence.added)
     fence.add(at(2))
     fence.clear()
-    assert fence.is_clear
+    assert fence.has_passed(fence.added)
