@@ -15,7 +15,9 @@ from mailmapd.plan.assembly import Assembled
 from mailmapd.stats.snapshot import FeedState
 
 if TYPE_CHECKING:
-    from mailmapd.changes.following import Following, Hearer, Kept
+    from mailmapd.changes.feed import Feed
+    from mailmapd.changes.file_feed import FileFeed
+    from mailmapd.changes.following import FollowedDatabase, Following, Hearer, Kept
 
 log = logging.getLogger(__name__)
 
@@ -107,27 +109,27 @@ class Changes:
         """Return how each server is followed."""
         if self._following is None:
             return []
-        now = self._clock()
         return [
-            {
-                "database": database.name,
-                "host": feed.host,
-                "following": feed.alive,
-                "reason": legible(feed.reason),
-                "silence": now - feed.last_heard if feed.alive else 0.0,
-                "last_change": None if feed.last_change is None else now - feed.last_change,
-                "counts": dict(feed.counts + self._counted[database.name, feed.host]),
-                "followed": sorted(feed.readers.followed - database.suspended.keys())
-                if feed.alive
-                else [],
-                "not_followed": {
-                    table: legible(reason)
-                    for table, reason in (feed.readers.not_followed | database.suspended).items()
-                },
-            }
+            self._state(database, feed)
             for database in self._following.databases.values()
             for feed in database.feeds
         ]
+
+    def _state(self, database: FollowedDatabase, feed: Feed | FileFeed) -> FeedState:
+        now = self._clock()
+        followed = feed.readers.followed - database.suspended.keys() if feed.alive else set()
+        not_followed = feed.readers.not_followed | database.suspended
+        return {
+            "database": database.name,
+            "host": feed.host,
+            "following": feed.alive,
+            "reason": legible(feed.reason),
+            "silence": now - feed.last_heard if feed.alive else 0.0,
+            "last_change": None if feed.last_change is None else now - feed.last_change,
+            "counts": dict(feed.counts + self._counted[database.name, feed.host]),
+            "followed": sorted(followed),
+            "not_followed": {table: legible(reason) for table, reason in not_followed.items()},
+        }
 
     async def _end(self) -> dict[str, Kept]:
         """Follow nothing; return what to go on from."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mailmapd.changes.following import Following
     from mailmapd.changes.touched import Touched
     from mailmapd.cluster.bus import Bus
+    from mailmapd.cluster.members import Member
     from mailmapd.cluster.reader import Position
     from mailmapd.cluster.standing import Standing
 
@@ -164,24 +165,8 @@ class Cluster:
         if bus is None:
             raise NoFleet(self._hindrance or "there is no [cluster]")
         last = bus.last_flush
-        return {
-            name: {
-                "version": member.version,
-                "at": member.at,
-                "position": member.last_id,
-                "lag": member.lag,
-                "ratio": member.ratio,
-                "config": member.config,
-                "follows": list(member.follows),
-                "watched": member.watched,
-                "left": member.left,
-                "same_key": bus.reports.roll.has_our_key(name, member),
-                "confirmed": bus.reports.roll.has_done(name, member, last, bus.history)
-                if last
-                else None,
-            }
-            for name, member in (await bus.reports.members()).items()
-        }
+        members = await bus.reports.members()
+        return {name: _member_state(bus, name, member, last) for name, member in members.items()}
 
     def problems(self) -> list[str]:
         """Return what keeps this host from hearing the others."""
@@ -273,6 +258,24 @@ class Cluster:
         if standing is not None:
             return standing[0]
         return bus.position if bus.position.history else None
+
+
+def _member_state(bus: Bus, name: str, member: Member, last: str) -> MemberState:
+    """Return how a host of the fleet is, and whether it has carried out the last flush, if there was one."""
+    roll = bus.reports.roll
+    return {
+        "version": member.version,
+        "at": member.at,
+        "position": member.last_id,
+        "lag": member.lag,
+        "ratio": member.ratio,
+        "config": member.config,
+        "follows": list(member.follows),
+        "watched": member.watched,
+        "left": member.left,
+        "same_key": roll.has_our_key(name, member),
+        "confirmed": roll.has_done(name, member, last, bus.history) if last else None,
+    }
 
 
 def _unheard(_: Invalidation) -> None:

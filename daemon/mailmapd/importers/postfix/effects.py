@@ -41,15 +41,14 @@ class Scope:
 
     def drifted(self) -> list[str]:
         """Return the parameters whose value changed although nobody changed them."""
-        return [
-            name
-            for name in self.before.names()
-            if name != PROXY_READ_MAPS
-            and "$" in (self.before.raw(name) or "")
-            and value(self.before, name) != value(self.after, name)
-            and not self.is_meant(name)
-            and not self._as_in_main_cf(name)
-        ]
+        return [name for name in self.before.names() if self._has_drifted(name)]
+
+    def _has_drifted(self, name: str) -> bool:
+        if name == PROXY_READ_MAPS or "$" not in (self.before.raw(name) or ""):
+            return False
+        if value(self.before, name) == value(self.after, name):
+            return False
+        return not self.is_meant(name) and not self._as_in_main_cf(name)
 
     def is_meant(self, name: str) -> bool:
         """Return whether the parameter is meant to change here."""
@@ -125,16 +124,17 @@ def means_the_same(drift: Drift, known: dict[str, Parameter], changes: Iterable[
     parameter = known.get(drift.name)
     if parameter is None or parameter.private_reader:
         return False
-    new = value(drift.scope.after, drift.name)
-    return any(
-        change.parameter in known
-        and drift.scope.is_meant(change.parameter)
-        and value(drift.scope.before, change.parameter) == drift.old
-        and value(drift.scope.after, change.parameter) == new
-        and _alike(parameter, known[change.parameter], drift.scope.before)
-        for change in changes
-        if change.service in (None, drift.scope.service)
-    )
+    scope, new = drift.scope, value(drift.scope.after, drift.name)
+    for change in changes:
+        other = change.parameter
+        if change.service not in (None, scope.service) or other not in known:
+            continue
+        moves_alike = value(scope.before, other) == drift.old and value(scope.after, other) == new
+        if not moves_alike or not scope.is_meant(other):
+            continue
+        if _alike(parameter, known[other], scope.before):
+            return True
+    return False
 
 
 def _alike(one: Parameter, other: Parameter, view: MainCf) -> bool:
