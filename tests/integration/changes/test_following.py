@@ -25,7 +25,7 @@ from mailmapd.databases.settings import ChangesSettings, MysqlSettings
 from mailmapd.engine.invalidation import Invalidation
 from mailmapd.engine.outcome import Known, Outcome
 from mailmapd.errors import DatabaseError, DatabaseUnavailable
-from mailmapd.model import NOT_FOUND, Found
+from mailmapd.model import NOT_FOUND, Answer, Found
 from support.followed import PASSWORD, REPLICA
 from support.followed_engine import BOTH, LONGEST, FollowedEngine, following
 from support.polling import until
@@ -396,15 +396,13 @@ async def test_reverse_queries_behind_the_fence(
     assert active == [0]
 
 
-@BOTH
-@pytest.mark.parametrize("cut", [True, False], ids=["cut loose", "kept"])
-async def test_a_flight_between_the_drops(
-    bench: FollowedEngine, monkeypatch: pytest.MonkeyPatch, cut: bool
-) -> None:
-    """What was read before a change and comes back after the fence is answered, and not kept."""
-    table = bench.engine.tables["alias"]
-    landed = asyncio.Event()
-    fetch, renew = table.origin.fetch, table.origin.renew
+async def _asked_and_held_back(
+    bench: FollowedEngine, monkeypatch: pytest.MonkeyPatch, landed: asyncio.Event
+) -> asyncio.Future[Answer]:
+    """Ask for a row, and have what the database says of it now come when it has `landed`."""
+    origin = bench.engine.tables["alias"].origin
+    renew = origin.renew
+    tasks: list[asyncio.Task[None]] = []
 
     def late(sql_key: bytes, done: Callable[[Known], None]) -> None:
         async def land(known: Known) -> None:
@@ -413,13 +411,60 @@ async def test_a_flight_between_the_drops(
 
         renew(sql_key, lambda known: tasks.append(asyncio.ensure_future(land(known))))
 
-    tasks: list[asyncio.Task[None]] = []
-    monkeypatch.setattr(table.origin, "fetch", late)
+    with monkeypatch.context() as patch:
+        patch.setattr(origin, "fetch", late)
+        asked = asyncio.ensure_future(bench.ask("alias", b"a@example.com"))
+        await until(lambda: bool(tasks))
+    return asked
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut loose", "kept"])
+async def test_a_flight_from_before_the_feed(
+    bench: FollowedEngine, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    """What was read before a feed began anew is answered, and not kept: nobody has heard what changed before that."""
+    table = bench.engine.tables["alias"]
+    landed = asyncio.Event()
+    if not cut:
+        monkeypatch.setattr(table, "cut_flights", lambda: None)
+    [followed] = bench.database.feeds
+    assert isinstance(followed, feed.Feed)
+    lose, find_log = followed._lose, followed._host.find_log
+    begins = asyncio.Event()
+
+    def lose_for_good(reason: str) -> None:
+        lose(reason)
+        followed._forget_the_mark()
+
+    async def find_log_later(session: Session) -> bool:
+        await begins.wait()
+        return await find_log(session)
+
+    monkeypatch.setattr(followed, "_lose", lose_for_good)
+    monkeypatch.setattr(followed._host, "find_log", find_log_later)
+    bench.server.kill_connections(REPLICA)
+    await until(lambda: not bench.database.lease.holds)
+    asked = await _asked_and_held_back(bench, monkeypatch, landed)
+    bench.server.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
+    begins.set()
+    await until(lambda: bench.database.epoch == 2)
+    landed.set()
+    assert await asked == Found(b"one")
+    wrong = "a@example.com is new, and kept as b'one'"
+    assert await _outdated(bench, [b"a@example.com"]) == ([] if cut else [wrong])
+
+
+@BOTH
+@pytest.mark.parametrize("cut", [True, False], ids=["cut loose", "kept"])
+async def test_a_flight_between_the_drops(
+    bench: FollowedEngine, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    """What was read before a change and comes back after the fence is answered, and not kept."""
+    table = bench.engine.tables["alias"]
+    landed = asyncio.Event()
     if not cut:
         monkeypatch.setattr(table, "_drop", table.cache.drop)
-    asked = asyncio.ensure_future(bench.ask("alias", b"a@example.com"))
-    await until(lambda: bool(tasks))
-    monkeypatch.setattr(table.origin, "fetch", fetch)
+    asked = await _asked_and_held_back(bench, monkeypatch, landed)
     bench.server.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
     bench.server.run_sql("INSERT INTO t.alias (address, goto) VALUES ('before', '1')")
     await bench.known("alias", b"before", Found(b"1"))
