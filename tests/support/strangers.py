@@ -9,13 +9,13 @@ from pathlib import Path
 NOBODY = 65534
 
 
-def connect_as_nobody(path: Path, count: int) -> list[socket.socket]:
-    """Return connections to a socket whose mode lets everybody in, of the account and the group `NOBODY`."""
+def connect_as_nobody(path: Path, count: int, user: int = NOBODY) -> list[socket.socket]:
+    """Return connections to a socket whose mode lets everybody in, of a user of the group `NOBODY`."""
     path.chmod(0o666)
     path.parent.chmod(0o711)
     clients = [socket.socket(socket.AF_UNIX) for _ in range(count)]
     os.setegid(NOBODY)
-    os.seteuid(NOBODY)
+    os.seteuid(user)
     try:
         for client in clients:
             client.settimeout(5)

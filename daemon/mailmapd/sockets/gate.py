@@ -17,7 +17,7 @@ from pathlib import Path
 from mailmapd.sockets import access_list
 from mailmapd.sockets.peers import Peers
 
-_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+_UCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 _SO_PEERGROUPS = 59  # since Linux 4.13; the socket module has no name for it
 _LONGEST_OPTION = 1024  # bytes that Python's getsockopt can take: 256 groups
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 log = logging.getLogger(__name__)
 
-_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+_UCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
 
 def peer_of(transport: asyncio.BaseTransport) -> object:
