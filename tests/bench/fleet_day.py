@@ -106,7 +106,7 @@ class Scenario:
 
 @dataclass
 class Result:
-    """What came of a day."""
+    """The result of a day."""
 
     scenario: Scenario
     selects: int = 0

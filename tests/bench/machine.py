@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and when; `busy` is the load average (tasks wanting a core) at the start."""
+    """The machine and the time; `busy` is the load average (tasks wanting a core) at the start."""
 
     processor: str
     cores: int

@@ -79,7 +79,7 @@ CHARTS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """What is compared: a label, two rates a second, the table's ratio, and the peer's name."""
+    """A comparison: a label, two rates a second, the table's ratio, and the peer's name."""
 
     label: str
     ours: float

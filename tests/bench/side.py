@@ -24,7 +24,7 @@ WARM_UP = 2_000
 
 @dataclass(frozen=True)
 class Cost:
-    """What was measured, and the server's processor time, which is not taken of a server that is not ours.
+    """The cost that was measured, and the server's processor time, which is not taken of a server that is not ours.
 
     `used` says how the time is divided, coarsely; `seconds` is the whole of it.
     """

@@ -61,7 +61,7 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Dovecot:
-    """How a version of Dovecot knows its users: without mailmapd, and by it.
+    """A version of Dovecot, and how it knows its users: without mailmapd, and by it.
 
     `language` is that of the pages whose commands are pasted on such a host.
     """

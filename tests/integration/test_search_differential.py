@@ -27,7 +27,7 @@ MANGLED = 150
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one message: every reply, and the queue's sender and recipients with the reason of their delay."""
+    """The outcome of one message: every reply, and the queue's sender and recipients with the reason of their delay."""
 
     replies: tuple[str, ...]
     sender: str
@@ -36,7 +36,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Servers:
-    """What all scenarios share: the .cf files for Postfix, and the daemon that uses the same files."""
+    """The servers that all scenarios share: the .cf files for Postfix, and the daemon that uses the same files."""
 
     files: dict[str, Path]
     daemon: Daemon

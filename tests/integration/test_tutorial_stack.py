@@ -36,7 +36,7 @@ PASSWORDS = {
 
 
 class MailHost(Protocol):
-    """What the tests need of either host."""
+    """A host, as far as the tests need it."""
 
     database: MariaDB
 

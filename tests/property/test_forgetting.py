@@ -123,7 +123,7 @@ class Follower:
 
 @dataclass
 class Forgotten:
-    """When something was last forgotten, by step."""
+    """The step at which something was last forgotten."""
 
     keys: dict[bytes, int] = field(default_factory=dict)
     everything: int = -1

@@ -29,7 +29,7 @@ STEPS = st.lists(
 
 
 class Counted:
-    """What lookups count for; it has the name of a table."""
+    """A table that lookups count for; it has the name of a table."""
 
     name = "t"
     hits = negative_hits = avoided = 0

@@ -75,7 +75,7 @@ service pop3-login {{
 
 
 class Verdict(enum.Enum):
-    """What `doveadm auth test` says of a login."""
+    """The verdict of `doveadm auth test` on a login."""
 
     ACCEPTED = 0
     REFUSED = EXIT_REFUSED

@@ -1,4 +1,4 @@
-"""What a table knows, for tests that do not care until when."""
+"""A table's knowledge, for tests that do not care until when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of MysqlDatabase share.
+"""Lookups that the tests of MysqlDatabase share.
 
 Statements, a mail database, settings with short deadlines, an observer that remembers.
 """

@@ -1,4 +1,4 @@
-"""Whether a system can be booted beside this one."""
+"""Namespaces of the kernel, without which no system can be booted beside this one."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ LOGINS = (mail_schemas.USER_TABLE, mail_schemas.SERVICE_COLUMNS, mail_schemas.SE
 
 @dataclass
 class Findings:
-    """What a run has found: how many entries were compared, and those that were outdated."""
+    """The findings of a run: how many entries were compared, and those that were outdated."""
 
     compared: int = 0
     outdated: list[str] = field(default_factory=list)

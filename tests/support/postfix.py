@@ -45,7 +45,7 @@ class LookupFailed(Exception):
 
 @dataclass(frozen=True)
 class PostmapRun:
-    """What one `postmap -q -` printed: `found` is its raw standard output (``KEY TAB VALUE`` lines)."""
+    """A run of `postmap -q -`, and what it printed: `found` is its raw standard output (``KEY TAB VALUE`` lines)."""
 
     found: bytes
     errors: str

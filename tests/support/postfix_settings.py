@@ -1,4 +1,4 @@
-"""What a private Postfix starts from: main.cf, master.cf and the folders of its queue."""
+"""Settings that a private Postfix starts from: main.cf, master.cf and the folders of its queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process uses, as the kernel tells in /proc."""
+"""Figures of a process: what it uses, as the kernel tells in /proc."""
 
 from __future__ import annotations
 

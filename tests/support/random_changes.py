@@ -39,7 +39,7 @@ _IMAGES = (*["FULL"] * 6, "MINIMAL", "NOBLOB")
 
 @dataclass(frozen=True)
 class Logged:
-    """How rows are logged: in which image, compressed or not; what is None is drawn for each transaction."""
+    """The way rows are logged: in which image, compressed or not; what is None is drawn for each transaction."""
 
     image: str | None = None
     compressed: bool | None = None

@@ -29,7 +29,7 @@ class Inside:
 
 
 class ServerInside(SqlServer):
-    """What such servers have in common, beside what they are: name it first among the bases."""
+    """A server of that kind, whatever it is beside that: name this first among the bases."""
 
     inside: Inside
     program: str

@@ -1,4 +1,4 @@
-"""Whether nothing is left to be done of what was heard so far: what a test waits for, and nobody else."""
+"""Settled: nothing is left to be done of what was heard so far, as tests wait for, and nobody else."""
 
 from __future__ import annotations
 

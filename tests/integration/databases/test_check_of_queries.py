@@ -57,7 +57,7 @@ QUERIES = {
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` has found, with an account that sees bodies of routines and with one that does not."""
+    """The findings of `check`, with an account that sees bodies of routines and with one that does not."""
 
     usual: list[dict[str, str]]
     seeing: list[dict[str, str]]

@@ -59,7 +59,7 @@ def world() -> Iterator[World]:
 
 
 class Case(NamedTuple):
-    """Which certificate the server shows, which authority is named, and whether the name is to be checked."""
+    """A case: which certificate the server shows, which authority is named, and whether the name is to be checked."""
 
     certificate: str
     authority: str

@@ -154,7 +154,7 @@ async def answer(connect: Connect, path: Path) -> bytes | None:
 
 @pytest.fixture(scope="module")
 def theirs(world: World) -> dict[str, bytes | None]:
-    """What postmap answers in each case."""
+    """Return what postmap answers in each case."""
     os.utime(world.postfix.config / "main.cf", (0, 0))
 
     def ask(name: str) -> bytes | None:

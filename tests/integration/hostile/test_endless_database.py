@@ -38,7 +38,7 @@ LONGEST = b"\xff\xff\xff"
 
 
 class Flood:
-    """What a server could send before we had enough."""
+    """A flood: what a server could send before we had enough."""
 
     def __init__(self) -> None:
         self.sent = 0

@@ -114,7 +114,7 @@ def ask(client: SocketmapClient) -> list[float]:
 
 
 class Figures(NamedTuple):
-    """What a kind of harm does: latencies of hot lookups in seconds, and growth of memory in bytes."""
+    """The figures of a kind of harm: latencies of hot lookups in seconds, and growth of memory in bytes."""
 
     p99: float
     longest: float

@@ -91,7 +91,7 @@ def verify(imported: Installation, config: Path) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def verified(imported: Installation) -> subprocess.CompletedProcess[str]:
-    """What verify says of the configuration as it was imported."""
+    """Return what verify says of the configuration as it was imported."""
     return verify(imported, imported.folder / "mailmapd.toml")
 
 

@@ -48,7 +48,7 @@ def slope(samples: list[tuple[float, float]]) -> float:
 
 
 class Disturbances:
-    """What happens on a mail host beside its lookups, one thing after the other."""
+    """Disturbances of a mail host beside its lookups, one thing after the other."""
 
     def __init__(self, daemon: Daemon, server: MariaDB) -> None:
         self._daemon = daemon

@@ -111,7 +111,7 @@ def commands_of(query: DictQuery) -> bytes:
 
 @dataclass
 class Reply:
-    """What Dovecot's client makes of the lines for one command."""
+    """A reply: what Dovecot's client makes of the lines for one command."""
 
     letter: str
     arguments: list[bytes]

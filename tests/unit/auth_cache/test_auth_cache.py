@@ -41,7 +41,7 @@ userdb = "domains"
 
 
 class Dovecot:
-    """What an auth-master socket hears, and says: ``OK``, ``FAIL``, nothing, or it closes."""
+    """An auth-master socket: what it hears, and says: ``OK``, ``FAIL``, nothing, or it closes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -27,7 +27,7 @@ def serving(command: list[str], path: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the programs are compiled, once."""
+    """Return the folder in which the programs are compiled, once."""
     return tmp_path_factory.mktemp("programs")
 
 

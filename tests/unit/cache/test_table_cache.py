@@ -23,7 +23,7 @@ def make(settings: CacheSection = SETTINGS) -> TableCache:
 
 
 def look(cache: TableCache, key: bytes, now: float) -> tuple[object, bool] | None:
-    """What is known of a key, and whether it should be fetched anew."""
+    """Return what is known of a key, and whether it should be fetched anew."""
     entry = cache.get(key, now)
     return None if entry is None else (entry[0], now >= entry[1])
 

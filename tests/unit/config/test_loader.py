@@ -48,7 +48,7 @@ stale_ttl = "24h"
 
 
 def faults(text: str) -> list[str]:
-    """What is said about a wrong configuration, one text per fault, without the file's name."""
+    """Return what is said about a wrong configuration, one text per fault, without the file's name."""
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "test.toml")
     assert all(fault.file == "test.toml" for fault in caught.value.faults)

@@ -1,4 +1,4 @@
-"""How long a log is read at one go: lookups have their turn after a fraction of a millisecond, whatever comes."""
+"""Turns of reading a log: lookups have their turn after a fraction of a millisecond, whatever comes."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Host:
 
     @property
     def selects(self) -> int:
-        """How many queries were sent."""
+        """Return how many queries were sent."""
         return len(self.database.asked)
 
 
