@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -133,11 +134,11 @@ class Example:
         for old, new in moved.items():
             assert old in text
             text = text.replace(old, new)
-        # What a container has below /run/secrets, and no more.
+        # What a container has below /run/secrets, and no more; there it belongs to who runs mailmapd, as here.
         given = own / "credentials"
         given.mkdir()
         for secret in service["secrets"]:
-            (given / secret).symlink_to(self.secrets / secret)
+            shutil.copy(self.secrets / secret, given)  # which keeps the mode
         assert service["environment"] == {"CREDENTIALS_DIRECTORY": "/run/secrets"}
         return Daemon(own, text, environment={"CREDENTIALS_DIRECTORY": str(given)})
 
