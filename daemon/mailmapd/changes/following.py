@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -148,6 +148,7 @@ class FollowedDatabase:
             self._refetching = Refetching(self._tables, self._settings.pool_size, clock)
         self._said: dict[str, str] = {}  # why tables are not followed, as the log has it
         self.suspended: dict[str, str] = {}  # tables that an audit found outdated, with the reason
+        self._found_elsewhere: frozenset[str] = frozenset()
         self._audit = Audit(self, self._tables, self._changes.audit, clock)
 
     @property
@@ -165,7 +166,7 @@ class FollowedDatabase:
         """Return the tables of the engine whose changes are known on every host that is followed now."""
         alive = [feed.readers.followed for feed in self.feeds if feed.alive]
         known = frozenset.intersection(*map(frozenset, alive)) if alive else frozenset()
-        return known - self.suspended.keys()
+        return known - self.suspended.keys() - self._found_elsewhere
 
     @property
     def holds(self) -> bool:
@@ -208,6 +209,14 @@ class FollowedDatabase:
         self.suspended[table] = reason
         self.look()
         self._forgetting.distrust(self._clock(), (table,))
+
+    def suspend_for_others(self, tables: Collection[str]) -> None:
+        """Follow none of these, as long as audits of other hosts have found them outdated."""
+        found = frozenset(tables).intersection(self._tables)
+        if found != self._found_elsewhere:
+            new, self._found_elsewhere = found - self._found_elsewhere, found
+            self.look()
+            self._forgetting.distrust(self._clock(), new)
 
     def start(self) -> None:
         """Begin to follow every host."""

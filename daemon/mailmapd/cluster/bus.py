@@ -77,7 +77,7 @@ class Bus:
         self.second = second
         tables = {name: part.engine.tables[name] for name in part.digests}
         self._forgetting = Forgetting(part.engine, tables)
-        self._coverage = Coverage(part.names)
+        self._coverage = Coverage(part.names, self._word.unlogged)
         self._watching = Watching(part.engine, part.databases, part.digests, self._coverage, clock)
         self._publisher = Publisher(
             self._server,
@@ -213,6 +213,7 @@ class Bus:
 
     def beat(self) -> None:
         """Tell the others now what this host hears."""
+        self._coverage.leave_out()
         self._publisher.beat()
 
     async def flush(self, request: Mapping[str, Any], applied: Iterable[Invalidation] = ()) -> str:
@@ -309,6 +310,9 @@ class Bus:
             hears = message.hears if is_told_here else {}
             moment = self._reader.moment(message.seen)
             self._coverage.heard(message.host, message.run, hears, moment, self._clock())
+            unlogged = self._part.named(Touched(whole=set(self._coverage.unlogged()))).whole
+            for database in self._word.databases.values():
+                database.suspend_for_others(unlogged)
         if message.flush is not None and len(self._open) >= MOST_FLUSHES:
             # Who looks for the entries of every one of these is never done; all of them are among everything
             self._part.engine.apply(Invalidation())

@@ -3,7 +3,8 @@
 A follower's heartbeat says: of these servers every change has been told that I had heard of `age` seconds before this
 message. It names the last message that it had read, and so was made after that one was there: the word holds until the
 moment of that message, less those seconds. No clock of another machine is believed, and a heartbeat that comes late, or
-twice, proves nothing new. It counts only when the stream is proven to be without a gap until it.
+twice, proves nothing new. It counts only when the stream is proven to be without a gap until it. Where one host has
+found that changes of a table are not logged, nobody's word holds for that table.
 
     since     when a follower was first heard to vouch for a table, in this epoch
     began     a message after which it has told every change of these tables, as it says itself
@@ -12,7 +13,7 @@ twice, proves nothing new. It counts only when the stream is proven to be withou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mailmapd.cluster.message import Hears
@@ -40,6 +41,7 @@ class Source:
     proven: float = float("-inf")
     began: tuple[int, int] | None = None
     claimed: float = float("-inf")  # until when its word will hold once the stream is proven
+    unlogged: frozenset[str] = frozenset()  # tables whose changes its server does not log
     follows: bool = False  # whether it vouches for anything, be it what nobody asks here
 
     def vouches(self, servers: frozenset[str], table: str, now: float) -> bool:
@@ -62,11 +64,19 @@ class Vouched:
 
 
 class Coverage:
-    """The sources that are heard of, with the tables of their words that are `known` here, or all without that."""
+    """The sources that are heard of, with the tables of their words that are `known` here, or all without that.
 
-    def __init__(self, known: Collection[str] | None = None) -> None:
+    `own` says which tables this host itself has found to change without the log saying so.
+    """
+
+    def __init__(
+        self,
+        known: Collection[str] | None = None,
+        own: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
         self.sources: dict[Name, Source] = {}
         self._known = known
+        self._own = own
 
     def heard(
         self, host: str, run: str, hears: Mapping[str, Hears], moment: float | None, now: float
@@ -88,6 +98,7 @@ class Coverage:
             source.heard = now
             source.began = order(heard.since) if heard.since else None
             source.follows = bool(heard.tables)
+            source.unlogged = heard.unlogged
             tables = heard.tables if self._known is None else heard.tables.intersection(self._known)
             source.since = {table: source.since.get(table, now) for table in tables}
             if moment is not None:
@@ -95,6 +106,17 @@ class Coverage:
         for name, source in list(self.sources.items()):
             if now - source.heard > _FORGOTTEN:
                 del self.sources[name]
+        self.leave_out()
+
+    def unlogged(self) -> frozenset[str]:
+        """Return the tables that change without a log saying so, as any host has found."""
+        return self._own().union(*[source.unlogged for source in self.sources.values()])
+
+    def leave_out(self) -> None:
+        """Let no word hold for tables that change without a log saying so."""
+        for table in self.unlogged():
+            for source in self.sources.values():
+                source.since.pop(table, None)
 
     def expect(self, sources: Iterable[Vouched], now: float) -> None:
         """Begin with words that held where the stream is read from; they hold again when they are heard."""

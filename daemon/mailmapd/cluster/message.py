@@ -8,15 +8,17 @@ lone surrogates. With a key, the field ``s`` holds a keyed BLAKE2b of ``m``: who
      "forget": {TABLE: {"keys": [KEY, …], "parts": [[[NAME, VALUE], …], …], "all": true}},
      "flush": {"user": "info@example.com"},      as of the control protocol: key, user, domain, table, map, all
      "hears": {"mail": {"epoch": 3, "age": 0.2, "since": "1790000000000-0",
-                        "servers": [SERVER, …], "tables": [TABLE, …]}},
+                        "servers": [SERVER, …], "tables": [TABLE, …],
+                        "unlogged": [TABLE, …]}},                  where there are any
      "history": "5a…",                            of the server to which all of that was told
      "second": "5d0c…"}                          the second level was told, too, by a host with these tables
 
 TABLE is the digest of a table's name, its query and the logical database that it asks, but not of which server: hosts
 whose queries differ never mean each other's tables. KEY is a SQL key. ``hears`` is a heartbeat: of
 these servers every change has been told that was heard of `age` seconds ago, for these tables, without a break since
-the epoch began; `since` is a message that was made after it had, once there is one. It counts at the server
-with that history, and at no other one that a connection of its sender may have reached.
+the epoch began, but for `unlogged` ones, which an audit has found to change without the log saying so; `since` is a
+message that was made after it had, once there is one. It counts at the server with that history, and at no other one
+that a connection of its sender may have reached.
 
 A message may have any of the last four members, and members that are not known are an error: whoever does not
 understand all of a message must take it for more than it says.
@@ -71,6 +73,7 @@ class Hears:
     servers: frozenset[str]
     tables: frozenset[str]
     since: str = ""
+    unlogged: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class Codec:
                     "since": heard.since,
                     "servers": sorted(heard.servers),
                     "tables": sorted(heard.tables),
+                    **({"unlogged": sorted(heard.unlogged)} if heard.unlogged else {}),
                 }
                 for name, heard in message.hears.items()
             }
@@ -281,8 +285,9 @@ def _hears(members: dict[str, Any]) -> Hears:
         raise ValueError("epoch or age")
     if not 0 <= age <= _LONGEST_AGE:  # an int may be larger than any float
         raise ValueError("age")
-    if len(members) > len(("epoch", "age", "since", "servers", "tables")):
+    unlogged = _names(members.get("unlogged", []), _MOST_TABLES)
+    if set(members) - {"epoch", "age", "since", "servers", "tables", "unlogged"}:
         raise ValueError("hears")
     if since != "" and not _is_id(since):
         raise ValueError("since")
-    return Hears(epoch, float(age), servers, tables, since)
+    return Hears(epoch, float(age), servers, tables, since, unlogged)

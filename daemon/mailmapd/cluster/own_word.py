@@ -24,6 +24,12 @@ class OwnWord:
         following = self._part.following()
         return {} if following is None else following.databases
 
+    def unlogged(self) -> frozenset[str]:
+        """Return the tables, by digests, of which an audit of this host has found that their changes are not logged."""
+        digests = self._part.digests
+        suspended = [table for database in self.databases.values() for table in database.suspended]
+        return frozenset(digests[table] for table in suspended if table in digests)
+
     def hears(self) -> dict[str, Hears]:
         """Return what can be vouched for, by database."""
         found = {name: self.hears_of(database) for name, database in self.databases.items()}
@@ -40,4 +46,5 @@ class OwnWord:
             max(self._clock() - database.last_heard, 0.0),
             frozenset(server_digest(feed.identity) for feed in database.feeds),
             frozenset(digests[table] for table in database.followed if table in digests),
+            unlogged=frozenset(digests[table] for table in database.suspended if table in digests),
         )

@@ -246,6 +246,27 @@ async def test_mute(
         await until(lambda: mx1.bus.mute == "", "it is still mute")
 
 
+async def test_not_logged(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
+    """What an audit of one host has found, that a table changes without its log saying so, holds on all of them."""
+    names = ["mx1", "mx2", "mx3"]
+    async with fleet(database, valkey.url, tmp_path, names, {"mx1", "mx2"}) as hosts:
+        for host in hosts.values():
+            await host.watched()
+            await host.watched("of_domain")
+            await host.ask("alias", KEY)
+            assert host.fresh("alias", KEY) > LONG
+        following = hosts["mx1"].following
+        assert following is not None
+        following.databases["mail"].suspend("alias", "an audited answer was outdated")
+        for host in hosts.values():
+            await host.unwatched()
+            await until(lambda host=host: host.fresh("alias", KEY) < ORDINARY)  # type: ignore[misc]
+            assert host.is_watched("of_domain")
+        proven = hosts["mx3"].bus._proven
+        await until(lambda: hosts["mx3"].bus._proven > proven + 1.0)
+        assert not any(host.is_watched() for host in hosts.values())
+
+
 async def test_evicted(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
     """Full, and the stream is thrown away to make room: doubt, as of one that was deleted."""
     async with two_hosts(database, valkey.url, tmp_path) as (_, mx2):

@@ -110,6 +110,26 @@ def test_made_up_words() -> None:
     assert max(source.proven for source in vouching(coverage, 10.5)) == 10.5
 
 
+def test_table_that_is_not_logged() -> None:
+    """Where any host has found that a table changes without its log saying so, nobody's word holds for it."""
+    own: set[str] = set()
+    coverage = Coverage(None, lambda: frozenset(own))
+    coverage.heard("mx1", "run", word(1, 0.0, "table", "more"), 10.0, 10.0)
+    coverage.prove()
+    found = {"mail": Hears(1, 0.0, SERVER, frozenset({"more"}), unlogged=frozenset({"table"}))}
+    coverage.heard("mx2", "run", found, 11.0, 11.0)
+    coverage.heard("mx1", "run", word(1, 0.0, "table", "more"), 11.0, 11.0)
+    coverage.prove()
+    assert vouching(coverage, 11.0) == []
+    assert len(vouching(coverage, 11.0, "more")) == 2
+    coverage.heard("mx2", "run", word(1, 0.0, "more"), 12.0, 12.0)
+    coverage.heard("mx1", "run", word(1, 0.0, "table", "more"), 12.0, 12.0)
+    assert [source.since["table"] for source in vouching(coverage, 12.0)] == [12.0]
+    own.add("table")
+    coverage.leave_out()
+    assert vouching(coverage, 12.0) == []
+
+
 def test_followers_that_are_killed() -> None:
     """Who says nothing any more, not even that it ends, is no follower once its word does not hold."""
     coverage = Coverage()
