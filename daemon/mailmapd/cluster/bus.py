@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,8 @@ class Bus:
         self._applied = Position()
         # What was read and is not carried out yet: flushes, a doubt; with the place before each
         self._open: dict[object, Position] = {}
+        self._too_many = 0  # flushes that came while MOST_FLUSHES were open
+        self._flushing_all: asyncio.Task[None] | None = None
         self._proven = clock()
         self._not_understood = ""  # why, of the last such message
         self._doubted = float("-inf")  # when everything was, last
@@ -313,14 +315,16 @@ class Bus:
             unlogged = self._part.named(Touched(whole=set(self._coverage.unlogged()))).whole
             for database in self._word.databases.values():
                 database.suspend_for_others(unlogged)
-        if message.flush is not None and len(self._open) >= MOST_FLUSHES:
-            # Who looks for the entries of every one of these is never done; all of them are among everything
-            self._part.engine.apply(Invalidation())
-        elif message.flush is not None:
-            flush = self._flush(message.flush, before)
-            task = asyncio.get_running_loop().create_task(flush)
-            self._open[task] = before
-            task.add_done_callback(self._close)
+        if message.flush is None:
+            return
+        if len(self._open) < MOST_FLUSHES:
+            self._begin(self._flush(message.flush, before), before)
+            return
+        # Who looks for the entries of every one of these is never done; all of them are among everything
+        self._too_many += 1
+        self._part.engine.apply(Invalidation())
+        if self._flushing_all is None or self._flushing_all.done():
+            self._flushing_all = self._begin(self._flush_all(before), before)
 
     def _second_knows(self, message: Message) -> bool:
         """Return whether the second level was told what a message says, of all that it means here."""
@@ -364,6 +368,19 @@ class Bus:
         """Note until where everything has been carried out: up to what was read, or to the first that is open."""
         first = min(self._open.values(), key=lambda place: order(place.last_id), default=None)
         self._applied = first or self._reader.position
+
+    def _begin(self, flush: Coroutine[Any, Any, None], before: Position) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(flush)
+        self._open[task] = before
+        task.add_done_callback(self._close)
+        return task
+
+    async def _flush_all(self, before: Position) -> None:
+        """Flush everything, so that it is written down as well, until no more has come meanwhile."""
+        known = 0
+        while known != self._too_many:
+            known = self._too_many
+            await self._flush({"all": True}, before)
 
     async def _flush(self, request: Mapping[str, Any], before: Position) -> None:
         try:
