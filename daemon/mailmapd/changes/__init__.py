@@ -6,6 +6,7 @@ followed_host  the server that is asked, and whose log says what it shows
 source         the server that a replica without a log replicates from
 beginning      where a stream begins
 progress       how far it has been heard, and what proves later that it is the same
+commits        how many commits of a MariaDB were heard, and which of them are visible
 hearing        its events, one after the other
 selection      an event → what it touches
 touched        what is touched: keys, parts of keys, tables

@@ -18,7 +18,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from mailmapd.changes.progress import Progress, order
+from mailmapd.changes.commits import order
+from mailmapd.changes.progress import Progress
 from mailmapd.changes.reverse import ask, deadline
 from mailmapd.changes.selection import Asking
 from mailmapd.changes.told import Told

@@ -15,8 +15,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
+from mailmapd.changes.commits import CommitCount, Visible, order
 from mailmapd.databases.mysql.binlog.events import (
     Event,
     Heartbeat,
@@ -33,31 +34,8 @@ from mailmapd.databases.mysql.binlog.session import Committed, Place
 TRAIL = 8
 """The last transactions that have to come again on a server that has taken another one's place."""
 
-ENDS_KEPT = 1000
-"""Ends of transactions whose places are remembered, of the last ones."""
-
 _ENDS = re.compile(r"\s*(COMMIT|ROLLBACK)\s*$", re.IGNORECASE)
-_COMMITS = re.compile(r"\s*((COMMIT|ROLLBACK)\s*$|XA\s+(COMMIT|ROLLBACK)\b)", re.IGNORECASE)
-"""Statements that MariaDB counts among its commits: no DDL."""
-
-_IN_TWO_PHASES = re.compile(r"\s*XA\b", re.IGNORECASE)
-
 _BEGINS = re.compile(r"\s*(BEGIN|XA\s+(START|BEGIN))\b", re.IGNORECASE)
-
-
-Order = tuple[int, str, int]
-
-
-def order(place: Place) -> Order:
-    """Return what puts places of one server in order: file numbers grow, and become longer when they are used up."""
-    return len(place.file), place.file, place.position
-
-
-class Visible(NamedTuple):
-    """The part of a MariaDB's log that every reader sees: all until a place, and a number of the commits heard."""
-
-    until: Order
-    commits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +121,7 @@ class Progress:
         self._holds = False  # MySQL: what has begun is not one statement
         self._trail: deque[tuple[str, int]] = deque()
         self._before = GtidState()  # MariaDB: the state before these
-        # MariaDB: the commits that were heard, and for the places where something ends how many there were until then
-        self._commits = 0
-        self._ends: dict[Order, int] = {order(place): 0}
-        self._in_commit = False
-        # How many commits the server had counted before the first of them
-        self._counted_before: int | None = None
-        self._shown = shown  # by which that is known, once it is heard
+        self._count = CommitCount(place, shown)  # a MariaDB's
 
     @classmethod
     def after(
@@ -192,43 +164,11 @@ class Progress:
     @property
     def commits(self) -> int:
         """Return how many commits a MariaDB must have counted until all is visible that was heard."""
-        return self._commits + self._in_commit
+        return self._count.due
 
     def visible(self, committed: Committed) -> Visible:
-        """Return what is visible by what a MariaDB says of its commits.
-
-        Its place stands at the end of the last one, unless something else was written to the log meanwhile: the head
-        of another file, a checkpoint. Such a place proves nothing, and the count does.
-        """
-        at = order(committed.place)
-        until = self._ends.get(at)
-        if until is not None:
-            self._count_from(committed.commits - until)
-        self._shown = self._shown or committed
-        before = self._find_counted_before()
-        return Visible(
-            (0, "", 0) if until is None else at,
-            -1 if before is None else committed.commits - before,
-        )
-
-    def _count_from(self, counted: int) -> None:
-        """Take a count before the stream, if it is no lower than what is known.
-
-        Where two sessions are told the server's count and place at the same time, a count may come with a later place.
-        """
-        self._counted_before = max(counted, self._counted_before or 0)
-
-    def _find_counted_before(self) -> int | None:
-        """Return how many commits were counted before the stream, once the place that was shown first is heard."""
-        shown = self._shown
-        if self._counted_before is None and shown is not None and self.has_heard(shown.place):
-            at = order(shown.place)
-            heard = [commits for end, commits in self._ends.items() if end <= at]
-            if heard:
-                self._count_from(shown.commits - heard[-1])
-            else:
-                self._shown = None  # it is before the stream
-        return self._counted_before
+        """Return what is visible by what a MariaDB says of its commits."""
+        return self._count.visible(committed, self.place)
 
     def has_heard(self, shown: Place) -> bool:
         """Return whether everything that a server showed has been heard."""
@@ -243,7 +183,8 @@ class Progress:
         match event:
             case TransactionBegun(gtid, position, _):
                 self._finish()
-                self._begun, self._holds, self._in_commit = event, False, True
+                self._begun, self._holds = event, False
+                self._count.begin()
                 self._place(position, gtid)
                 self._compare(event)
             case LogRotated(file, position):
@@ -260,13 +201,14 @@ class Progress:
                 self._set_boundary()
             case TransactionEnded(position) | TransactionPrepared(position):
                 self._place(position)
-                self._note_end(is_commit=True)
+                if self._is_mariadb:
+                    self._count.end(self.place)
                 self._finish()
             case StatementLogged(_, sql, position):
                 self._place(position)
-                self._note_end(is_commit=bool(_COMMITS.match(sql)))
-                if self._begun is not None and self._begun.stands_alone:
-                    self._in_commit = self._in_commit and bool(_IN_TWO_PHASES.match(sql))
+                if self._is_mariadb:
+                    alone = self._begun is not None and self._begun.stands_alone
+                    self._count.end_statement(self.place, sql, stands_alone=alone)
                 self._holds = self._holds or bool(_BEGINS.match(sql))
                 if _ENDS.match(sql) or not (self._holds or self._is_mariadb):
                     self._finish()
@@ -298,18 +240,6 @@ class Progress:
     def _set_boundary(self) -> None:
         if self._created:
             self._boundary = self.place
-
-    def _note_end(self, *, is_commit: bool) -> None:
-        """Note that a transaction, or a statement outside of one, ends here."""
-        if not self._is_mariadb:
-            return
-        if is_commit:
-            self._commits += 1
-            self._in_commit = False
-        self._ends[order(self.place)] = self._commits
-        self._find_counted_before()
-        if len(self._ends) > ENDS_KEPT:
-            del self._ends[next(iter(self._ends))]
 
     def _finish(self) -> None:
         """Take what has begun for complete."""

@@ -483,7 +483,7 @@ async def test_catalog_that_takes_long(mariadb: MariaDB, monkeypatch: pytest.Mon
     session = await open_session(MysqlOpener(settings), address)
     try:
         assert (await ask_for_catalog(session)).columns("t", "alias") is not None
-        monkeypatch.setattr("mailmapd.changes.catalog.CATALOG_ANSWER", 0.001)
+        monkeypatch.setattr("mailmapd.changes.catalog.CATALOG_ANSWER", 1e-6)
         with pytest.raises(CannotFollow, match="takes longer than"):
             await ask_for_catalog(session)
     finally:

@@ -182,7 +182,7 @@ def seen(progress: Progress, file: int, position: int, commits: int) -> int:
     """Return the last commit of those that were heard which is visible then, by its number."""
     shown = Committed(Place(f"binlog.00000{file}", position), commits)
     until, number = progress.visible(shown)
-    ends = [end for at, end in progress._ends.items() if at <= until]
+    ends = [end for at, end in progress._count._ends.items() if at <= until]
     return max(number, *ends, -1)
 
 
