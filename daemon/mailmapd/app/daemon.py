@@ -207,7 +207,7 @@ class Daemon:
     def look(self, request: LookRequest) -> Held:
         """Return what memory holds of one entry. Raises UnknownName."""
         held = look(self.engine, request, self._clock())
-        if held.age != "fresh":
+        if held.age not in {"fresh", "refresh"}:
             return held
         reason = self._changes.why_not(self.engine.tables[request.table], request.sql_key)
         return replace(held, followed=not reason, reason=reason)
