@@ -311,7 +311,14 @@ class Bus:
             is_told_here = message.history == self._reader.position.history
             hears = message.hears if is_told_here else {}
             moment = self._reader.moment(message.seen)
-            self._coverage.heard(message.host, message.run, hears, moment, self._clock())
+            self._coverage.heard(
+                message.host,
+                message.run,
+                hears,
+                moment,
+                self._clock(),
+                tells_second=bool(message.second),
+            )
             unlogged = self._part.named(Touched(whole=set(self._coverage.unlogged()))).whole
             for database in self._word.databases.values():
                 database.suspend_for_others(unlogged)

@@ -42,6 +42,7 @@ class Source:
     began: tuple[int, int] | None = None
     claimed: float = float("-inf")  # until when its word will hold once the stream is proven
     unlogged: frozenset[str] = frozenset()  # tables whose changes its server does not log
+    tells_second: bool = False  # whether the second level is told what it tells
     follows: bool = False  # whether it vouches for anything, be it what nobody asks here
 
     def vouches(self, servers: frozenset[str], table: str, now: float) -> bool:
@@ -79,7 +80,14 @@ class Coverage:
         self._own = own
 
     def heard(
-        self, host: str, run: str, hears: Mapping[str, Hears], moment: float | None, now: float
+        self,
+        host: str,
+        run: str,
+        hears: Mapping[str, Hears],
+        moment: float | None,
+        now: float,
+        *,
+        tells_second: bool = False,
     ) -> None:
         """Take a heartbeat; `moment` is that of the message that its sender had seen, None if that is too long ago."""
         for name in [name for name in self.sources if name[:2] == (host, run)]:
@@ -99,6 +107,7 @@ class Coverage:
             source.began = order(heard.since) if heard.since else None
             source.follows = bool(heard.tables)
             source.unlogged = heard.unlogged
+            source.tells_second = tells_second
             tables = heard.tables if self._known is None else heard.tables.intersection(self._known)
             source.since = {table: source.since.get(table, now) for table in tables}
             if moment is not None:
@@ -152,7 +161,10 @@ class Coverage:
     def reaching_back(
         self, servers: frozenset[str], table: str, identity: tuple[int, int], now: float
     ) -> Iterator[Source]:
-        """Yield the sources whose word holds now for everything that was changed since a message."""
+        """Yield the sources whose word holds now for all that was changed since a message, if the second level is told.
+
+        Another one's changes are not taken back there when no host reads of them that shares answers.
+        """
         for source in self.vouching(servers, table, now):
-            if source.began is not None and source.began <= identity:
+            if source.tells_second and source.began is not None and source.began <= identity:
                 yield source

@@ -11,7 +11,7 @@ lone surrogates. With a key, the field ``s`` holds a keyed BLAKE2b of ``m``: who
                         "servers": [SERVER, …], "tables": [TABLE, …],
                         "unlogged": [TABLE, …]}},                  where there are any
      "history": "5a…",                            of the server to which all of that was told
-     "second": "5d0c…"}                          the second level was told, too, by a host with these tables
+     "second": "5d0c…"}                          the second level is told, too, by a host with these tables
 
 TABLE is the digest of a table's name, its query and the logical database that it asks, but not of which server: hosts
 whose queries differ never mean each other's tables. KEY is a SQL key. ``hears`` is a heartbeat: of

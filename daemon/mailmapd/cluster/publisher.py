@@ -228,11 +228,10 @@ class Publisher:
         flush: Mapping[str, Any] | None = None,
         hears: Mapping[str, Hears] | None = None,
     ) -> Message:
-        second = "" if forget is None and flush is None else self._second
         place = self._place()
         history = "" if hears is None else place.history
         names = self._host, self._run_of_daemon
-        return Message(*names, place.last_id, forget, flush, hears, second, history)
+        return Message(*names, place.last_id, forget, flush, hears, self._second, history)
 
 
 def _is_same(before: Hears, now: Hears) -> bool:

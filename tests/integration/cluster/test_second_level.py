@@ -434,6 +434,36 @@ async def test_flush_that_nobody_hears(database: MariaDB, valkey: Valkey, tmp_pa
         assert mx2.second.counts()["doubts"] == 0
 
 
+async def test_follower_without_it_while_nobody_reads(
+    database: MariaDB, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changed while no host with the second level ran, told by one without it, is not what a new host says."""
+    monkeypatch.setattr(exchange, "DEADLINE", 10.0)
+    key = 'key_file = "key"\n'
+    follower = make_host("mx1", tmp_path, database, valkey.url, follows=True, more=key)
+    before, new = (
+        make_host(name, tmp_path, database, valkey.url, follows=False, more=SECOND_LEVEL)
+        for name in ("mx2", "mx3")
+    )
+    follower.start()
+    before.start()
+    try:
+        await before.shares()
+        assert await before.ask("alias", KEY) == Found(b"one")
+        await until(lambda: before.second.exchange.counts["filled"] == 1)
+        await before.close()
+        told = follower.bus.sent
+        database.run_sql("UPDATE t.alias SET goto = 'new' WHERE address = 'a@example.com'")
+        await until(lambda: follower.bus.sent > told + 3)  # a heartbeat behind it, at least
+        new.start()
+        await new.shares()
+        assert await new.ask("alias", KEY) == Found(b"new")
+        assert new.second.counts()["disbelieved"] == 1
+    finally:
+        await new.close()
+        await follower.close()
+
+
 async def test_password_that_was_doubted(database: MariaDB, valkey: Valkey, tmp_path: Path) -> None:
     """A password that turned out to be another one, which no log has shown, is not shared any more as it was."""
     more = SECOND_LEVEL + "second_level_passwords = true\n"

@@ -46,7 +46,7 @@ class Bench:
         """Let a follower vouch for the table."""
         vouched = frozenset(servers.split())
         hears = {"mail": Hears(epoch, 0.0, vouched, frozenset({"digest"}), since)}
-        self.coverage.heard(host, "run", hears, moment, self.clock.now)
+        self.coverage.heard(host, "run", hears, moment, self.clock.now, tells_second=True)
         self.coverage.prove()
 
     def look(self, now: float) -> bool:
