@@ -21,6 +21,7 @@ from mailmapd.errors import ProtocolError
 from mailmapd.server.connection_state import AT_REST, BEHIND, State
 from mailmapd.server.conversation import LATER, Conversation
 from mailmapd.server.flow_control import WRITE_AHEAD, FlowControl
+from mailmapd.sockets.peers import peer_of
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._stream: asyncio.Task[None] | None = None  # writes a reply of many parts
         self._clock = listener.clock
         self.last_activity = 0.0
+        self.peer: object = None
         self.partial_since: float | None = None
 
     @property
@@ -88,6 +90,7 @@ class Connection(asyncio.Protocol):
         """Start, if the listener lets this client in."""
         self._transport = cast("asyncio.Transport", transport)
         self._flow = FlowControl(self._transport)
+        self.peer = peer_of(transport)
         self.last_activity = self._clock()
         if not self._listener.admit(self):
             self.abort()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 from mailmapd.config.schema import LimitsSection, ListenAddress
@@ -14,6 +16,8 @@ from mailmapd.server.conversation import Conversation
 from mailmapd.sockets.clients import Clients
 from mailmapd.sockets.doorway import Doorway
 from mailmapd.sockets.peers import Peers
+
+LAST_WORDS = 2.0  # seconds in which a client that has to make room may take its replies
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ class Listener:
             refused=self._refuse,
         )
         self._draining = False
+        self._places: Counter[object] = Counter()
         self.clients: Clients[Connection] = Clients(
             name,
             log,
@@ -73,10 +78,12 @@ class Listener:
     def admit(self, connection: Connection) -> bool:
         """Take the client in, or return False: there are too many."""
         if not self.clients.have_room:
-            self.meter.refused += 1
             self.clients.note_full()
-            return False
+            if not self._make_room(connection.peer):
+                self.meter.refused += 1
+                return False
         self.clients.add(connection)
+        self._places[connection.peer] += 1
         if self._draining:
             connection.drain()  # accepted a moment before the socket was closed
         return True
@@ -86,7 +93,31 @@ class Listener:
 
     def departed(self, connection: Connection) -> None:
         """Forget a client that is gone."""
+        if connection not in self.connections:
+            return  # it had to make room
         self.clients.remove(connection)
+        self._places[connection.peer] -= 1
+        if not self._places[connection.peer]:
+            del self._places[connection.peer]
+
+    def _make_room(self, peer: object) -> bool:
+        """Hang up on the quietest client of the peer with the most places, if this one has less than half as many.
+
+        So nobody who may connect keeps others out by holding places; Postfix asks again over a new connection.
+        """
+        if not self._places:
+            return False
+        [(greedy, held)] = self._places.most_common(1)
+        if self._places[peer] * 2 >= held:
+            return False
+        idle = [client for client in self.connections if client.peer == greedy and not client.busy]
+        if not idle:
+            return False
+        quietest = min(idle, key=lambda client: client.last_activity)
+        quietest.hang_up()
+        self.departed(quietest)
+        asyncio.get_running_loop().call_later(LAST_WORDS, quietest.abort)
+        return True
 
     def violated(self, error: ProtocolError) -> None:
         """Count and log a violation of the protocol; the connection ends, so this happens once for each."""

@@ -156,6 +156,41 @@ async def test_very_many_who_connect_at_once(
             client.close()
 
 
+@pytest.mark.root
+async def test_nobody_keeps_others_out_by_holding_places(
+    serve: Callable[..., Served], short_path: Path
+) -> None:
+    """Who comes when all places are taken gets one of whoever has most of them; who has most gets no more."""
+    served = serve(limits=LimitsSection(max_connections=20))
+    await served.listener.start()
+    strangers = connect_as_nobody(short_path / "s", 20)
+    await until(lambda: len(served.listener.connections) == 20)
+    kept = [await served.connect() for _ in range(5)]
+    for reader, writer in kept:
+        writer.write(ask(b"user"))
+        assert await reader.readexactly(11) == b"8:OK value,"
+    assert len(served.listener.connections) == 20
+    more = connect_as_nobody(short_path / "s", 3)
+    await until(lambda: served.listener.meter.refused == 3)
+    ended = [client for client in strangers if heard_nothing_more(client)]
+    assert len(ended) == 5
+    for reader, writer in kept:
+        writer.write(ask(b"user"))
+        assert await reader.readexactly(11) == b"8:OK value,"
+        writer.close()
+    for client in [*strangers, *more]:
+        client.close()
+
+
+def heard_nothing_more(client: socket.socket) -> bool:
+    """Return whether a client's connection has ended."""
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
 async def test_order(serve: Callable[..., Served]) -> None:
     """A fast answer never overtakes a slow one on the same connection; other connections do not wait."""
     served = serve()
