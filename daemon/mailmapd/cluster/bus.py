@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mailmapd.changes.forgetting import Forgetting
 from mailmapd.changes.touched import Touched
 from mailmapd.cluster.beliefs import Beliefs
-from mailmapd.cluster.coverage import Coverage
+from mailmapd.cluster.coverage import Coverage, Vouched
 from mailmapd.cluster.members import decode_member
 from mailmapd.cluster.message import Codec, Message, NotUnderstood, Stranger
 from mailmapd.cluster.own_word import OwnWord
@@ -203,6 +203,10 @@ class Bus:
         if self.reason or _DOUBT in self._open or not self._applied.history:
             return None
         sources, asked = self._watching.words()
+        for name, hears in self._word.hears().items():  # others may begin with what a follower knows
+            source = (self._settings.host, self.run, name)
+            sources.append(Vouched(source, hears.epoch, hears.servers, hears.tables))
+            asked |= dict.fromkeys(hears.tables, hears.servers)
         standing = Standing(self._settings.stream, self._applied, tuple(sources), asked)
         await self._forgetting.catch_up()
         return standing, [name for name, digest in self._part.digests.items() if digest in asked]

@@ -177,7 +177,24 @@ def test_file_of_another_host(fleet: Fleet) -> None:
     fleet.believes("mx3", B)
     assert fleet.asks("mx3", B) == (b"two", False)
     assert fleet.asks("mx3", A) == (b"new", True)
+    assert fleet.hosts["mx3"].stop() == 0
     fleet.hosts["mx2"].start()
+
+
+def test_file_of_a_follower(fleet: Fleet) -> None:
+    """So it does with the file of a host that follows the log itself, and goes on."""
+    assert (fleet.ask("mx1", A), fleet.ask("mx1", B)) == (b"one", b"two")
+    fleet.believes("mx1", B)
+    here, there = (fleet.hosts[name].directory / "state" / "cache" for name in ("mx1", "mx3"))
+    began = time.time()
+    wait_until(lambda: here.exists() and here.stat().st_mtime > began + 0.1, "nothing is saved")
+    shutil.copy(here, there)
+    fleet.change("new")
+    fleet.begin_again("mx3")
+    fleet.believes("mx3", B)
+    assert fleet.asks("mx3", B) == (b"two", False)
+    assert fleet.asks("mx3", A) == (b"new", True)
+    assert fleet.hosts["mx3"].stop() == 0
 
 
 @pytest.mark.parametrize("event", ["gap", "another follower", "another history"])
