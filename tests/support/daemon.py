@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import mailmapd
+from mailmapd.control.client import ControlClient
 from support.clients import SocketmapClient, TcpTableClient, connect
 from support.process import ServerFailed, ServerProcess
 
@@ -159,6 +160,11 @@ class Daemon:
         ) as response:
             text: str = response.read().decode()
             return text
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the control socket says of the daemon now. A page of metrics is made once a second."""
+        with ControlClient(self.listeners["control"].removeprefix("unix:")) as client:
+            return client.stats()
 
     def metrics(self) -> dict[str, float]:
         """Return every sample of /metrics by its name with labels, as it is written there."""

@@ -203,7 +203,10 @@ class Bus:
         if self.reason or _DOUBT in self._open or not self._applied.history:
             return None
         sources, asked = self._watching.words()
-        for name, hears in self._word.hears().items():  # others may begin with what a follower knows
+        for (
+            name,
+            hears,
+        ) in self._word.hears().items():  # others may begin with what a follower knows
             source = (self._settings.host, self.run, name)
             sources.append(Vouched(source, hears.epoch, hears.servers, hears.tables))
             asked |= dict.fromkeys(hears.tables, hears.servers)

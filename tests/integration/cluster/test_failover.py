@@ -161,17 +161,13 @@ class Hosts:
 
     def gaps(self) -> dict[str, float]:
         """Return how often each host has missed something."""
-        return {
-            name: daemon.metrics()["mailmapd_cluster_gaps_total"]
-            for name, daemon in self.daemons.items()
-        }
+        return {name: daemon.stats()["cluster"]["gaps"] for name, daemon in self.daemons.items()}
 
     def are_whole(self) -> bool:
         """Tell whether all read the stream, and those that follow nothing keep their tables for long."""
-        found = {name: daemon.metrics() for name, daemon in self.daemons.items()}
-        return all(metrics["mailmapd_cluster_up"] == 1 for metrics in found.values()) and all(
-            found[name]['mailmapd_cluster_watched_tables{database="mail"}'] == len(TABLES)
-            for name in READERS
+        found = {name: daemon.stats()["cluster"] for name, daemon in self.daemons.items()}
+        return all(cluster["up"] for cluster in found.values()) and all(
+            len(found[name]["watched"]["mail"]) == len(TABLES) for name in READERS
         )
 
     def doubt(self, gaps: dict[str, float]) -> bool:

@@ -22,13 +22,14 @@ PASSWORDS = "SELECT hash AS password FROM users WHERE name = '%Lu'"
 
 def outcome(daemon: Daemon, kind: str, name: str) -> float:
     """Return a count of a daemon."""
-    return daemon.metrics()[f'mailmapd_cluster_second_level_{kind}_total{{outcome="{name}"}}']
+    count: int = daemon.stats()["cluster"]["second_level"][kind][name]
+    return count
 
 
 def queries(daemon: Daemon) -> float:
     """Return how many queries a daemon has sent."""
-    found = daemon.metrics().items()
-    return sum(count for name, count in found if name.startswith("mailmapd_database_queries_total"))
+    sent: dict[str, int] = daemon.stats()["databases"]["mail"]["queries"]
+    return sum(sent.values())
 
 
 @pytest.fixture
@@ -79,10 +80,8 @@ def wait_for_level(daemon: Daemon) -> None:
     """Wait until a daemon keeps its tables for long and asks for shared answers."""
 
     def ready() -> bool:
-        metrics = daemon.metrics()
-        watched = metrics.get('mailmapd_cluster_watched_tables{database="mail"}', 0.0)
-        followed = metrics.get('mailmapd_changes_following{database="mail"', 0.0)
-        return metrics[UP] == 1 and (watched > len(TABLES) or followed == 1)
+        cluster = daemon.stats()["cluster"]
+        return bool(cluster["second_level"]["up"]) and len(cluster["watched"]["mail"]) > len(TABLES)
 
     wait_until(ready, "nothing is shared", 30)
 
