@@ -51,6 +51,7 @@ HARM = ("rows", "nulls", "columns", "chained", "text")
 HEARTBEATS = 0.2  # seconds
 
 INSERT, QUERY, TABLE_MAP, XID, HEARTBEAT, IGNORABLE = 23, 2, 19, 16, 27, 28
+FORMAT_DESCRIPTION = 15
 
 
 def description(count: int = 2, length: int = 99) -> bytes:
@@ -174,6 +175,7 @@ def read(file: Path) -> str:
 
 async def stream(peer: Peer, chosen: Path) -> None:
     """Send the log, with heartbeats in between."""
+    await peer.raw(event(FORMAT_DESCRIPTION, bytes(80)))  # no checksums
     due = 0.0
     events: Iterator[bytes] = iter(())
     kind = ""
