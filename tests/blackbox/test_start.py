@@ -7,21 +7,10 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from blackbox.test_defects import CONFIG
 from support.daemon import SOURCE
 from support.process import ServerProcess, wait_until
 
-CONFIG = """
-[listen]
-socketmap = ["unix:{folder}/socketmap"]
-[database.mail]
-driver = "sqlite"
-path = "{folder}/mail.sqlite"
-[table.mailbox]
-database = "mail"
-query = "SELECT '%s'"
-[map.mailboxes]
-tables = ["mailbox"]
-"""
 SERVE = """
 import gc, sys
 from mailmapd.app.daemon import Daemon
